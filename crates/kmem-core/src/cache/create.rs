@@ -1,0 +1,79 @@
+//! Creating a cache.
+//!
+//! Everything that can fail is done before the cache is listed; listing it is one step under the registry's lock, so no callback ever sees a listed cache
+//! that is partly made (race 1, I11). Where the embedder wants slots eagerly, they are made after listing and under the gate; a failure there takes the way
+//! of a destroy, which is valid after none, part or all of it (I12, I23).
+
+use super::{CacheDesc, CacheId, CacheState, NAME_MAX, ObjectOps};
+use crate::engine::{Engine, Population};
+use crate::error::CreateError;
+use crate::platform::Platform;
+use crate::slab::{Layout, MAX_ALIGN, MAX_SIZE};
+
+/// What a new cache shall be.
+#[derive(Clone, Copy)]
+pub struct CacheSpec<'a> {
+    /// Its name, 1 to [`NAME_MAX`] bytes, unlike that of any other cache. The cache keeps a copy.
+    pub name: &'a str,
+    /// Bytes of an object, 1 to [`MAX_SIZE`].
+    pub size: usize,
+    /// Alignment of objects, a power of two up to [`MAX_ALIGN`].
+    pub align: usize,
+    /// Constructor and destructor, for objects that stay constructed between uses.
+    pub ops: Option<ObjectOps>,
+}
+
+impl CacheSpec<'_> {
+    fn check(&self) -> Result<Layout, CreateError> {
+        match self.name.len() {
+            0 => return Err(CreateError::NameEmpty),
+            len if len > NAME_MAX => return Err(CreateError::NameTooLong { len, max: NAME_MAX }),
+            _ => {}
+        }
+        match self.size {
+            0 => return Err(CreateError::ZeroSize),
+            size if size > MAX_SIZE => return Err(CreateError::SizeTooLarge { size, max: MAX_SIZE }),
+            _ => {}
+        }
+        match self.align {
+            align if !align.is_power_of_two() => return Err(CreateError::AlignNotPowerOfTwo { align }),
+            align if align > MAX_ALIGN => return Err(CreateError::AlignTooLarge { align, max: MAX_ALIGN }),
+            _ => {}
+        }
+        Ok(Layout::new(self.size, self.align))
+    }
+}
+
+impl<P: Platform> Engine<P> {
+    /// Creates a cache: kmem_cache_create.
+    ///
+    /// Takes the gate's read side, so it waits for a running CPU transition. O(1) whatever the number of caches and CPUs (with
+    /// [`Population::Eager`], O(online CPUs)). On an error nothing of the cache is left.
+    pub fn create(&self, spec: &CacheSpec<'_>) -> Result<CacheId, CreateError> {
+        self.create_class(spec, 0)
+    }
+
+    pub(crate) fn create_class(&self, spec: &CacheSpec<'_>, class: u8) -> Result<CacheId, CreateError> {
+        let layout = spec.check()?;
+        let gate = self.gate.read(&self.platform).map_err(|_| CreateError::InsideCallback)?;
+        let desc = CacheDesc::new(spec.name, spec.size, layout, class, spec.ops, &self.meta, &self.platform).ok_or(CreateError::NoMemory)?;
+        // SAFETY: the descriptor is new and valid; it is freed only on the two paths below, where nobody else knows it.
+        let cache = unsafe { desc.as_ref() };
+        *cache.life.lock(&self.platform) = CacheState::Live;
+        let id = self.registry.list(&self.platform, desc).inspect_err(|_| {
+            // SAFETY: the descriptor was not listed, and it has nothing in it.
+            unsafe { CacheDesc::free(desc, &self.meta, &self.platform) };
+        })?;
+        if self.config.population == Population::Eager {
+            let online = gate.online(&self.cpus);
+            if !self.enable_on(cache, &online.set()) {
+                drop(gate);
+                // No user knows the cache yet: it cannot be busy.
+                let undone = self.destroy(id);
+                debug_assert!(undone.is_ok());
+                return Err(CreateError::NoMemory);
+            }
+        }
+        Ok(id)
+    }
+}

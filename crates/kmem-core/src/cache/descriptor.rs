@@ -1,0 +1,254 @@
+//! A cache's descriptor: what it makes, how it is doing, and where its objects are.
+
+use core::ptr::NonNull;
+
+use crate::cpu::AtomicCpuSet;
+use crate::depot::Depot;
+use crate::meta::Meta;
+use crate::percpu::{BATCH_MAX, SlotIndex, start_capacity};
+use crate::platform::Platform;
+use crate::slab::{Layout, Node};
+use crate::sync::{AtomicU32, Mutex, Ordering, Rank};
+
+/// Most bytes of a cache's name.
+pub const NAME_MAX: usize = 63;
+/// Bytes of objects that one slot holds at most, however much its capacity grows.
+const SLOT_BYTES_MAX: usize = 256 << 10;
+/// Objects that one slot holds at most.
+const CAPACITY_MAX: usize = 2048;
+
+/// Where a cache stands. Guarded by its life lock.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum CacheState {
+    /// Not listed yet.
+    Creating,
+    /// In use: slots may be enabled.
+    Live,
+    /// Being destroyed: listed, and no slot can be enabled.
+    Dying,
+    /// Nothing is held, cached or listed any more.
+    Drained,
+}
+
+/// Constructor and destructor of a cache whose objects stay constructed between uses. Both run without a lock (I31).
+#[derive(Clone, Copy)]
+pub struct ObjectOps {
+    /// Passed to both.
+    pub context: *mut (),
+    /// Makes an object at the address.
+    ///
+    /// # Safety
+    /// The address is that of an object's memory, unused and aligned.
+    pub construct: unsafe fn(context: *mut (), object: *mut u8),
+    /// Ends the object at the address.
+    ///
+    /// # Safety
+    /// The address is that of a constructed object nobody uses.
+    pub destruct: unsafe fn(context: *mut (), object: *mut u8),
+}
+
+/// Names a cache. Ids are not used twice: one that was destroyed names nothing (I20).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct CacheId {
+    pub(super) index: u32,
+    pub(super) generation: u32,
+}
+
+/// A cache's depot and slabs on one node.
+#[repr(align(64))]
+pub(crate) struct NodeCache {
+    pub(crate) depot: Depot,
+    pub(crate) slabs: Node,
+}
+
+/// A cache.
+#[repr(C, align(64))]
+pub struct CacheDesc {
+    id: CacheId,
+    class: u8,
+    name_len: u8,
+    batch: u16,
+    layout: Layout,
+    object_size: usize,
+    ops: Option<ObjectOps>,
+    nodes: NonNull<NodeCache>,
+    node_count: usize,
+    name: [u8; NAME_MAX + 1],
+    pub(super) life: Mutex<CacheState>,
+    /// CPUs whose slot of this cache is enabled. Changed by who holds the CPU's control; a hint for others.
+    pub(super) enabled_on: AtomicCpuSet,
+    /// Readers that keep the descriptor from being freed. Changed under the registry's lock.
+    pub(super) pins: AtomicU32,
+    /// What the last miss was, and how often overflow and underflow took turns: see `note_miss`.
+    misses: AtomicU32,
+}
+
+// SAFETY: what changes is behind locks or atomic; a constructor's context is shared by the rule of `ObjectOps`' giver.
+unsafe impl Send for CacheDesc {}
+// SAFETY: as above.
+unsafe impl Sync for CacheDesc {}
+
+/// Which way a miss went.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Miss {
+    Underflow,
+    Overflow,
+}
+
+/// Turns from one kind of miss to the other after which a magazine grows.
+const TURNS_TO_GROW: u32 = 8;
+
+impl CacheDesc {
+    fn bytes(nodes: usize) -> usize {
+        size_of::<Self>() + nodes * size_of::<NodeCache>()
+    }
+
+    /// A descriptor in state Creating, with nothing in it.
+    pub(super) fn new<P: Platform>(
+        name: &str,
+        object_size: usize,
+        layout: Layout,
+        class: u8,
+        ops: Option<ObjectOps>,
+        meta: &Meta,
+        platform: &P,
+    ) -> Option<NonNull<Self>> {
+        let node_count = platform.nodes().max(1);
+        let memory = meta.alloc(platform, Self::bytes(node_count))?;
+        let desc = memory.cast::<Self>();
+        let batch = (start_capacity(layout.size) / 2).clamp(1, BATCH_MAX);
+        let mut kept = [0; NAME_MAX + 1];
+        kept[..name.len()].copy_from_slice(name.as_bytes());
+        // SAFETY: the piece has room for the descriptor and the nodes behind it, and is aligned to 64.
+        unsafe {
+            let nodes = desc.add(1).cast::<NodeCache>();
+            for node in 0..node_count {
+                nodes.add(node).write(NodeCache { depot: Depot::new(layout.size, batch), slabs: Node::new() });
+            }
+            desc.write(Self {
+                id: CacheId { index: 0, generation: 0 },
+                class,
+                name_len: name.len() as u8,
+                batch: batch as u16,
+                layout,
+                object_size,
+                ops,
+                nodes,
+                node_count,
+                name: kept,
+                life: Mutex::new(Rank::Life, CacheState::Creating),
+                enabled_on: AtomicCpuSet::new(),
+                pins: AtomicU32::new(0),
+                misses: AtomicU32::new(0),
+            });
+        }
+        Some(desc)
+    }
+
+    /// Gives the descriptor back.
+    ///
+    /// # Safety
+    /// The cache is drained, unlisted, without slabs, magazines and pins (I19).
+    pub(super) unsafe fn free<P: Platform>(desc: NonNull<Self>, meta: &Meta, platform: &P) {
+        // SAFETY: passed on.
+        unsafe {
+            let bytes = Self::bytes(desc.as_ref().node_count);
+            meta.free(platform, desc.cast(), bytes);
+        }
+    }
+
+    pub(super) fn set_id(&mut self, id: CacheId) {
+        self.id = id;
+    }
+
+    /// The cache's id.
+    pub fn id(&self) -> CacheId {
+        self.id
+    }
+
+    /// The slot of this cache in every area.
+    pub fn slot(&self) -> SlotIndex {
+        SlotIndex(self.id.index)
+    }
+
+    /// The class of a general cache; 0 for others.
+    pub fn class(&self) -> u8 {
+        self.class
+    }
+
+    /// The name.
+    pub fn name(&self) -> &str {
+        core::str::from_utf8(&self.name[..self.name_len as usize]).unwrap_or("")
+    }
+
+    /// Bytes of an object as its creator asked for it.
+    pub fn object_size(&self) -> usize {
+        self.object_size
+    }
+
+    /// How slabs are carved.
+    pub fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    /// Constructor and destructor.
+    pub fn ops(&self) -> Option<&ObjectOps> {
+        self.ops.as_ref()
+    }
+
+    /// Objects that a batch moves.
+    pub fn batch(&self) -> usize {
+        self.batch as usize
+    }
+
+    /// Objects that a new magazine holds.
+    pub(super) fn start_capacity(&self) -> usize {
+        start_capacity(self.layout.size)
+    }
+
+    /// Objects that a magazine may grow to hold.
+    pub(super) fn max_capacity(&self) -> usize {
+        (SLOT_BYTES_MAX / self.layout.size).clamp(self.start_capacity(), CAPACITY_MAX)
+    }
+
+    /// The depot and slabs of a node; any number is mapped into range.
+    pub(crate) fn node(&self, node: usize) -> &NodeCache {
+        // SAFETY: there are `node_count` nodes, at least one.
+        unsafe { self.nodes.add(node % self.node_count).as_ref() }
+    }
+
+    pub(crate) fn nodes(&self) -> impl Iterator<Item = &NodeCache> {
+        (0..self.node_count).map(|node| self.node(node))
+    }
+
+    /// CPUs whose slot of this cache is enabled, at this moment.
+    pub(crate) fn holders(&self) -> crate::cpu::CpuSet {
+        self.enabled_on.snapshot()
+    }
+
+    pub(crate) fn lock_life_for_fork<P: Platform>(&self, platform: &P) {
+        self.life.lock_raw(platform);
+    }
+
+    /// # Safety
+    /// [`lock_life_for_fork`](Self::lock_life_for_fork) took the lock.
+    pub(crate) unsafe fn unlock_life_after_fork<P: Platform>(&self, platform: &P) {
+        // SAFETY: passed on.
+        unsafe { self.life.unlock_raw(platform) }
+    }
+
+    /// Notes a miss and answers whether magazines are too small: overflow and underflow kept taking turns, which a larger magazine would have
+    /// absorbed. A quiet cache, or one that only allocates or only frees, never grows.
+    pub(super) fn note_miss(&self, miss: Miss) -> bool {
+        // Bit 0 is the kind of the last miss, the rest counts turns. Lost updates only delay growth.
+        let seen = self.misses.load(Ordering::Relaxed);
+        let kind = (miss == Miss::Overflow) as u32;
+        if seen & 1 == kind {
+            return false;
+        }
+        let turns = (seen >> 1) + 1;
+        let grow = turns >= TURNS_TO_GROW;
+        self.misses.store((if grow { 0 } else { turns }) << 1 | kind, Ordering::Relaxed);
+        grow
+    }
+}

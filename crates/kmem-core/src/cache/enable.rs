@@ -1,0 +1,89 @@
+//! Enabling a slot: giving one CPU a magazine of one cache.
+//!
+//! The rule is one sentence: *a slot is enabled only while its cache is live and its CPU is online or prepared*, both looked at under their locks. The
+//! cache's life lock keeps a destroy from beginning in between (I14, I15), the CPU's control a transition (I36).
+
+use super::{CacheDesc, CacheState};
+use crate::cpu::{CpuSet, CpuState};
+use crate::engine::Engine;
+use crate::percpu::Area;
+use crate::platform::Platform;
+
+impl<P: Platform> Engine<P> {
+    /// Enables the slot of `cache` on `cpu` for a thread that missed there, if that can be done without waiting for anybody.
+    pub(super) fn try_enable(&self, cache: &CacheDesc, cpu: usize) -> bool {
+        let Some(control) = self.cpus.get(cpu) else {
+            return false;
+        };
+        let Some(life) = cache.life.try_lock(&self.platform) else {
+            return false;
+        };
+        if *life != CacheState::Live {
+            return false;
+        }
+        let Some(mut control) = control.lock.try_lock(&self.platform) else {
+            return false;
+        };
+        if control.state() != CpuState::Online {
+            return false;
+        }
+        let area = match control.area {
+            Some(area) => area,
+            None => {
+                let Some(area) = Area::map(&self.platform, self.table.slots()) else {
+                    return false;
+                };
+                self.table.publish(cpu, area);
+                *control.area.insert(area)
+            }
+        };
+        self.enable_slot(cache, cpu, area)
+    }
+
+    /// Enables the slots of `cache` on all of `cpus`; those done before a failure stay.
+    pub(super) fn enable_on(&self, cache: &CacheDesc, cpus: &CpuSet) -> bool {
+        cpus.iter().all(|cpu| self.enable_waiting(cache, cpu))
+    }
+
+    /// Enables the slot of `cache` on `cpu`, which has an area or gets one, waiting for its locks. `true` also where it must not be enabled:
+    /// a dying cache and a CPU that is not coming up are no failure (I15).
+    pub(crate) fn enable_waiting(&self, cache: &CacheDesc, cpu: usize) -> bool {
+        let Some(control) = self.cpus.get(cpu) else {
+            return true;
+        };
+        let life = cache.life.lock(&self.platform);
+        if *life != CacheState::Live {
+            return true;
+        }
+        let mut control = control.lock.lock(&self.platform);
+        if !matches!(control.state(), CpuState::Online | CpuState::Prepared) {
+            return true;
+        }
+        let area = match control.area {
+            Some(area) => area,
+            None => {
+                let Some(area) = Area::map(&self.platform, self.table.slots()) else {
+                    return false;
+                };
+                if control.state() == CpuState::Online {
+                    self.table.publish(cpu, area);
+                }
+                *control.area.insert(area)
+            }
+        };
+        self.enable_slot(cache, cpu, area)
+    }
+
+    /// The caller holds the cache's life lock (it is live) and the CPU's control (it is online or prepared).
+    fn enable_slot(&self, cache: &CacheDesc, cpu: usize, area: Area) -> bool {
+        // SAFETY: the area is mapped while the control is held, and the slot is below its number: indexes of caches are.
+        let enabled = unsafe {
+            area.is_enabled(cache.slot())
+                || area.enable(cache.slot(), self.table.slots(), cache.start_capacity(), &self.meta, &self.platform)
+        };
+        if enabled {
+            cache.enabled_on.insert(cpu);
+        }
+        enabled
+    }
+}

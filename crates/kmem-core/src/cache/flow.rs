@@ -1,0 +1,252 @@
+//! The slow paths of alloc and free: how objects flow between slots, depot and slabs.
+//!
+//! A miss never holds a slot while it works (I37): it moves a batch through its own hands, and gives it to whatever CPU it is on at the end by one more
+//! section. Where no slot can be had (the CPU is offline, stopped or not prepared, the cache is dying, metadata is out) it moves single objects, and nobody waits for the CPU.
+
+use core::ptr::NonNull;
+
+use super::descriptor::Miss;
+use super::{CacheDesc, ObjectOps};
+use crate::engine::Engine;
+use crate::error::AllocError;
+use crate::percpu::Batch;
+use crate::platform::Platform;
+use crate::slab::{self, FreeError, Reclaim};
+
+impl<P: Platform> Engine<P> {
+    /// Takes an object of `cache`: the section, and the slow path where it misses.
+    ///
+    /// # Safety
+    /// The cache lives.
+    #[inline]
+    pub unsafe fn alloc(&self, cache: &CacheDesc) -> Result<NonNull<u8>, AllocError> {
+        // SAFETY: the cache's index is below the number of slots.
+        match unsafe { self.platform.pop(&self.table, cache.slot()) } {
+            Some(object) => Ok(object),
+            // SAFETY: passed on.
+            None => unsafe { self.alloc_slow(cache) },
+        }
+    }
+
+    /// Gives an object of `cache` back.
+    ///
+    /// # Safety
+    /// The object is one of this cache's, the caller's, and not used afterwards (I7). The cache lives.
+    #[inline]
+    pub unsafe fn free(&self, cache: &CacheDesc, object: NonNull<u8>) {
+        // SAFETY: the cache's index is below the number of slots; the object is the caller's.
+        unsafe {
+            if !self.platform.push(&self.table, cache.slot(), object) {
+                self.free_slow(cache, object);
+            }
+        }
+    }
+
+    /// What [`alloc`](Self::alloc) does when the slot has no object.
+    ///
+    /// # Safety
+    /// As for `alloc`.
+    #[cold]
+    #[inline(never)]
+    pub unsafe fn alloc_slow(&self, cache: &CacheDesc) -> Result<NonNull<u8>, AllocError> {
+        let cpu = self.platform.current_cpu();
+        let mut batch = Batch::new();
+        if !self.slot_ready(cache, cpu) {
+            self.take_some(cache, cpu, 1, &mut batch)?;
+        } else {
+            if cache.note_miss(Miss::Underflow) {
+                self.try_grow(cache, cpu);
+            }
+            self.take_some(cache, cpu, cache.batch(), &mut batch)?;
+        }
+        let object = batch.pop().and_then(|object| NonNull::new(object as *mut u8)).ok_or(AllocError)?;
+        if !batch.is_empty() {
+            // SAFETY: the objects are ours; the slot is the cache's.
+            let kept = unsafe { self.platform.push_batch(&self.table, cache.slot(), batch.as_slice()) };
+            batch.drop_front(kept);
+            self.give_back(cache, cpu, &batch);
+        }
+        Ok(object)
+    }
+
+    /// What [`free`](Self::free) does when the slot takes no object.
+    ///
+    /// # Safety
+    /// As for `free`.
+    #[cold]
+    #[inline(never)]
+    pub unsafe fn free_slow(&self, cache: &CacheDesc, object: NonNull<u8>) {
+        let cpu = self.platform.current_cpu();
+        let mut batch = Batch::new();
+        if self.slot_ready(cache, cpu) {
+            if cache.note_miss(Miss::Overflow) {
+                self.try_grow(cache, cpu);
+            }
+            // SAFETY: the slot is the cache's; what comes out is ours.
+            if unsafe { self.platform.push(&self.table, cache.slot(), object) } {
+                return;
+            }
+            // SAFETY: as above.
+            unsafe {
+                batch.fill(cache.batch(), |room| self.platform.pop_batch(&self.table, cache.slot(), room));
+                // A magazine's newest object is its last.
+                batch.reverse();
+                if self.platform.push(&self.table, cache.slot(), object) {
+                    return self.give_back(cache, cpu, &batch);
+                }
+            }
+        }
+        // A batch holds fewer objects than fit, since half a magazine's start capacity is at most 60.
+        batch.push(object.as_ptr() as usize);
+        self.give_back(cache, cpu, &batch);
+    }
+
+    /// Takes up to `out.len()` objects and answers how many; fewer only where memory ends.
+    ///
+    /// # Safety
+    /// As for [`alloc`](Self::alloc).
+    pub unsafe fn alloc_bulk(&self, cache: &CacheDesc, out: &mut [usize]) -> usize {
+        let mut done = 0;
+        while done < out.len() {
+            // SAFETY: passed on.
+            done += unsafe { self.platform.pop_batch(&self.table, cache.slot(), &mut out[done..]) };
+            if done < out.len() {
+                // SAFETY: passed on.
+                let Ok(object) = (unsafe { self.alloc_slow(cache) }) else { break };
+                out[done] = object.as_ptr() as usize;
+                done += 1;
+            }
+        }
+        done
+    }
+
+    /// Gives objects back.
+    ///
+    /// # Safety
+    /// As for [`free`](Self::free), for each of them.
+    pub unsafe fn free_bulk(&self, cache: &CacheDesc, objects: &[usize]) {
+        let mut done = 0;
+        while done < objects.len() {
+            // SAFETY: passed on.
+            done += unsafe { self.platform.push_batch(&self.table, cache.slot(), &objects[done..]) };
+            if let Some(object) = objects.get(done).and_then(|object| NonNull::new(*object as *mut u8)) {
+                // SAFETY: passed on.
+                unsafe { self.free_slow(cache, object) };
+                done += 1;
+            }
+        }
+    }
+
+    /// Whether a batch given to the slot of `cache` on `cpu` would be taken; brings CPU and slot up if nobody has to be waited for.
+    fn slot_ready(&self, cache: &CacheDesc, cpu: usize) -> bool {
+        if cache.enabled_on.contains(cpu) {
+            return self.table.get(cpu) != self.table.empty();
+        }
+        self.try_enable(cache, cpu) || (self.try_adopt(cpu) && self.try_enable(cache, cpu))
+    }
+
+    /// Takes up to `want` objects from the depot of the CPU's node, else from its slabs, else from another node's. At least one, or an error.
+    fn take_some(&self, cache: &CacheDesc, cpu: usize, want: usize, batch: &mut Batch) -> Result<(), AllocError> {
+        let home = self.platform.node_of(cpu);
+        let depot = &cache.node(home).depot;
+        let found = if want == 1 {
+            depot.take_one(&self.platform).map(|object| batch.push(object)).is_some()
+        } else {
+            depot.take(&self.platform, batch) > 0
+        };
+        if found {
+            // The newest object of a magazine is its last.
+            return Ok(());
+        }
+        self.refill(cache, home, want, batch);
+        if batch.is_empty() {
+            // Memory is out. What other nodes and their depots still hold serves too.
+            for node in cache.nodes() {
+                if node.depot.take(&self.platform, batch) > 0 {
+                    break;
+                }
+            }
+        }
+        if batch.is_empty() { Err(AllocError) } else { Ok(()) }
+    }
+
+    /// Takes objects from the slabs, constructed, the lowest address last.
+    fn refill(&self, cache: &CacheDesc, node: usize, want: usize, batch: &mut Batch) {
+        let refill = cache.node(node).slabs.refill(cache, node % cache.nodes().count(), want, batch, &self.env());
+        if let (Some(ops), true) = (cache.ops(), refill.raw != 0) {
+            Constructing { engine: self, cache, batch, raw: refill.raw }.run(ops);
+        }
+        batch.reverse();
+    }
+
+    /// Gives objects to the depot of the CPU's node, and what it does not take to their slabs. No lock may be held.
+    pub(super) fn give_back(&self, cache: &CacheDesc, cpu: usize, batch: &Batch) {
+        let mut reclaim = Reclaim::new();
+        self.give_back_into(cache, cpu, batch, &mut reclaim);
+        self.release(reclaim);
+    }
+
+    /// The same under a CPU's control; slabs that become superfluous go to `reclaim`.
+    pub(crate) fn give_back_into(&self, cache: &CacheDesc, cpu: usize, batch: &Batch, reclaim: &mut Reclaim) {
+        let depot = &cache.node(self.platform.node_of(cpu)).depot;
+        let taken = depot.put(&self.platform, &self.meta, batch.as_slice());
+        self.put_on_slabs(&batch.as_slice()[taken..], reclaim);
+    }
+
+    /// Gives objects to their slabs.
+    pub(crate) fn put_on_slabs(&self, objects: &[usize], reclaim: &mut Reclaim) {
+        if !objects.is_empty() {
+            slab::put_back(objects, |_| true, &self.env(), reclaim, |object, error| self.bad_free(object, error));
+        }
+    }
+
+    /// Makes the slot's magazine twice as large, if nobody has to be waited for.
+    fn try_grow(&self, cache: &CacheDesc, cpu: usize) {
+        let Some(control) = self.cpus.get(cpu) else { return };
+        let Some(guard) = control.lock.try_lock(&self.platform) else { return };
+        if let Some(area) = guard.area {
+            self.grow_slot(cache, cpu, area);
+        }
+    }
+
+    /// Whoever passes a pointer that is not a live object is told so; the embedder decides how.
+    pub(crate) fn bad_free(&self, object: usize, error: FreeError) {
+        (self.config.bad_free)(object, error);
+    }
+}
+
+/// A batch whose objects still need their constructor. If one panics, every object goes back to its slab: nothing is lost (I31).
+struct Constructing<'a, P: Platform> {
+    engine: &'a Engine<P>,
+    cache: &'a CacheDesc,
+    batch: &'a mut Batch,
+    /// Bit `i`: the `i`-th object of the batch is raw.
+    raw: u64,
+}
+
+impl<P: Platform> Constructing<'_, P> {
+    fn run(mut self, ops: &ObjectOps) {
+        debug_assert!(self.engine.platform.held_ranks().is_none_or(|held| held.is_empty()), "constructors run without a lock (I31)");
+        while self.raw != 0 {
+            let object = self.batch.as_slice()[self.raw.trailing_zeros() as usize];
+            // SAFETY: the object was just taken from its slab, is ours, and is not constructed.
+            unsafe { (ops.construct)(ops.context, object as *mut u8) };
+            self.raw &= self.raw - 1;
+        }
+    }
+}
+
+impl<P: Platform> Drop for Constructing<'_, P> {
+    fn drop(&mut self) {
+        if self.raw == 0 {
+            return;
+        }
+        let (engine, raw) = (self.engine, self.raw);
+        let mut reclaim = Reclaim::new();
+        let constructed = |place: usize| raw & (1 << place) == 0;
+        slab::put_back(self.batch.as_slice(), constructed, &engine.env(), &mut reclaim, |object, error| engine.bad_free(object, error));
+        self.batch.truncate(0);
+        engine.release(reclaim);
+        debug_assert!(self.cache.ops().is_some());
+    }
+}

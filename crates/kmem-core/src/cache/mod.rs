@@ -1,0 +1,21 @@
+//! Caches: named sources of objects of one size, created and destroyed by any thread at any time.
+//!
+//! ```text
+//! Creating -> Live -> Dying -> (Busy -> Live) | Drained -> Freed        listed while Live and Dying
+//! ```
+//! A cache that is being destroyed stays in the registry until its slots and its depot are empty, and while it is dying no slot of it can
+//! be enabled: that is the second defence against CPUs that come and go meanwhile (see [`cpu`](crate::cpu)). The order of a destroy is that of I18.
+
+mod create;
+mod descriptor;
+mod destroy;
+mod enable;
+mod flow;
+mod registry;
+mod shrink;
+
+pub use create::CacheSpec;
+pub use descriptor::{CacheDesc, CacheId, CacheState, NAME_MAX, ObjectOps};
+
+pub(crate) use registry::Registry;
+pub(crate) use shrink::Destination;

@@ -1,0 +1,260 @@
+//! The registry: the list of all caches, by index and by name.
+//!
+//! A cache is listed from the moment it can be used until it is drained. Whoever walks the list holds one cache at a time, by a *pin*; a destroy
+//! unlists first and then waits for the pins to go (I18, I19), holding no lock (I32). All of it is O(1), or O(caches of the same hash), whatever the number of caches (I21).
+
+use core::ops::Deref;
+use core::ptr::NonNull;
+
+use super::{CacheDesc, CacheId};
+use crate::error::CreateError;
+use crate::platform::Platform;
+use crate::sync::{Mutex, Ordering, Rank};
+
+const BUCKETS: usize = 4096;
+
+/// One index. Index 0 is nobody's, so 0 ends a chain.
+#[repr(C)]
+struct Entry {
+    desc: Option<NonNull<CacheDesc>>,
+    generation: u32,
+    /// The next index of the same bucket, or the next free index.
+    next: u32,
+}
+
+struct State {
+    entries: NonNull<Entry>,
+    buckets: NonNull<u32>,
+    free: u32,
+    /// Indexes from here on were never used.
+    fresh: u32,
+    count: usize,
+}
+
+// SAFETY: both tables are mappings that belong to the registry and are guarded by the lock around them.
+unsafe impl Send for State {}
+
+impl State {
+    fn entry(&mut self, index: u32) -> &mut Entry {
+        debug_assert!(index < self.fresh);
+        // SAFETY: indexes below `fresh` have an entry; zero is a valid one.
+        unsafe { self.entries.add(index as usize).as_mut() }
+    }
+
+    fn bucket(&mut self, hash: u32) -> &mut u32 {
+        // SAFETY: there are `BUCKETS` buckets.
+        unsafe { self.buckets.add(hash as usize % BUCKETS).as_mut() }
+    }
+}
+
+/// The list of all caches.
+pub(crate) struct Registry {
+    state: Mutex<State>,
+    max: u32,
+}
+
+/// A cache that cannot be freed while this lives.
+#[must_use]
+pub(crate) struct Pinned<'a, P: Platform> {
+    registry: &'a Registry,
+    platform: &'a P,
+    desc: NonNull<CacheDesc>,
+}
+
+impl<P: Platform> Deref for Pinned<'_, P> {
+    type Target = CacheDesc;
+    fn deref(&self) -> &CacheDesc {
+        // SAFETY: a pinned descriptor is not freed (I19).
+        unsafe { self.desc.as_ref() }
+    }
+}
+
+impl<P: Platform> Drop for Pinned<'_, P> {
+    fn drop(&mut self) {
+        let state = self.registry.state.lock(self.platform);
+        // Who waits for the last pin but its own frees the descriptor only after it has looked under the lock that is held here.
+        if self.pins.fetch_sub(1, Ordering::Release) == 2 {
+            self.platform.wake_all(&self.pins);
+        }
+        drop(state);
+    }
+}
+
+/// FNV-1a.
+fn hash(name: &str) -> u32 {
+    name.bytes().fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193))
+}
+
+impl Registry {
+    pub(crate) fn map<P: Platform>(platform: &P, max: usize) -> Option<Self> {
+        let entries = platform.map(max * size_of::<Entry>())?;
+        let Some(buckets) = platform.map(BUCKETS * size_of::<u32>()) else {
+            // SAFETY: just mapped, nobody knows it.
+            unsafe { platform.unmap(entries, max * size_of::<Entry>()) };
+            return None;
+        };
+        let state = State { entries: entries.cast(), buckets: buckets.cast(), free: 0, fresh: 1, count: 0 };
+        Some(Self { state: Mutex::new(Rank::Registry, state), max: max as u32 })
+    }
+
+    /// # Safety
+    /// Nobody uses the registry any more.
+    pub(crate) unsafe fn unmap<P: Platform>(&self, platform: &P) {
+        let state = self.state.lock(platform);
+        // SAFETY: the mappings are those of `map`.
+        unsafe {
+            platform.unmap(state.entries.cast(), self.max as usize * size_of::<Entry>());
+            platform.unmap(state.buckets.cast(), BUCKETS * size_of::<u32>());
+        }
+    }
+
+    /// Most caches.
+    pub(crate) fn max(&self) -> usize {
+        self.max as usize - 1
+    }
+
+    /// How many caches are listed.
+    pub(crate) fn count<P: Platform>(&self, platform: &P) -> usize {
+        self.state.lock(platform).count
+    }
+
+    /// Lists a new cache and gives it its index. Of two creates of one name, one wins (I13).
+    pub(super) fn list<P: Platform>(&self, platform: &P, mut desc: NonNull<CacheDesc>) -> Result<CacheId, CreateError> {
+        // SAFETY: the descriptor is not listed, so it is the caller's alone; listed ones are read only.
+        let name = unsafe { desc.as_ref() }.name();
+        let hash = hash(name);
+        let mut state = self.state.lock(platform);
+        let first = *state.bucket(hash);
+        let mut at = first;
+        while at != 0 {
+            let entry = state.entry(at);
+            // SAFETY: chained entries are listed.
+            if entry.desc.is_some_and(|other| unsafe { other.as_ref() }.name() == name) {
+                return Err(CreateError::NameTaken);
+            }
+            at = entry.next;
+        }
+        let index = match state.free {
+            0 if state.fresh == self.max => return Err(CreateError::TooManyCaches { max: self.max() }),
+            0 => {
+                state.fresh += 1;
+                state.fresh - 1
+            }
+            free => {
+                state.free = state.entry(free).next;
+                free
+            }
+        };
+        let entry = state.entry(index);
+        entry.desc = Some(desc);
+        entry.next = first;
+        let id = CacheId { index, generation: entry.generation };
+        *state.bucket(hash) = index;
+        state.count += 1;
+        // SAFETY: the registry's lock is held, so nobody has seen the descriptor yet.
+        unsafe { desc.as_mut() }.set_id(id);
+        Ok(id)
+    }
+
+    /// Takes a drained cache off the list and waits until the caller's pin is the only one. The descriptor is the caller's from then on.
+    pub(super) fn unlist<P: Platform>(&self, pinned: Pinned<'_, P>) -> NonNull<CacheDesc> {
+        let platform = pinned.platform;
+        let hash = hash(pinned.name());
+        let index = pinned.id().index;
+        let mut state = self.state.lock(platform);
+        let next = state.entry(index).next;
+        if *state.bucket(hash) == index {
+            *state.bucket(hash) = next;
+        } else {
+            let mut at = *state.bucket(hash);
+            while state.entry(at).next != index {
+                at = state.entry(at).next;
+            }
+            state.entry(at).next = next;
+        }
+        state.entry(index).desc = None;
+        state.count -= 1;
+        loop {
+            let pins = pinned.pins.load(Ordering::Acquire);
+            if pins == 1 {
+                let desc = pinned.desc;
+                core::mem::forget(pinned);
+                return desc;
+            }
+            drop(state);
+            platform.wait(&pinned.pins, pins);
+            state = self.state.lock(platform);
+        }
+    }
+
+    /// Lets the index of an unlisted cache be used again, under another generation (I20).
+    pub(super) fn recycle<P: Platform>(&self, platform: &P, id: CacheId) {
+        let mut state = self.state.lock(platform);
+        let free = state.free;
+        let entry = state.entry(id.index);
+        entry.generation = entry.generation.wrapping_add(1);
+        entry.next = free;
+        state.free = id.index;
+    }
+
+    /// Pins the cache of this id, if it is listed.
+    pub(crate) fn pin<'a, P: Platform>(&'a self, platform: &'a P, id: CacheId) -> Option<Pinned<'a, P>> {
+        let mut state = self.state.lock(platform);
+        if id.index == 0 || id.index >= state.fresh {
+            return None;
+        }
+        let entry = state.entry(id.index);
+        let desc = entry.desc.filter(|_| entry.generation == id.generation)?;
+        Some(self.pin_listed(platform, desc))
+    }
+
+    /// Pins the listed cache with the lowest index above `after` (0 to begin).
+    pub(crate) fn pin_next<'a, P: Platform>(&'a self, platform: &'a P, after: u32) -> Option<Pinned<'a, P>> {
+        let mut state = self.state.lock(platform);
+        let desc = (after + 1..state.fresh).find_map(|index| state.entry(index).desc)?;
+        Some(self.pin_listed(platform, desc))
+    }
+
+    fn pin_listed<'a, P: Platform>(&'a self, platform: &'a P, desc: NonNull<CacheDesc>) -> Pinned<'a, P> {
+        // SAFETY: the descriptor is listed and the registry's lock is held, so it is not freed.
+        unsafe { desc.as_ref() }.pins.fetch_add(1, Ordering::Relaxed);
+        Pinned { registry: self, platform, desc }
+    }
+
+    /// Calls `visit` with every listed cache, one at a time, with a pin and no lock held.
+    pub(crate) fn for_each<P: Platform>(&self, platform: &P, mut visit: impl FnMut(&CacheDesc)) {
+        let mut after = 0;
+        while let Some(pinned) = self.pin_next(platform, after) {
+            after = pinned.id().index;
+            visit(&pinned);
+        }
+    }
+
+    /// Takes the lock for fork.
+    pub(crate) fn lock_for_fork<P: Platform>(&self, platform: &P) {
+        self.state.lock_raw(platform);
+    }
+
+    /// Calls `visit` with every listed cache while fork holds the lock.
+    ///
+    /// # Safety
+    /// [`lock_for_fork`](Self::lock_for_fork) took the lock.
+    pub(crate) unsafe fn for_each_locked<P: Platform>(&self, platform: &P, mut visit: impl FnMut(&CacheDesc)) {
+        // SAFETY: the lock is held; the guard is kept so that it stays so.
+        let mut state = unsafe { self.state.adopt(platform) };
+        for index in 1..state.fresh {
+            if let Some(desc) = state.entry(index).desc {
+                // SAFETY: listed, and the lock is held.
+                visit(unsafe { desc.as_ref() });
+            }
+        }
+        state.keep();
+    }
+
+    /// # Safety
+    /// [`lock_for_fork`](Self::lock_for_fork) took the lock.
+    pub(crate) unsafe fn unlock_after_fork<P: Platform>(&self, platform: &P) {
+        // SAFETY: passed on.
+        unsafe { self.state.unlock_raw(platform) }
+    }
+}

@@ -1,0 +1,97 @@
+//! Emptying slots: for shrink, destroy, growth and CPUs that leave, all by the one protocol of [`percpu`](crate::percpu).
+
+use super::CacheDesc;
+use crate::cpu::{CpuSet, OnlineCpus, Stopped};
+use crate::engine::Engine;
+use crate::error::DestroyError;
+use crate::percpu::{Area, Batch};
+use crate::platform::Platform;
+use crate::slab::Reclaim;
+
+/// Where the objects of a slot go.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Destination {
+    /// To the depot, where other CPUs find them, and the rest to the slabs.
+    Depot,
+    /// To the slabs.
+    Slabs,
+}
+
+impl<P: Platform> Engine<P> {
+    /// Gives back all that the cache holds and nobody uses: kmem_cache_shrink. Answers the bytes of the slabs that went back.
+    ///
+    /// Takes the gate's read side. Threads that use the cache meanwhile are served by the depot and the slabs.
+    pub fn shrink(&self, id: super::CacheId) -> Result<usize, DestroyError> {
+        let gate = self.gate.read(&self.platform).map_err(|_| DestroyError::InsideCallback)?;
+        let cache = self.registry.pin(&self.platform, id).ok_or(DestroyError::NoSuchCache)?;
+        let mut reclaim = Reclaim::new();
+        self.drain(&cache, &gate.online(&self.cpus), &mut reclaim);
+        drop(gate);
+        // The pin keeps the cache, whose destructor may run here.
+        Ok(self.release(reclaim))
+    }
+
+    /// Moves everything that slots and depot hold to the slabs, and takes the empty slabs. The slots are disabled by it; in a live cache they are
+    /// enabled again on first use.
+    ///
+    /// Only CPUs whose slot is enabled are disturbed (an isolated CPU that never used the cache is not). The set is read after what shuts new ones
+    /// out: in a dying cache none can be added (I39), in a live one a newcomer is as good as one that came after the shrink.
+    pub(crate) fn drain(&self, cache: &CacheDesc, online: &OnlineCpus<'_>, reclaim: &mut Reclaim) {
+        let holders = cache.enabled_on.snapshot();
+        if !holders.is_empty() {
+            let stopped = Stopped::new(online, &self.cpus, &self.table, &self.platform, &holders);
+            for (cpu, area) in stopped.areas() {
+                self.empty_slot(cache, cpu, area, Destination::Slabs, reclaim);
+            }
+        }
+        for node in cache.nodes() {
+            let mut batch = Batch::new();
+            while node.depot.take(&self.platform, &mut batch) > 0 {
+                self.put_on_slabs(batch.as_slice(), reclaim);
+                batch.truncate(0);
+            }
+            node.depot.free_empty(&self.platform, &self.meta);
+        }
+        for node in cache.nodes() {
+            node.slabs.reclaim_empty(&self.platform, true, reclaim);
+        }
+    }
+
+    /// Empties and disables the slot of `cache` on a CPU whose area is private to the caller (its control is held, its sections are fenced off). The objects reach
+    /// their destination before the control is given up, so whoever drains the cache next finds all of them (I6, I8).
+    pub(crate) fn empty_slot(&self, cache: &CacheDesc, cpu: usize, area: Area, to: Destination, reclaim: &mut Reclaim) {
+        let slot = cache.slot();
+        let mut batch = Batch::new();
+        loop {
+            // SAFETY: the area is private, by the caller's word.
+            batch.fill(cache.batch(), |room| unsafe { area.take(slot, room) });
+            if batch.is_empty() {
+                break;
+            }
+            match to {
+                Destination::Depot => self.give_back_into(cache, cpu, &batch, reclaim),
+                Destination::Slabs => self.put_on_slabs(batch.as_slice(), reclaim),
+            }
+            batch.truncate(0);
+        }
+        // SAFETY: as above, and the slot is empty.
+        unsafe { area.disable(slot, self.table.slots(), &self.meta, &self.platform) };
+        cache.enabled_on.remove(cpu);
+    }
+
+    /// Gives the slot of `cache` a magazine of twice the capacity, and its objects with it. The caller holds the CPU's control.
+    pub(super) fn grow_slot(&self, cache: &CacheDesc, cpu: usize, area: Area) {
+        let (slot, slots) = (cache.slot(), self.table.slots());
+        // SAFETY: the control is held, so the area stays mapped.
+        let capacity = unsafe { area.capacity(slot, slots) };
+        if capacity == 0 || capacity >= cache.max_capacity() || self.table.get(cpu) != area {
+            return;
+        }
+        let wider = (capacity * 2).min(cache.max_capacity());
+        self.table.withdraw(cpu);
+        self.platform.fence(&CpuSet::of(cpu));
+        // SAFETY: the area is private from the fence to the publication.
+        unsafe { area.widen(slot, slots, wider, &self.meta, &self.platform) };
+        self.table.publish(cpu, area);
+    }
+}

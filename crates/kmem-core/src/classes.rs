@@ -1,0 +1,134 @@
+//! Size classes of the general caches: from a size to a class, by one table look-up.
+//!
+//! Up to 128 bytes the classes are 16 bytes apart, from there on eight to a doubling, so that at most an eighth of an object is unused (except among the
+//! smallest). Class 0 is no class. A class's objects are aligned to the largest power of two that divides its size, up to a granule.
+
+/// Bytes of the largest general object; larger ones are runs of their own.
+pub const LARGEST: usize = 32 << 10;
+/// Classes 1 to this exist.
+pub const CLASSES: usize = 8 + 8 * 8;
+/// Every general object is aligned to at least this.
+pub const MIN_ALIGN: usize = 16;
+
+/// Sizes up to here are looked up by 16 bytes, larger ones by 128.
+const FINE_MAX: usize = 1024;
+const FINE: usize = FINE_MAX / 16 + 1;
+const COARSE: usize = LARGEST / 128 + 1;
+
+/// Bytes of each class's objects.
+pub static SIZES: [u32; CLASSES + 1] = sizes();
+static FINE_CLASS: [u8; FINE] = fine();
+static COARSE_CLASS: [u8; COARSE] = coarse();
+
+const fn sizes() -> [u32; CLASSES + 1] {
+    let mut sizes = [0; CLASSES + 1];
+    let mut class = 1;
+    while class <= 8 {
+        sizes[class] = class as u32 * 16;
+        class += 1;
+    }
+    while class <= CLASSES {
+        let base = 128u32 << ((class - 9) / 8);
+        sizes[class] = base + base / 8 * ((class as u32 - 9) % 8 + 1);
+        class += 1;
+    }
+    sizes
+}
+
+/// The smallest class that holds `size` bytes.
+const fn search(size: usize) -> u8 {
+    let sizes = sizes();
+    let mut class = 1;
+    while (sizes[class] as usize) < size {
+        class += 1;
+    }
+    class as u8
+}
+
+const fn fine() -> [u8; FINE] {
+    let mut table = [0; FINE];
+    let mut index = 0;
+    while index < FINE {
+        table[index] = search(index * 16);
+        index += 1;
+    }
+    table
+}
+
+const fn coarse() -> [u8; COARSE] {
+    let mut table = [0; COARSE];
+    let mut index = 0;
+    while index < COARSE {
+        table[index] = search(index * 128);
+        index += 1;
+    }
+    table
+}
+
+/// The class for objects of `size` bytes (0 counts as 1); `None` above [`LARGEST`].
+#[inline(always)]
+pub fn class_of(size: usize) -> Option<u8> {
+    if size <= FINE_MAX {
+        Some(FINE_CLASS[size.div_ceil(16)])
+    } else if size <= LARGEST {
+        Some(COARSE_CLASS[size.div_ceil(128)])
+    } else {
+        None
+    }
+}
+
+/// The class for objects of `size` bytes aligned to `align`, a power of two; `None` where there is none.
+#[inline]
+pub fn class_of_aligned(size: usize, align: usize) -> Option<u8> {
+    if align <= MIN_ALIGN {
+        return class_of(size);
+    }
+    let size = size.max(1).checked_next_multiple_of(align)?;
+    let mut class = class_of(size)?;
+    // Sizes are multiples of ever larger powers of two: the next power of two is at most eight classes away.
+    while !size_of_class(class).is_multiple_of(align) {
+        class += 1;
+        if class as usize > CLASSES {
+            return None;
+        }
+    }
+    Some(class)
+}
+
+/// Bytes of the objects of `class`.
+#[inline(always)]
+pub fn size_of_class(class: u8) -> usize {
+    SIZES[class as usize] as usize
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_size_has_the_smallest_class_that_holds_it() {
+        assert_eq!(SIZES[CLASSES] as usize, LARGEST);
+        for size in 0..=LARGEST {
+            let class = class_of(size).unwrap();
+            assert!(size_of_class(class) >= size);
+            assert!(class == 1 || size_of_class(class - 1) < size, "{size}");
+            if size > 128 {
+                assert!(size_of_class(class) * 8 <= size * 9 + 8, "{size} wastes more than an eighth");
+            }
+        }
+        assert_eq!(class_of(LARGEST + 1), None);
+    }
+
+    #[test]
+    fn aligned_classes_are_aligned() {
+        for align in [16, 32, 64, 128, 256, 1024, 4096, 16384, 32768] {
+            for size in (0..=LARGEST).step_by(7) {
+                if let Some(class) = class_of_aligned(size, align) {
+                    assert!(size_of_class(class) >= size && size_of_class(class) % align == 0);
+                }
+            }
+        }
+        assert_eq!(class_of_aligned(1, 65536), None);
+        assert_eq!(class_of_aligned(usize::MAX, 64), None);
+    }
+}

@@ -1,0 +1,101 @@
+//! The control of each CPU: its state, its area, and the lock of whoever changes either.
+
+use core::ptr::NonNull;
+
+use super::{AtomicCpuSet, CpuEvent, CpuSet, CpuState};
+use crate::percpu::Area;
+use crate::platform::Platform;
+use crate::sync::{Mutex, Rank};
+
+/// What the lock of a CPU guards.
+pub struct Control {
+    state: CpuState,
+    /// The CPU's area, once something was cached there. Published in the table only while the CPU is online and not stopped.
+    pub(crate) area: Option<Area>,
+    /// Stays down until somebody brings it up by name: a thread that runs there does not.
+    pub(crate) held_down: bool,
+}
+
+impl Control {
+    /// Where the CPU stands.
+    pub fn state(&self) -> CpuState {
+        self.state
+    }
+
+    /// Moves the CPU on.
+    ///
+    /// # Panics
+    /// If the event cannot happen in the CPU's state: the transition functions have looked before.
+    pub(super) fn apply(&mut self, event: CpuEvent) {
+        let next = self.state.next(event);
+        debug_assert!(next.is_some(), "{event:?} in state {:?}", self.state);
+        self.state = next.unwrap_or(self.state);
+    }
+}
+
+/// One CPU, in a cache line of its own.
+#[repr(align(64))]
+pub struct CpuControl {
+    pub(crate) lock: Mutex<Control>,
+}
+
+/// All possible CPUs.
+pub struct Cpus {
+    controls: NonNull<CpuControl>,
+    count: usize,
+    online: AtomicCpuSet,
+}
+
+// SAFETY: the controls are locks in a mapping that lives as long as this.
+unsafe impl Send for Cpus {}
+// SAFETY: as above.
+unsafe impl Sync for Cpus {}
+
+impl Cpus {
+    /// `count` CPUs, of which those in `online` are online, with nothing cached yet.
+    pub fn map<P: Platform>(platform: &P, count: usize, online: &CpuSet) -> Option<Self> {
+        let controls = platform.map(count * size_of::<CpuControl>())?.cast::<CpuControl>();
+        let cpus = Self { controls, count, online: AtomicCpuSet::new() };
+        for cpu in 0..count {
+            let state = if online.contains(cpu) { CpuState::Online } else { CpuState::Offline };
+            let control = Control { state, area: None, held_down: false };
+            // SAFETY: the mapping has room for as many controls.
+            unsafe { controls.add(cpu).write(CpuControl { lock: Mutex::new(Rank::Cpu, control) }) };
+            if online.contains(cpu) {
+                cpus.online.insert(cpu);
+            }
+        }
+        Some(cpus)
+    }
+
+    /// # Safety
+    /// Nobody uses the controls any more.
+    pub(crate) unsafe fn unmap<P: Platform>(&self, platform: &P) {
+        // SAFETY: the mapping is that of `map`.
+        unsafe { platform.unmap(self.controls.cast(), self.count * size_of::<CpuControl>()) }
+    }
+
+    /// CPU ids are below this.
+    pub fn possible(&self) -> usize {
+        self.count
+    }
+
+    /// The CPUs that are online at this moment: a hint for who does not hold the gate.
+    pub fn online(&self) -> CpuSet {
+        self.online.snapshot()
+    }
+
+    pub(super) fn set_online(&self, cpu: usize, online: bool) {
+        if online { self.online.insert(cpu) } else { self.online.remove(cpu) }
+    }
+
+    /// The control of a CPU; `None` for an id out of range: the one place where ids are checked (I5).
+    pub fn get(&self, cpu: usize) -> Option<&CpuControl> {
+        // SAFETY: there are `count` controls.
+        (cpu < self.count).then(|| unsafe { self.controls.add(cpu).as_ref() })
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &CpuControl> {
+        (0..self.count).filter_map(|cpu| self.get(cpu))
+    }
+}

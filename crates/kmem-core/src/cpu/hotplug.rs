@@ -1,0 +1,180 @@
+//! The transitions: up (prepare, online, or canceled) and down (drained, dead, or down failed).
+//!
+//! One at a time, under the gate's write side. Each step is valid after none, part or all of the one before it, and undoing allocates nothing (I22 to I25).
+
+use super::listener::{Listeners, MAX_LISTENERS};
+use super::{CpuEvent, CpuSet, CpuState, Event, Listener, OnlineCpus, Stopped, WriteGuard};
+use crate::cache::Destination;
+use crate::engine::{Engine, Population};
+use crate::error::{HotplugError, SubscribeError};
+use crate::percpu::Area;
+use crate::platform::Platform;
+use crate::slab::Reclaim;
+
+impl<P: Platform> Engine<P> {
+    /// Brings a CPU up: CPU_UP_PREPARE and CPU_ONLINE, or CPU_UP_CANCELED where memory or a listener says no.
+    ///
+    /// Takes the gate's write side: waits for creates, destroys and other transitions.
+    pub fn cpu_up(&self, cpu: usize) -> Result<(), HotplugError> {
+        self.check(cpu)?;
+        let gate = self.gate.write(&self.platform).map_err(|_| HotplugError::InsideCallback)?;
+        self.up(&gate, cpu)
+    }
+
+    /// Takes a CPU down: its magazines go to the depot, their memory and that of its area goes back. It stays down until
+    /// [`cpu_up`](Self::cpu_up), also when threads run there: they are served by the depot.
+    ///
+    /// Takes the gate's write side. Costs a fence, and O(caches that the CPU used) after a walk over all caches.
+    pub fn cpu_down(&self, cpu: usize) -> Result<(), HotplugError> {
+        self.down(cpu, true)
+    }
+
+    /// Takes a CPU down that has left: as [`cpu_down`](Self::cpu_down), but the first thread that runs there again brings it up.
+    pub fn cpu_left(&self, cpu: usize) -> Result<(), HotplugError> {
+        self.down(cpu, false)
+    }
+
+    /// Adds a listener. It cannot be removed.
+    pub fn subscribe(&self, listener: &'static dyn Listener) -> Result<(), SubscribeError> {
+        let _gate = self.gate.write(&self.platform).map_err(|_| SubscribeError::InsideCallback)?;
+        if self.listeners.lock(&self.platform).add(listener) {
+            Ok(())
+        } else {
+            Err(SubscribeError::TooMany { max: MAX_LISTENERS })
+        }
+    }
+
+    /// Brings a CPU up on which a thread runs, if it may come up by itself and nobody has to be waited for.
+    pub(crate) fn try_adopt(&self, cpu: usize) -> bool {
+        let Some(control) = self.cpus.get(cpu) else { return false };
+        let may_come = match control.lock.try_lock(&self.platform) {
+            Some(control) => control.state() == CpuState::Offline && !control.held_down,
+            None => false,
+        };
+        if !may_come || self.gate.is_writer(&self.platform) {
+            return false;
+        }
+        let Some(gate) = self.gate.try_write(&self.platform) else { return false };
+        self.up(&gate, cpu).is_ok()
+    }
+
+    fn check(&self, cpu: usize) -> Result<(), HotplugError> {
+        if cpu < self.cpus.possible() { Ok(()) } else { Err(HotplugError::OutOfRange { cpu, possible: self.cpus.possible() }) }
+    }
+
+    /// Moves the state of a CPU that was checked.
+    fn apply(&self, cpu: usize, event: CpuEvent) {
+        if let Some(control) = self.cpus.get(cpu) {
+            control.lock.lock(&self.platform).apply(event);
+        }
+    }
+
+    fn state(&self, cpu: usize) -> CpuState {
+        self.cpus.get(cpu).map_or(CpuState::Offline, |control| control.lock.lock(&self.platform).state())
+    }
+
+    /// What listeners there are, copied so that none is called under a lock.
+    fn listeners(&self) -> Listeners {
+        *self.listeners.lock(&self.platform)
+    }
+
+    fn up(&self, gate: &WriteGuard<'_, P>, cpu: usize) -> Result<(), HotplugError> {
+        if self.state(cpu) == CpuState::Online {
+            return Err(HotplugError::AlreadyOnline { cpu });
+        }
+        let listeners = self.listeners();
+        let prepared = self.prepare(cpu).and_then(|()| {
+            listeners.ask(Event::UpPrepare, Event::UpCanceled, cpu).map_err(|_| HotplugError::Refused { cpu })
+        });
+        if prepared.is_err() {
+            self.cancel(&gate.online(&self.cpus), cpu);
+            return prepared;
+        }
+        if let Some(control) = self.cpus.get(cpu) {
+            let mut control = control.lock.lock(&self.platform);
+            control.apply(CpuEvent::Online);
+            control.held_down = false;
+            self.cpus.set_online(cpu, true);
+            if let Some(area) = control.area {
+                self.table.publish(cpu, area);
+            }
+        }
+        listeners.tell(Event::Online, cpu);
+        Ok(())
+    }
+
+    /// Gives the CPU an area, and with [`Population::Eager`] a magazine of every live cache. May leave part of it: [`cancel`](Self::cancel) undoes any part.
+    fn prepare(&self, cpu: usize) -> Result<(), HotplugError> {
+        let no_memory = HotplugError::NoMemory { cpu };
+        if let Some(control) = self.cpus.get(cpu) {
+            let mut control = control.lock.lock(&self.platform);
+            control.apply(CpuEvent::Prepare);
+            if control.area.is_none() {
+                control.area = Some(Area::map(&self.platform, self.table.slots()).ok_or(no_memory)?);
+            }
+        }
+        let mut enabled = true;
+        if self.config.population == Population::Eager {
+            self.registry.for_each(&self.platform, |cache| enabled = enabled && self.enable_waiting(cache, cpu));
+        }
+        if enabled { Ok(()) } else { Err(no_memory) }
+    }
+
+    /// CPU_UP_CANCELED: total and idempotent (I23).
+    fn cancel(&self, online: &OnlineCpus<'_>, cpu: usize) {
+        let mut reclaim = Reclaim::new();
+        self.empty_cpu(online, cpu, &mut reclaim);
+        self.apply(cpu, CpuEvent::Cancel);
+        self.release(reclaim);
+    }
+
+    fn down(&self, cpu: usize, hold: bool) -> Result<(), HotplugError> {
+        self.check(cpu)?;
+        let gate = self.gate.write(&self.platform).map_err(|_| HotplugError::InsideCallback)?;
+        let online = gate.online(&self.cpus);
+        if self.state(cpu) != CpuState::Online {
+            return Err(HotplugError::AlreadyOffline { cpu });
+        }
+        if online.set().len() == 1 {
+            return Err(HotplugError::LastCpu { cpu });
+        }
+        let listeners = self.listeners();
+        self.apply(cpu, CpuEvent::Down);
+        if listeners.ask(Event::DownPrepare, Event::DownFailed, cpu).is_err() {
+            self.apply(cpu, CpuEvent::DownFailed);
+            return Err(HotplugError::Refused { cpu });
+        }
+        if let Some(control) = self.cpus.get(cpu) {
+            control.lock.lock(&self.platform).held_down = hold;
+        }
+        self.cpus.set_online(cpu, false);
+        let mut reclaim = Reclaim::new();
+        self.empty_cpu(&online, cpu, &mut reclaim);
+        self.apply(cpu, CpuEvent::Drained);
+        self.apply(cpu, CpuEvent::Reclaimed);
+        listeners.tell(Event::Dead, cpu);
+        drop(gate);
+        self.release(reclaim);
+        Ok(())
+    }
+
+    /// Empties every slot of a CPU whose state no longer lets slots be enabled, and gives its area back. Allocates nothing that it cannot do without (I24).
+    ///
+    /// The control is given up between two caches, so that it is never held for longer than one magazine's work; a destroy that runs beside it (were there no
+    /// gate) takes its turn there.
+    fn empty_cpu(&self, online: &OnlineCpus<'_>, cpu: usize, reclaim: &mut Reclaim) {
+        // Withdraws the area and fences. Its drop does not publish: the CPU is not online.
+        drop(Stopped::new(online, &self.cpus, &self.table, &self.platform, &CpuSet::of(cpu)));
+        let Some(control) = self.cpus.get(cpu) else { return };
+        self.registry.for_each(&self.platform, |cache| {
+            let control = control.lock.lock(&self.platform);
+            if let Some(area) = control.area {
+                self.empty_slot(cache, cpu, area, Destination::Depot, reclaim);
+            }
+        });
+        if let Some(area) = control.lock.lock(&self.platform).area.take() {
+            // SAFETY: the area was withdrawn and fenced, its slots are empty and disabled, and its control no longer names it (I36).
+            unsafe { area.unmap(&self.platform, self.table.slots()) };
+        }
+    }
+}

@@ -1,0 +1,79 @@
+//! Listeners: an embedder's code that is told of every transition, and may refuse some.
+//!
+//! Every listener hears every event, whatever the others answer (I28); a refused preparation is canceled for those that had granted it, the last
+//! one first. Listeners are called with the gate's write side held and no other lock; they may allocate and free, but not create or destroy caches
+//! or start transitions (I33).
+
+/// A step of a transition, as listeners hear it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum Event {
+    /// A CPU is about to come up. May be refused.
+    UpPrepare,
+    /// The CPU is online.
+    Online,
+    /// The preparation was undone.
+    UpCanceled,
+    /// A CPU is about to go down. May be refused.
+    DownPrepare,
+    /// It stays after all.
+    DownFailed,
+    /// The CPU is gone and its magazines are empty.
+    Dead,
+}
+
+/// A listener's answer to `UpPrepare` or `DownPrepare`: the transition shall not happen.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Refused;
+
+/// Whoever wants to know about transitions.
+pub trait Listener: Sync {
+    /// Called for each step; a refusal counts for [`Event::UpPrepare`] and [`Event::DownPrepare`] only.
+    fn event(&self, event: Event, cpu: usize) -> Result<(), Refused>;
+}
+
+/// Most listeners of one engine.
+pub(super) const MAX_LISTENERS: usize = 16;
+
+/// The listeners, in the order of their subscription.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Listeners {
+    list: [Option<&'static dyn Listener>; MAX_LISTENERS],
+    len: usize,
+}
+
+impl Listeners {
+    pub(super) fn add(&mut self, listener: &'static dyn Listener) -> bool {
+        match self.list.get_mut(self.len) {
+            Some(place) => *place = Some(listener),
+            None => return false,
+        }
+        self.len += 1;
+        true
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &'static dyn Listener> + '_ {
+        self.list[..self.len].iter().flatten().copied()
+    }
+
+    /// Tells all; no answer counts.
+    pub(super) fn tell(&self, event: Event, cpu: usize) {
+        for listener in self.iter() {
+            // A refusal of an event that has happened means nothing.
+            let _ = listener.event(event, cpu);
+        }
+    }
+
+    /// Asks all in turn; at the first refusal those that had granted hear `undo`, the last one first.
+    pub(super) fn ask(&self, event: Event, undo: Event, cpu: usize) -> Result<(), Refused> {
+        for (asked, listener) in self.iter().enumerate() {
+            if listener.event(event, cpu).is_err() {
+                for granted in self.list[..asked].iter().rev().flatten() {
+                    let _ = granted.event(undo, cpu);
+                }
+                return Err(Refused);
+            }
+        }
+        Ok(())
+    }
+}

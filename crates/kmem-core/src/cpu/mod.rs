@@ -1,0 +1,23 @@
+//! CPUs come and go: their states, the gate that serialises transitions against whoever needs a stable set of CPUs, and the transitions.
+//!
+//! Two defences stand between the caches and the CPUs, each sufficient alone:
+//! 1. **The gate.** A transition holds its write side, create, destroy and shrink hold its read side. Whatever iterates CPUs asks
+//!    for an [`OnlineCpus`], which only a holder of the gate has (I35).
+//! 2. **A dying cache stays listed, and its slots cannot be enabled.** So a CPU that goes down during a destroy still finds the cache
+//!    and drains its slot, and one that comes up cannot give it a new one (I14, I15).
+
+mod control;
+mod gate;
+mod hotplug;
+mod listener;
+mod set;
+mod state;
+mod stop;
+
+pub use control::{CpuControl, Cpus};
+pub use gate::{Gate, InsideCallback, OnlineCpus, ReadGuard, WriteGuard};
+pub(crate) use listener::Listeners;
+pub use listener::{Event, Listener, Refused};
+pub use set::{AtomicCpuSet, CpuSet, MAX_CPUS};
+pub use state::{CpuEvent, CpuState};
+pub use stop::Stopped;

@@ -1,0 +1,66 @@
+//! Stopping CPUs: their areas become private to the caller, with one fence for all of them.
+//!
+//! The protocol is that of [`percpu`](crate::percpu): lock the controls in ascending order, withdraw the areas, fence once, work, publish, unlock. Threads
+//! on a stopped CPU miss and go to the depot; they never wait for this.
+
+use super::{CpuSet, CpuState, Cpus, OnlineCpus};
+use crate::percpu::{Area, CpuTable};
+use crate::platform::Platform;
+
+/// Some CPUs are stopped.
+///
+/// Having it tells you: for each CPU in it, you hold its control, no section on it can commit, and its area is yours (I36, I38). Dropping it lets
+/// the online ones run again.
+#[must_use]
+pub struct Stopped<'a, P: Platform> {
+    cpus: &'a Cpus,
+    table: &'a CpuTable,
+    platform: &'a P,
+    set: CpuSet,
+}
+
+impl<'a, P: Platform> Stopped<'a, P> {
+    /// Stops the CPUs of `set` that are possible. Costs one fence if any of them has its area published.
+    pub fn new(_gate: &OnlineCpus<'_>, cpus: &'a Cpus, table: &'a CpuTable, platform: &'a P, set: &CpuSet) -> Self {
+        let mut stopped = Self { cpus, table, platform, set: CpuSet::new() };
+        let mut published = CpuSet::new();
+        for cpu in set.iter() {
+            let Some(control) = cpus.get(cpu) else { break };
+            control.lock.lock_next(platform).keep();
+            stopped.set.insert(cpu);
+            if table.get(cpu) != table.empty() {
+                table.withdraw(cpu);
+                published.insert(cpu);
+            }
+        }
+        if !published.is_empty() {
+            platform.fence(&published);
+        }
+        stopped
+    }
+
+    /// The private areas, by CPU. A CPU on which nothing was ever cached has none.
+    pub fn areas(&self) -> impl Iterator<Item = (usize, Area)> + '_ {
+        self.set.iter().filter_map(|cpu| {
+            let control = self.cpus.get(cpu)?;
+            // SAFETY: the control is held, by a guard that `new` kept; this one is kept again.
+            let guard = unsafe { control.lock.adopt(self.platform) };
+            let area = guard.area;
+            guard.keep();
+            Some((cpu, area?))
+        })
+    }
+}
+
+impl<P: Platform> Drop for Stopped<'_, P> {
+    fn drop(&mut self) {
+        for cpu in self.set.iter() {
+            let Some(control) = self.cpus.get(cpu) else { break };
+            // SAFETY: the control is held, by a guard that `new` kept.
+            let guard = unsafe { control.lock.adopt(self.platform) };
+            if let (CpuState::Online, Some(area)) = (guard.state(), guard.area) {
+                self.table.publish(cpu, area);
+            }
+        }
+    }
+}

@@ -1,0 +1,223 @@
+//! The depot: full and empty magazines of one cache on one node, which is how objects travel between CPUs.
+//!
+//! A miss on an empty slot takes a full magazine, a miss on a full slot leaves one: O(1) for a batch of objects, whose memory
+//! is not touched. Single objects (from CPUs without a slot) gather in the *loose* magazine until it is full. The depot holds at most
+//! [`Depot::limit`] full magazines; what is beyond goes back to the slabs. Empty magazines come from the metadata arena, and
+//! where that has none, objects go to the slabs as well: nothing here can fail with an object in its hands.
+
+use core::ptr::NonNull;
+
+use crate::meta::Meta;
+use crate::percpu::{BATCH_MAX, Batch};
+use crate::platform::Platform;
+use crate::sync::{Mutex, Rank};
+
+/// Bytes of objects that a depot holds at most, apart from the least number of magazines.
+const BYTES_MAX: usize = 1 << 20;
+/// Magazines that a depot may hold however large the objects are.
+const LEAST: usize = 2;
+
+/// A magazine in the depot; its objects stand behind it.
+struct Magazine {
+    next: Option<NonNull<Magazine>>,
+    len: usize,
+}
+
+impl Magazine {
+    fn bytes(batch: usize) -> usize {
+        size_of::<Self>() + batch * size_of::<usize>()
+    }
+
+    /// # Safety
+    /// The magazine is the caller's, and has room for `batch` objects.
+    unsafe fn objects<'a>(magazine: NonNull<Self>, batch: usize) -> &'a mut [usize] {
+        // SAFETY: the objects stand behind the head, in the same piece of metadata, which is written before it is read.
+        unsafe { core::slice::from_raw_parts_mut(magazine.add(1).cast::<usize>().as_ptr(), batch) }
+    }
+}
+
+#[derive(Default)]
+struct Stack {
+    head: Option<NonNull<Magazine>>,
+    count: usize,
+}
+
+impl Stack {
+    fn push(&mut self, mut magazine: NonNull<Magazine>) {
+        // SAFETY: the magazine is ours.
+        unsafe { magazine.as_mut() }.next = self.head.take();
+        self.head = Some(magazine);
+        self.count += 1;
+    }
+
+    fn pop(&mut self) -> Option<NonNull<Magazine>> {
+        let magazine = self.head?;
+        // SAFETY: magazines on the stack are ours.
+        self.head = unsafe { magazine.as_ref() }.next;
+        self.count -= 1;
+        Some(magazine)
+    }
+}
+
+#[derive(Default)]
+struct State {
+    full: Stack,
+    empty: Stack,
+    loose: Option<NonNull<Magazine>>,
+    objects: usize,
+}
+
+// SAFETY: the magazines are owned by the state and guarded by the lock around it.
+unsafe impl Send for State {}
+
+/// The depot of a cache on a node.
+pub struct Depot {
+    state: Mutex<State>,
+    batch: usize,
+    limit: usize,
+}
+
+impl Depot {
+    /// A depot without magazines, for objects of `size` bytes that move `batch` at a time.
+    pub fn new(size: usize, batch: usize) -> Self {
+        let limit = (BYTES_MAX / (size * batch)).clamp(LEAST, 256);
+        Self { state: Mutex::new(Rank::Depot, State::default()), batch, limit }
+    }
+
+    /// Full magazines that the depot holds at most.
+    pub fn limit(&self) -> usize {
+        self.limit
+    }
+
+    /// How many objects the depot holds.
+    pub fn count<P: Platform>(&self, platform: &P) -> usize {
+        self.state.lock(platform).objects
+    }
+
+    /// Takes one magazine's objects, or the loose ones; answers how many.
+    pub fn take<P: Platform>(&self, platform: &P, out: &mut Batch) -> usize {
+        let mut state = self.state.lock(platform);
+        let Some(magazine) = state.full.pop().or_else(|| state.loose.take()) else {
+            return 0;
+        };
+        // SAFETY: the magazine was taken off under the lock.
+        let len = unsafe {
+            let len = magazine.as_ref().len;
+            let objects = &Magazine::objects(magazine, self.batch)[..len];
+            out.fill(BATCH_MAX, |room| {
+                room[..len].copy_from_slice(objects);
+                len
+            })
+        };
+        state.empty.push(magazine);
+        state.objects -= len;
+        len
+    }
+
+    /// Takes one object.
+    pub fn take_one<P: Platform>(&self, platform: &P) -> Option<usize> {
+        let mut state = self.state.lock(platform);
+        let mut magazine = match state.loose {
+            Some(magazine) => magazine,
+            None => {
+                let full = state.full.pop()?;
+                *state.loose.insert(full)
+            }
+        };
+        // SAFETY: the magazine is the depot's, and a loose magazine holds at least one object.
+        let (object, left) = unsafe {
+            let len = &mut magazine.as_mut().len;
+            *len -= 1;
+            let left = *len;
+            (Magazine::objects(magazine, self.batch)[left], left)
+        };
+        if left == 0 {
+            state.loose = None;
+            state.empty.push(magazine);
+        }
+        state.objects -= 1;
+        Some(object)
+    }
+
+    /// Takes objects over, as many as it has room for, and answers how many, from the front.
+    pub fn put<P: Platform>(&self, platform: &P, meta: &Meta, objects: &[usize]) -> usize {
+        let mut state = self.state.lock(platform);
+        let mut put = 0;
+        while put < objects.len() {
+            let Some(mut magazine) = state.loose.or_else(|| self.empty(&mut state, platform, meta)) else {
+                break;
+            };
+            // SAFETY: the magazine is the depot's.
+            let is_full = unsafe {
+                let len = magazine.as_ref().len;
+                let count = (self.batch - len).min(objects.len() - put);
+                Magazine::objects(magazine, self.batch)[len..len + count].copy_from_slice(&objects[put..put + count]);
+                magazine.as_mut().len = len + count;
+                put += count;
+                state.objects += count;
+                len + count == self.batch
+            };
+            if is_full {
+                state.loose = None;
+                state.full.push(magazine);
+            } else {
+                state.loose = Some(magazine);
+            }
+        }
+        put
+    }
+
+    /// An empty magazine, while the depot is below its limit and there is memory.
+    fn empty<P: Platform>(&self, state: &mut State, platform: &P, meta: &Meta) -> Option<NonNull<Magazine>> {
+        if state.full.count >= self.limit {
+            return None;
+        }
+        let magazine = match state.empty.pop() {
+            Some(magazine) => magazine,
+            None => meta.alloc(platform, Magazine::bytes(self.batch))?.cast(),
+        };
+        // SAFETY: the magazine is ours; a piece from the arena is written before it is read.
+        unsafe {
+            magazine.write(Magazine { next: None, len: 0 });
+            magazine.add(1).cast::<usize>().write_bytes(0, self.batch);
+        }
+        Some(magazine)
+    }
+
+    /// Gives the empty magazines' memory back.
+    pub fn free_empty<P: Platform>(&self, platform: &P, meta: &Meta) {
+        let mut state = self.state.lock(platform);
+        while let Some(magazine) = state.empty.pop() {
+            // SAFETY: an empty magazine is nobody's.
+            unsafe { meta.free(platform, magazine.cast(), Magazine::bytes(self.batch)) };
+        }
+    }
+
+    /// Calls `visit` with each object; the lock is held meanwhile.
+    pub(crate) fn for_each<P: Platform>(&self, platform: &P, mut visit: impl FnMut(usize)) -> usize {
+        let state = self.state.lock(platform);
+        let mut at = state.loose;
+        let mut next = state.full.head;
+        while let Some(magazine) = at.or_else(|| next.take()) {
+            // SAFETY: the lock is held.
+            unsafe {
+                Magazine::objects(magazine, self.batch)[..magazine.as_ref().len].iter().for_each(|object| visit(*object));
+                // The loose magazine is on no list: behind it comes the first full one.
+                at = if Some(magazine) == state.loose { None } else { magazine.as_ref().next };
+            }
+        }
+        state.objects
+    }
+
+    /// Takes the lock for fork.
+    pub(crate) fn lock_for_fork<P: Platform>(&self, platform: &P) {
+        self.state.lock_raw(platform);
+    }
+
+    /// # Safety
+    /// [`lock_for_fork`](Self::lock_for_fork) took the lock.
+    pub(crate) unsafe fn unlock_after_fork<P: Platform>(&self, platform: &P) {
+        // SAFETY: passed on.
+        unsafe { self.state.unlock_raw(platform) }
+    }
+}

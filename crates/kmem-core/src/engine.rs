@@ -1,0 +1,187 @@
+//! The whole allocator, put together.
+
+use crate::cache::Registry;
+use crate::cpu::{CpuSet, Cpus, Gate, Listeners, MAX_CPUS};
+use crate::error::{AllocError, DestroyError};
+use crate::general::General;
+use crate::meta::Meta;
+use crate::pages::PageHeap;
+use crate::percpu::CpuTable;
+use crate::platform::Platform;
+use crate::slab::{Env, FreeError, Reclaim};
+use crate::sync::{Mutex, Rank};
+
+/// When the magazines of a CPU come into being.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Population {
+    /// At the first miss of a cache on a CPU: what is not used costs nothing, and create costs the same on 2 CPUs and on 1,024.
+    OnFirstUse,
+    /// With the cache on every online CPU, and with the CPU for every live cache: what the kernel of the seed did, and what a kernel wants that
+    /// must not allocate later. Create and prepare can fail for it.
+    Eager,
+}
+
+/// How an engine shall be.
+#[derive(Clone, Copy)]
+pub struct Config {
+    /// Most caches at one time, the general ones among them.
+    pub max_caches: usize,
+    /// When magazines come into being.
+    pub population: Population,
+    /// Called with a pointer that was freed but is no live object. Must not come back into the engine; may end the program.
+    pub bad_free: fn(object: usize, error: FreeError),
+}
+
+/// An allocator: the caches, the CPUs, the pages. Everything else hangs off it.
+pub struct Engine<P: Platform> {
+    pub(crate) platform: P,
+    pub(crate) config: Config,
+    pub(crate) gate: Gate,
+    pub(crate) cpus: Cpus,
+    pub(crate) table: CpuTable,
+    pub(crate) registry: Registry,
+    pub(crate) heap: PageHeap,
+    pub(crate) meta: Meta,
+    pub(crate) general: General,
+    pub(crate) listeners: Mutex<Listeners>,
+}
+
+impl<P: Platform> Engine<P> {
+    /// An allocator on `platform`, with its general caches.
+    ///
+    /// # Errors
+    /// The platform has no memory. What was mapped is given back.
+    pub fn new(platform: P, config: Config) -> Result<Self, AllocError> {
+        let possible = platform.possible_cpus().clamp(1, MAX_CPUS);
+        let initial: CpuSet = platform.initial_cpus().iter().filter(|cpu| *cpu < possible).collect();
+        let initial = if initial.is_empty() { CpuSet::of(0) } else { initial };
+        let slots = config.max_caches + 1;
+        let table = CpuTable::map(&platform, possible, slots).ok_or(AllocError)?;
+        let parts = (Cpus::map(&platform, possible, &initial), Registry::map(&platform, slots), PageHeap::new(&platform));
+        let (Some(cpus), Some(registry), Some(heap)) = parts else {
+            // SAFETY: the parts that exist were made just now and nobody uses them.
+            unsafe {
+                if let Some(cpus) = parts.0 {
+                    cpus.unmap(&platform);
+                }
+                if let Some(registry) = parts.1 {
+                    registry.unmap(&platform);
+                }
+                if let Some(heap) = parts.2 {
+                    heap.unmap(&platform);
+                }
+                table.unmap(&platform);
+            }
+            return Err(AllocError);
+        };
+        let engine = Self {
+            platform,
+            config,
+            gate: Gate::new(),
+            cpus,
+            table,
+            registry,
+            heap,
+            meta: Meta::new(),
+            general: General::new(),
+            listeners: Mutex::new(Rank::Stats, Listeners::default()),
+        };
+        engine.create_general()?;
+        Ok(engine)
+    }
+
+    /// The platform.
+    pub fn platform(&self) -> &P {
+        &self.platform
+    }
+
+    /// The table that sections read.
+    pub fn table(&self) -> &CpuTable {
+        &self.table
+    }
+
+    /// The page heap: where the class map is.
+    pub fn heap(&self) -> &PageHeap {
+        &self.heap
+    }
+
+    /// CPU ids are below this.
+    pub fn possible_cpus(&self) -> usize {
+        self.cpus.possible()
+    }
+
+    /// The CPUs that are online at this moment.
+    pub fn online_cpus(&self) -> CpuSet {
+        self.cpus.online()
+    }
+
+    /// Gives back all that nobody uses, in all caches, and answers how many bytes that were.
+    pub fn trim(&self) -> Result<usize, DestroyError> {
+        let gate = self.gate.read(&self.platform).map_err(|_| DestroyError::InsideCallback)?;
+        let mut reclaim = Reclaim::new();
+        let mut bytes = 0;
+        self.registry.for_each(&self.platform, |cache| self.drain(cache, &gate.online(&self.cpus), &mut reclaim));
+        drop(gate);
+        self.release(reclaim);
+        bytes += self.heap.purge(&self.platform);
+        Ok(bytes)
+    }
+
+    pub(crate) fn env(&self) -> Env<'_, P> {
+        Env { platform: &self.platform, heap: &self.heap, meta: &self.meta }
+    }
+
+    /// Gives slabs back. No lock may be held, the gate included (I31, I34).
+    pub(crate) fn release(&self, reclaim: Reclaim) -> usize {
+        reclaim.release(&self.heap, &self.meta, &self.platform)
+    }
+
+    /// Takes every lock, in the order of ranks, so that a child made by fork finds the allocator between two operations.
+    /// A thread inside a hotplug callback holds the gate already; it stays held.
+    pub fn before_fork(&self) {
+        let platform = &self.platform;
+        if !self.gate.is_writer(platform) {
+            self.gate.lock_for_fork(platform);
+        }
+        self.registry.lock_for_fork(platform);
+        // SAFETY: the registry's lock was just taken.
+        unsafe {
+            self.registry.for_each_locked(platform, |cache| cache.lock_life_for_fork(platform));
+        }
+        self.cpus.iter().for_each(|cpu| cpu.lock.lock_raw(platform));
+        // SAFETY: as above.
+        unsafe {
+            self.registry.for_each_locked(platform, |cache| cache.nodes().for_each(|node| node.depot.lock_for_fork(platform)));
+            self.registry.for_each_locked(platform, |cache| cache.nodes().for_each(|node| node.slabs.lock_for_fork(platform)));
+        }
+        self.heap.lock_for_fork(platform);
+        self.meta.lock_for_fork(platform);
+        self.listeners.lock_raw(platform);
+    }
+
+    /// Gives the locks of [`before_fork`](Self::before_fork) back, in the parent and in the child.
+    ///
+    /// # Safety
+    /// The calling thread, or the thread it was forked from, has called `before_fork`.
+    pub unsafe fn after_fork(&self) {
+        let platform = &self.platform;
+        // SAFETY: `before_fork` took all of these locks.
+        unsafe {
+            self.listeners.unlock_raw(platform);
+            self.meta.unlock_after_fork(platform);
+            self.heap.unlock_after_fork(platform);
+            self.registry.for_each_locked(platform, |cache| {
+                cache.nodes().for_each(|node| {
+                    node.slabs.unlock_after_fork(platform);
+                    node.depot.unlock_after_fork(platform);
+                });
+            });
+            self.cpus.iter().for_each(|cpu| cpu.lock.unlock_raw(platform));
+            self.registry.for_each_locked(platform, |cache| cache.unlock_life_after_fork(platform));
+            self.registry.unlock_after_fork(platform);
+            if !self.gate.is_writer(platform) {
+                self.gate.unlock_after_fork(platform);
+            }
+        }
+    }
+}

@@ -1,0 +1,183 @@
+//! General memory: any size, any alignment, freed by address alone. What `malloc` and a global allocator stand on.
+//!
+//! Sizes up to 32 KiB are objects of the *general caches*, one a size class, whose slabs' granules name the class in the class map. Larger ones are runs of
+//! granules with an entry of their own. A general cache is created at the start and never destroyed; its index is its class, so a section needs no look-up.
+
+use core::ptr::NonNull;
+
+use crate::cache::{CacheDesc, CacheSpec};
+use crate::classes::{self, CLASSES};
+use crate::engine::Engine;
+use crate::error::AllocError;
+use crate::pages::{GRANULE, Owner};
+use crate::platform::Platform;
+use crate::slab::{self, FreeError};
+use crate::sync::{AtomicPtr, Ordering};
+
+/// The general caches, by class.
+pub struct General {
+    caches: [AtomicPtr<CacheDesc>; CLASSES + 1],
+}
+
+impl General {
+    pub(crate) fn new() -> Self {
+        Self { caches: core::array::from_fn(|_| AtomicPtr::new(core::ptr::null_mut())) }
+    }
+}
+
+/// Memory that was just handed out.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Fresh {
+    /// Where it begins.
+    pub address: NonNull<u8>,
+    /// Whether all of it is known to read as zero.
+    pub zero: bool,
+}
+
+/// What stands behind an address.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Extent {
+    /// An object of a general cache, of this class.
+    Class(u8),
+    /// An object of another cache.
+    Object {
+        /// Bytes of it.
+        size: usize,
+    },
+    /// A large run.
+    Large {
+        /// Bytes of it.
+        size: usize,
+    },
+}
+
+/// "kmalloc-" and the size.
+fn name_of(class: u8, into: &mut [u8; 16]) -> &str {
+    const PREFIX: &[u8] = b"kmalloc-";
+    into[..PREFIX.len()].copy_from_slice(PREFIX);
+    let mut digits = classes::size_of_class(class);
+    let mut len = PREFIX.len() + digits.ilog10() as usize + 1;
+    let end = len;
+    while digits > 0 {
+        len -= 1;
+        into[len] = b'0' + (digits % 10) as u8;
+        digits /= 10;
+    }
+    core::str::from_utf8(&into[..end]).unwrap_or("kmalloc")
+}
+
+impl<P: Platform> Engine<P> {
+    pub(crate) fn create_general(&self) -> Result<(), AllocError> {
+        for class in 1..=CLASSES as u8 {
+            let size = classes::size_of_class(class);
+            let align = (1usize << size.trailing_zeros()).min(crate::slab::MAX_ALIGN);
+            let mut name = [0; 16];
+            let spec = CacheSpec { name: name_of(class, &mut name), size, align, ops: None };
+            let id = self.create_class(&spec, class).map_err(|_| AllocError)?;
+            let cache = self.registry.pin(&self.platform, id).ok_or(AllocError)?;
+            debug_assert_eq!(cache.slot().0, u32::from(class), "the index of a general cache is its class");
+            self.general.caches[class as usize].store((&raw const *cache).cast_mut(), Ordering::Release);
+        }
+        Ok(())
+    }
+
+    /// The general cache of a class, 1 to [`CLASSES`].
+    #[inline]
+    pub fn general_cache(&self, class: u8) -> &CacheDesc {
+        // SAFETY: general caches are made with the engine and never destroyed.
+        unsafe { &*self.general.caches[class as usize].load(Ordering::Acquire) }
+    }
+
+    /// Memory of `size` bytes aligned to `align`, a power of two.
+    pub fn alloc_bytes(&self, size: usize, align: usize) -> Result<Fresh, AllocError> {
+        match classes::class_of_aligned(size, align) {
+            // SAFETY: general caches live for ever.
+            Some(class) => unsafe { self.alloc(self.general_cache(class)) }.map(|address| Fresh { address, zero: false }),
+            None => self.alloc_large(size, align),
+        }
+    }
+
+    /// A run of its own for `size` bytes.
+    #[cold]
+    pub fn alloc_large(&self, size: usize, align: usize) -> Result<Fresh, AllocError> {
+        let granules = size.max(1).div_ceil(GRANULE);
+        let run = self.heap.alloc(&self.platform, granules, align).ok_or(AllocError)?;
+        self.heap.set_large(&run);
+        let address = NonNull::new(run.address as *mut u8).ok_or(AllocError)?;
+        Ok(Fresh { address, zero: run.zero })
+    }
+
+    /// What stands behind `address`: the beginning of an object or of a large run, or nothing of ours.
+    pub fn extent(&self, address: usize) -> Result<Extent, FreeError> {
+        match self.heap.owner(address) {
+            Owner::Slab(_) => {
+                let (slab, _) = slab::find(&self.heap, address).ok_or(FreeError::NotAnObject)?;
+                // SAFETY: the object lives, by the caller's word; so do its slab and its cache.
+                let cache = unsafe { slab.as_ref().cache.as_ref() };
+                Ok(match cache.class() {
+                    0 => Extent::Object { size: cache.layout().size },
+                    class => Extent::Class(class),
+                })
+            }
+            Owner::Large(granules) if address.is_multiple_of(GRANULE) => Ok(Extent::Large { size: granules * GRANULE }),
+            _ => Err(FreeError::NotAnObject),
+        }
+    }
+
+    /// Gives memory of [`alloc_bytes`](Self::alloc_bytes) back; also any object of any cache. A pointer that is none of these is reported and ignored.
+    ///
+    /// # Safety
+    /// The memory is the caller's and not used afterwards (I7).
+    #[cold]
+    pub unsafe fn free_bytes(&self, address: NonNull<u8>) {
+        match self.heap.owner(address.as_ptr() as usize) {
+            Owner::Slab(_) => match slab::find(&self.heap, address.as_ptr() as usize) {
+                // SAFETY: the object lives, by the caller's word; so does its cache, to whose slot it goes.
+                Some((slab, _)) => unsafe { self.free(slab.as_ref().cache.as_ref(), address) },
+                None => self.bad_free(address.as_ptr() as usize, FreeError::NotAnObject),
+            },
+            Owner::Large(granules) if (address.as_ptr() as usize).is_multiple_of(GRANULE) => {
+                // SAFETY: the run is the caller's.
+                unsafe { self.heap.free(&self.platform, address.as_ptr() as usize, granules) };
+            }
+            _ => self.bad_free(address.as_ptr() as usize, FreeError::NotAnObject),
+        }
+    }
+
+    /// Bytes usable at `address`, which may be more than were asked for; 0 where nothing of ours begins there.
+    pub fn usable_size(&self, address: usize) -> usize {
+        match self.extent(address) {
+            Ok(Extent::Class(class)) => classes::size_of_class(class),
+            Ok(Extent::Object { size } | Extent::Large { size }) => size,
+            Err(_) => 0,
+        }
+    }
+
+    /// Memory of `size` bytes aligned to `align` with the content of `old`, as far as it fits; `old` is given back. On an error `old` is as it was.
+    ///
+    /// Stays in place where the size class is the same, or a run of the same length, or the object shrinks by less than half.
+    ///
+    /// # Safety
+    /// As for [`free_bytes`](Self::free_bytes).
+    pub unsafe fn realloc_bytes(&self, old: NonNull<u8>, size: usize, align: usize) -> Result<NonNull<u8>, AllocError> {
+        let usable = self.usable_size(old.as_ptr() as usize);
+        let stays = match classes::class_of_aligned(size, align) {
+            _ if usable == 0 => {
+                self.bad_free(old.as_ptr() as usize, FreeError::NotAnObject);
+                return Err(AllocError);
+            }
+            Some(_) => size <= usable && size >= usable / 2,
+            None => size.div_ceil(GRANULE) * GRANULE == usable,
+        };
+        if stays && (old.as_ptr() as usize).is_multiple_of(align) {
+            return Ok(old);
+        }
+        let new = self.alloc_bytes(size, align)?.address;
+        // SAFETY: both places are the caller's and at least as long as what is copied; they are different places.
+        unsafe {
+            core::ptr::copy_nonoverlapping(old.as_ptr(), new.as_ptr(), size.min(usable));
+            self.free_bytes(old);
+        }
+        Ok(new)
+    }
+}

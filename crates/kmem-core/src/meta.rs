@@ -1,0 +1,141 @@
+//! Memory for the engine's own descriptors, magazines and tables: the allocator never allocates from itself.
+//!
+//! Pieces are cut from chunks that the page source maps, and returned to a free list of their size, which is linked through the pieces
+//! themselves (this is the engine's memory, no user ever writes to it). Sizes are rounded up to four steps a doubling, so at most a quarter
+//! is lost; what is larger than a chunk's quarter is mapped by itself. The lock is the last but one in the order ([`Rank::Meta`]): every floor may call in.
+
+use core::ptr::NonNull;
+
+use crate::platform::{PageSource, Platform};
+use crate::sync::{Mutex, Rank};
+
+/// Bytes that are mapped at a time.
+const CHUNK: usize = 64 << 10;
+/// Pieces larger than this are mapped by themselves.
+const LARGEST: usize = CHUNK / 4;
+/// Bytes of the smallest piece.
+const SMALLEST: usize = 32;
+/// Pieces are aligned to a cache line from this size on, so that a descriptor's lock shares its line with nothing else.
+const LINE: usize = 64;
+const STEPS: usize = 4;
+const CLASSES: usize = STEPS * (LARGEST / SMALLEST).ilog2() as usize + 1;
+
+struct Arena {
+    free: [Option<NonNull<Piece>>; CLASSES],
+    next: usize,
+    end: usize,
+    bytes: usize,
+}
+
+struct Piece {
+    next: Option<NonNull<Piece>>,
+}
+
+// SAFETY: the lists and the bump range are owned by the arena.
+unsafe impl Send for Arena {}
+
+/// The arena.
+pub struct Meta {
+    arena: Mutex<Arena>,
+}
+
+/// The class of a size up to [`LARGEST`], and the bytes of its pieces.
+fn class_of(size: usize) -> (usize, usize) {
+    let size = size.max(SMALLEST);
+    let doubling = (size - 1).ilog2() as usize;
+    let base = 1usize << doubling;
+    if size == SMALLEST {
+        return (0, SMALLEST);
+    }
+    let step = base / STEPS;
+    let index = (size - base).div_ceil(step);
+    ((doubling - SMALLEST.ilog2() as usize) * STEPS + index, base + index * step)
+}
+
+impl Meta {
+    /// An arena that holds nothing.
+    pub const fn new() -> Self {
+        Self { arena: Mutex::new(Rank::Meta, Arena { free: [None; CLASSES], next: 0, end: 0, bytes: 0 }) }
+    }
+
+    /// A piece of at least `size` bytes, aligned to 16, and to 64 from 64 bytes on. Its content is not defined.
+    pub fn alloc<P: Platform>(&self, platform: &P, size: usize) -> Option<NonNull<u8>> {
+        if size > LARGEST {
+            return platform.map(size);
+        }
+        let (class, bytes) = class_of(size);
+        let mut arena = self.arena.lock(platform);
+        if let Some(piece) = arena.free[class] {
+            // SAFETY: a piece on a free list is ours and starts with its link.
+            arena.free[class] = unsafe { piece.as_ref() }.next;
+            return Some(piece.cast());
+        }
+        let align = if bytes >= LINE { LINE } else { 16 };
+        let mut start = arena.next.next_multiple_of(align);
+        if start + bytes > arena.end {
+            let chunk = platform.map(CHUNK)?;
+            start = chunk.as_ptr() as usize;
+            arena.end = start + CHUNK;
+            arena.bytes += CHUNK;
+        }
+        arena.next = start + bytes;
+        NonNull::new(start as *mut u8)
+    }
+
+    /// Gives a piece back.
+    ///
+    /// # Safety
+    /// `piece` and `size` are those of one `alloc` of this arena, and nobody uses it any more.
+    pub unsafe fn free<P: Platform>(&self, platform: &P, piece: NonNull<u8>, size: usize) {
+        if size > LARGEST {
+            // SAFETY: pieces of this size are mappings of their own.
+            return unsafe { PageSource::unmap(platform, piece, size) };
+        }
+        let (class, _) = class_of(size);
+        let piece = piece.cast::<Piece>();
+        let mut arena = self.arena.lock(platform);
+        // SAFETY: the piece is ours again and has room for the link.
+        unsafe { piece.write(Piece { next: arena.free[class] }) };
+        arena.free[class] = Some(piece);
+    }
+
+    /// Bytes mapped in chunks.
+    pub fn bytes<P: Platform>(&self, platform: &P) -> usize {
+        self.arena.lock(platform).bytes
+    }
+
+    /// Takes the lock for fork.
+    pub(crate) fn lock_for_fork<P: Platform>(&self, platform: &P) {
+        self.arena.lock_raw(platform);
+    }
+
+    /// # Safety
+    /// [`lock_for_fork`](Self::lock_for_fork) took the lock.
+    pub(crate) unsafe fn unlock_after_fork<P: Platform>(&self, platform: &P) {
+        // SAFETY: passed on.
+        unsafe { self.arena.unlock_raw(platform) }
+    }
+}
+
+impl Default for Meta {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn classes_are_dense_and_waste_at_most_a_quarter() {
+        let mut last = (0, SMALLEST);
+        for size in SMALLEST..=LARGEST {
+            let (class, bytes) = class_of(size);
+            assert!(bytes >= size && bytes * 4 <= size * 5 + 4, "{size} -> {bytes}");
+            assert!((class, bytes) == last || (class == last.0 + 1 && bytes > last.1), "{size}");
+            last = (class, bytes);
+        }
+        assert_eq!(last, (CLASSES - 1, LARGEST));
+    }
+}

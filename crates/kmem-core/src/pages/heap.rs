@@ -1,0 +1,354 @@
+//! Allocation of runs: bins by length, neighbours merged, memory given back.
+//!
+//! Bins 0 to 63 hold free runs of exactly 1 to 64 granules; later bins hold longer ones by doubling. A search takes the first run that is long
+//! enough, dirty ones first (their memory is there already). The first and the last entry of a free run carry its kind and length, so a run that is freed
+//! finds its neighbours in O(1).
+
+use core::ptr::NonNull;
+
+use super::table::{GRANULE, KIND_CLEAN, KIND_DIRTY, KIND_INNER, KIND_NONE, Maps, Owner};
+use crate::platform::{CommitError, PageSource, Platform};
+use crate::sync::{AtomicU8, Mutex, Ordering, Rank};
+
+/// Granules committed at a time: 2 MiB, what a transparent huge page covers.
+const COMMIT_STEP: usize = (2 << 20) / GRANULE;
+/// Places tried when something else lies in the window's way (windows that are not held, under RLIMIT_AS).
+const COMMIT_TRIES: usize = 64;
+/// Runs of at least so many granules (1 MiB) give their memory back as soon as they are freed.
+const PURGE_AT_ONCE: usize = (1 << 20) / GRANULE;
+/// Dirty granules (32 MiB) beyond which free runs give their memory back.
+const DIRTY_MAX: usize = (32 << 20) / GRANULE;
+const EXACT: usize = 64;
+const BINS: usize = EXACT + 24;
+/// No granule: the end of a list.
+const NIL: u32 = u32::MAX;
+
+/// A run of granules that somebody owns.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Run {
+    /// Address of the first byte.
+    pub address: usize,
+    /// Length in granules.
+    pub granules: usize,
+    /// Whether all of it is known to read as zero.
+    pub zero: bool,
+}
+
+/// What the heap holds, in granules.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct PageStats {
+    /// Committed so far.
+    pub committed: usize,
+    /// In free runs that still hold memory.
+    pub dirty: usize,
+    /// In free runs whose memory was given back.
+    pub clean: usize,
+    /// Handed out.
+    pub used: usize,
+    /// Skipped, because something else lay there.
+    pub skipped: usize,
+}
+
+struct State {
+    /// Heads of the bins: dirty, clean.
+    bins: [[u32; BINS]; 2],
+    /// First granule never handed out.
+    top: usize,
+    /// First granule not committed.
+    committed: usize,
+    stats: PageStats,
+}
+
+/// The page heap of one engine.
+pub struct PageHeap {
+    maps: Maps,
+    state: Mutex<State>,
+}
+
+fn bin_of(len: usize) -> usize {
+    if len <= EXACT { len - 1 } else { (EXACT + (len / EXACT).ilog2() as usize).min(BINS - 1) }
+}
+
+impl PageHeap {
+    /// A heap over the platform's window.
+    pub fn new<P: Platform>(platform: &P) -> Option<Self> {
+        let window = platform.reserve()?;
+        let maps = Maps::map(platform, window.base, window.len)?;
+        let state = State { bins: [[NIL; BINS]; 2], top: 0, committed: 0, stats: PageStats::default() };
+        Some(Self { maps, state: Mutex::new(Rank::Pages, state) })
+    }
+
+    /// Gives the maps back (the window is the platform's).
+    ///
+    /// # Safety
+    /// Nobody uses the heap or memory from it any more.
+    pub unsafe fn unmap<P: Platform>(&self, platform: &P) {
+        // SAFETY: passed on.
+        unsafe { self.maps.unmap(platform) }
+    }
+
+    /// First address of the window, and its length in granules.
+    pub fn window(&self) -> (usize, usize) {
+        (self.maps.base, self.maps.granules)
+    }
+
+    /// The class map: one byte a granule of the window.
+    pub fn class_map(&self) -> NonNull<AtomicU8> {
+        self.maps.classes()
+    }
+
+    /// What covers `address`.
+    pub fn owner(&self, address: usize) -> Owner {
+        self.maps.owner(address)
+    }
+
+    /// The class-map byte of `address`; 0 outside of the window.
+    pub fn class_at(&self, address: usize) -> u8 {
+        match self.maps.granule_of(address) {
+            // SAFETY: the map has a byte for each granule of the window.
+            Some(granule) => unsafe { self.maps.classes().add(granule).as_ref() }.load(Ordering::Relaxed),
+            None => 0,
+        }
+    }
+
+    /// A run of `granules`, its address a multiple of `align` bytes (a power of two).
+    pub fn alloc<P: Platform>(&self, platform: &P, granules: usize, align: usize) -> Option<Run> {
+        let pad = (align / GRANULE).saturating_sub(1);
+        let want = granules.checked_add(pad)?;
+        if granules == 0 || want > self.maps.granules {
+            return None;
+        }
+        let mut state = self.state.lock(platform);
+        let (first, len, zero) = match self.take_free(&mut state, want) {
+            Some(found) => found,
+            None => (self.grow(platform, &mut state, want)?, want, true),
+        };
+        let start = (self.maps.address_of(first).next_multiple_of(align.max(GRANULE)) - self.maps.base) / GRANULE;
+        let kind = if zero { KIND_CLEAN } else { KIND_DIRTY };
+        if start > first {
+            self.insert(&mut state, first, start - first, kind);
+        }
+        if first + len > start + granules {
+            self.insert(&mut state, start + granules, first + len - start - granules, kind);
+        }
+        state.stats.used += granules;
+        for inner in [start, start + granules - 1] {
+            self.maps.entry(inner).set(KIND_NONE, 0);
+        }
+        Some(Run { address: self.maps.address_of(start), granules, zero })
+    }
+
+    /// Takes a run back. No allocator lock may be held (I34).
+    ///
+    /// # Safety
+    /// The run is one that `alloc` gave and nobody uses it any more.
+    pub unsafe fn free<P: Platform>(&self, platform: &P, address: usize, granules: usize) {
+        let first = (address - self.maps.base) / GRANULE;
+        self.maps.set_class(first, granules, 0);
+        for granule in first..first + granules {
+            self.maps.entry(granule).set(KIND_NONE, 0);
+        }
+        let mut kind = KIND_DIRTY;
+        if granules >= PURGE_AT_ONCE {
+            // SAFETY: the run is still ours alone.
+            unsafe { platform.purge(address, granules * GRANULE) };
+            kind = KIND_CLEAN;
+        }
+        let mut state = self.state.lock(platform);
+        state.stats.used -= granules;
+        self.merge(&mut state, first, granules, kind);
+        let purge = state.stats.dirty > DIRTY_MAX;
+        drop(state);
+        if purge {
+            self.purge(platform);
+        }
+    }
+
+    /// Gives the memory of all free runs back and answers how many bytes that were.
+    pub fn purge<P: Platform>(&self, platform: &P) -> usize {
+        let mut bytes = 0;
+        loop {
+            // Each run is ours alone while its memory goes back: no lock is held over the call to the source.
+            let mut state = self.state.lock(platform);
+            let Some(bin) = state.bins[0].iter().position(|head| *head != NIL) else {
+                return bytes;
+            };
+            let first = state.bins[0][bin] as usize;
+            let len = self.remove(&mut state, first);
+            drop(state);
+            // SAFETY: the run is on no list, so nobody else uses it.
+            unsafe { platform.purge(self.maps.address_of(first), len * GRANULE) };
+            bytes += len * GRANULE;
+            self.merge(&mut self.state.lock(platform), first, len, KIND_CLEAN);
+        }
+    }
+
+    /// Gives whole pages inside a used run back.
+    ///
+    /// # Safety
+    /// The range is inside a run of the caller and holds nothing anybody needs.
+    pub unsafe fn purge_range<P: Platform>(&self, platform: &P, address: usize, len: usize) {
+        // SAFETY: passed on.
+        unsafe { platform.purge(address, len) }
+    }
+
+    /// Notes that a run is a slab with this descriptor and, for general caches, this class.
+    pub fn set_slab(&self, run: &Run, slab: NonNull<u8>, class: u8) {
+        let first = (run.address - self.maps.base) / GRANULE;
+        self.maps.set_slab(first, run.granules, slab);
+        self.maps.set_class(first, run.granules, class);
+    }
+
+    /// Notes that a run is a large object.
+    pub fn set_large(&self, run: &Run) {
+        self.maps.set_large((run.address - self.maps.base) / GRANULE, run.granules);
+    }
+
+    /// What the heap holds.
+    pub fn stats<P: Platform>(&self, platform: &P) -> PageStats {
+        self.state.lock(platform).stats
+    }
+
+    fn take_free(&self, state: &mut State, want: usize) -> Option<(usize, usize, bool)> {
+        for (list, zero) in [(0, false), (1, true)] {
+            for bin in bin_of(want)..BINS {
+                let mut at = state.bins[list][bin];
+                while at != NIL {
+                    let entry = self.maps.entry(at as usize);
+                    if entry.len() >= want {
+                        let len = self.remove(state, at as usize);
+                        return Some((at as usize, len, zero));
+                    }
+                    at = entry.next.load(Ordering::Relaxed) as u32;
+                }
+            }
+        }
+        None
+    }
+
+    /// Takes `want` granules from the untouched rest of the window.
+    fn grow<P: PageSource>(&self, platform: &P, state: &mut State, want: usize) -> Option<usize> {
+        for _ in 0..COMMIT_TRIES {
+            let need = state.top + want;
+            if need > self.maps.granules {
+                return None;
+            }
+            if need > state.committed && self.commit(platform, state, need) == Err(CommitError::Taken) {
+                self.skip(state);
+                continue;
+            }
+            if need > state.committed {
+                return None;
+            }
+            state.top = need;
+            return Some(need - want);
+        }
+        None
+    }
+
+    /// Commits up to granule `need`, by a full step if there is memory for it.
+    fn commit<P: PageSource>(&self, platform: &P, state: &mut State, need: usize) -> Result<(), CommitError> {
+        let at = self.maps.address_of(state.committed);
+        let least = need - state.committed;
+        let full = need.next_multiple_of(COMMIT_STEP).min(self.maps.granules) - state.committed;
+        let mut step = full;
+        // SAFETY: the range is inside the window, behind all that was committed.
+        let mut done = unsafe { platform.commit(at, full * GRANULE) };
+        if done.is_err() && least < full {
+            step = least;
+            // SAFETY: as above.
+            done = unsafe { platform.commit(at, least * GRANULE) };
+        }
+        done?;
+        state.committed += step;
+        state.stats.committed += step;
+        Ok(())
+    }
+
+    /// Goes on behind an obstacle; what is left before it becomes a free run.
+    fn skip(&self, state: &mut State) {
+        if state.top < state.committed {
+            let rest = state.committed - state.top;
+            self.merge(state, state.top, rest, KIND_CLEAN);
+        }
+        state.stats.skipped += COMMIT_STEP;
+        state.committed = (state.committed + COMMIT_STEP).min(self.maps.granules);
+        state.top = state.committed;
+    }
+
+    fn insert(&self, state: &mut State, first: usize, len: usize, kind: u32) {
+        let list = (kind == KIND_CLEAN) as usize;
+        let head = state.bins[list][bin_of(len)];
+        let entry = self.maps.entry(first);
+        self.maps.entry(first + len - 1).set(KIND_INNER, len);
+        entry.set(kind, len);
+        entry.prev.store(NIL, Ordering::Relaxed);
+        entry.next.store(head as usize, Ordering::Relaxed);
+        if head != NIL {
+            self.maps.entry(head as usize).prev.store(first as u32, Ordering::Relaxed);
+        }
+        state.bins[list][bin_of(len)] = first as u32;
+        if kind == KIND_CLEAN { state.stats.clean += len } else { state.stats.dirty += len }
+    }
+
+    fn remove(&self, state: &mut State, first: usize) -> usize {
+        let entry = self.maps.entry(first);
+        let (kind, len) = (entry.kind(), entry.len());
+        let list = (kind == KIND_CLEAN) as usize;
+        let (prev, next) = (entry.prev.load(Ordering::Relaxed), entry.next.load(Ordering::Relaxed) as u32);
+        if prev == NIL {
+            state.bins[list][bin_of(len)] = next;
+        } else {
+            self.maps.entry(prev as usize).next.store(next as usize, Ordering::Relaxed);
+        }
+        if next != NIL {
+            self.maps.entry(next as usize).prev.store(prev, Ordering::Relaxed);
+        }
+        entry.set(KIND_NONE, 0);
+        self.maps.entry(first + len - 1).set(KIND_NONE, 0);
+        if kind == KIND_CLEAN { state.stats.clean -= len } else { state.stats.dirty -= len }
+        len
+    }
+
+    /// Puts a run on its list, together with free neighbours. A clean run that meets a dirty one becomes dirty: giving memory back twice is harmless.
+    fn merge(&self, state: &mut State, mut first: usize, mut len: usize, mut kind: u32) {
+        if first > 0 {
+            let before = self.maps.entry(first - 1);
+            let head = match before.kind() {
+                KIND_INNER => Some(first - before.len()),
+                KIND_DIRTY | KIND_CLEAN => Some(first - 1),
+                _ => None,
+            };
+            if let Some(head) = head {
+                if self.maps.entry(head).kind() == KIND_DIRTY {
+                    kind = KIND_DIRTY;
+                }
+                len += self.remove(state, head);
+                first = head;
+            }
+        }
+        if first + len < state.top {
+            let after = first + len;
+            let after_kind = self.maps.entry(after).kind();
+            if matches!(after_kind, KIND_DIRTY | KIND_CLEAN) {
+                if after_kind == KIND_DIRTY {
+                    kind = KIND_DIRTY;
+                }
+                len += self.remove(state, after);
+            }
+        }
+        self.insert(state, first, len, kind);
+    }
+
+    /// Takes the lock for fork.
+    pub(crate) fn lock_for_fork<P: Platform>(&self, platform: &P) {
+        self.state.lock_raw(platform);
+    }
+
+    /// # Safety
+    /// [`lock_for_fork`](Self::lock_for_fork) took the lock.
+    pub(crate) unsafe fn unlock_after_fork<P: Platform>(&self, platform: &P) {
+        // SAFETY: passed on.
+        unsafe { self.state.unlock_raw(platform) }
+    }
+}

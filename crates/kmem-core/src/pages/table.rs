@@ -1,0 +1,151 @@
+//! The two maps over the window: a byte a granule for the fast path, an entry a granule for the slow ones.
+//!
+//! An entry is written only by who owns its granules (the heap's lock for free runs, the run's owner else), and read without a lock by
+//! whoever frees an object: the object is live, so its granule's entry cannot change meanwhile. A wild pointer reads some entry, harmlessly, and is refused.
+
+use core::ptr::NonNull;
+
+use crate::platform::PageSource;
+use crate::sync::{AtomicU8, AtomicU32, AtomicUsize, Ordering};
+
+/// log2 of a granule's bytes.
+pub const GRANULE_SHIFT: u32 = 16;
+/// Bytes of a granule.
+pub const GRANULE: usize = 1 << GRANULE_SHIFT;
+
+/// What covers a granule.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Owner {
+    /// Nothing that was handed out.
+    None,
+    /// The slab whose descriptor is here.
+    Slab(NonNull<u8>),
+    /// The first granule of a large object, and its length in granules.
+    Large(usize),
+    /// A further granule of a large object.
+    LargeTail,
+}
+
+pub(super) const KIND_NONE: u32 = 0;
+pub(super) const KIND_DIRTY: u32 = 1;
+pub(super) const KIND_CLEAN: u32 = 2;
+/// A further granule of a free run: its last one, or stale inner ones.
+pub(super) const KIND_INNER: u32 = 3;
+const KIND_SLAB: u32 = 4;
+const KIND_LARGE: u32 = 5;
+const KIND_LARGE_TAIL: u32 = 6;
+const LEN_BITS: u32 = 28;
+
+/// One granule. Free runs use the links; slabs keep their descriptor's address in `next`.
+#[repr(C)]
+pub(super) struct Entry {
+    kind_len: AtomicU32,
+    pub(super) prev: AtomicU32,
+    pub(super) next: AtomicUsize,
+}
+
+impl Entry {
+    pub(super) fn kind(&self) -> u32 {
+        self.kind_len.load(Ordering::Acquire) >> LEN_BITS
+    }
+
+    pub(super) fn len(&self) -> usize {
+        (self.kind_len.load(Ordering::Acquire) & ((1 << LEN_BITS) - 1)) as usize
+    }
+
+    pub(super) fn set(&self, kind: u32, len: usize) {
+        self.kind_len.store(kind << LEN_BITS | len as u32, Ordering::Release);
+    }
+}
+
+/// The maps of a window.
+pub(super) struct Maps {
+    pub(super) base: usize,
+    pub(super) granules: usize,
+    entries: NonNull<Entry>,
+    classes: NonNull<AtomicU8>,
+}
+
+// SAFETY: both maps are atomics in mappings that live as long as this.
+unsafe impl Send for Maps {}
+// SAFETY: as above.
+unsafe impl Sync for Maps {}
+
+impl Maps {
+    pub(super) fn map<P: PageSource>(source: &P, base: usize, len: usize) -> Option<Self> {
+        let granules = (len >> GRANULE_SHIFT).min((1 << LEN_BITS) - 1);
+        let classes = source.map(granules)?;
+        let Some(entries) = source.map(granules * size_of::<Entry>()) else {
+            // SAFETY: just mapped, nobody knows it.
+            unsafe { source.unmap(classes, granules) };
+            return None;
+        };
+        Some(Self { base, granules, entries: entries.cast(), classes: classes.cast() })
+    }
+
+    /// # Safety
+    /// Nobody uses the maps any more.
+    pub(super) unsafe fn unmap<P: PageSource>(&self, source: &P) {
+        // SAFETY: the mappings are those of `map`.
+        unsafe {
+            source.unmap(self.classes.cast(), self.granules);
+            source.unmap(self.entries.cast(), self.granules * size_of::<Entry>());
+        }
+    }
+
+    pub(super) fn entry(&self, granule: usize) -> &Entry {
+        assert!(granule < self.granules, "a granule outside of the window");
+        // SAFETY: the table has an entry for each granule; zero is a valid entry.
+        unsafe { self.entries.add(granule).as_ref() }
+    }
+
+    /// The granule of an address, if it is in the window.
+    pub(super) fn granule_of(&self, address: usize) -> Option<usize> {
+        let granule = address.wrapping_sub(self.base) >> GRANULE_SHIFT;
+        (granule < self.granules).then_some(granule)
+    }
+
+    pub(super) fn address_of(&self, granule: usize) -> usize {
+        self.base + (granule << GRANULE_SHIFT)
+    }
+
+    pub(super) fn classes(&self) -> NonNull<AtomicU8> {
+        self.classes
+    }
+
+    pub(super) fn set_class(&self, first: usize, len: usize, class: u8) {
+        for granule in first..first + len {
+            assert!(granule < self.granules);
+            // SAFETY: the map has a byte for each granule.
+            unsafe { self.classes.add(granule).as_ref() }.store(class, Ordering::Relaxed);
+        }
+    }
+
+    pub(super) fn owner(&self, address: usize) -> Owner {
+        let Some(granule) = self.granule_of(address) else {
+            return Owner::None;
+        };
+        let entry = self.entry(granule);
+        match entry.kind() {
+            KIND_SLAB => NonNull::new(entry.next.load(Ordering::Relaxed) as *mut u8).map_or(Owner::None, Owner::Slab),
+            KIND_LARGE => Owner::Large(entry.len()),
+            KIND_LARGE_TAIL => Owner::LargeTail,
+            _ => Owner::None,
+        }
+    }
+
+    pub(super) fn set_slab(&self, first: usize, len: usize, slab: NonNull<u8>) {
+        for granule in first..first + len {
+            let entry = self.entry(granule);
+            entry.next.store(slab.as_ptr() as usize, Ordering::Relaxed);
+            entry.set(KIND_SLAB, len);
+        }
+    }
+
+    pub(super) fn set_large(&self, first: usize, len: usize) {
+        self.entry(first).set(KIND_LARGE, len);
+        for granule in first + 1..first + len {
+            self.entry(granule).set(KIND_LARGE_TAIL, 0);
+        }
+    }
+}

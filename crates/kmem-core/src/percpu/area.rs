@@ -1,0 +1,241 @@
+//! A CPU's area: one mapping with a slot for every cache, and beside the slots what only slow paths read.
+//!
+//! ```text
+//! | 56 bytes | mark (odd) | slot 0 | slot 1 | ... | keep 0 | keep 1 | ...
+//!                         ^ the area's address
+//! ```
+//! Slot 0 belongs to no cache and stays disabled: whatever has no class (a large, foreign or NULL pointer) uses it and misses.
+
+use core::ptr::NonNull;
+
+use crate::meta::Meta;
+use crate::platform::PageSource;
+use crate::sync::{AtomicUsize, Ordering};
+
+/// Which slot of an area: the index of its cache in the registry.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(transparent)]
+pub struct SlotIndex(pub u32);
+
+/// The odd word that stands before each magazine and before each area.
+pub(super) const MARK: usize = 1;
+/// Bytes before slot 0; the last word of them is the mark.
+const HEADER: usize = 64;
+/// Bytes of a magazine word.
+pub(super) const WORD: usize = size_of::<usize>();
+
+/// The place of one CPU in one cache, as the fast path sees it. Both are offsets in bytes from the area.
+#[repr(C)]
+pub struct Slot {
+    /// Behind the newest object. The commit of every section is a store to it.
+    pub cursor: AtomicUsize,
+    /// Behind the magazine's last word; 0 where the slot is disabled.
+    pub end: AtomicUsize,
+}
+
+/// What slow paths keep beside a slot. Guarded by the CPU's control.
+#[repr(C)]
+struct Keep {
+    /// The magazine's memory (its mark), or 0.
+    storage: AtomicUsize,
+    /// Objects that fit.
+    capacity: AtomicUsize,
+}
+
+/// The address of an area. Copying it copies no right: who may read or write what says [`super`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(transparent)]
+pub struct Area(NonNull<u8>);
+
+impl Area {
+    /// Bytes of the mapping of an area of `slots` slots.
+    pub const fn bytes(slots: usize) -> usize {
+        HEADER + slots * (size_of::<Slot>() + size_of::<Keep>())
+    }
+
+    /// Maps an area whose slots are all disabled.
+    pub fn map<P: PageSource>(source: &P, slots: usize) -> Option<Self> {
+        let memory = source.map(Self::bytes(slots))?;
+        // SAFETY: the mapping is ours alone, zero, page aligned, and longer than the header.
+        let area = unsafe {
+            memory.add(HEADER - WORD).cast::<usize>().write(MARK);
+            memory.add(HEADER)
+        };
+        Some(Self(area))
+    }
+
+    /// Gives the area's mapping back.
+    ///
+    /// # Safety
+    /// `slots` is that of `map`; no section, drain or statistics reader can reach the area any more (I36).
+    pub unsafe fn unmap<P: PageSource>(self, source: &P, slots: usize) {
+        // SAFETY: the caller passes the same number of slots, and nobody uses the area.
+        unsafe { source.unmap(self.0.sub(HEADER), Self::bytes(slots)) }
+    }
+
+    /// The address.
+    pub fn address(self) -> usize {
+        self.0.as_ptr() as usize
+    }
+
+    pub(super) fn as_ptr(self) -> *mut u8 {
+        self.0.as_ptr()
+    }
+
+    /// # Safety
+    /// `address` is that of a mapped area.
+    pub(super) unsafe fn from_ptr(address: *mut u8) -> Self {
+        // SAFETY: areas are never at address 0.
+        Self(unsafe { NonNull::new_unchecked(address) })
+    }
+
+    /// A slot of the area.
+    ///
+    /// # Safety
+    /// The area is mapped for as long as the answer is used, and `slot` is below its number of slots.
+    pub unsafe fn slot<'a>(self, slot: SlotIndex) -> &'a Slot {
+        // SAFETY: slots stand at the area's address, as many as the caller says.
+        unsafe { self.0.cast::<Slot>().add(slot.0 as usize).as_ref() }
+    }
+
+    unsafe fn keep<'a>(self, slot: SlotIndex, slots: usize) -> &'a Keep {
+        // SAFETY: the keeps stand behind the slots, as many as there are slots.
+        unsafe { self.0.add(slots * size_of::<Slot>()).cast::<Keep>().add(slot.0 as usize).as_ref() }
+    }
+
+    /// The magazine word at `offset` bytes from the area.
+    ///
+    /// # Safety
+    /// `offset` was read from a slot of the area (its cursor, its end, or a word between mark and end), whose magazine is mapped.
+    pub(super) unsafe fn word<'a>(self, offset: usize) -> &'a AtomicUsize {
+        // SAFETY: the caller's offset leads to a word of a magazine, or to the mark.
+        unsafe { &*self.0.as_ptr().wrapping_add(offset).cast::<AtomicUsize>() }
+    }
+
+    /// Whether the slot has a magazine.
+    ///
+    /// # Safety
+    /// As for [`slot`](Self::slot); the caller holds the CPU's control.
+    pub unsafe fn is_enabled(self, slot: SlotIndex) -> bool {
+        // SAFETY: passed on.
+        unsafe { self.slot(slot) }.end.load(Ordering::Relaxed) != 0
+    }
+
+    /// How many objects the slot's magazine holds. Exact where the area is private, else a moment's view.
+    ///
+    /// # Safety
+    /// As for [`is_enabled`](Self::is_enabled).
+    pub unsafe fn count(self, slot: SlotIndex, slots: usize) -> usize {
+        // SAFETY: passed on.
+        unsafe {
+            if !self.is_enabled(slot) {
+                return 0;
+            }
+            let first = self.keep(slot, slots).storage.load(Ordering::Relaxed) + WORD;
+            let cursor = self.slot(slot).cursor.load(Ordering::Acquire);
+            self.address().wrapping_add(cursor).wrapping_sub(first) / WORD
+        }
+    }
+
+    /// Objects that fit into the slot's magazine; 0 where it is disabled.
+    ///
+    /// # Safety
+    /// As for [`is_enabled`](Self::is_enabled).
+    pub unsafe fn capacity(self, slot: SlotIndex, slots: usize) -> usize {
+        // SAFETY: passed on.
+        unsafe { self.keep(slot, slots) }.capacity.load(Ordering::Relaxed)
+    }
+
+    /// Gives a disabled slot a magazine for `capacity` objects. Needs no fence: see [`super`].
+    ///
+    /// Answers `false`, and leaves the slot disabled, where metadata is exhausted.
+    ///
+    /// # Safety
+    /// The caller holds the CPU's control; the area is mapped; the slot is disabled, or the area is private.
+    pub unsafe fn enable<P: crate::platform::Platform>(self, slot: SlotIndex, slots: usize, capacity: usize, meta: &Meta, platform: &P) -> bool {
+        let Some(storage) = meta.alloc(platform, (capacity + 1) * WORD) else {
+            return false;
+        };
+        // SAFETY: the storage is ours and has a word for the mark and one for each object; slot and keep are in the area.
+        unsafe {
+            storage.cast::<usize>().write(MARK);
+            let first = storage.as_ptr() as usize + WORD;
+            let keep = self.keep(slot, slots);
+            keep.storage.store(storage.as_ptr() as usize, Ordering::Relaxed);
+            keep.capacity.store(capacity, Ordering::Relaxed);
+            let slot = self.slot(slot);
+            slot.cursor.store(first.wrapping_sub(self.address()), Ordering::Release);
+            slot.end.store((first + capacity * WORD).wrapping_sub(self.address()), Ordering::Release);
+        }
+        true
+    }
+
+    /// Takes up to `out.len()` objects out of a slot of a private area.
+    ///
+    /// # Safety
+    /// The area is private: its CPU is stopped, or was never published (I36, I38).
+    pub unsafe fn take(self, slot: SlotIndex, out: &mut [usize]) -> usize {
+        // SAFETY: nobody else touches the area, which is more than a section asks for.
+        unsafe { super::section::pop_batch(self, slot, out) }
+    }
+
+    /// Disables an empty slot of a private area and gives the magazine's memory back.
+    ///
+    /// # Safety
+    /// As for [`take`](Self::take); the magazine is empty.
+    pub unsafe fn disable<P: crate::platform::Platform>(self, slot: SlotIndex, slots: usize, meta: &Meta, platform: &P) {
+        // SAFETY: the area is private, so no section uses the storage that goes back.
+        unsafe {
+            debug_assert_eq!(self.count(slot, slots), 0, "only an empty slot is disabled (I6)");
+            let keep = self.keep(slot, slots);
+            let slot = self.slot(slot);
+            slot.cursor.store(0, Ordering::Relaxed);
+            slot.end.store(0, Ordering::Relaxed);
+            let capacity = keep.capacity.swap(0, Ordering::Relaxed);
+            if let Some(storage) = NonNull::new(keep.storage.swap(0, Ordering::Relaxed) as *mut u8) {
+                meta.free(platform, storage, (capacity + 1) * WORD);
+            }
+        }
+    }
+
+    /// Gives an enabled slot of a private area a magazine for `capacity` objects, at least as many as it has room for now, and moves its objects there.
+    /// Without memory it stays as it is.
+    ///
+    /// # Safety
+    /// As for [`take`](Self::take); the slot is enabled.
+    pub unsafe fn widen<P: crate::platform::Platform>(self, slot: SlotIndex, slots: usize, capacity: usize, meta: &Meta, platform: &P) {
+        // SAFETY: the area is private; both storages are ours and long enough.
+        unsafe {
+            let count = self.count(slot, slots);
+            let keep = self.keep(slot, slots);
+            let (old, had) = (keep.storage.load(Ordering::Relaxed), keep.capacity.load(Ordering::Relaxed));
+            debug_assert!(capacity >= had);
+            let Some(storage) = NonNull::new(old as *mut u8) else { return };
+            if !self.enable(slot, slots, capacity, meta, platform) {
+                return;
+            }
+            let first = self.slot(slot).cursor.load(Ordering::Relaxed);
+            let objects = storage.cast::<usize>().add(1);
+            for index in 0..count {
+                self.word(first.wrapping_add(index * WORD)).store(objects.add(index).read(), Ordering::Relaxed);
+            }
+            self.slot(slot).cursor.store(first.wrapping_add(count * WORD), Ordering::Relaxed);
+            meta.free(platform, storage, (had + 1) * WORD);
+        }
+    }
+
+    /// Calls `visit` with each object in the slot of an area that nobody changes meanwhile.
+    ///
+    /// # Safety
+    /// As for [`take`](Self::take), or the whole allocator is quiescent.
+    pub unsafe fn for_each(self, slot: SlotIndex, slots: usize, mut visit: impl FnMut(usize)) {
+        // SAFETY: the words between the storage's mark and the cursor are the magazine's objects.
+        unsafe {
+            let count = self.count(slot, slots);
+            let cursor = self.slot(slot).cursor.load(Ordering::Acquire);
+            for back in 1..=count {
+                visit(self.word(cursor.wrapping_sub(back * WORD)).load(Ordering::Relaxed));
+            }
+        }
+    }
+}

@@ -1,0 +1,300 @@
+//! The fake platform: virtual CPUs in one process, for tests. Deterministic where the test is.
+//!
+//! A thread runs on the virtual CPU that it names by [`run_on`]. A section is modelled as the hardware runs it: it reads, may be interrupted at any point (a
+//! test puts code there with [`interrupt_next_section`]), and commits only if neither another section on that CPU nor a fence came in between; else it begins
+//! anew. That is: an epoch a CPU, which commits and fences advance.
+//!
+//! Memory is the test's. Every call for memory is counted and can be made to fail ([`Fake::fail_nth`], [`Fake::fail_from`]); what is given back is kept until the platform
+//! is dropped, so that a section's stale reads stay reads of its own past.
+
+use std::alloc::{Layout, alloc_zeroed, dealloc};
+use std::cell::{Cell, RefCell};
+use std::ptr::NonNull;
+use std::sync::Mutex as StdMutex;
+
+use super::{Clock, CommitError, PageSource, Park, Sections, Topology, Window};
+use crate::cpu::CpuSet;
+use crate::pages::GRANULE;
+use crate::percpu::{Area, CpuTable, SlotIndex, section};
+use crate::sync::{AtomicU32, AtomicU64, AtomicUsize, HeldRanks, Ordering};
+
+const PAGE: usize = 4096;
+
+/// What the virtual machine looks like.
+#[derive(Clone, Debug)]
+pub struct Machine {
+    /// CPU ids are below this.
+    pub possible: usize,
+    /// CPUs online at the start; holes are allowed.
+    pub online: CpuSet,
+    /// Nodes; CPU `k` is on node `k % nodes`.
+    pub nodes: usize,
+    /// Granules of the window.
+    pub granules: usize,
+    /// Whether a fence ends sections. Without it objects are handed out twice: the negative control.
+    pub fences: bool,
+    /// Whether the CPU hint lies: any number, also one out of range (I4).
+    pub hint_lies: bool,
+}
+
+impl Machine {
+    /// A machine with `cpus` CPUs, all online, one node, 64 MiB.
+    pub fn with_cpus(cpus: usize) -> Self {
+        Self { possible: cpus, online: CpuSet::first(cpus), nodes: 1, granules: 1024, fences: true, hint_lies: false }
+    }
+}
+
+/// The platform.
+pub struct Fake {
+    machine: Machine,
+    epochs: Vec<StdMutex<u64>>,
+    blocks: StdMutex<Vec<(usize, Layout)>>,
+    window: NonNull<u8>,
+    calls: AtomicUsize,
+    fail: AtomicUsize,
+    fail_count: AtomicUsize,
+    fences: AtomicUsize,
+    time: AtomicU64,
+    lie: AtomicUsize,
+}
+
+// SAFETY: the blocks are plain memory; what is in them is the engine's to synchronise.
+unsafe impl Send for Fake {}
+// SAFETY: as above.
+unsafe impl Sync for Fake {}
+
+thread_local! {
+    static CPU: Cell<usize> = const { Cell::new(0) };
+    static INTERRUPT: RefCell<Option<Box<dyn FnOnce()>>> = const { RefCell::new(None) };
+    static RANKS: &'static HeldRanks = Box::leak(Box::default());
+}
+
+/// Lets the calling thread run on a virtual CPU from now on.
+pub fn run_on(cpu: usize) {
+    CPU.set(cpu);
+}
+
+/// Runs `code` in the middle of the next section of the calling thread, between its reads and its commit, as an interrupt there would.
+pub fn interrupt_next_section(code: impl FnOnce() + 'static) {
+    INTERRUPT.set(Some(Box::new(code)));
+}
+
+impl Fake {
+    /// A platform.
+    pub fn new(machine: Machine) -> Self {
+        let layout = Layout::from_size_align(machine.granules * GRANULE, GRANULE).expect("a window of this size");
+        // SAFETY: the layout is not empty.
+        let window = NonNull::new(unsafe { alloc_zeroed(layout) }).expect("memory for the test's window");
+        Self {
+            epochs: (0..machine.possible).map(|_| StdMutex::new(0)).collect(),
+            blocks: StdMutex::new(vec![(window.as_ptr() as usize, layout)]),
+            machine,
+            window,
+            calls: AtomicUsize::new(0),
+            fail: AtomicUsize::new(usize::MAX),
+            fail_count: AtomicUsize::new(0),
+            fences: AtomicUsize::new(0),
+            time: AtomicU64::new(0),
+            lie: AtomicUsize::new(1),
+        }
+    }
+
+    /// Calls for memory so far.
+    pub fn calls(&self) -> usize {
+        self.calls.load(Ordering::Relaxed)
+    }
+
+    /// Fences so far.
+    pub fn fence_count(&self) -> usize {
+        self.fences.load(Ordering::Relaxed)
+    }
+
+    /// Makes the `n`-th call for memory from now fail (0 is the next), and no other.
+    pub fn fail_nth(&self, n: usize) {
+        self.fail_count.store(1, Ordering::Relaxed);
+        self.fail.store(self.calls() + n, Ordering::Relaxed);
+    }
+
+    /// Makes every call for memory from the `n`-th on fail.
+    pub fn fail_from(&self, n: usize) {
+        self.fail_count.store(usize::MAX, Ordering::Relaxed);
+        self.fail.store(self.calls() + n, Ordering::Relaxed);
+    }
+
+    /// Lets calls succeed again.
+    pub fn fail_never(&self) {
+        self.fail.store(usize::MAX, Ordering::Relaxed);
+    }
+
+    /// Moves the clock on.
+    pub fn advance(&self, nanoseconds: u64) {
+        self.time.fetch_add(nanoseconds, Ordering::Relaxed);
+    }
+
+    fn refused(&self) -> bool {
+        let call = self.calls.fetch_add(1, Ordering::Relaxed);
+        let from = self.fail.load(Ordering::Relaxed);
+        call >= from && call - from < self.fail_count.load(Ordering::Relaxed)
+    }
+
+    /// One section: `read` looks, an interrupt may come, `commit` takes effect unless something came in between.
+    fn section<T, R>(&self, table: &CpuTable, missed: R, read: impl Fn(Area) -> T, commit: impl Fn(Area, T) -> R) -> R {
+        let Some(epoch) = self.epochs.get(CPU.get()) else {
+            return missed;
+        };
+        loop {
+            let (begun, area, seen) = {
+                let epoch = epoch.lock().expect("no section panics");
+                let area = table.get(CPU.get());
+                (*epoch, area, read(area))
+            };
+            if let Some(interrupt) = INTERRUPT.take() {
+                interrupt();
+            }
+            let mut now = epoch.lock().expect("no section panics");
+            if *now == begun {
+                *now += 1;
+                return commit(area, seen);
+            }
+        }
+    }
+}
+
+impl Drop for Fake {
+    fn drop(&mut self) {
+        for (address, layout) in self.blocks.get_mut().expect("no allocation panics").drain(..) {
+            // SAFETY: the block was allocated with this layout; the engine that used it is gone.
+            unsafe { dealloc(address as *mut u8, layout) };
+        }
+    }
+}
+
+// SAFETY: commits on one CPU happen under its epoch's lock; a fence advances the epoch, so a section that began before cannot commit.
+unsafe impl Sections for Fake {
+    unsafe fn pop(&self, table: &CpuTable, slot: SlotIndex) -> Option<NonNull<u8>> {
+        let mut object = [0];
+        // SAFETY: passed on.
+        unsafe { self.pop_batch(table, slot, &mut object) };
+        NonNull::new(object[0] as *mut u8)
+    }
+
+    unsafe fn push(&self, table: &CpuTable, slot: SlotIndex, object: NonNull<u8>) -> bool {
+        // SAFETY: passed on.
+        unsafe { self.push_batch(table, slot, &[object.as_ptr() as usize]) == 1 }
+    }
+
+    unsafe fn pop_batch(&self, table: &CpuTable, slot: SlotIndex, out: &mut [usize]) -> usize {
+        let out = RefCell::new(out);
+        // SAFETY: the epoch keeps sections on this CPU apart and ends them at a fence; areas stay readable.
+        let read = |area| unsafe { section::peek(area, slot, &mut out.borrow_mut()) };
+        let commit = |area, (cursor, count)| {
+            // SAFETY: as above.
+            unsafe { section::commit_pop(area, slot, cursor) };
+            count
+        };
+        let taken = self.section(table, 0, read, commit);
+        out.into_inner()[taken..].fill(0);
+        taken
+    }
+
+    unsafe fn push_batch(&self, table: &CpuTable, slot: SlotIndex, objects: &[usize]) -> usize {
+        // SAFETY: as for `pop_batch`.
+        let read = |area| unsafe { section::room(area, slot) };
+        // SAFETY: as above.
+        self.section(table, 0, read, |area, room| unsafe { section::commit_push(area, slot, room, objects) })
+    }
+
+    fn fence(&self, cpus: &CpuSet) {
+        self.fences.fetch_add(1, Ordering::Relaxed);
+        if self.machine.fences {
+            cpus.iter().filter_map(|cpu| self.epochs.get(cpu)).for_each(|epoch| *epoch.lock().expect("no section panics") += 1);
+        }
+    }
+
+    fn current_cpu(&self) -> usize {
+        if self.machine.hint_lies {
+            let lie = self.lie.load(Ordering::Relaxed).wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            self.lie.store(lie, Ordering::Relaxed);
+            return (lie >> 33) % (self.machine.possible * 2);
+        }
+        CPU.get()
+    }
+}
+
+// SAFETY: blocks are fresh, zeroed, aligned to a page and kept until the platform goes.
+unsafe impl PageSource for Fake {
+    fn page_size(&self) -> usize {
+        PAGE
+    }
+
+    fn reserve(&self) -> Option<Window> {
+        (!self.refused()).then(|| Window { base: self.window.as_ptr() as usize, len: self.machine.granules * GRANULE })
+    }
+
+    unsafe fn commit(&self, _addr: usize, _len: usize) -> Result<(), CommitError> {
+        if self.refused() { Err(CommitError::NoMemory) } else { Ok(()) }
+    }
+
+    unsafe fn purge(&self, addr: usize, len: usize) {
+        // SAFETY: the range is part of the window and nobody needs it.
+        unsafe { std::ptr::write_bytes(addr as *mut u8, 0, len) };
+    }
+
+    fn map(&self, len: usize) -> Option<NonNull<u8>> {
+        if self.refused() {
+            return None;
+        }
+        let layout = Layout::from_size_align(len.max(1).next_multiple_of(PAGE), PAGE).ok()?;
+        // SAFETY: the layout is not empty.
+        let block = NonNull::new(unsafe { alloc_zeroed(layout) })?;
+        self.blocks.lock().expect("no allocation panics").push((block.as_ptr() as usize, layout));
+        Some(block)
+    }
+
+    unsafe fn unmap(&self, _ptr: NonNull<u8>, _len: usize) {
+        // Kept until the platform is dropped: see the head of this file.
+    }
+}
+
+// SAFETY: the token is the address of a thread's own ranks, which are never freed.
+unsafe impl Park for Fake {
+    fn wait(&self, _word: &AtomicU32, _expected: u32) {
+        std::thread::yield_now();
+    }
+
+    fn wake_one(&self, _word: &AtomicU32) {}
+
+    fn wake_all(&self, _word: &AtomicU32) {}
+
+    fn thread_token(&self) -> usize {
+        RANKS.with(|ranks| std::ptr::from_ref::<HeldRanks>(ranks) as usize)
+    }
+
+    fn held_ranks(&self) -> Option<&HeldRanks> {
+        Some(RANKS.with(|ranks| *ranks))
+    }
+}
+
+impl Topology for Fake {
+    fn possible_cpus(&self) -> usize {
+        self.machine.possible
+    }
+
+    fn initial_cpus(&self) -> CpuSet {
+        self.machine.online
+    }
+
+    fn nodes(&self) -> usize {
+        self.machine.nodes
+    }
+
+    fn node_of(&self, cpu: usize) -> usize {
+        cpu % self.machine.nodes
+    }
+}
+
+impl Clock for Fake {
+    fn now(&self) -> u64 {
+        self.time.load(Ordering::Relaxed)
+    }
+}

@@ -1,0 +1,152 @@
+//! What a home of the engine implements: five small traits, and [`Platform`] for all of them together.
+//!
+//! | trait | on Linux | on bare metal | in the fake |
+//! |---|---|---|---|
+//! | [`Sections`] | restartable sequences, or a try-lock a CPU | interrupts off | modelled aborts |
+//! | [`Sections::fence`] | membarrier | IPI | an epoch a CPU |
+//! | [`PageSource`] | one reserved range, mmap | physical memory | the test's memory, with injected failures |
+//! | [`Park`] | futex | spinning | yielding |
+//! | [`Topology`], [`Clock`] | system calls | tables | fields |
+//!
+//! Every method may be called from any slow path: none may allocate from the engine.
+
+use core::ptr::NonNull;
+
+use crate::cpu::CpuSet;
+use crate::percpu::{CpuTable, SlotIndex};
+use crate::sync::{AtomicU32, HeldRanks};
+
+#[cfg(any(test, feature = "fake"))]
+pub mod fake;
+
+/// All that the engine needs of its home.
+pub trait Platform: Sections + PageSource + Park + Topology + Clock + Send + Sync + Sized + 'static {}
+
+impl<T: Sections + PageSource + Park + Topology + Clock + Send + Sync + Sized + 'static> Platform for T {}
+
+/// CPU-local critical sections on the slot of the CPU that the thread happens to run on, and the fence that ends them.
+///
+/// Each section reads `table[cpu]` inside itself, works on that area's slot, and takes effect by one last store (its commit),
+/// or not at all. A section may serve from any CPU's slot (a stale CPU number is harmless, I4) as long as it obeys the fence.
+///
+/// # Safety
+/// Implementers guarantee: (1) sections on one CPU take effect one after another; (2) when `fence(S)` returns, every section
+/// on a CPU of S that had read the table before the call has either committed, visibly to the caller, or will never commit;
+/// (3) a section writes only magazine words at or above the cursor, and the cursor.
+pub unsafe trait Sections {
+    /// Takes the newest object of the slot; `None` on every unusual case (empty, disabled, stopped, unregistered thread).
+    ///
+    /// # Safety
+    /// `slot` is below the table's number of slots, and the table lives as long as the platform.
+    unsafe fn pop(&self, table: &CpuTable, slot: SlotIndex) -> Option<NonNull<u8>>;
+
+    /// Puts `object` into the slot; `false` on every unusual case (full, disabled, stopped, unregistered thread).
+    ///
+    /// # Safety
+    /// As for [`pop`](Self::pop); the object belongs to the slot's cache and to the caller (I7).
+    unsafe fn push(&self, table: &CpuTable, slot: SlotIndex, object: NonNull<u8>) -> bool;
+
+    /// Moves up to `out.len()` of the newest objects into `out` in one section and answers how many.
+    ///
+    /// # Safety
+    /// As for [`pop`](Self::pop).
+    unsafe fn pop_batch(&self, table: &CpuTable, slot: SlotIndex, out: &mut [usize]) -> usize;
+
+    /// Moves the first objects of `objects` into the slot in one section, as many as fit, and answers how many.
+    ///
+    /// # Safety
+    /// As for [`push`](Self::push), for each object.
+    unsafe fn push_batch(&self, table: &CpuTable, slot: SlotIndex, objects: &[usize]) -> usize;
+
+    /// Waits until no section that began before the call can still commit on any CPU of `cpus`.
+    fn fence(&self, cpus: &CpuSet);
+
+    /// The CPU that the thread runs on, as far as is known: a hint, which may be stale, out of range or a lie (I4, I5).
+    fn current_cpu(&self) -> usize;
+}
+
+/// A range of address space that the engine may fill from the bottom.
+#[derive(Clone, Copy, Debug)]
+pub struct Window {
+    /// First address; a multiple of the granule.
+    pub base: usize,
+    /// Bytes; a multiple of the granule.
+    pub len: usize,
+}
+
+/// Why a part of the window could not be made usable.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum CommitError {
+    /// There is no memory, or a limit is reached.
+    NoMemory,
+    /// Something else lies there (only where the window is claimed without being held).
+    Taken,
+}
+
+/// Where runs of pages come from.
+///
+/// # Safety
+/// Memory handed out is valid for reads and writes, zero, and nobody else's until given back.
+pub unsafe trait PageSource {
+    /// Bytes of the smallest piece whose memory can be given back; a power of two.
+    fn page_size(&self) -> usize;
+
+    /// Address space for objects: called once, when the engine is made.
+    fn reserve(&self) -> Option<Window>;
+
+    /// Makes `len` bytes at `addr` in the window usable and zero.
+    ///
+    /// # Safety
+    /// The range is inside the window and was not committed before.
+    unsafe fn commit(&self, addr: usize, len: usize) -> Result<(), CommitError>;
+
+    /// Gives the memory of a committed range back; it reads as zero afterwards and can be used again without a call.
+    ///
+    /// # Safety
+    /// The range is committed and holds nothing anybody needs.
+    unsafe fn purge(&self, addr: usize, len: usize);
+
+    /// Zeroed memory for metadata, outside of the window, aligned to a page.
+    fn map(&self, len: usize) -> Option<NonNull<u8>>;
+
+    /// Gives a mapping of [`map`](Self::map) back.
+    ///
+    /// # Safety
+    /// `ptr` and `len` are those of one `map`, and nobody uses it any more.
+    unsafe fn unmap(&self, ptr: NonNull<u8>, len: usize);
+}
+
+/// Sleeping and waking on a word, and who a thread is.
+///
+/// # Safety
+/// `thread_token` differs between threads that are alive and is never 0; `held_ranks` belongs to the calling thread alone.
+pub unsafe trait Park {
+    /// Sleeps while `*word == expected`; may return early.
+    fn wait(&self, word: &AtomicU32, expected: u32);
+    /// Wakes one thread that waits on `word`.
+    fn wake_one(&self, word: &AtomicU32);
+    /// Wakes all threads that wait on `word`.
+    fn wake_all(&self, word: &AtomicU32);
+    /// A number for the calling thread.
+    fn thread_token(&self) -> usize;
+    /// The lock ranks that the calling thread holds; used in debug builds only. `None`: not known, nothing is asserted.
+    fn held_ranks(&self) -> Option<&HeldRanks>;
+}
+
+/// Which CPUs and nodes there may be.
+pub trait Topology {
+    /// CPU ids are below this number, for ever.
+    fn possible_cpus(&self) -> usize;
+    /// CPUs that count as online when the engine is made.
+    fn initial_cpus(&self) -> CpuSet;
+    /// Node ids are below this number; at least 1.
+    fn nodes(&self) -> usize;
+    /// The node of a CPU: a hint (any value is mapped into range).
+    fn node_of(&self, cpu: usize) -> usize;
+}
+
+/// Time since some fixed point.
+pub trait Clock {
+    /// Nanoseconds.
+    fn now(&self) -> u64;
+}

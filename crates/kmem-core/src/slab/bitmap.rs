@@ -1,0 +1,78 @@
+//! A slab's free objects, one bit each (1 is free), behind the slab's descriptor. Guarded by the node's lock.
+
+use core::ptr::NonNull;
+
+/// Bits over memory that the descriptor owns.
+#[derive(Clone, Copy)]
+pub(super) struct Bitmap {
+    words: NonNull<u64>,
+}
+
+impl Bitmap {
+    /// Words for `bits` bits.
+    pub(super) const fn words_for(bits: usize) -> usize {
+        bits.div_ceil(64)
+    }
+
+    /// # Safety
+    /// `words` has room for the bits that are asked about later, and belongs to the caller.
+    pub(super) const unsafe fn new(words: NonNull<u64>) -> Self {
+        Self { words }
+    }
+
+    /// Sets the first `bits` bits to `value`.
+    ///
+    /// # Safety
+    /// As for all of this module: the node's lock is held (or the slab is private), and the words exist.
+    pub(super) unsafe fn fill(self, bits: usize, value: bool) {
+        for word in 0..Self::words_for(bits) {
+            let width = (bits - word * 64).min(64);
+            let mask = if width == 64 { u64::MAX } else { (1 << width) - 1 };
+            // SAFETY: the word exists.
+            unsafe { self.words.add(word).write(if value { mask } else { 0 }) };
+        }
+    }
+
+    /// # Safety
+    /// See [`fill`](Self::fill).
+    pub(super) unsafe fn get(self, bit: usize) -> bool {
+        // SAFETY: the word exists.
+        unsafe { self.words.add(bit / 64).read() & (1 << (bit % 64)) != 0 }
+    }
+
+    /// Sets a bit and answers what it was.
+    ///
+    /// # Safety
+    /// See [`fill`](Self::fill).
+    pub(super) unsafe fn replace(self, bit: usize, value: bool) -> bool {
+        // SAFETY: the word exists.
+        unsafe {
+            let word = self.words.add(bit / 64).as_mut();
+            let was = *word & (1 << (bit % 64)) != 0;
+            if value { *word |= 1 << (bit % 64) } else { *word &= !(1 << (bit % 64)) }
+            was
+        }
+    }
+
+    /// Clears up to `want` set bits from word `from` on, in ascending order, calling `found` with each; answers the word to begin with next time.
+    ///
+    /// # Safety
+    /// See [`fill`](Self::fill).
+    pub(super) unsafe fn take(self, bits: usize, from: usize, want: usize, mut found: impl FnMut(usize)) -> usize {
+        let mut left = want;
+        let mut word = from;
+        while left > 0 && word < Self::words_for(bits) {
+            // SAFETY: the word exists.
+            let place = unsafe { self.words.add(word).as_mut() };
+            while *place != 0 && left > 0 {
+                found(word * 64 + place.trailing_zeros() as usize);
+                *place &= *place - 1;
+                left -= 1;
+            }
+            if *place == 0 {
+                word += 1;
+            }
+        }
+        word
+    }
+}

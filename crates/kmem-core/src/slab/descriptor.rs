@@ -1,0 +1,265 @@
+//! A slab's descriptor: where it lies, which objects are free, which list it is on.
+
+use core::ptr::NonNull;
+
+use super::Layout;
+use super::bitmap::Bitmap;
+use crate::cache::CacheDesc;
+use crate::meta::Meta;
+use crate::pages::{PageHeap, Run};
+use crate::platform::Platform;
+
+/// Which list of its node a slab is on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum ListId {
+    Partial,
+    Full,
+    Empty,
+    None,
+}
+
+/// The descriptor. Lives in the metadata arena, with its bitmaps behind it. Guarded by its node's lock.
+pub struct Slab {
+    pub(super) next: Option<NonNull<Slab>>,
+    pub(super) prev: Option<NonNull<Slab>>,
+    /// The cache whose objects these are.
+    pub(crate) cache: NonNull<CacheDesc>,
+    run: Run,
+    /// Address of the first object: the run's, moved by the colour.
+    first: usize,
+    size: u32,
+    objects: u32,
+    pub(super) in_use: u32,
+    /// No word of the bitmap before this has a free object.
+    hint: u32,
+    pub(crate) node: u16,
+    pub(super) list: ListId,
+    free: Bitmap,
+    /// Objects that a constructor made and that are still so, for caches with a constructor.
+    constructed: Option<Bitmap>,
+}
+
+impl Slab {
+    fn bytes(layout: &Layout, constructed: bool) -> usize {
+        size_of::<Self>() + Bitmap::words_for(layout.objects) * 8 * (1 + usize::from(constructed))
+    }
+
+    /// A slab of `cache` with all objects free, known to the page heap. Nothing is left where either memory is missing (I12).
+    pub(crate) fn new<P: Platform>(cache: &CacheDesc, node: usize, colour: usize, heap: &PageHeap, meta: &Meta, platform: &P) -> Option<NonNull<Self>> {
+        let layout = cache.layout();
+        let constructed = cache.ops().is_some();
+        let bytes = Self::bytes(layout, constructed);
+        let memory = meta.alloc(platform, bytes)?;
+        let Some(run) = heap.alloc(platform, layout.granules, 1) else {
+            // SAFETY: just allocated, nobody knows it.
+            unsafe { meta.free(platform, memory, bytes) };
+            return None;
+        };
+        let slab = memory.cast::<Self>();
+        let words = Bitmap::words_for(layout.objects);
+        // SAFETY: the piece has room for the descriptor and the bitmaps behind it, whose words are aligned as the descriptor is.
+        unsafe {
+            let bits = slab.add(1).cast::<u64>();
+            let free = Bitmap::new(bits);
+            free.fill(layout.objects, true);
+            let constructed = constructed.then(|| {
+                let made = Bitmap::new(bits.add(words));
+                made.fill(layout.objects, false);
+                made
+            });
+            slab.write(Self {
+                next: None,
+                prev: None,
+                cache: NonNull::from(cache),
+                run,
+                first: run.address + colour * layout.colour_step,
+                size: layout.size as u32,
+                objects: layout.objects as u32,
+                in_use: 0,
+                hint: 0,
+                node: node as u16,
+                list: ListId::None,
+                free,
+                constructed,
+            });
+        }
+        heap.set_slab(&run, memory, cache.class());
+        Some(slab)
+    }
+
+    /// Objects of the slab.
+    pub fn objects(&self) -> usize {
+        self.objects as usize
+    }
+
+    /// The index of the object at `address`; `None` where no object begins there.
+    pub(crate) fn index_of(&self, address: usize) -> Option<usize> {
+        let offset = u32::try_from(address.checked_sub(self.first)?).ok()?;
+        let index = offset / self.size;
+        (index < self.objects && index * self.size == offset).then_some(index as usize)
+    }
+
+    pub(crate) fn address_of(&self, index: usize) -> usize {
+        self.first + index * self.size as usize
+    }
+
+    pub(super) fn is_full(&self) -> bool {
+        self.in_use == self.objects
+    }
+
+    /// Takes up to `want` free objects in address order; `found` gets each with whether it is constructed.
+    ///
+    /// # Safety
+    /// The node's lock is held.
+    pub(super) unsafe fn take(&mut self, want: usize, mut found: impl FnMut(usize, bool)) {
+        let (first, size, constructed) = (self.first, self.size as usize, self.constructed);
+        let mut count = 0;
+        let each = |index: usize| {
+            count += 1;
+            // SAFETY: the bit exists, and the lock is held.
+            let made = constructed.is_none_or(|made| unsafe { made.get(index) });
+            found(first + index * size, made);
+        };
+        // SAFETY: the lock is held and the words exist.
+        self.hint = unsafe { self.free.take(self.objects as usize, self.hint as usize, want, each) } as u32;
+        self.in_use += count;
+    }
+
+    /// Marks an object free again; `false` if it was free already (a double free, I7).
+    ///
+    /// # Safety
+    /// The node's lock is held; `index` is that of an object of the slab.
+    pub(super) unsafe fn put(&mut self, index: usize, constructed: bool) -> bool {
+        // SAFETY: the lock is held and the bits exist.
+        unsafe {
+            if self.free.replace(index, true) {
+                return false;
+            }
+            if let Some(made) = self.constructed {
+                made.replace(index, constructed);
+            }
+        }
+        self.in_use -= 1;
+        self.hint = self.hint.min((index / 64) as u32);
+        true
+    }
+
+    /// Whether the object is on the slab (free); flips the bit. For `validate`, which flips it back.
+    ///
+    /// # Safety
+    /// The allocator is quiescent and the node's lock is held.
+    pub(crate) unsafe fn replace_free(&mut self, index: usize, free: bool) -> bool {
+        // SAFETY: passed on.
+        unsafe { self.free.replace(index, free) }
+    }
+
+    /// Free objects by the bitmap, and in use by the counter: `validate` compares them.
+    ///
+    /// # Safety
+    /// As for [`replace_free`](Self::replace_free).
+    pub(crate) unsafe fn counts(&self) -> (usize, usize) {
+        // SAFETY: passed on.
+        let free = (0..self.objects()).filter(|index| unsafe { self.free.get(*index) }).count();
+        (free, self.in_use as usize)
+    }
+}
+
+/// Empty slabs that are nobody's any more and wait for a moment without locks to go back (I31, I34).
+#[must_use = "slabs on this list are lost unless they are released"]
+pub struct Reclaim {
+    head: Option<NonNull<Slab>>,
+}
+
+impl Reclaim {
+    /// No slab.
+    pub const fn new() -> Self {
+        Self { head: None }
+    }
+
+    pub(super) fn push(&mut self, mut slab: NonNull<Slab>) {
+        // SAFETY: the slab was taken off its list under the node's lock: it is ours.
+        unsafe { slab.as_mut() }.next = self.head;
+        self.head = Some(slab);
+    }
+
+    fn pop(&mut self) -> Option<NonNull<Slab>> {
+        let slab = self.head?;
+        // SAFETY: slabs on this list are ours.
+        self.head = unsafe { slab.as_ref() }.next;
+        Some(slab)
+    }
+
+    /// Gives every slab back: destructors first, then pages, then the descriptor. The caller holds no lock of the engine. Answers the bytes of the slabs.
+    ///
+    /// A destructor that panics costs nothing but itself: the slabs are given back while unwinding.
+    pub fn release<P: Platform>(self, heap: &PageHeap, meta: &Meta, platform: &P) -> usize {
+        debug_assert!(platform.held_ranks().is_none_or(|held| held.is_empty()), "destructors run, and pages go back, without a lock (I31, I34)");
+        let mut releasing = Releasing { list: self, heap, meta, platform, bytes: 0 };
+        releasing.run();
+        releasing.bytes
+    }
+}
+
+impl Default for Reclaim {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+struct Releasing<'a, P: Platform> {
+    list: Reclaim,
+    heap: &'a PageHeap,
+    meta: &'a Meta,
+    platform: &'a P,
+    bytes: usize,
+}
+
+impl<P: Platform> Releasing<'_, P> {
+    fn run(&mut self) {
+        while let Some(slab) = self.list.pop() {
+            self.release_one(slab);
+        }
+    }
+
+    fn release_one(&mut self, mut slab: NonNull<Slab>) {
+        // SAFETY: the slab is ours, its objects are all free, so nobody uses them; its cache outlives its slabs (destroy waits for them).
+        unsafe {
+            let slab = slab.as_mut();
+            if let (Some(made), Some(ops)) = (slab.constructed, slab.cache.as_ref().ops()) {
+                for index in 0..slab.objects() {
+                    if made.replace(index, false) {
+                        // On a panic the slab goes back on the list: the bit is cleared, so its object is not destructed twice.
+                        let again = PutBack { list: &mut self.list, slab: NonNull::from(&mut *slab) };
+                        (ops.destruct)(ops.context, slab.address_of(index) as *mut u8);
+                        core::mem::forget(again);
+                    }
+                }
+            }
+        }
+        // SAFETY: as above; nothing refers to the slab from here on.
+        unsafe {
+            let (run, bytes) = (slab.as_ref().run, Slab::bytes(slab.as_ref().cache.as_ref().layout(), slab.as_ref().constructed.is_some()));
+            self.heap.free(self.platform, run.address, run.granules);
+            self.meta.free(self.platform, slab.cast(), bytes);
+            self.bytes += run.granules * crate::pages::GRANULE;
+        }
+    }
+}
+
+impl<P: Platform> Drop for Releasing<'_, P> {
+    fn drop(&mut self) {
+        // Empty unless a destructor panicked. Then the rest goes back here; a second panic aborts, as everywhere in Rust.
+        self.run();
+    }
+}
+
+struct PutBack<'a> {
+    list: &'a mut Reclaim,
+    slab: NonNull<Slab>,
+}
+
+impl Drop for PutBack<'_> {
+    fn drop(&mut self) {
+        self.list.push(self.slab);
+    }
+}

@@ -1,0 +1,78 @@
+//! How objects lie in a slab: size, alignment, granules a slab, objects a slab, colours.
+//!
+//! A slab is the smallest number of granules that leaves at most an eighth of it unused. What is left over moves the first
+//! object of successive slabs by whole *colours*, so that the first objects of slabs do not fight for the same cache sets; a slab without a rest has no colours,
+//! and colouring never costs memory.
+
+use crate::pages::GRANULE;
+
+/// Bytes of the smallest object: a word, so that object addresses are even and the mark of a magazine can be told from them.
+pub const MIN_SIZE: usize = 8;
+/// Bytes of the largest object of a cache.
+pub const MAX_SIZE: usize = 4 << 20;
+/// The largest alignment of a cache: a granule, to which slabs are aligned.
+pub const MAX_ALIGN: usize = GRANULE;
+/// A colour moves objects by at least a cache line.
+const LINE: usize = 64;
+
+/// How a cache's slabs are carved.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Layout {
+    /// Bytes from one object to the next: the size rounded up to the alignment.
+    pub size: usize,
+    /// Alignment of every object.
+    pub align: usize,
+    /// Granules a slab.
+    pub granules: usize,
+    /// Objects a slab.
+    pub objects: usize,
+    /// Bytes from one colour to the next.
+    pub colour_step: usize,
+    /// How many colours there are; at least 1.
+    pub colours: usize,
+}
+
+impl Layout {
+    /// The layout for objects of `size` bytes aligned to `align`.
+    ///
+    /// `size` is between 1 and [`MAX_SIZE`], `align` a power of two up to [`MAX_ALIGN`]; the cache layer has checked both.
+    pub fn new(size: usize, align: usize) -> Self {
+        let align = align.max(MIN_SIZE);
+        let size = size.next_multiple_of(align);
+        let waste = |granules: usize| (granules * GRANULE) % size;
+        let fits = |granules: &usize| granules * GRANULE >= size && waste(*granules) * 8 <= granules * GRANULE;
+        let least = size.div_ceil(GRANULE);
+        // Nine objects lose less than an eighth: the search ends there at the latest.
+        let granules = (least..=least * 9).find(fits).unwrap_or(least * 9);
+        // The natural alignment of a size (its largest power of two) survives colouring: general caches rely on it.
+        let natural = (1usize << size.trailing_zeros()).min(MAX_ALIGN);
+        let colour_step = LINE.max(natural).max(align);
+        let colours = waste(granules) / colour_step + 1;
+        Self { size, align, granules, objects: granules * GRANULE / size, colour_step, colours }
+    }
+
+    /// Bytes of a slab.
+    pub const fn bytes(&self) -> usize {
+        self.granules * GRANULE
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn at_most_an_eighth_is_wasted_and_everything_is_aligned() {
+        for size in (1..70_000).chain((70_000..MAX_SIZE).step_by(4093)) {
+            for align in [1, 8, 64, 4096] {
+                let layout = Layout::new(size, align);
+                let used = layout.objects * layout.size;
+                assert!(layout.objects > 0 && used <= layout.bytes());
+                assert!((layout.bytes() - used) * 8 <= layout.bytes(), "{layout:?}");
+                let last_colour = (layout.colours - 1) * layout.colour_step;
+                assert!(used + last_colour <= layout.bytes(), "{layout:?}");
+                assert!(layout.size % layout.align == 0 && layout.colour_step % layout.align == 0);
+            }
+        }
+    }
+}

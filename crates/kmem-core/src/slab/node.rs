@@ -1,0 +1,290 @@
+//! The slabs of one cache on one node: three lists under one lock.
+
+use core::ptr::NonNull;
+
+use super::Reclaim;
+use super::descriptor::{ListId, Slab};
+use crate::cache::CacheDesc;
+use crate::meta::Meta;
+use crate::pages::{Owner, PageHeap};
+use crate::percpu::Batch;
+use crate::platform::Platform;
+use crate::sync::{Guard, Mutex, Rank};
+
+/// Bytes of empty slabs that a cache keeps on a node rather than give them back at once; one slab is kept in any case.
+const EMPTY_KEPT: usize = 256 << 10;
+
+#[derive(Default)]
+struct List {
+    head: Option<NonNull<Slab>>,
+}
+
+impl List {
+    /// # Safety (both functions)
+    /// The node's lock is held and the slab belongs to the node; `push`: it is on no list; `remove`: it is on this one.
+    unsafe fn push(&mut self, mut slab: NonNull<Slab>, id: ListId) {
+        // SAFETY: see above.
+        unsafe {
+            slab.as_mut().list = id;
+            slab.as_mut().prev = None;
+            slab.as_mut().next = self.head;
+            if let Some(mut head) = self.head {
+                head.as_mut().prev = Some(slab);
+            }
+        }
+        self.head = Some(slab);
+    }
+
+    unsafe fn remove(&mut self, mut slab: NonNull<Slab>) {
+        // SAFETY: see above.
+        unsafe {
+            let (prev, next) = (slab.as_ref().prev, slab.as_ref().next);
+            match prev {
+                Some(mut prev) => prev.as_mut().next = next,
+                None => self.head = next,
+            }
+            if let Some(mut next) = next {
+                next.as_mut().prev = prev;
+            }
+            slab.as_mut().list = ListId::None;
+        }
+    }
+}
+
+#[derive(Default)]
+struct Lists {
+    partial: List,
+    full: List,
+    empty: List,
+    stats: NodeStats,
+    colour: usize,
+}
+
+// SAFETY: the slabs on the lists are guarded by the lock around them.
+unsafe impl Send for Lists {}
+
+/// What a node holds of a cache.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct NodeStats {
+    /// Slabs.
+    pub slabs: usize,
+    /// Of these, without an object in use.
+    pub empty: usize,
+    /// Objects outside of the slabs: with users, in slots, in the depot.
+    pub in_use: usize,
+    /// Objects in all.
+    pub total: usize,
+}
+
+/// What a refill brought.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Refill {
+    /// Objects added to the batch.
+    pub count: usize,
+    /// Bit `i` is set where the `i`-th added object still needs its constructor.
+    pub raw: u64,
+}
+
+/// Why an object cannot be freed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum FreeError {
+    /// The address is not the beginning of an object of this allocator.
+    NotAnObject,
+    /// The object is free already.
+    DoubleFree,
+}
+
+/// The slabs of a cache on a node.
+pub struct Node {
+    lists: Mutex<Lists>,
+}
+
+impl Node {
+    /// A node without slabs.
+    pub fn new() -> Self {
+        Self { lists: Mutex::new(Rank::Node, Lists::default()) }
+    }
+
+    /// Takes up to `want` objects from partial slabs, then from empty ones; makes a slab if there is none. No objects: no memory.
+    pub(crate) fn refill<P: Platform>(&self, cache: &CacheDesc, node: usize, want: usize, out: &mut Batch, env: &Env<'_, P>) -> Refill {
+        let mut lists = self.lists.lock(env.platform);
+        if lists.partial.head.is_none() && lists.empty.head.is_none() {
+            let colour = lists.colour;
+            drop(lists);
+            let made = Slab::new(cache, node, colour, env.heap, env.meta, env.platform);
+            lists = self.lists.lock(env.platform);
+            if let Some(slab) = made {
+                lists.colour = (colour + 1) % cache.layout().colours;
+                lists.stats.slabs += 1;
+                lists.stats.empty += 1;
+                lists.stats.total += cache.layout().objects;
+                // SAFETY: the slab is new and on no list.
+                unsafe { lists.empty.push(slab, ListId::Empty) };
+            }
+        }
+        let mut refill = Refill { count: 0, raw: 0 };
+        while refill.count < want {
+            let (list, id) = match (lists.partial.head, lists.empty.head) {
+                (Some(_), _) => (&mut lists.partial, ListId::Partial),
+                (None, Some(_)) => (&mut lists.empty, ListId::Empty),
+                (None, None) => break,
+            };
+            let Some(mut slab) = list.head else { break };
+            // SAFETY: slabs on the lists are guarded by the lock, which is held.
+            unsafe {
+                if id == ListId::Empty {
+                    list.remove(slab);
+                    lists.stats.empty -= 1;
+                    lists.partial.push(slab, ListId::Partial);
+                }
+                let before = refill.count;
+                slab.as_mut().take(want - before, |object, constructed| {
+                    refill.raw |= u64::from(!constructed) << refill.count;
+                    refill.count += 1;
+                    out.push(object);
+                });
+                lists.stats.in_use += refill.count - before;
+                if slab.as_ref().is_full() {
+                    lists.partial.remove(slab);
+                    lists.full.push(slab, ListId::Full);
+                }
+            }
+        }
+        refill
+    }
+
+    /// Every slab, for `validate`; the lock is held meanwhile.
+    pub(crate) fn for_each_slab<P: Platform>(&self, platform: &P, mut visit: impl FnMut(&mut Slab)) -> NodeStats {
+        let lists = self.lists.lock(platform);
+        for head in [lists.partial.head, lists.full.head, lists.empty.head] {
+            let mut at = head;
+            while let Some(mut slab) = at {
+                // SAFETY: the lock is held.
+                let slab = unsafe { slab.as_mut() };
+                visit(slab);
+                at = slab.next;
+            }
+        }
+        lists.stats
+    }
+
+    /// What the node holds.
+    pub fn stats<P: Platform>(&self, platform: &P) -> NodeStats {
+        self.lists.lock(platform).stats
+    }
+
+    /// Takes the empty slabs off, all but those worth keeping (or all, if `all`).
+    pub(crate) fn reclaim_empty<P: Platform>(&self, platform: &P, all: bool, into: &mut Reclaim) {
+        let mut lists = self.lists.lock(platform);
+        trim_empty(&mut lists, all, into);
+    }
+
+    fn put(lists: &mut Lists, mut slab: NonNull<Slab>, index: usize, constructed: bool, into: &mut Reclaim) -> Result<(), FreeError> {
+        // SAFETY: the lock is held; the slab is on one of its lists.
+        unsafe {
+            let was_full = slab.as_ref().is_full();
+            if !slab.as_mut().put(index, constructed) {
+                return Err(FreeError::DoubleFree);
+            }
+            lists.stats.in_use -= 1;
+            let empty = slab.as_ref().in_use == 0;
+            if was_full {
+                lists.full.remove(slab);
+                lists.partial.push(slab, ListId::Partial);
+            }
+            if empty {
+                lists.partial.remove(slab);
+                lists.empty.push(slab, ListId::Empty);
+                lists.stats.empty += 1;
+                trim_empty(lists, false, into);
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes the lock for fork.
+    pub(crate) fn lock_for_fork<P: Platform>(&self, platform: &P) {
+        self.lists.lock_raw(platform);
+    }
+
+    /// # Safety
+    /// [`lock_for_fork`](Self::lock_for_fork) took the lock.
+    pub(crate) unsafe fn unlock_after_fork<P: Platform>(&self, platform: &P) {
+        // SAFETY: passed on.
+        unsafe { self.lists.unlock_raw(platform) }
+    }
+}
+
+impl Default for Node {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+fn trim_empty(lists: &mut Lists, all: bool, into: &mut Reclaim) {
+    while let Some(slab) = lists.empty.head {
+        // SAFETY: the lock is held.
+        unsafe {
+            let layout = slab.as_ref().cache.as_ref().layout();
+            let keep = if all { 0 } else { EMPTY_KEPT.max(layout.bytes()) };
+            if lists.stats.empty * layout.bytes() <= keep {
+                return;
+            }
+            lists.empty.remove(slab);
+            lists.stats.empty -= 1;
+            lists.stats.slabs -= 1;
+            lists.stats.total -= layout.objects;
+        }
+        into.push(slab);
+    }
+}
+
+/// What the slab layer needs from below.
+pub(crate) struct Env<'a, P: Platform> {
+    pub(crate) platform: &'a P,
+    pub(crate) heap: &'a PageHeap,
+    pub(crate) meta: &'a Meta,
+}
+
+/// Puts objects back onto their slabs, keeping a node's lock while successive objects belong to it. A pointer that is no object of ours is
+/// reported to `bad` and left alone; nothing else is lost by it.
+pub(crate) fn put_back<P: Platform>(
+    objects: &[usize],
+    constructed: impl Fn(usize) -> bool,
+    env: &Env<'_, P>,
+    into: &mut Reclaim,
+    mut bad: impl FnMut(usize, FreeError),
+) {
+    let mut held: Option<(NonNull<CacheDesc>, u16, Guard<'_, Lists, P>)> = None;
+    for (place, object) in objects.iter().enumerate() {
+        let Some((slab, index)) = find(env.heap, *object) else {
+            bad(*object, FreeError::NotAnObject);
+            continue;
+        };
+        // SAFETY: the object is not free, so its slab and the slab's cache live.
+        let (cache, node) = unsafe { (slab.as_ref().cache, slab.as_ref().node) };
+        if held.as_ref().is_none_or(|(c, n, _)| (*c, *n) != (cache, node)) {
+            drop(held.take());
+            // SAFETY: as above; the node is one of the cache's.
+            let lists = unsafe { &cache.as_ref().node(node as usize).slabs.lists };
+            held = Some((cache, node, lists.lock(env.platform)));
+        }
+        if let Some((_, _, lists)) = held.as_mut()
+            && let Err(error) = Node::put(lists, slab, index, constructed(place), into)
+        {
+            bad(*object, error);
+        }
+    }
+}
+
+/// The slab and the index of the object at `address`, if one begins there.
+pub(crate) fn find(heap: &PageHeap, address: usize) -> Option<(NonNull<Slab>, usize)> {
+    let Owner::Slab(slab) = heap.owner(address) else {
+        return None;
+    };
+    let slab = slab.cast::<Slab>();
+    // SAFETY: an entry that names a slab names one that lives while an object of it does. (A pointer to a slab that just went
+    // away is a use after free of the caller's.)
+    let index = unsafe { slab.as_ref() }.index_of(address)?;
+    Some((slab, index))
+}

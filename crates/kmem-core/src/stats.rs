@@ -1,0 +1,104 @@
+//! What a cache holds, as anybody may ask at any time. Figures of different places are of slightly different moments.
+
+use crate::cache::{CacheDesc, CacheId};
+use crate::engine::Engine;
+use crate::pages::PageStats;
+use crate::platform::Platform;
+
+/// A cache at a moment.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct CacheStats<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// Bytes of an object, as asked for.
+    pub object_size: usize,
+    /// Bytes from one object to the next.
+    pub stride: usize,
+    /// Objects on all slabs, free or not.
+    pub total: usize,
+    /// Objects that users hold: `total` less all that is free or cached.
+    pub live: usize,
+    /// Free objects in the slots of all CPUs.
+    pub in_slots: usize,
+    /// Free objects in the depot.
+    pub in_depot: usize,
+    /// Free objects on slabs.
+    pub free: usize,
+    /// Slabs.
+    pub slabs: usize,
+    /// Slabs without an object in use.
+    pub empty_slabs: usize,
+    /// Bytes of all slabs.
+    pub bytes: usize,
+    /// CPUs whose slot of this cache is enabled.
+    pub cpus: usize,
+}
+
+impl<P: Platform> Engine<P> {
+    /// The figures of one cache; `None` where the id names none.
+    pub fn with_stats<R>(&self, id: CacheId, read: impl FnOnce(&CacheStats<'_>) -> R) -> Option<R> {
+        let cache = self.registry.pin(&self.platform, id)?;
+        Some(read(&self.stats_of(&cache)))
+    }
+
+    /// Calls `visit` with the figures of every cache. A cache that is being destroyed waits until its turn is over.
+    pub fn for_each_cache(&self, mut visit: impl FnMut(&CacheStats<'_>)) {
+        self.registry.for_each(&self.platform, |cache| visit(&self.stats_of(cache)));
+    }
+
+    /// How many caches exist, the general ones among them.
+    pub fn cache_count(&self) -> usize {
+        self.registry.count(&self.platform)
+    }
+
+    /// What the page heap holds, in granules.
+    pub fn page_stats(&self) -> PageStats {
+        self.heap.stats(&self.platform)
+    }
+
+    /// Bytes of the engine's own descriptors and magazines.
+    pub fn meta_bytes(&self) -> usize {
+        self.meta.bytes(&self.platform)
+    }
+
+    fn stats_of<'a>(&self, cache: &'a CacheDesc) -> CacheStats<'a> {
+        let holders = cache.holders();
+        let in_slots = holders.iter().map(|cpu| self.count_slot(cache, cpu)).sum();
+        let mut stats = CacheStats {
+            name: cache.name(),
+            object_size: cache.object_size(),
+            stride: cache.layout().size,
+            total: 0,
+            live: 0,
+            in_slots,
+            in_depot: 0,
+            free: 0,
+            slabs: 0,
+            empty_slabs: 0,
+            bytes: 0,
+            cpus: holders.len(),
+        };
+        let mut in_use = 0;
+        for node in cache.nodes() {
+            let slabs = node.slabs.stats(&self.platform);
+            stats.in_depot += node.depot.count(&self.platform);
+            stats.total += slabs.total;
+            stats.slabs += slabs.slabs;
+            stats.empty_slabs += slabs.empty;
+            in_use += slabs.in_use;
+        }
+        stats.free = stats.total - in_use;
+        stats.bytes = stats.slabs * cache.layout().bytes();
+        stats.live = in_use.saturating_sub(stats.in_slots + stats.in_depot);
+        stats
+    }
+
+    /// Objects in the slot of a cache on a CPU, under the CPU's control.
+    fn count_slot(&self, cache: &CacheDesc, cpu: usize) -> usize {
+        let Some(control) = self.cpus.get(cpu) else { return 0 };
+        let control = control.lock.lock(&self.platform);
+        // SAFETY: the control is held, so the area stays mapped; a section may move the cursor meanwhile.
+        control.area.map_or(0, |area| unsafe { area.count(cache.slot(), self.table.slots()) })
+    }
+}

@@ -1,0 +1,95 @@
+//! Lock ranks: one total order, asserted at each acquire in debug builds (I29).
+//!
+//! A thread may take a lock only if it holds none of the same or a higher rank. The exception is a whole rank taken in
+//! ascending order of index (all CPU controls, for stopping several CPUs with one fence), which says so by its own call.
+//! The platform keeps one [`HeldRanks`] a thread; release builds never touch it.
+
+use super::Cell;
+use crate::platform::Park;
+
+/// The place of a lock in the one total order. Lower ranks are taken first.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[repr(u8)]
+pub enum Rank {
+    /// The hotplug gate.
+    Gate,
+    /// The registry of caches.
+    Registry,
+    /// The life of one cache: its state, and whether its slots may be enabled.
+    Life,
+    /// The control of one CPU: who may take its magazines away.
+    Cpu,
+    /// The depot of a cache on a node.
+    Depot,
+    /// The slab lists of a cache on a node.
+    Node,
+    /// The page heap.
+    Pages,
+    /// The metadata arena.
+    Meta,
+    /// Statistics and listeners' bookkeeping.
+    Stats,
+}
+
+/// How many ranks there are.
+const RANKS: usize = Rank::Stats as usize + 1;
+
+/// Which ranks a thread holds, and how often. One for each thread, kept by the platform.
+#[derive(Debug)]
+pub struct HeldRanks {
+    counts: [Cell<u16>; RANKS],
+}
+
+impl HeldRanks {
+    /// A thread that holds no lock.
+    pub const fn new() -> Self {
+        Self { counts: [const { Cell::new(0) }; RANKS] }
+    }
+
+    /// Notes that a lock of `rank` is about to be taken.
+    ///
+    /// # Panics
+    /// If the thread holds a lock of a higher rank, or of the same rank where `same` is false.
+    pub(super) fn acquire(&self, rank: Rank, same: bool) {
+        let lowest_forbidden = rank as usize + usize::from(same);
+        for held in lowest_forbidden..RANKS {
+            assert!(self.counts[held].get() == 0, "lock order: a lock was taken while one of the same or a higher rank was held (I29)");
+        }
+        self.counts[rank as usize].set(self.counts[rank as usize].get() + 1);
+    }
+
+    pub(super) fn release(&self, rank: Rank) {
+        self.counts[rank as usize].set(self.counts[rank as usize].get() - 1);
+    }
+
+    /// Whether the thread holds no lock of the engine at all (I31, I34).
+    pub fn is_empty(&self) -> bool {
+        self.counts.iter().all(|count| count.get() == 0)
+    }
+}
+
+impl Default for HeldRanks {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Notes that the calling thread takes something of `rank`; `same`: although it may hold another of that rank. Debug builds only.
+#[inline]
+pub(crate) fn hold<P: Park>(park: &P, rank: Rank, same: bool) {
+    if cfg!(debug_assertions)
+        && let Some(held) = park.held_ranks()
+    {
+        held.acquire(rank, same);
+    }
+}
+
+/// Notes that the calling thread gave it back.
+#[inline]
+pub(crate) fn unhold<P: Park>(park: &P, rank: Rank) {
+    if cfg!(debug_assertions)
+        && let Some(held) = park.held_ranks()
+    {
+        held.release(rank);
+    }
+}

@@ -1,0 +1,183 @@
+//! `validate`: the conservation of objects over a whole allocator, at a quiescent point (I6, I7).
+//!
+//! Every object is in exactly one place: with a user, in a slot, in a depot, or free on its slab. The walk marks each object that it finds in a slot or a depot
+//! by setting its free bit; one that finds the bit set already has found the object in two places. Then it clears what it set.
+
+use core::fmt;
+
+use crate::cache::CacheDesc;
+use crate::engine::Engine;
+use crate::platform::Platform;
+use crate::slab;
+
+/// What an allocator in order holds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
+pub struct ValidReport {
+    /// Caches.
+    pub caches: usize,
+    /// Slabs of all caches.
+    pub slabs: usize,
+    /// Objects on all slabs.
+    pub total: usize,
+    /// Free objects on slabs.
+    pub free: usize,
+    /// Free objects in slots.
+    pub in_slots: usize,
+    /// Free objects in depots.
+    pub in_depot: usize,
+    /// Objects that users hold.
+    pub held: usize,
+    /// Free objects in the slots of CPUs that are not online: out of everybody's reach (I8). Always 0 in an allocator in order.
+    pub stranded: usize,
+}
+
+/// What is wrong, and with which cache.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum Violation {
+    /// An object is in two places (I7).
+    InTwoPlaces {
+        /// Its address.
+        object: usize,
+    },
+    /// A slot or depot holds an address that is no object of its cache.
+    Foreign {
+        /// The address.
+        object: usize,
+    },
+    /// The counters of a cache disagree with its slabs' bitmaps (I6).
+    Miscounted {
+        /// Objects in use by the bitmaps.
+        bitmaps: usize,
+        /// Objects in use by the counters.
+        counters: usize,
+    },
+    /// A slot of a CPU that is not online is enabled (I3, I8).
+    EnabledOffline {
+        /// The CPU.
+        cpu: usize,
+    },
+    /// A hotplug callback asked.
+    InsideCallback,
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Self::InTwoPlaces { object } => write!(f, "object {object:#x} is in two places at once"),
+            Self::Foreign { object } => write!(f, "{object:#x} is in a slot or depot of a cache it does not belong to"),
+            Self::Miscounted { bitmaps, counters } => {
+                write!(f, "a cache's slabs have {bitmaps} objects in use, its counters say {counters}")
+            }
+            Self::EnabledOffline { cpu } => write!(f, "a slot of CPU {cpu} is enabled although the CPU is not online"),
+            Self::InsideCallback => f.write_str("a hotplug callback cannot validate: the allocator is between two states"),
+        }
+    }
+}
+
+impl core::error::Error for Violation {}
+
+impl<P: Platform> Engine<P> {
+    /// Checks every cache. The caller sees to it that no other thread uses the allocator meanwhile; memory that the check itself would allocate: none.
+    pub fn validate(&self) -> Result<ValidReport, Violation> {
+        let _gate = self.gate.write(&self.platform).map_err(|_| Violation::InsideCallback)?;
+        let mut report = ValidReport::default();
+        let mut result = Ok(());
+        self.registry.for_each(&self.platform, |cache| {
+            if result.is_ok() {
+                result = self.validate_cache(cache, &mut report);
+            }
+        });
+        result.map(|()| report)
+    }
+
+    fn validate_cache(&self, cache: &CacheDesc, report: &mut ValidReport) -> Result<(), Violation> {
+        let (mut bitmaps, mut counters) = (0, 0);
+        let (mut free_bits, mut total) = (0, 0);
+        for node in cache.nodes() {
+            let stats = node.slabs.for_each_slab(&self.platform, |slab| {
+                // SAFETY: the node's lock is held and the allocator is quiescent.
+                let (free, in_use) = unsafe { slab.counts() };
+                free_bits += free;
+                total += slab.objects();
+                bitmaps += slab.objects() - free;
+                counters += in_use;
+            });
+            report.slabs += stats.slabs;
+            if stats.in_use > counters || stats.total > total {
+                return Err(Violation::Miscounted { bitmaps, counters: stats.in_use });
+            }
+        }
+        if bitmaps != counters {
+            return Err(Violation::Miscounted { bitmaps, counters });
+        }
+        let mut found = 0;
+        let mut stranded = 0;
+        let mut in_slots = 0;
+        let marked = self.mark_cached(cache, true, &mut |in_slot, is_stranded| {
+            found += 1;
+            in_slots += usize::from(in_slot);
+            stranded += usize::from(is_stranded);
+        });
+        // What was marked is unmarked, also after a violation.
+        let mut left = found;
+        let _ = self.mark_cached(cache, false, &mut |_, _| left -= 1);
+        marked?;
+        report.caches += 1;
+        report.total += total;
+        report.free += free_bits;
+        report.in_slots += in_slots;
+        report.in_depot += found - in_slots;
+        report.stranded += stranded;
+        report.held += bitmaps - found;
+        Ok(())
+    }
+
+    /// Sets (or clears) the free bit of every object in the cache's slots and depots, in a fixed order, and stops at the first that has it set (or cleared) already.
+    fn mark_cached(&self, cache: &CacheDesc, mark: bool, found: &mut dyn FnMut(bool, bool)) -> Result<(), Violation> {
+        let online = self.cpus.online();
+        let mut result = Ok(());
+        let mut each = |object: usize, in_slot: bool, stranded: bool| {
+            if result.is_err() {
+                return;
+            }
+            result = match slab::find(&self.heap, object) {
+                // SAFETY: the slab lives, for its object is not free on it; the allocator is quiescent.
+                Some((mut slab, index)) if unsafe { slab.as_ref() }.cache == core::ptr::NonNull::from(cache) => unsafe {
+                    if slab.as_mut().replace_free(index, mark) == mark {
+                        slab.as_mut().replace_free(index, mark);
+                        Err(Violation::InTwoPlaces { object })
+                    } else {
+                        Ok(())
+                    }
+                },
+                _ => Err(Violation::Foreign { object }),
+            };
+            if result.is_ok() {
+                found(in_slot, stranded);
+            }
+        };
+        let mut enabled_offline = None;
+        for cpu in 0..self.cpus.possible() {
+            let Some(control) = self.cpus.get(cpu) else { break };
+            let control = control.lock.lock(&self.platform);
+            if let Some(area) = control.area {
+                // SAFETY: the control is held and the allocator is quiescent.
+                unsafe {
+                    if area.is_enabled(cache.slot()) && !online.contains(cpu) {
+                        enabled_offline = Some(cpu);
+                    }
+                    area.for_each(cache.slot(), self.table.slots(), |object| each(object, true, !online.contains(cpu)));
+                }
+            }
+        }
+        for node in cache.nodes() {
+            node.depot.for_each(&self.platform, |object| each(object, false, false));
+        }
+        match (result, enabled_offline) {
+            (Ok(()), Some(cpu)) => Err(Violation::EnabledOffline { cpu }),
+            (result, _) => result,
+        }
+    }
+}
