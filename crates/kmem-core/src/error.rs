@@ -72,7 +72,6 @@ impl core::error::Error for CreateError {}
 
 /// The page source has no memory (or a constructor's cache could not be served).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[non_exhaustive]
 pub struct AllocError;
 
 impl fmt::Display for AllocError {
@@ -175,6 +174,8 @@ pub enum SubscribeError {
         /// The limit.
         max: usize,
     },
+    /// There is no memory for the allocator whose transitions were to be heard.
+    NoMemory,
     /// Called from inside a hotplug callback (I30).
     InsideCallback,
 }
@@ -183,6 +184,7 @@ impl fmt::Display for SubscribeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
             Self::TooMany { max } => write!(f, "{max} listeners are subscribed, which is the limit: forward events from one of them"),
+            Self::NoMemory => f.write_str("no memory for the allocator: the page source is exhausted"),
             Self::InsideCallback => f.write_str("a listener cannot subscribe inside a hotplug callback: do it before or after"),
         }
     }

@@ -74,9 +74,10 @@ impl<P: Platform> Engine<P> {
             let mut name = [0; 16];
             let spec = CacheSpec { name: name_of(class, &mut name), size, align, ops: None };
             let id = self.create_class(&spec, class).map_err(|_| AllocError)?;
-            let cache = self.registry.pin(&self.platform, id).ok_or(AllocError)?;
-            debug_assert_eq!(cache.slot().0, u32::from(class), "the index of a general cache is its class");
-            self.general.caches[class as usize].store((&raw const *cache).cast_mut(), Ordering::Release);
+            let cache = self.descriptor(id).ok_or(AllocError)?;
+            // SAFETY: the cache was just created, and general caches are never destroyed.
+            debug_assert_eq!(unsafe { cache.as_ref() }.slot().0, u32::from(class), "the index of a general cache is its class");
+            self.general.caches[class as usize].store(cache.as_ptr(), Ordering::Release);
         }
         Ok(())
     }

@@ -39,12 +39,12 @@ impl<P: Platform> Engine<P> {
     /// The figures of one cache; `None` where the id names none.
     pub fn with_stats<R>(&self, id: CacheId, read: impl FnOnce(&CacheStats<'_>) -> R) -> Option<R> {
         let cache = self.registry.pin(&self.platform, id)?;
-        Some(read(&self.stats_of(&cache)))
+        Some(read(&self.stats(&cache)))
     }
 
     /// Calls `visit` with the figures of every cache. A cache that is being destroyed waits until its turn is over.
     pub fn for_each_cache(&self, mut visit: impl FnMut(&CacheStats<'_>)) {
-        self.registry.for_each(&self.platform, |cache| visit(&self.stats_of(cache)));
+        self.registry.for_each(&self.platform, |cache| visit(&self.stats(cache)));
     }
 
     /// How many caches exist, the general ones among them.
@@ -62,7 +62,8 @@ impl<P: Platform> Engine<P> {
         self.meta.bytes(&self.platform)
     }
 
-    fn stats_of<'a>(&self, cache: &'a CacheDesc) -> CacheStats<'a> {
+    /// The figures of a cache that lives.
+    pub fn stats<'a>(&self, cache: &'a CacheDesc) -> CacheStats<'a> {
         let holders = cache.holders();
         let in_slots = holders.iter().map(|cpu| self.count_slot(cache, cpu)).sum();
         let mut stats = CacheStats {

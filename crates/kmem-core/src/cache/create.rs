@@ -4,6 +4,8 @@
 //! that is partly made (race 1, I11). Where the embedder wants slots eagerly, they are made after listing and under the gate; a failure there takes the way
 //! of a destroy, which is valid after none, part or all of it (I12, I23).
 
+use core::ptr::NonNull;
+
 use super::{CacheDesc, CacheId, CacheState, NAME_MAX, ObjectOps};
 use crate::engine::{Engine, Population};
 use crate::error::CreateError;
@@ -51,6 +53,11 @@ impl<P: Platform> Engine<P> {
     /// [`Population::Eager`], O(online CPUs)). On an error nothing of the cache is left.
     pub fn create(&self, spec: &CacheSpec<'_>) -> Result<CacheId, CreateError> {
         self.create_class(spec, 0)
+    }
+
+    /// The descriptor of a cache, for handles that see to it themselves that the cache lives while they use it; `None` where the id names none.
+    pub fn descriptor(&self, id: CacheId) -> Option<NonNull<CacheDesc>> {
+        self.registry.pin(&self.platform, id).map(|cache| NonNull::from(&*cache))
     }
 
     pub(crate) fn create_class(&self, spec: &CacheSpec<'_>, class: u8) -> Result<CacheId, CreateError> {

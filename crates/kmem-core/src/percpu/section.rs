@@ -45,12 +45,16 @@ pub unsafe fn peek(area: Area, slot: SlotIndex, out: &mut [usize]) -> (usize, us
 
 /// Second half of a pop: the objects are the caller's.
 ///
+/// A cursor that did not move is not stored: a slot is enabled without a fence, and a store of the old value could undo that.
+///
 /// # Safety
-/// See the module; `cursor` is what [`peek`] answered.
+/// See the module; `cursor` and `count` are what [`peek`] answered.
 #[inline]
-pub unsafe fn commit_pop(area: Area, slot: SlotIndex, cursor: usize) {
-    // SAFETY: passed on.
-    unsafe { area.slot(slot) }.cursor.store(cursor, Ordering::Relaxed);
+pub unsafe fn commit_pop(area: Area, slot: SlotIndex, cursor: usize, count: usize) {
+    if count > 0 {
+        // SAFETY: passed on.
+        unsafe { area.slot(slot) }.cursor.store(cursor, Ordering::Relaxed);
+    }
 }
 
 /// First half of a push: reads how much room there is. The end comes first: see [`super`].
@@ -95,7 +99,7 @@ pub unsafe fn pop_batch(area: Area, slot: SlotIndex, out: &mut [usize]) -> usize
     // SAFETY: passed on.
     unsafe {
         let (cursor, count) = peek(area, slot, out);
-        commit_pop(area, slot, cursor);
+        commit_pop(area, slot, cursor, count);
         count
     }
 }

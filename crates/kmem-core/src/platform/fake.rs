@@ -189,7 +189,7 @@ unsafe impl Sections for Fake {
         let read = |area| unsafe { section::peek(area, slot, &mut out.borrow_mut()) };
         let commit = |area, (cursor, count)| {
             // SAFETY: as above.
-            unsafe { section::commit_pop(area, slot, cursor) };
+            unsafe { section::commit_pop(area, slot, cursor, count) };
             count
         };
         let taken = self.section(table, 0, read, commit);

@@ -1,0 +1,206 @@
+//! The malloc family.
+//!
+//! Errors are those of glibc's manual: NULL and ENOMEM where memory ends or a size overflows, EINVAL for an alignment that is none. `free` leaves errno alone. Every address is
+//! aligned to 16. A pointer that is not the beginning of anything kmem handed out ends the program with a message that shows it.
+
+use core::ffi::{c_int, c_void};
+use core::ptr::{NonNull, null_mut};
+
+use kmem::AllocError;
+use kmem::general;
+
+const ENOMEM: c_int = 12;
+const EINVAL: c_int = 22;
+const PAGE: usize = 4096;
+/// Larger objects cannot be: differences of their pointers would overflow.
+const LARGEST: usize = isize::MAX as usize;
+
+#[link(name = "c")]
+unsafe extern "C" {
+    safe fn __errno_location() -> *mut c_int;
+}
+
+fn set_errno(error: c_int) {
+    // SAFETY: libc gives the address of the calling thread's own errno.
+    unsafe { __errno_location().write(error) }
+}
+
+/// NULL and errno, or the address.
+#[inline(always)]
+fn answer(memory: Result<NonNull<u8>, AllocError>) -> *mut c_void {
+    match memory {
+        Ok(address) => address.as_ptr().cast(),
+        Err(_) => fail(ENOMEM),
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn fail(error: c_int) -> *mut c_void {
+    set_errno(error);
+    null_mut()
+}
+
+fn aligned(size: usize, align: usize) -> *mut c_void {
+    if size > LARGEST { fail(ENOMEM) } else { answer(general::alloc_aligned(size, align)) }
+}
+
+/// malloc(3).
+///
+/// # Safety
+/// As in C.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn malloc(size: usize) -> *mut c_void {
+    answer(general::alloc(size))
+}
+
+/// free(3).
+///
+/// # Safety
+/// As in C.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn free(address: *mut c_void) {
+    if let Some(address) = NonNull::new(address.cast()) {
+        // SAFETY: the caller's promise.
+        unsafe { general::free(address) }
+    }
+}
+
+/// calloc(3).
+///
+/// # Safety
+/// As in C.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn calloc(count: usize, size: usize) -> *mut c_void {
+    match count.checked_mul(size) {
+        Some(bytes) => answer(general::alloc_zeroed(bytes, general::MIN_ALIGN)),
+        None => fail(ENOMEM),
+    }
+}
+
+/// realloc(3). As in glibc, size 0 frees and answers NULL.
+///
+/// # Safety
+/// As in C.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn realloc(address: *mut c_void, size: usize) -> *mut c_void {
+    let Some(old) = NonNull::new(address.cast()) else {
+        return answer(general::alloc(size));
+    };
+    // SAFETY: the caller's promise.
+    unsafe {
+        if size == 0 {
+            general::free(old);
+            return null_mut();
+        }
+        answer(general::realloc(old, size))
+    }
+}
+
+/// reallocarray(3).
+///
+/// # Safety
+/// As in C.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn reallocarray(address: *mut c_void, count: usize, size: usize) -> *mut c_void {
+    match count.checked_mul(size) {
+        // SAFETY: passed on.
+        Some(bytes) => unsafe { realloc(address, bytes) },
+        None => fail(ENOMEM),
+    }
+}
+
+/// posix_memalign(3): the error is the answer, errno stays.
+///
+/// # Safety
+/// As in C.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn posix_memalign(place: *mut *mut c_void, align: usize, size: usize) -> c_int {
+    if !align.is_power_of_two() || !align.is_multiple_of(size_of::<usize>()) {
+        return EINVAL;
+    }
+    if size > LARGEST {
+        return ENOMEM;
+    }
+    match general::alloc_aligned(size, align) {
+        Ok(address) => {
+            // SAFETY: the caller's promise.
+            unsafe { place.write(address.as_ptr().cast()) };
+            0
+        }
+        Err(_) => ENOMEM,
+    }
+}
+
+/// aligned_alloc(3): any power of two, any size.
+///
+/// # Safety
+/// As in C.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn aligned_alloc(align: usize, size: usize) -> *mut c_void {
+    if align.is_power_of_two() { aligned(size, align) } else { fail(EINVAL) }
+}
+
+/// memalign(3): an alignment that is no power of two is rounded up to one, as in glibc.
+///
+/// # Safety
+/// As in C.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn memalign(align: usize, size: usize) -> *mut c_void {
+    match align.checked_next_power_of_two() {
+        Some(align) => aligned(size, align),
+        None => fail(EINVAL),
+    }
+}
+
+/// valloc(3).
+///
+/// # Safety
+/// As in C.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn valloc(size: usize) -> *mut c_void {
+    aligned(size, PAGE)
+}
+
+/// pvalloc(3): whole pages, at least one.
+///
+/// # Safety
+/// As in C.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pvalloc(size: usize) -> *mut c_void {
+    match size.max(1).checked_next_multiple_of(PAGE) {
+        Some(size) => aligned(size, PAGE),
+        None => fail(ENOMEM),
+    }
+}
+
+/// malloc_usable_size(3).
+///
+/// # Safety
+/// As in C.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn malloc_usable_size(address: *mut c_void) -> usize {
+    NonNull::new(address.cast()).map_or(0, general::usable_size)
+}
+
+/// free_sized of C23.
+///
+/// The size is not used: memory that realloc left in place is of a larger class than its size says.
+///
+/// # Safety
+/// As in C.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn free_sized(address: *mut c_void, _size: usize) {
+    // SAFETY: passed on.
+    unsafe { free(address) }
+}
+
+/// free_aligned_sized of C23.
+///
+/// # Safety
+/// As in C.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn free_aligned_sized(address: *mut c_void, _align: usize, _size: usize) {
+    // SAFETY: passed on.
+    unsafe { free(address) }
+}

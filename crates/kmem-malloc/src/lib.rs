@@ -1,0 +1,25 @@
+//! libkmem_malloc.so: malloc(3) and the C++ operators on kmem, for programs that know nothing of it.
+//!
+//! | file | what it exports |
+//! |---|---|
+//! | [`c`] | malloc, free, calloc, realloc and their kin |
+//! | [`cxx`] | operator new and delete, plain, array, sized, aligned, nothrow |
+//! | [`start`] | nothing: what happens when the library is loaded and when the program ends |
+//! | `table` | nothing: the slab table of `KMEM_STATS=1` |
+//! | `storm` | nothing: the hotplug storm of `KMEM_STORM=N` |
+//!
+//! The library is loaded before libc is ready and lives inside strangers: it has no std, formats nothing, looks nothing up by name, and keeps no
+//! thread-local data but the engine's 64 bytes. Where it is built with unwinding panics (for tests) std is linked, and not used.
+//!
+//! As an rlib it does the same for the C parts of a Rust program: `use kmem_malloc as _;`. With `panic = "abort"` switch its default feature off, for std
+//! brings the panic handler then.
+#![cfg_attr(all(panic = "abort", feature = "preload"), no_std)]
+
+pub mod c;
+pub mod cxx;
+mod start;
+mod storm;
+mod table;
+
+#[cfg(all(panic = "abort", feature = "preload"))]
+mod panic;

@@ -1,0 +1,95 @@
+//! The slab table: what each cache holds, on stderr, without formatting machinery.
+
+use kmem::CacheStats;
+use kmem::linux::sys;
+
+const STDERR: usize = 2;
+/// Columns of figures after the name, each of this width.
+const WIDTH: usize = 12;
+const NAME: usize = 24;
+
+/// One line, padded by hand.
+struct Line {
+    bytes: [u8; 256],
+    len: usize,
+}
+
+impl Line {
+    fn new() -> Self {
+        Self { bytes: [b' '; 256], len: 0 }
+    }
+
+    fn left(mut self, text: &str, width: usize) -> Self {
+        let kept = text.len().min(width);
+        self.bytes[self.len..self.len + kept].copy_from_slice(&text.as_bytes()[..kept]);
+        self.len += width;
+        self
+    }
+
+    fn right(mut self, text: &str) -> Self {
+        self.len += WIDTH;
+        let start = self.len - text.len().min(WIDTH - 1);
+        self.bytes[start..self.len].copy_from_slice(&text.as_bytes()[..self.len - start]);
+        self
+    }
+
+    fn figure(self, number: usize) -> Self {
+        let mut digits = [0; 20];
+        self.right(decimal(number, &mut digits))
+    }
+
+    fn print(mut self) {
+        self.bytes[self.len] = b'\n';
+        // Nobody could be told that stderr is closed.
+        let _ = sys::write(STDERR, &self.bytes[..=self.len]);
+    }
+}
+
+/// The digits of a number.
+pub fn decimal(number: usize, into: &mut [u8; 20]) -> &str {
+    let mut at = into.len();
+    let mut rest = number;
+    loop {
+        at -= 1;
+        into[at] = b'0' + (rest % 10) as u8;
+        rest /= 10;
+        if rest == 0 {
+            break;
+        }
+    }
+    core::str::from_utf8(&into[at..]).unwrap_or("?")
+}
+
+#[derive(Default)]
+struct Sum {
+    in_use: usize,
+    cached: usize,
+    free: usize,
+    empty: usize,
+    slabs: usize,
+}
+
+/// Prints the table: bytes in use, cached in slots and depots, free on slabs, of these in empty slabs, and slabs, by cache. Caches that never had a slab are left out.
+pub fn print() {
+    let heads = ["object", "in use", "cached", "free", "empty", "slabs"];
+    heads.iter().fold(Line::new().left("kmem: bytes by cache", NAME), |line, head| line.right(head)).print();
+    let mut sum = Sum::default();
+    kmem::caches(|cache: &CacheStats<'_>| {
+        if cache.slabs == 0 {
+            return;
+        }
+        let in_use = cache.live * cache.stride;
+        let cached = (cache.in_slots + cache.in_depot) * cache.stride;
+        let free = cache.free * cache.stride;
+        let empty = cache.empty_slabs * (cache.bytes / cache.slabs);
+        let line = Line::new().left(cache.name, NAME).figure(cache.object_size);
+        line.figure(in_use).figure(cached).figure(free).figure(empty).figure(cache.slabs).print();
+        sum.in_use += in_use;
+        sum.cached += cached;
+        sum.free += free;
+        sum.empty += empty;
+        sum.slabs += cache.slabs;
+    });
+    let line = Line::new().left("all", NAME).right("");
+    line.figure(sum.in_use).figure(sum.cached).figure(sum.free).figure(sum.empty).figure(sum.slabs).print();
+}

@@ -1,0 +1,104 @@
+/* Frees what must not be freed, in the way that its argument names. It prints the offending pointer in hexadecimal on
+ * stdout, and must then die by SIGABRT, with a message on stderr that names the library and that pointer; conformance.rs
+ * looks at both. Where finding out is only promised for the moment when the magazines are emptied into the slabs, it goes on
+ * to free enough objects of the same size to make that happen; if it is still alive after that it leaves with code 0.
+ */
+#include "check.h"
+
+#include <sys/mman.h>
+#include <sys/resource.h>
+
+enum { CROWD = 200000 };
+static void *crowd[CROWD];
+static char in_static_memory[256] __attribute__((aligned(64)));
+
+static void *offend(void *p)
+{
+    char text[40];
+    int length = snprintf(text, sizeof text, "%p\n", p);
+    if (write(1, text, (size_t)length) != length)
+        _exit(2);
+    return opaque_pointer(p);
+}
+
+/* Many objects of one size, so that there is something to flush with. */
+static char *in_a_crowd(size_t size)
+{
+    for (int i = 0; i < CROWD; i++)
+        REQUIRE(crowd[i] = malloc(size), "malloc(%zu) to give memory", size);
+    return (char *)malloc(size);
+}
+
+static void flush(void)
+{
+    for (int i = 0; i < CROWD; i++)
+        free(crowd[i]);
+}
+
+static void twice(size_t size)
+{
+    char *p = (char *)malloc(size);
+    *p = 1;
+    free(p);
+    free(offend(p));
+}
+
+int main(int argc, char **argv)
+{
+    const struct rlimit no_core = {0, 0};
+    setrlimit(RLIMIT_CORE, &no_core);
+    begin("misuse");
+    const char *way = argc > 1 ? argv[1] : "";
+    char on_the_stack[256] __attribute__((aligned(64)));
+    if (!strcmp(way, "stack")) {
+        free(offend(on_the_stack));
+    } else if (!strcmp(way, "static")) {
+        free(offend(in_static_memory));
+    } else if (!strcmp(way, "code")) {
+        free(offend((void *)(uintptr_t)main));
+    } else if (!strcmp(way, "mapping")) {
+        free(offend(mmap(NULL, 1 << 20, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)));
+    } else if (!strcmp(way, "nowhere")) {
+        free(offend((void *)(uintptr_t)0x123456780));
+    } else if (!strcmp(way, "low")) {
+        free(offend((void *)(uintptr_t)0x10));
+    } else if (!strcmp(way, "high")) {
+        free(offend((void *)(uintptr_t)0xffff800012345670));
+    } else if (!strcmp(way, "realloc-stack")) {
+        free(realloc(offend(on_the_stack), 1000));
+    } else if (!strcmp(way, "odd")) {
+        free(offend(in_a_crowd(64) + 1));
+        flush();
+    } else if (!strcmp(way, "interior-small")) {
+        free(offend(in_a_crowd(256) + 16));
+        flush();
+    } else if (!strcmp(way, "interior-medium")) {
+        free(offend((char *)malloc(100 * KIB) + 4096));
+    } else if (!strcmp(way, "interior-large")) {
+        free(offend((char *)malloc(1 * MIB) + 4096));
+    } else if (!strcmp(way, "interior-huge")) {
+        free(offend((char *)malloc(200 * MIB) + 2 * MIB));
+    } else if (!strcmp(way, "double-small")) {
+        char *p = in_a_crowd(64);
+        free(p);
+        free(offend(p));
+        flush();
+    } else if (!strcmp(way, "double-later")) {
+        char *p = in_a_crowd(64);
+        free(p);
+        flush();
+        free(offend(p));
+        in_a_crowd(64);
+        flush();
+    } else if (!strcmp(way, "double-medium")) {
+        twice(100 * KIB);
+    } else if (!strcmp(way, "double-large")) {
+        twice(1 * MIB);
+    } else if (!strcmp(way, "double-huge")) {
+        twice(200 * MIB);
+    } else {
+        dprintf(2, "misuse: no such way: %s\n", way);
+        return 2;
+    }
+    return 0;
+}

@@ -1,0 +1,512 @@
+//! `libkmem_malloc.so` serves unmodified programs: C and C++ programs from `tests/c`, compiled here by the system's
+//! compilers, run under `LD_PRELOAD` of the library in each mode it has, and each says itself what it checked (the head of
+//! each program tells what that is). Beside that: what the library exports, and what it says when a program frees what
+//! it must not.
+//!
+//! This file does not link the library: the object under test is the file that `cargo test` built for it. To see how
+//! another allocator fares, or that a program is right, set `KMEM_CONFORMANCE_LIBRARY` to the path of another library, or
+//! to `none` for the C library's own malloc; then nothing is asked that is ours alone.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus, Stdio};
+use std::sync::{Arc, LazyLock, Mutex, OnceLock};
+use std::thread;
+use std::time::{Duration, Instant, SystemTime};
+
+/// Longer than any program takes on a slow machine with a debug build of the library; a hang is a failure, not a wait.
+const PATIENCE: Duration = Duration::from_secs(180);
+
+/// SIGABRT on Linux.
+const ABORTED: i32 = 6;
+
+/// A way in which the library finds its CPU-local sections: glibc's registration of rseq, none, or one of its own.
+struct Mode {
+    name: &'static str,
+    variables: &'static [(&'static str, &'static str)],
+}
+
+const RSEQ: Mode = Mode {
+    name: "rseq",
+    variables: &[],
+};
+const FALLBACK: Mode = Mode {
+    name: "fallback",
+    variables: &[("GLIBC_TUNABLES", "glibc.pthread.rseq=0")],
+};
+const OWN_RSEQ: Mode = Mode {
+    name: "own_rseq",
+    variables: &[
+        ("GLIBC_TUNABLES", "glibc.pthread.rseq=0"),
+        ("KMEM_RSEQ", "own"),
+    ],
+};
+
+/// The library under test.
+enum Library {
+    /// Ours: the programs insist that it is loaded.
+    Kmem(PathBuf),
+    /// Another allocator's, for comparison.
+    Other(PathBuf),
+    /// No preload at all.
+    None,
+}
+
+impl Library {
+    fn path(&self) -> Option<&Path> {
+        match self {
+            Library::Kmem(path) | Library::Other(path) => Some(path),
+            Library::None => None,
+        }
+    }
+
+    fn is_ours(&self) -> bool {
+        matches!(self, Library::Kmem(_))
+    }
+}
+
+/// Not a `LazyLock`: where there is no library each test shall say so, and not only the first.
+fn library() -> &'static Library {
+    static LIBRARY: OnceLock<Library> = OnceLock::new();
+    LIBRARY.get_or_init(|| match std::env::var_os("KMEM_CONFORMANCE_LIBRARY") {
+        None => Library::Kmem(built_library()),
+        Some(none) if none == "none" => Library::None,
+        Some(path) => Library::Other(path.into()),
+    })
+}
+
+/// The newer of the two places where cargo leaves the library: beside this executable (`deps`), and one above it.
+fn built_library() -> PathBuf {
+    let executable = std::env::current_exe().expect("the path of this test executable");
+    let places: Vec<PathBuf> = executable
+        .ancestors()
+        .skip(1)
+        .take(2)
+        .map(|folder| folder.join("libkmem_malloc.so"))
+        .collect();
+    let modified = |path: &PathBuf| {
+        path.metadata()
+            .and_then(|m| m.modified())
+            .unwrap_or(SystemTime::UNIX_EPOCH)
+    };
+    let newest = places
+        .iter()
+        .filter(|path| path.is_file())
+        .max_by_key(|path| modified(path));
+    newest.cloned().unwrap_or_else(|| {
+        panic!("libkmem_malloc.so is in none of the places where cargo puts it: {places:?}")
+    })
+}
+
+/// Where programs are compiled and their output is kept: a folder of this profile alone.
+static WORKSHOP: LazyLock<PathBuf> = LazyLock::new(|| {
+    let profile = if cfg!(debug_assertions) {
+        "debug"
+    } else {
+        "release"
+    };
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR"))
+        .join("conformance")
+        .join(profile);
+    fs::create_dir_all(&folder).expect("a folder to compile in");
+    folder
+});
+
+/// The program compiled from `source`, of `tests/c`: compiled by the first test that asks, for all that follow.
+fn built(source: &'static str) -> PathBuf {
+    static BUILT: Mutex<BTreeMap<&str, Arc<OnceLock<PathBuf>>>> = Mutex::new(BTreeMap::new());
+    let cell = Arc::clone(
+        BUILT
+            .lock()
+            .expect("no test panics while it holds this lock")
+            .entry(source)
+            .or_default(),
+    );
+    cell.get_or_init(|| compile(source, source.split('.').next().unwrap_or(source), &[]))
+        .clone()
+}
+
+/// Compiles `source` into the workshop as `output`. Built under another name and then renamed, so that whoever runs the same
+/// tests at the same time never starts half a program.
+fn compile(source: &str, output: &str, extra: &[&OsStr]) -> PathBuf {
+    let (compiler, standard) = if source.ends_with(".cc") {
+        ("g++", "-std=gnu++17")
+    } else {
+        ("gcc", "-std=gnu11")
+    };
+    let target = WORKSHOP.join(output);
+    let unfinished = WORKSHOP.join(format!("{output}.{}", std::process::id()));
+    let result = Command::new(compiler)
+        // No builtins: the compiler must not reason about malloc, it is what is being tested.
+        .args([
+            standard,
+            "-O2",
+            "-g",
+            "-fno-builtin",
+            "-Wall",
+            "-Wextra",
+            "-pthread",
+            "-o",
+        ])
+        .arg(&unfinished)
+        .arg(
+            Path::new(env!("CARGO_MANIFEST_DIR"))
+                .join("tests/c")
+                .join(source),
+        )
+        .args(extra)
+        .arg("-ldl")
+        .output()
+        .unwrap_or_else(|error| {
+            panic!("{compiler} is needed to build the conformance programs: {error}")
+        });
+    assert!(
+        result.status.success(),
+        "{source} does not compile:\n{}",
+        String::from_utf8_lossy(&result.stderr)
+    );
+    fs::rename(&unfinished, &target).expect("the compiled program to be put in its place");
+    target
+}
+
+/// What became of a program.
+struct Outcome {
+    status: ExitStatus,
+    stdout: String,
+    stderr: String,
+    seconds: f64,
+}
+
+/// Runs a program under the library in a mode, and waits for it no longer than `PATIENCE`. Output goes to files: a pipe
+/// that a left-over grandchild holds open must not keep us waiting.
+fn run(mode: &Mode, name: &str, program: impl AsRef<OsStr>, arguments: &[&OsStr]) -> Outcome {
+    let output = |kind: &str| {
+        WORKSHOP.join(format!(
+            "{name}.{}.{}.{kind}",
+            mode.name,
+            std::process::id()
+        ))
+    };
+    let (stdout, stderr) = (output("stdout"), output("stderr"));
+    let mut command = Command::new(program.as_ref());
+    command
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stdout(File::create(&stdout).expect("a file for stdout"))
+        .stderr(File::create(&stderr).expect("a file for stderr"))
+        .env_remove("GLIBC_TUNABLES")
+        .env_remove("LD_PRELOAD")
+        .env_remove("KMEM_RSEQ")
+        .env_remove("KMEM_STATS")
+        .env_remove("KMEM_STORM")
+        .envs(mode.variables.iter().copied())
+        // A group of its own, so that a hanging program can be ended with all its children.
+        .process_group(0);
+    if let Some(library) = library().path() {
+        command.env("LD_PRELOAD", library);
+    }
+    if library().is_ours() {
+        command.env("KMEM_EXPECT", "1");
+    }
+    let begun = Instant::now();
+    let mut child = command
+        .spawn()
+        .unwrap_or_else(|error| panic!("{name} does not start: {error}"));
+    let mut status = None;
+    while status.is_none() && begun.elapsed() < PATIENCE {
+        thread::sleep(Duration::from_millis(5));
+        status = child.try_wait().expect("to wait for the program");
+    }
+    let hung = status.is_none();
+    if hung {
+        // The group, by its id; the child itself as well, should `kill` be missing.
+        let _ = Command::new("kill")
+            .args(["-KILL", "--", &format!("-{}", child.id())])
+            .status();
+        let _ = child.kill();
+    }
+    let status = status.unwrap_or_else(|| child.wait().expect("to wait for the program"));
+    let read = |path: &Path| {
+        let text = String::from_utf8_lossy(&fs::read(path).unwrap_or_default()).into_owned();
+        let _ = fs::remove_file(path);
+        text
+    };
+    let outcome = Outcome {
+        status,
+        stdout: read(&stdout),
+        stderr: read(&stderr),
+        seconds: begun.elapsed().as_secs_f64(),
+    };
+    assert!(
+        !hung,
+        "{name} ({}) hung and was ended after {PATIENCE:?}\n{}{}",
+        mode.name, outcome.stdout, outcome.stderr
+    );
+    outcome
+}
+
+/// A program succeeds when it says so, with its count of checks, and has nothing to say on stderr.
+fn must_succeed(mode: &Mode, name: &str, program: impl AsRef<OsStr>, arguments: &[&OsStr]) {
+    let outcome = run(mode, name, program, arguments);
+    println!(
+        "{name} ({}, {:.1} s): {}",
+        mode.name,
+        outcome.seconds,
+        outcome.stdout.trim_end()
+    );
+    assert!(
+        outcome.status.success()
+            && outcome.stdout.contains(" 0 failed")
+            && outcome.stderr.is_empty(),
+        "{name} ({}): {}\n{}{}",
+        mode.name,
+        outcome.status,
+        outcome.stdout,
+        outcome.stderr
+    );
+}
+
+/// A module of tests, one for each mode of the library.
+macro_rules! in_each_mode {
+    ($name:ident, $test:expr) => {
+        mod $name {
+            use super::*;
+
+            #[test]
+            fn rseq() {
+                $test(&RSEQ);
+            }
+
+            #[test]
+            fn fallback() {
+                $test(&FALLBACK);
+            }
+
+            #[test]
+            fn own_rseq() {
+                $test(&OWN_RSEQ);
+            }
+        }
+    };
+}
+
+in_each_mode!(entry_points, |mode| must_succeed(
+    mode,
+    "entry_points",
+    built("entry_points.c"),
+    &[]
+));
+in_each_mode!(refusals, |mode| must_succeed(
+    mode,
+    "refusals",
+    built("refusals.c"),
+    &[]
+));
+in_each_mode!(placement, |mode| must_succeed(
+    mode,
+    "placement",
+    built("placement.c"),
+    &[]
+));
+in_each_mode!(contents, |mode| must_succeed(
+    mode,
+    "contents",
+    built("contents.c"),
+    &[]
+));
+in_each_mode!(operators, |mode| must_succeed(
+    mode,
+    "operators",
+    built("operators.cc"),
+    &[]
+));
+in_each_mode!(threads, |mode| must_succeed(
+    mode,
+    "threads",
+    built("threads.c"),
+    &[]
+));
+in_each_mode!(forks, |mode| must_succeed(
+    mode,
+    "fork",
+    built("fork.c"),
+    &[]
+));
+in_each_mode!(stress, |mode| must_succeed(
+    mode,
+    "stress",
+    built("stress.cc"),
+    &[]
+));
+in_each_mode!(lifecycle, before_main_and_after);
+in_each_mode!(exhaustion, |mode| must_succeed(
+    mode,
+    "exhaustion",
+    built("exhaustion.c"),
+    &[]
+));
+in_each_mode!(exhaustion_in_100_mb, |mode| under_limit(mode, 100 * 1024));
+in_each_mode!(exhaustion_in_64_mb, |mode| under_limit(mode, 64 * 1024));
+in_each_mode!(misuse, is_reported);
+
+/// The busiest programs once more, while the library takes CPUs down and up and creates and destroys caches beneath them.
+mod storm {
+    use super::*;
+
+    const STORM: Mode = Mode {
+        name: "storm",
+        variables: &[("KMEM_STORM", "200")],
+    };
+
+    #[test]
+    fn threads() {
+        must_succeed(&STORM, "threads", built("threads.c"), &[]);
+    }
+
+    #[test]
+    fn forks() {
+        must_succeed(&STORM, "fork", built("fork.c"), &[]);
+    }
+
+    #[test]
+    fn stress() {
+        must_succeed(&STORM, "stress", built("stress.cc"), &[]);
+    }
+}
+
+/// `lifecycle.c` is linked against one copy of its plugin, and loads another.
+fn before_main_and_after(mode: &Mode) {
+    static BUILT: OnceLock<(PathBuf, PathBuf)> = OnceLock::new();
+    let (program, plugin) = BUILT.get_or_init(|| {
+        let shared = [OsStr::new("-shared"), OsStr::new("-fPIC")];
+        let plugin = compile("plugin.c", "plugin.so", &shared);
+        let linked = compile("plugin.c", "linked.so", &shared);
+        (
+            compile("lifecycle.c", "lifecycle", &[linked.as_os_str()]),
+            plugin,
+        )
+    });
+    must_succeed(mode, "lifecycle", program, &[plugin.as_os_str()]);
+}
+
+/// The limit is set by a shell before it becomes the program, so the library meets it when it plans its reservation.
+fn under_limit(mode: &Mode, kib: u32) {
+    let script = format!("ulimit -v {kib} && exec \"$0\" inherited");
+    let program = built("exhaustion.c");
+    must_succeed(
+        mode,
+        &format!("exhaustion_in_{kib}"),
+        "sh",
+        &[OsStr::new("-c"), OsStr::new(&script), program.as_os_str()],
+    );
+}
+
+/// Every way in which `misuse.c` offends ends in SIGABRT, with the library's name and the pointer on stderr.
+fn is_reported(mode: &Mode) {
+    const WAYS: [&str; 18] = [
+        "stack",
+        "static",
+        "code",
+        "mapping",
+        "nowhere",
+        "low",
+        "high",
+        "realloc-stack",
+        "odd",
+        "interior-small",
+        "interior-medium",
+        "interior-large",
+        "interior-huge",
+        "double-small",
+        "double-later",
+        "double-medium",
+        "double-large",
+        "double-huge",
+    ];
+    let mut wrong = String::new();
+    for way in WAYS {
+        let outcome = run(
+            mode,
+            &format!("misuse-{way}"),
+            built("misuse.c"),
+            &[OsStr::new(way)],
+        );
+        let pointer = outcome.stdout.trim();
+        assert!(
+            pointer.starts_with("0x"),
+            "misuse {way} to print the pointer that it frees, got {pointer:?}"
+        );
+        let said = outcome.stderr.contains("kmem") && outcome.stderr.contains(pointer);
+        let reported = if library().is_ours() {
+            outcome.status.signal() == Some(ABORTED) && said
+        } else {
+            // Others die in their own ways, or not at all.
+            true
+        };
+        if !reported {
+            wrong += &format!(
+                "  {way}: expected SIGABRT and a message with \"kmem\" and {pointer}; got {}, stderr {:?}\n",
+                outcome.status, outcome.stderr
+            );
+        }
+    }
+    assert!(
+        wrong.is_empty(),
+        "misuse that is not reported ({}):\n{wrong}",
+        mode.name
+    );
+}
+
+/// The malloc family, the replaceable C++ operators, and names of our own; not a symbol of Rust's among them.
+#[test]
+fn exports_only_what_it_serves() {
+    const MALLOC_FAMILY: &str = "malloc free calloc realloc reallocarray posix_memalign aligned_alloc memalign valloc \
+        pvalloc malloc_usable_size free_sized free_aligned_sized";
+    // new and new[], plain and aligned, throwing and not.
+    const NEW: &str = "_Znwm _Znam _ZnwmRKSt9nothrow_t _ZnamRKSt9nothrow_t _ZnwmSt11align_val_t _ZnamSt11align_val_t \
+        _ZnwmSt11align_val_tRKSt9nothrow_t _ZnamSt11align_val_tRKSt9nothrow_t";
+    // delete and delete[], plain, sized and nothrow, each aligned too.
+    const DELETE: &str = "_ZdlPv _ZdaPv _ZdlPvm _ZdaPvm _ZdlPvRKSt9nothrow_t _ZdaPvRKSt9nothrow_t \
+        _ZdlPvSt11align_val_t _ZdaPvSt11align_val_t _ZdlPvmSt11align_val_t _ZdaPvmSt11align_val_t \
+        _ZdlPvSt11align_val_tRKSt9nothrow_t _ZdaPvSt11align_val_tRKSt9nothrow_t";
+    let Library::Kmem(library) = library() else {
+        println!("not our library: its symbols are its own affair");
+        return;
+    };
+    let listing = Command::new("nm")
+        .args(["-D", "--defined-only"])
+        .arg(library)
+        .output()
+        .expect("nm (binutils) to run");
+    assert!(
+        listing.status.success(),
+        "nm to read {library:?}: {}",
+        String::from_utf8_lossy(&listing.stderr)
+    );
+    let listing = String::from_utf8(listing.stdout).expect("symbol names to be text");
+    // Address, kind, name; a version follows its name after '@'.
+    let exported: BTreeSet<&str> = listing
+        .lines()
+        .filter_map(|line| line.split_whitespace().last()?.split('@').next())
+        .collect();
+    let wanted: BTreeSet<&str> = [MALLOC_FAMILY, NEW, DELETE]
+        .iter()
+        .flat_map(|names| names.split_whitespace())
+        .collect();
+    let missing: Vec<_> = wanted.difference(&exported).collect();
+    let surplus: Vec<_> = exported
+        .difference(&wanted)
+        .filter(|name| !name.starts_with("kmem_"))
+        .collect();
+    assert!(
+        missing.is_empty(),
+        "expected {library:?} to export these: {missing:?}"
+    );
+    assert!(
+        surplus.is_empty(),
+        "expected {library:?} not to export these: {surplus:?}"
+    );
+}

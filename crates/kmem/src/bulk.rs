@@ -1,0 +1,109 @@
+//! Objects taken and given back many at a time.
+
+use core::fmt;
+use core::marker::PhantomData;
+use core::mem::MaybeUninit;
+use core::ptr::NonNull;
+
+use kmem_core::AllocError;
+
+use crate::Box;
+use crate::raw::Handle;
+
+/// Up to `N` objects of one cache, without values, for [`Cache::alloc_bulk`](crate::Cache::alloc_bulk) and
+/// [`Cache::free_bulk`](crate::Cache::free_bulk). Dropping it gives them back.
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let packets = kmem::Cache::<[u8; 1500]>::new("doc_packet")?;
+/// let mut out = kmem::Bulk::<_, 64>::new();
+/// packets.alloc_bulk(32, &mut out)?;
+/// let first = out.pop().expect("32 of them").write([0; 1500]);
+/// assert_eq!((out.len(), first.len()), (31, 1500));
+/// packets.free_bulk(&mut out);
+/// # Ok(())
+/// # }
+/// ```
+#[must_use]
+pub struct Bulk<'c, T, const N: usize = 64> {
+    /// All from the same cache.
+    handle: Option<Handle>,
+    len: usize,
+    objects: [usize; N],
+    _objects: PhantomData<Box<'c, MaybeUninit<T>>>,
+}
+
+impl<'c, T, const N: usize> Bulk<'c, T, N> {
+    /// No object.
+    pub const fn new() -> Self {
+        Self { handle: None, len: 0, objects: [0; N], _objects: PhantomData }
+    }
+
+    /// How many objects are in it.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether none is in it.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Takes one object out.
+    #[inline]
+    pub fn pop(&mut self) -> Option<Box<'c, MaybeUninit<T>>> {
+        let handle = self.handle?;
+        self.len = self.len.checked_sub(1)?;
+        let object = NonNull::new(self.objects[self.len] as *mut MaybeUninit<T>)?;
+        // SAFETY: the object is the cache's and ours; the cache is borrowed for 'c.
+        Some(unsafe { Box::from_parts(handle, object) })
+    }
+
+    /// # Safety
+    /// The cache of `handle` is one of `T`s and lives for `'c`.
+    #[inline]
+    pub(crate) unsafe fn fill(&mut self, handle: Handle, n: usize) -> Result<(), AllocError> {
+        assert!(n <= N - self.len, "{n} objects do not fit: {} of {N} places are taken", self.len);
+        // Objects of different caches do not share a bulk: they go back together.
+        assert!(self.is_empty() || self.handle.is_some_and(|held| held.is(handle)), "a bulk holds objects of one cache at a time");
+        self.handle = Some(handle);
+        // SAFETY: passed on.
+        let taken = unsafe { handle.alloc_bulk(&mut self.objects[self.len..self.len + n]) };
+        if taken < n {
+            let kept = self.len;
+            // SAFETY: these objects were just taken, and nobody has seen them.
+            unsafe { handle.free_bulk(&self.objects[kept..kept + taken]) };
+            return Err(AllocError);
+        }
+        self.len += n;
+        Ok(())
+    }
+
+    /// Gives all objects back.
+    #[inline]
+    pub fn clear(&mut self) {
+        if let Some(handle) = self.handle {
+            // SAFETY: the objects are the cache's and ours, and hold no values.
+            unsafe { handle.free_bulk(&self.objects[..self.len]) };
+            self.len = 0;
+        }
+    }
+}
+
+impl<T, const N: usize> Default for Bulk<'_, T, N> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<T, const N: usize> Drop for Bulk<'_, T, N> {
+    fn drop(&mut self) {
+        self.clear();
+    }
+}
+
+impl<T, const N: usize> fmt::Debug for Bulk<'_, T, N> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Bulk").field("len", &self.len).field("room", &N).finish()
+    }
+}

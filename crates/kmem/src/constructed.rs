@@ -1,0 +1,224 @@
+//! Object caching: objects stay constructed between uses.
+//!
+//! A constructor may be dear (locks, lists, tables that every use leaves empty again). Here it runs once for each object, when it leaves its slab for the first
+//! time; freeing an object keeps it as it is, and the next user gets it so. The value is dropped when its slab goes back. Constructor and drop run on any
+//! thread, with no lock held: they may allocate, create caches, and panic; nothing is lost by it.
+
+use core::alloc::Layout;
+use core::fmt;
+use core::marker::PhantomData;
+use core::mem::ManuallyDrop;
+use core::ops::{Deref, DerefMut};
+use core::ptr::NonNull;
+
+use kmem_core::cache::ObjectOps;
+use kmem_core::stats::CacheStats;
+use kmem_core::{AllocError, CreateError};
+
+use crate::cache::Builder;
+use crate::raw::{Handle, RawCache};
+use crate::{Busy, general};
+
+/// A cache whose objects stay constructed between uses.
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let buffers = kmem::Cache::<Vec<u8>>::builder("doc_buffer").constructed_by(|| Vec::with_capacity(1000)).build()?;
+/// let mut buffer = buffers.alloc()?;
+/// buffer.extend_from_slice(b"hello");
+/// buffer.clear();
+/// drop(buffer);
+/// assert!(buffers.alloc()?.capacity() >= 1000);
+/// buffers.destroy()?;
+/// # Ok(())
+/// # }
+/// ```
+///
+/// Users leave an object as they would like to find it. `T` and the constructor are `'static`, for a cache that is dropped while objects of it are leaked
+/// stays for ever; `T` is `Send`, for it may be dropped on another thread.
+pub struct ObjectCache<T: Send + 'static> {
+    raw: RawCache,
+    constructor: Constructor,
+    _values: PhantomData<fn() -> T>,
+}
+
+/// The constructor's closure, in general memory, and how to end it.
+#[derive(Clone, Copy)]
+struct Constructor {
+    closure: *mut (),
+    layout: Layout,
+    drop: unsafe fn(*mut ()),
+}
+
+// SAFETY: the closure is `Send + Sync`, by the bound of `constructed_by`.
+unsafe impl Send for Constructor {}
+// SAFETY: as above.
+unsafe impl Sync for Constructor {}
+
+impl Constructor {
+    fn new<F>(construct: F) -> Result<Self, CreateError> {
+        let layout = Layout::new::<F>();
+        let closure = general::alloc_aligned(layout.size(), layout.align()).map_err(|_| CreateError::NoMemory)?.cast::<F>();
+        // SAFETY: the memory is ours and fits.
+        unsafe { closure.write(construct) };
+        // SAFETY: called once, on a closure of this type.
+        let drop = |closure: *mut ()| unsafe { closure.cast::<F>().drop_in_place() };
+        Ok(Self { closure: closure.as_ptr().cast(), layout, drop })
+    }
+
+    /// # Safety
+    /// No object of the cache is constructed or destructed any more; called once.
+    unsafe fn free(self) {
+        // SAFETY: the closure is `new`'s.
+        unsafe {
+            (self.drop)(self.closure);
+            if let Some(closure) = NonNull::new(self.closure.cast()) {
+                general::free_sized(closure, self.layout.size(), self.layout.align());
+            }
+        }
+    }
+}
+
+/// A cache with a constructor, to be built.
+#[must_use]
+pub struct ConstructedBuilder<'n, T, F> {
+    builder: Builder<'n, T>,
+    construct: F,
+}
+
+impl<'n, T: Send + 'static, F: Fn() -> T + Send + Sync + 'static> ConstructedBuilder<'n, T, F> {
+    pub(crate) fn new(builder: Builder<'n, T>, construct: F) -> Self {
+        Self { builder, construct }
+    }
+
+    /// Aligns objects to `align` bytes, a power of two up to 64 KiB.
+    pub fn align(mut self, align: usize) -> Self {
+        self.builder = self.builder.align(align);
+        self
+    }
+
+    /// Creates the cache.
+    ///
+    /// # Errors
+    /// See [`CreateError`]; nothing of the cache is left.
+    pub fn build(self) -> Result<ObjectCache<T>, CreateError> {
+        let layout = self.builder.layout()?;
+        let constructor = Constructor::new(self.construct)?;
+        let ops = ObjectOps {
+            context: constructor.closure,
+            // SAFETY: the context is a closure of this type, the object memory for a `T`.
+            construct: |closure, object| unsafe { object.cast::<T>().write((*closure.cast::<F>())()) },
+            // SAFETY: the object holds a `T` that nobody uses.
+            destruct: |_, object| unsafe { object.cast::<T>().drop_in_place() },
+        };
+        match RawCache::with_ops(self.builder.name, layout, Some(ops)) {
+            Ok(raw) => Ok(ObjectCache { raw, constructor, _values: PhantomData }),
+            Err(error) => {
+                // SAFETY: there is no cache.
+                unsafe { constructor.free() };
+                Err(error)
+            }
+        }
+    }
+}
+
+impl<T: Send + 'static> ObjectCache<T> {
+    /// Takes a constructed object. If it has to be constructed and that panics, nothing is lost.
+    ///
+    /// # Errors
+    /// There is no memory.
+    #[inline]
+    pub fn alloc(&self) -> Result<Object<'_, T>, AllocError> {
+        let handle = self.raw.handle();
+        // SAFETY: the cache lives as long as its handle.
+        let object = unsafe { handle.alloc()? }.cast();
+        Ok(Object { object, handle, _cache: PhantomData })
+    }
+
+    /// Drops the objects that nobody uses, gives their memory back, and answers how many bytes; 0 inside a hotplug callback.
+    pub fn shrink(&self) -> usize {
+        self.raw.shrink()
+    }
+
+    /// What the cache holds at this moment.
+    pub fn stats(&self) -> CacheStats<'_> {
+        self.raw.stats()
+    }
+
+    /// Destroys the cache and drops all its objects.
+    ///
+    /// # Errors
+    /// Objects were forgotten in use, or a hotplug callback asked: the cache comes back in the answer.
+    pub fn destroy(self) -> Result<(), Busy<Self>> {
+        let this = ManuallyDrop::new(self);
+        let constructor = this.constructor;
+        // SAFETY: `this` is not dropped, so the cache is moved out once.
+        match unsafe { (&raw const this.raw).read() }.destroy() {
+            Ok(()) => {
+                // SAFETY: the cache is gone, and all its objects are destructed.
+                unsafe { constructor.free() };
+                Ok(())
+            }
+            Err(busy) => Err(Busy { live: busy.live, cache: Self { raw: busy.cache, constructor, _values: PhantomData } }),
+        }
+    }
+}
+
+impl<T: Send + 'static> Drop for ObjectCache<T> {
+    fn drop(&mut self) {
+        if self.raw.try_destroy() {
+            // SAFETY: the cache is gone, and all its objects are destructed.
+            unsafe { self.constructor.free() };
+        }
+    }
+}
+
+impl<T: Send + 'static> fmt::Debug for ObjectCache<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("ObjectCache").field(&self.stats()).finish()
+    }
+}
+
+/// An object of an [`ObjectCache`], in use; dropping it gives it back as it is.
+#[must_use]
+pub struct Object<'c, T: Send + 'static> {
+    object: NonNull<T>,
+    handle: Handle,
+    _cache: PhantomData<(&'c (), T)>,
+}
+
+// SAFETY: an object owns the use of its value and shares a cache, which any thread may use.
+unsafe impl<T: Send> Send for Object<'_, T> {}
+// SAFETY: a shared object gives out shared references to the value only.
+unsafe impl<T: Send + Sync> Sync for Object<'_, T> {}
+
+impl<T: Send> Deref for Object<'_, T> {
+    type Target = T;
+    #[inline(always)]
+    fn deref(&self) -> &T {
+        // SAFETY: the value is constructed, and ours to use.
+        unsafe { self.object.as_ref() }
+    }
+}
+
+impl<T: Send> DerefMut for Object<'_, T> {
+    #[inline(always)]
+    fn deref_mut(&mut self) -> &mut T {
+        // SAFETY: as above, and it is borrowed uniquely.
+        unsafe { self.object.as_mut() }
+    }
+}
+
+impl<T: Send> Drop for Object<'_, T> {
+    #[inline]
+    fn drop(&mut self) {
+        // SAFETY: the object is the cache's and ours, and not used again.
+        unsafe { self.handle.free(self.object.cast()) }
+    }
+}
+
+impl<T: Send + fmt::Debug> fmt::Debug for Object<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        (**self).fmt(f)
+    }
+}

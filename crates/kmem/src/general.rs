@@ -1,0 +1,136 @@
+//! Memory of any size: the fast paths of a global allocator and of `malloc`, and their slow paths.
+//!
+//! A size is a class by one look-up, a class is a slot, and a slot is one section. Freed memory finds its class in the class map, by address alone; who knows
+//! the size it asked for ([`free_sized`]) skips the map.
+
+use core::ptr::NonNull;
+
+use kmem_core::AllocError;
+use kmem_core::classes;
+use kmem_core::general::Fresh;
+use kmem_core::percpu::SlotIndex;
+
+use crate::linux::{Mode, rseq};
+use crate::runtime::{class_at, engine};
+
+/// Bytes that every address is aligned to at least.
+pub const MIN_ALIGN: usize = classes::MIN_ALIGN;
+
+/// Memory of at least `size` bytes, aligned to 16. Size 0 counts as 1.
+#[inline(always)]
+pub fn alloc(size: usize) -> Result<NonNull<u8>, AllocError> {
+    match classes::class_of(size) {
+        Some(class) => alloc_class(class),
+        None => alloc_large(size, MIN_ALIGN).map(|fresh| fresh.address),
+    }
+}
+
+/// Memory of at least `size` bytes, aligned to `align`, a power of two.
+#[inline]
+pub fn alloc_aligned(size: usize, align: usize) -> Result<NonNull<u8>, AllocError> {
+    match classes::class_of_aligned(size, align) {
+        Some(class) => alloc_class(class),
+        None => alloc_large(size, align).map(|fresh| fresh.address),
+    }
+}
+
+/// Memory of at least `size` bytes that reads as zero.
+#[inline]
+pub fn alloc_zeroed(size: usize, align: usize) -> Result<NonNull<u8>, AllocError> {
+    let fresh = match classes::class_of_aligned(size, align) {
+        Some(class) => Fresh { address: alloc_class(class)?, zero: false },
+        None => alloc_large(size, align)?,
+    };
+    if !fresh.zero {
+        // SAFETY: the memory is ours and has at least `size` bytes.
+        unsafe { fresh.address.write_bytes(0, size) };
+    }
+    Ok(fresh.address)
+}
+
+/// Gives memory back. An address that is none of ours ends the program with a message.
+///
+/// # Safety
+/// The memory is the caller's and not used afterwards.
+#[inline(always)]
+pub unsafe fn free(address: NonNull<u8>) {
+    let slot = SlotIndex(u32::from(class_at(address.as_ptr() as usize)));
+    // SAFETY: slot 0 is always full (I3); another is that of the object's own cache.
+    if !unsafe { rseq::push(slot, address) } {
+        // SAFETY: passed on.
+        unsafe { free_slow(address) }
+    }
+}
+
+/// Gives memory back whose size and alignment were those of its allocation: the class map is not read.
+///
+/// # Safety
+/// As for [`free`]; the class of `size` and `align` is that of the allocation.
+#[inline(always)]
+pub unsafe fn free_sized(address: NonNull<u8>, size: usize, align: usize) {
+    let slot = SlotIndex(u32::from(classes::class_of_aligned(size, align).unwrap_or(0)));
+    // SAFETY: as in `free`.
+    if !unsafe { rseq::push(slot, address) } {
+        // SAFETY: passed on.
+        unsafe { free_slow(address) }
+    }
+}
+
+/// The same content in memory of `size` bytes, in place where that is possible; on an error the old memory is as it was.
+///
+/// # Safety
+/// As for [`free`].
+pub unsafe fn realloc(address: NonNull<u8>, size: usize) -> Result<NonNull<u8>, AllocError> {
+    // SAFETY: passed on.
+    unsafe { engine().ok_or(AllocError)?.realloc_bytes(address, size, MIN_ALIGN) }
+}
+
+/// Bytes usable at an address of ours; 0 for others.
+#[inline]
+pub fn usable_size(address: NonNull<u8>) -> usize {
+    match class_at(address.as_ptr() as usize) {
+        0 => engine().map_or(0, |engine| engine.usable_size(address.as_ptr() as usize)),
+        class => classes::size_of_class(class),
+    }
+}
+
+#[inline(always)]
+fn alloc_class(class: u8) -> Result<NonNull<u8>, AllocError> {
+    // SAFETY: classes are slots of general caches, which live for ever.
+    match unsafe { rseq::pop(SlotIndex(u32::from(class))) } {
+        Some(object) => Ok(object),
+        None => alloc_slow(class),
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn alloc_slow(class: u8) -> Result<NonNull<u8>, AllocError> {
+    let engine = engine().ok_or(AllocError)?;
+    // SAFETY: general caches live for ever.
+    unsafe {
+        let cache = engine.general_cache(class);
+        match engine.platform().mode() {
+            Mode::Rseq => engine.alloc_slow(cache),
+            _ => {
+                engine.platform().slow_path_enter();
+                engine.alloc(cache)
+            }
+        }
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn alloc_large(size: usize, align: usize) -> Result<Fresh, AllocError> {
+    engine().ok_or(AllocError)?.alloc_large(size, align)
+}
+
+#[cold]
+#[inline(never)]
+unsafe fn free_slow(address: NonNull<u8>) {
+    let Some(engine) = engine() else { return };
+    engine.platform().slow_path_enter();
+    // SAFETY: passed on.
+    unsafe { engine.free_bytes(address) }
+}

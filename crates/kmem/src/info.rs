@@ -1,0 +1,77 @@
+//! What there is to know about the allocator of this process.
+
+use kmem_core::cpu::CpuSet;
+use kmem_core::pages::GRANULE;
+use kmem_core::platform::{PageSource, Topology};
+use kmem_core::stats::CacheStats;
+use kmem_core::validate::{ValidReport, Violation};
+
+use crate::linux::{Mode, Why};
+use crate::runtime::{engine, existing};
+
+/// How the allocator runs here.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct Info {
+    /// How sections are kept apart, and why so.
+    pub mode: Mode,
+    /// CPU ids are below this.
+    pub possible_cpus: usize,
+    /// CPUs that the calling thread may run on.
+    pub online_cpus: CpuSet,
+    /// Nodes.
+    pub nodes: usize,
+    /// Bytes of a page.
+    pub page_size: usize,
+    /// Bytes of address space for objects.
+    pub reservation: usize,
+    /// The version of this crate.
+    pub version: &'static str,
+}
+
+/// How the allocator runs here. The first call may make it.
+///
+/// Where there is no memory for it, the figures are those of a machine with one CPU, and the mode says so.
+pub fn info() -> Info {
+    let version = env!("CARGO_PKG_VERSION");
+    match engine() {
+        Some(engine) => Info {
+            mode: engine.platform().mode(),
+            possible_cpus: engine.possible_cpus(),
+            online_cpus: engine.platform().allowed_cpus(),
+            nodes: engine.platform().nodes(),
+            page_size: engine.platform().page_size(),
+            reservation: engine.heap().window().1 * GRANULE,
+            version,
+        },
+        None => Info {
+            mode: Mode::Fallback(Why::NoMemory),
+            possible_cpus: 1,
+            online_cpus: CpuSet::of(0),
+            nodes: 1,
+            page_size: 4096,
+            reservation: 0,
+            version,
+        },
+    }
+}
+
+/// Calls `visit` with the figures of every cache, the general ones first. It must not create or destroy caches.
+pub fn caches(mut visit: impl FnMut(&CacheStats<'_>)) {
+    if let Some(engine) = existing() {
+        engine.for_each_cache(&mut visit);
+    }
+}
+
+/// Gives back all memory that nobody uses, in all caches, and answers how many bytes; 0 inside a hotplug callback.
+pub fn trim() -> usize {
+    existing().and_then(|engine| engine.trim().ok()).unwrap_or(0)
+}
+
+/// Checks that every object of every cache is in exactly one place. To be called while no other thread allocates or frees.
+///
+/// # Errors
+/// What is wrong. That would be a bug of this crate, or a program that freed twice or wrote through a stale pointer.
+pub fn validate() -> Result<ValidReport, Violation> {
+    engine().map_or(Ok(ValidReport::default()), |engine| engine.validate())
+}

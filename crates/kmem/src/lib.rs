@@ -1,0 +1,59 @@
+//! A slab allocator whose per-CPU caches stay correct while CPUs come and go.
+//!
+//! ```
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! struct Inode { number: u64 }
+//!
+//! let inodes: kmem::Cache<Inode> = kmem::Cache::builder("doc_inode").align(64).build()?;
+//! let inode = inodes.alloc(Inode { number: 1 })?;
+//! assert_eq!(inode.number, 1);
+//! drop(inode);
+//! inodes.destroy().map_err(|busy| busy.to_string())?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! - [`Cache`]: objects of one type, created and destroyed at any time, by any thread. [`StaticCache`]: one that lives in a `static`.
+//! - [`ObjectCache`]: objects that stay constructed between uses.
+//! - [`Kmalloc`]: the global allocator.
+//! - [`RawCache`]: a cache of a size and an alignment known at run time.
+//! - [`hotplug`]: CPUs that go and come, and who wants to know.
+//!
+//! Freeing on another thread or another CPU than the one that allocated is ordinary and costs the same. Nothing is kept per thread, so threads end without
+//! work. After `fork` both processes go on. None of this may be called in a signal handler.
+//!
+//! The crate is `no_std`; its engine is `kmem-core`, its home is Linux on x86-64 ([`linux`]).
+#![no_std]
+
+#[cfg(test)]
+extern crate std;
+
+mod boxed;
+mod bulk;
+mod busy;
+mod cache;
+mod constructed;
+pub mod general;
+pub mod hotplug;
+mod info;
+mod kmalloc;
+#[doc(hidden)]
+pub mod linux;
+mod raw;
+#[doc(hidden)]
+pub mod runtime;
+mod static_cache;
+
+pub use boxed::Box;
+pub use bulk::Bulk;
+pub use busy::Busy;
+pub use cache::{Builder, Cache};
+pub use constructed::{ConstructedBuilder, Object, ObjectCache};
+pub use info::{Info, caches, info, trim, validate};
+pub use kmalloc::Kmalloc;
+pub use kmem_core::stats::CacheStats;
+pub use kmem_core::validate::{ValidReport, Violation};
+pub use kmem_core::{AllocError, CreateError};
+pub use linux::{Mode, Why};
+pub use raw::RawCache;
+pub use static_cache::{StaticCache, UseError};

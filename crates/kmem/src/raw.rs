@@ -1,0 +1,240 @@
+//! A cache of a size and an alignment known at run time: what the typed caches are built on.
+
+use core::alloc::Layout;
+use core::mem::ManuallyDrop;
+use core::ptr::NonNull;
+
+use kmem_core::cache::{CacheDesc, CacheId, CacheSpec, ObjectOps};
+use kmem_core::percpu::SlotIndex;
+use kmem_core::stats::CacheStats;
+use kmem_core::{AllocError, CreateError, DestroyError, Engine};
+
+use crate::Busy;
+use crate::linux::{Linux, Mode, rseq};
+use crate::runtime;
+
+/// A cache of objects of one [`Layout`].
+///
+/// ```
+/// use core::alloc::Layout;
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let cache = kmem::RawCache::new("doc_raw", Layout::new::<[u64; 6]>())?;
+/// let object = cache.alloc()?;
+/// // SAFETY: the object is ours, of this cache, and not used afterwards.
+/// unsafe { cache.free(object) };
+/// cache.destroy()?;
+/// # Ok(())
+/// # }
+/// ```
+///
+/// Dropping it destroys the cache, if no object is in use; else the cache stays for ever, and so does its name.
+pub struct RawCache {
+    engine: &'static Engine<Linux>,
+    desc: NonNull<CacheDesc>,
+    id: CacheId,
+}
+
+// SAFETY: every operation of a cache may be called by any thread at any time.
+unsafe impl Send for RawCache {}
+// SAFETY: as above.
+unsafe impl Sync for RawCache {}
+
+impl RawCache {
+    /// Creates a cache.
+    ///
+    /// The name has 1 to 63 bytes and is no other cache's; the size is 1 byte to 4 MiB, the alignment at most 64 KiB.
+    ///
+    /// # Errors
+    /// See [`CreateError`]; nothing of the cache is left.
+    pub fn new(name: &str, layout: Layout) -> Result<Self, CreateError> {
+        Self::with_ops(name, layout, None)
+    }
+
+    pub(crate) fn with_ops(name: &str, layout: Layout, ops: Option<ObjectOps>) -> Result<Self, CreateError> {
+        let engine = runtime::engine().ok_or(CreateError::NoMemory)?;
+        let id = engine.create(&CacheSpec { name, size: layout.size(), align: layout.align(), ops })?;
+        let desc = engine.descriptor(id).ok_or(CreateError::NoMemory)?;
+        Ok(Self { engine, desc, id })
+    }
+
+    /// What free objects need to find their way back.
+    pub(crate) fn handle(&self) -> Handle {
+        Handle(self.desc)
+    }
+
+    /// Takes an object; its content is not defined. O(1), with no lock in the ordinary case.
+    ///
+    /// # Errors
+    /// There is no memory.
+    #[inline]
+    pub fn alloc(&self) -> Result<NonNull<u8>, AllocError> {
+        // SAFETY: the cache lives as long as its handle.
+        unsafe { self.handle().alloc() }
+    }
+
+    /// Gives an object back, from any thread.
+    ///
+    /// # Safety
+    /// The object is one of this cache's, the caller's, and not used afterwards.
+    #[inline]
+    pub unsafe fn free(&self, object: NonNull<u8>) {
+        // SAFETY: passed on.
+        unsafe { self.handle().free(object) }
+    }
+
+    /// Gives the memory back that the cache holds and nobody uses, and answers how many bytes; 0 inside a hotplug callback.
+    pub fn shrink(&self) -> usize {
+        self.engine.shrink(self.id).unwrap_or(0)
+    }
+
+    /// What the cache holds at this moment.
+    pub fn stats(&self) -> CacheStats<'_> {
+        // SAFETY: the cache lives as long as its handle.
+        self.engine.stats(unsafe { self.desc.as_ref() })
+    }
+
+    /// Destroys the cache.
+    ///
+    /// # Errors
+    /// Objects are in use, or a hotplug callback asked: the cache comes back in the answer.
+    pub fn destroy(self) -> Result<(), Busy<Self>> {
+        let this = ManuallyDrop::new(self);
+        match this.engine.destroy(this.id) {
+            Ok(()) => Ok(()),
+            Err(error) => {
+                let live = if let DestroyError::Busy { live } = error { live } else { 0 };
+                Err(Busy { live, cache: ManuallyDrop::into_inner(this) })
+            }
+        }
+    }
+
+    /// Destroys the cache if nobody uses it; called again, or dropped, afterwards, nothing more happens (its id names no cache then).
+    pub(crate) fn try_destroy(&self) -> bool {
+        self.engine.destroy(self.id).is_ok()
+    }
+}
+
+impl Drop for RawCache {
+    fn drop(&mut self) {
+        // Busy: somebody leaked objects, or keeps raw ones. They stay valid, and so does the cache.
+        let _ = self.try_destroy();
+    }
+}
+
+impl core::fmt::Debug for RawCache {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_tuple("RawCache").field(&self.stats()).finish()
+    }
+}
+
+/// A cache's descriptor, for objects: copied into each handle of one.
+#[derive(Clone, Copy)]
+pub(crate) struct Handle(NonNull<CacheDesc>);
+
+impl Handle {
+    /// Whether both are of one cache.
+    pub(crate) fn is(self, other: Self) -> bool {
+        self.0 == other.0
+    }
+
+    fn desc<'a>(self) -> &'a CacheDesc {
+        // SAFETY: handles are used while their cache lives: objects borrow it, or are in use.
+        unsafe { self.0.as_ref() }
+    }
+
+    #[inline(always)]
+    fn slot(self) -> SlotIndex {
+        self.desc().slot()
+    }
+
+    /// # Safety
+    /// The cache lives.
+    #[inline(always)]
+    pub(crate) unsafe fn alloc(self) -> Result<NonNull<u8>, AllocError> {
+        // SAFETY: the slot is the cache's.
+        match unsafe { rseq::pop(self.slot()) } {
+            Some(object) => Ok(object),
+            None => self.alloc_slow(),
+        }
+    }
+
+    /// # Safety
+    /// The object is the cache's, the caller's, and not used afterwards.
+    #[inline(always)]
+    pub(crate) unsafe fn free(self, object: NonNull<u8>) {
+        // SAFETY: the slot is the cache's, the object the caller's.
+        if !unsafe { rseq::push(self.slot(), object) } {
+            self.free_slow(object);
+        }
+    }
+
+    /// # Safety
+    /// The cache lives.
+    #[inline]
+    pub(crate) unsafe fn alloc_bulk(self, out: &mut [usize]) -> usize {
+        // SAFETY: the slot is the cache's.
+        let taken = unsafe { rseq::pop_batch(self.slot(), out) };
+        if taken < out.len() { taken + self.alloc_bulk_slow(&mut out[taken..]) } else { taken }
+    }
+
+    /// # Safety
+    /// As for [`free`](Self::free), for each object.
+    #[inline]
+    pub(crate) unsafe fn free_bulk(self, objects: &[usize]) {
+        // SAFETY: the slot is the cache's, the objects the caller's.
+        let put = unsafe { rseq::push_batch(self.slot(), objects) };
+        if put < objects.len() {
+            self.free_bulk_slow(&objects[put..]);
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn alloc_slow(self) -> Result<NonNull<u8>, AllocError> {
+        let engine = runtime::engine().ok_or(AllocError)?;
+        // SAFETY: the cache lives, by the word of `alloc`'s caller.
+        unsafe {
+            match engine.platform().mode() {
+                Mode::Rseq => engine.alloc_slow(self.desc()),
+                _ => {
+                    engine.platform().slow_path_enter();
+                    engine.alloc(self.desc())
+                }
+            }
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn free_slow(self, object: NonNull<u8>) {
+        let Some(engine) = runtime::existing() else { return };
+        // SAFETY: the object is the caller's, by the word of `free`'s.
+        unsafe {
+            match engine.platform().mode() {
+                Mode::Rseq => engine.free_slow(self.desc(), object),
+                _ => {
+                    engine.platform().slow_path_enter();
+                    engine.free(self.desc(), object);
+                }
+            }
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn alloc_bulk_slow(self, out: &mut [usize]) -> usize {
+        let Some(engine) = runtime::existing() else { return 0 };
+        engine.platform().slow_path_enter();
+        // SAFETY: as in `alloc_slow`.
+        unsafe { engine.alloc_bulk(self.desc(), out) }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn free_bulk_slow(self, objects: &[usize]) {
+        let Some(engine) = runtime::existing() else { return };
+        engine.platform().slow_path_enter();
+        // SAFETY: as in `free_slow`.
+        unsafe { engine.free_bulk(self.desc(), objects) }
+    }
+}

@@ -1,0 +1,156 @@
+//! The one engine of this program or shared object: made at the first miss, never unmade.
+//!
+//! Fast paths do not ask whether it exists: before it is published every section misses (see `linux::hot`), and the slow path comes here. Making it allocates
+//! nothing from itself, so it may happen in the first `malloc` of the dynamic linker. If there is no memory for it, the next miss tries again.
+
+use core::cell::UnsafeCell;
+use core::mem::MaybeUninit;
+
+use kmem_core::pages::GRANULE_SHIFT;
+use kmem_core::slab::FreeError;
+use kmem_core::sync::{AtomicPtr, AtomicU8, AtomicU32, AtomicUsize, Ordering};
+use kmem_core::{Config, Engine, Population};
+
+use crate::linux::{Linux, sys};
+
+/// Most caches, where address space is not limited.
+const MAX_CACHES: usize = 16 << 10;
+/// Most caches under a limit of address space, of which each area needs 32 bytes a cache.
+const MAX_CACHES_LIMITED: usize = 2 << 10;
+
+const NONE: u32 = 0;
+const MAKING: u32 = 1;
+const READY: u32 = 2;
+
+struct Place {
+    state: AtomicU32,
+    engine: UnsafeCell<MaybeUninit<Engine<Linux>>>,
+}
+
+// SAFETY: the engine is written once, by who moved the state from NONE to MAKING, and read after READY.
+unsafe impl Sync for Place {}
+
+static PLACE: Place = Place { state: AtomicU32::new(NONE), engine: UnsafeCell::new(MaybeUninit::uninit()) };
+
+/// What `free` needs to find a class: the window and the class map.
+struct ClassMap {
+    base: AtomicUsize,
+    granules: AtomicUsize,
+    classes: AtomicPtr<AtomicU8>,
+}
+
+static CLASS_MAP: ClassMap =
+    ClassMap { base: AtomicUsize::new(0), granules: AtomicUsize::new(0), classes: AtomicPtr::new(core::ptr::null_mut()) };
+
+/// The class of the general object at `address`; 0 for all else (large, foreign, null, of a named cache).
+#[inline(always)]
+pub fn class_at(address: usize) -> u8 {
+    let granule = address.wrapping_sub(CLASS_MAP.base.load(Ordering::Relaxed)) >> GRANULE_SHIFT;
+    if granule >= CLASS_MAP.granules.load(Ordering::Relaxed) {
+        return 0;
+    }
+    // SAFETY: the map has a byte for each granule. Whoever frees an object got it after the map was published.
+    unsafe { (*CLASS_MAP.classes.load(Ordering::Relaxed).add(granule)).load(Ordering::Relaxed) }
+}
+
+/// The engine, made now if it does not exist; `None` where there is no memory for it.
+#[inline]
+pub fn engine() -> Option<&'static Engine<Linux>> {
+    if PLACE.state.load(Ordering::Acquire) == READY {
+        // SAFETY: the state says that it was written, and it is never written again.
+        return Some(unsafe { (*PLACE.engine.get()).assume_init_ref() });
+    }
+    make()
+}
+
+/// The engine, if it exists.
+pub fn existing() -> Option<&'static Engine<Linux>> {
+    if PLACE.state.load(Ordering::Acquire) == READY { engine() } else { None }
+}
+
+#[cold]
+fn make() -> Option<&'static Engine<Linux>> {
+    loop {
+        match PLACE.state.compare_exchange(NONE, MAKING, Ordering::Acquire, Ordering::Acquire) {
+            Ok(_) => break,
+            Err(READY) => return engine(),
+            Err(_) => sys::sched_yield(),
+        };
+    }
+    let config = Config {
+        max_caches: if sys::address_space_limit().is_some() { MAX_CACHES_LIMITED } else { MAX_CACHES },
+        population: Population::OnFirstUse,
+        bad_free,
+    };
+    let Ok(engine) = Engine::new(Linux::discover(), config) else {
+        PLACE.state.store(NONE, Ordering::Release);
+        return None;
+    };
+    // SAFETY: the state is MAKING, so this thread alone may write.
+    let engine = unsafe { (*PLACE.engine.get()).write(engine) };
+    let (base, granules) = engine.heap().window();
+    CLASS_MAP.classes.store(engine.heap().class_map().as_ptr(), Ordering::Release);
+    CLASS_MAP.base.store(base, Ordering::Release);
+    CLASS_MAP.granules.store(granules, Ordering::Release);
+    // SAFETY: the table lives as long as the engine, for ever; the state is MAKING, so this happens once.
+    unsafe { engine.platform().publish(engine.table()) };
+    PLACE.state.store(READY, Ordering::Release);
+    // The handlers come last: libc may allocate here, which is served already.
+    // SAFETY: the handlers are functions of ours, which stay mapped.
+    unsafe { pthread_atfork(Some(before_fork), Some(after_fork), Some(after_fork)) };
+    Some(engine)
+}
+
+/// A pointer that is no live object was freed: going on would hand memory out twice, so the program ends here and says which pointer.
+fn bad_free(object: usize, error: FreeError) {
+    let mut digits = [0; 18];
+    let pointer = hexadecimal(object, &mut digits);
+    match error {
+        FreeError::NotAnObject => {
+            sys::fatal(&["kmem: free of ", pointer, ", which is not the beginning of anything that kmem handed out (foreign, interior or stale pointer)"])
+        }
+        FreeError::DoubleFree => sys::fatal(&["kmem: free of ", pointer, ", which is free already (double free)"]),
+    }
+}
+
+/// `0x` and the digits.
+pub fn hexadecimal(number: usize, into: &mut [u8; 18]) -> &str {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let mut at = into.len();
+    let mut rest = number;
+    loop {
+        at -= 1;
+        into[at] = DIGITS[rest & 15];
+        rest >>= 4;
+        if rest == 0 {
+            break;
+        }
+    }
+    at -= 2;
+    into[at..at + 2].copy_from_slice(b"0x");
+    core::str::from_utf8(&into[at..]).unwrap_or("?")
+}
+
+#[link(name = "c")]
+unsafe extern "C" {
+    fn pthread_atfork(
+        prepare: Option<unsafe extern "C" fn()>,
+        parent: Option<unsafe extern "C" fn()>,
+        child: Option<unsafe extern "C" fn()>,
+    ) -> core::ffi::c_int;
+}
+
+unsafe extern "C" fn before_fork() {
+    if let Some(engine) = existing() {
+        engine.before_fork();
+        engine.platform().before_fork();
+    }
+}
+
+unsafe extern "C" fn after_fork() {
+    if let Some(engine) = existing() {
+        engine.platform().after_fork();
+        // SAFETY: `before_fork` ran on this thread, or on the one it was forked from.
+        unsafe { engine.after_fork() };
+    }
+}

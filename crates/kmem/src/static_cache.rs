@@ -1,0 +1,113 @@
+//! A cache that lives in a `static`.
+
+use core::cell::UnsafeCell;
+use core::fmt;
+use core::mem::MaybeUninit;
+
+use kmem_core::sync::{AtomicU32, Ordering};
+use kmem_core::{AllocError, CreateError};
+
+use crate::linux::sys;
+use crate::{Box, Cache};
+
+const NONE: u32 = 0;
+const MAKING: u32 = 1;
+const READY: u32 = 2;
+
+/// A cache that is created on its first use and lives for ever, so that its boxes are `'static`.
+///
+/// ```
+/// static CONNECTIONS: kmem::StaticCache<[u8; 300]> = kmem::StaticCache::new("doc_connection");
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let connection: kmem::Box<'static, _> = CONNECTIONS.alloc([0; 300])?;
+/// std::thread::spawn(move || drop(connection)).join().unwrap();
+/// # Ok(())
+/// # }
+/// ```
+pub struct StaticCache<T> {
+    name: &'static str,
+    state: AtomicU32,
+    cache: UnsafeCell<MaybeUninit<Cache<T>>>,
+}
+
+// SAFETY: the cache is written once, by who moved the state from NONE to MAKING, and shared after READY; a cache may be shared.
+unsafe impl<T> Sync for StaticCache<T> {}
+
+/// Why a [`StaticCache`] could not serve.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum UseError {
+    /// The cache could not be created; the next use tries again.
+    Create(CreateError),
+    /// There is no memory for an object.
+    Alloc(AllocError),
+}
+
+impl fmt::Display for UseError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Create(error) => error.fmt(f),
+            Self::Alloc(error) => error.fmt(f),
+        }
+    }
+}
+
+impl core::error::Error for UseError {}
+
+impl<T> StaticCache<T> {
+    /// A cache of this name, not created yet.
+    pub const fn new(name: &'static str) -> Self {
+        Self { name, state: AtomicU32::new(NONE), cache: UnsafeCell::new(MaybeUninit::uninit()) }
+    }
+
+    /// The cache, created now if this is its first use.
+    ///
+    /// # Errors
+    /// It cannot be created; the next call tries again.
+    #[inline]
+    pub fn get(&'static self) -> Result<&'static Cache<T>, CreateError> {
+        if self.state.load(Ordering::Acquire) == READY {
+            // SAFETY: the state says that it was written, and it is never written again.
+            return Ok(unsafe { (*self.cache.get()).assume_init_ref() });
+        }
+        self.make()
+    }
+
+    #[cold]
+    fn make(&'static self) -> Result<&'static Cache<T>, CreateError> {
+        loop {
+            match self.state.compare_exchange(NONE, MAKING, Ordering::Acquire, Ordering::Acquire) {
+                Ok(_) => break,
+                Err(READY) => return self.get(),
+                Err(_) => sys::sched_yield(),
+            };
+        }
+        let made = Cache::new(self.name);
+        let state = if made.is_ok() { READY } else { NONE };
+        let made = made.map(|cache| {
+            // SAFETY: the state is MAKING, so this thread alone may write.
+            unsafe { &*(*self.cache.get()).write(cache) }
+        });
+        self.state.store(state, Ordering::Release);
+        made
+    }
+
+    /// Puts `value` into an object.
+    ///
+    /// # Errors
+    /// There is no memory, or the cache cannot be created; the value is dropped.
+    #[inline]
+    pub fn alloc(&'static self, value: T) -> Result<Box<'static, T>, UseError> {
+        self.get().map_err(UseError::Create)?.alloc(value).map_err(UseError::Alloc)
+    }
+
+    /// Takes an object and puts in it what `make` answers.
+    ///
+    /// # Errors
+    /// As for [`alloc`](Self::alloc); `make` was not called.
+    #[inline]
+    pub fn alloc_with(&'static self, make: impl FnOnce() -> T) -> Result<Box<'static, T>, UseError> {
+        self.get().map_err(UseError::Create)?.alloc_with(make).map_err(UseError::Alloc)
+    }
+}
