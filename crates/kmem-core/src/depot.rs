@@ -114,6 +114,21 @@ impl Depot {
         len
     }
 
+    /// Lets `put` move one magazine's objects elsewhere, or the loose ones, and answers whether there were any. The lock is held meanwhile, so whoever finds
+    /// the depot empty finds the objects where they were put.
+    pub(crate) fn empty_one<P: Platform>(&self, platform: &P, put: impl FnOnce(&[usize])) -> bool {
+        let mut state = self.state.lock(platform);
+        let Some(magazine) = state.full.pop().or_else(|| state.loose.take()) else {
+            return false;
+        };
+        // SAFETY: the magazine was taken off under the lock.
+        let objects = unsafe { &Magazine::objects(magazine, self.batch)[..magazine.as_ref().len] };
+        put(objects);
+        state.objects -= objects.len();
+        state.empty.push(magazine);
+        true
+    }
+
     /// Takes one object.
     pub fn take_one<P: Platform>(&self, platform: &P) -> Option<usize> {
         let mut state = self.state.lock(platform);

@@ -86,8 +86,41 @@ impl<P: Platform> Engine<P> {
             general: General::new(),
             listeners: Mutex::new(Rank::Stats, Listeners::default()),
         };
-        engine.create_general()?;
-        Ok(engine)
+        match engine.create_general() {
+            Ok(()) => Ok(engine),
+            Err(error) => {
+                // SAFETY: nobody else has seen the engine.
+                unsafe { engine.unmake() };
+                Err(error)
+            }
+        }
+    }
+
+    /// Gives back what an engine without users has mapped.
+    ///
+    /// # Safety
+    /// Nobody uses the engine, and it is not used afterwards.
+    unsafe fn unmake(&self) {
+        let platform = &self.platform;
+        while let Some(id) = self.registry.pin_next(platform, 0).map(|cache| cache.id()) {
+            if self.destroy(id).is_err() {
+                break;
+            }
+        }
+        for cpu in self.cpus.iter() {
+            if let Some(area) = cpu.lock.lock(platform).area.take() {
+                // SAFETY: no section runs any more, and there is no cache whose slot could hold something.
+                unsafe { area.unmap(platform, self.table.slots()) };
+            }
+        }
+        // SAFETY: all of these are the engine's, which nobody uses.
+        unsafe {
+            self.meta.unmap(platform);
+            self.cpus.unmap(platform);
+            self.registry.unmap(platform);
+            self.heap.unmap(platform);
+            self.table.unmap(platform);
+        }
     }
 
     /// The platform.
@@ -117,21 +150,21 @@ impl<P: Platform> Engine<P> {
 
     /// Gives back all that nobody uses, in all caches, and answers how many bytes that were.
     pub fn trim(&self) -> Result<usize, DestroyError> {
-        let gate = self.gate.read(&self.platform).map_err(|_| DestroyError::InsideCallback)?;
-        let mut reclaim = Reclaim::new();
-        let mut bytes = 0;
-        self.registry.for_each(&self.platform, |cache| self.drain(cache, &gate.online(&self.cpus), &mut reclaim));
-        drop(gate);
-        self.release(reclaim);
-        bytes += self.heap.purge(&self.platform);
-        Ok(bytes)
+        let mut result = Ok(0);
+        self.registry.for_each(&self.platform, |cache| {
+            if result.is_ok() {
+                result = self.shrink_pinned(cache);
+            }
+        });
+        result?;
+        Ok(self.heap.purge(&self.platform))
     }
 
     pub(crate) fn env(&self) -> Env<'_, P> {
         Env { platform: &self.platform, heap: &self.heap, meta: &self.meta }
     }
 
-    /// Gives slabs back. No lock may be held, the gate included (I31, I34).
+    /// Gives slabs back. No lock may be held (I31, I34), nor the gate, except that a hotplug callback may free objects.
     pub(crate) fn release(&self, reclaim: Reclaim) -> usize {
         reclaim.release(&self.heap, &self.meta, &self.platform)
     }
@@ -159,10 +192,23 @@ impl<P: Platform> Engine<P> {
         self.listeners.lock_raw(platform);
     }
 
-    /// Gives the locks of [`before_fork`](Self::before_fork) back, in the parent and in the child.
+    /// Gives the locks of [`before_fork`](Self::before_fork) back in the child, where the other threads' pins are gone with them. Batches that they were just moving are
+    /// lost to the child: some objects that count as in use.
     ///
     /// # Safety
-    /// The calling thread, or the thread it was forked from, has called `before_fork`.
+    /// The thread that the calling one was forked from has called `before_fork`.
+    pub unsafe fn after_fork_in_child(&self) {
+        // SAFETY: the registry's lock is held.
+        unsafe {
+            self.registry.forget_pins(&self.platform);
+            self.after_fork();
+        }
+    }
+
+    /// Gives the locks of [`before_fork`](Self::before_fork) back in the parent.
+    ///
+    /// # Safety
+    /// The calling thread has called `before_fork`.
     pub unsafe fn after_fork(&self) {
         let platform = &self.platform;
         // SAFETY: `before_fork` took all of these locks.

@@ -168,7 +168,7 @@ impl<P: Platform> Engine<P> {
                 return Err(AllocError);
             }
             Some(_) => size <= usable && size >= usable / 2,
-            None => size.div_ceil(GRANULE) * GRANULE == usable,
+            None => usable.is_multiple_of(GRANULE) && size.div_ceil(GRANULE) == usable / GRANULE,
         };
         if stays && (old.as_ptr() as usize).is_multiple_of(align) {
             return Ok(old);

@@ -22,9 +22,13 @@ const CLASSES: usize = STEPS * (LARGEST / SMALLEST).ilog2() as usize + 1;
 
 struct Arena {
     free: [Option<NonNull<Piece>>; CLASSES],
+    /// The chunks, linked through their first line.
+    chunks: Option<NonNull<Piece>>,
     next: usize,
     end: usize,
     bytes: usize,
+    /// Bytes of the pieces that are handed out, as asked for.
+    used: usize,
 }
 
 struct Piece {
@@ -55,17 +59,20 @@ fn class_of(size: usize) -> (usize, usize) {
 impl Meta {
     /// An arena that holds nothing.
     pub const fn new() -> Self {
-        Self { arena: Mutex::new(Rank::Meta, Arena { free: [None; CLASSES], next: 0, end: 0, bytes: 0 }) }
+        Self { arena: Mutex::new(Rank::Meta, Arena { free: [None; CLASSES], chunks: None, next: 0, end: 0, bytes: 0, used: 0 }) }
     }
 
     /// A piece of at least `size` bytes, aligned to 16, and to 64 from 64 bytes on. Its content is not defined.
     pub fn alloc<P: Platform>(&self, platform: &P, size: usize) -> Option<NonNull<u8>> {
         if size > LARGEST {
-            return platform.map(size);
+            let piece = platform.map(size)?;
+            self.arena.lock(platform).used += size;
+            return Some(piece);
         }
         let (class, bytes) = class_of(size);
         let mut arena = self.arena.lock(platform);
         if let Some(piece) = arena.free[class] {
+            arena.used += size;
             // SAFETY: a piece on a free list is ours and starts with its link.
             arena.free[class] = unsafe { piece.as_ref() }.next;
             return Some(piece.cast());
@@ -74,11 +81,16 @@ impl Meta {
         let mut start = arena.next.next_multiple_of(align);
         if start + bytes > arena.end {
             let chunk = platform.map(CHUNK)?;
-            start = chunk.as_ptr() as usize;
-            arena.end = start + CHUNK;
+            let link = chunk.cast::<Piece>();
+            // SAFETY: the chunk is ours and longer than its link.
+            unsafe { link.write(Piece { next: arena.chunks }) };
+            arena.chunks = Some(link);
+            start = chunk.as_ptr() as usize + LINE;
+            arena.end = chunk.as_ptr() as usize + CHUNK;
             arena.bytes += CHUNK;
         }
         arena.next = start + bytes;
+        arena.used += size;
         NonNull::new(start as *mut u8)
     }
 
@@ -88,6 +100,7 @@ impl Meta {
     /// `piece` and `size` are those of one `alloc` of this arena, and nobody uses it any more.
     pub unsafe fn free<P: Platform>(&self, platform: &P, piece: NonNull<u8>, size: usize) {
         if size > LARGEST {
+            self.arena.lock(platform).used -= size;
             // SAFETY: pieces of this size are mappings of their own.
             return unsafe { PageSource::unmap(platform, piece, size) };
         }
@@ -97,6 +110,27 @@ impl Meta {
         // SAFETY: the piece is ours again and has room for the link.
         unsafe { piece.write(Piece { next: arena.free[class] }) };
         arena.free[class] = Some(piece);
+        arena.used -= size;
+    }
+
+    /// Gives the chunks back.
+    ///
+    /// # Safety
+    /// Nobody uses a piece any more, and pieces larger than a quarter of a chunk were given back.
+    pub(crate) unsafe fn unmap<P: Platform>(&self, platform: &P) {
+        let mut arena = self.arena.lock(platform);
+        while let Some(chunk) = arena.chunks {
+            // SAFETY: the chunk is a mapping of `alloc`, and begins with its link.
+            unsafe {
+                arena.chunks = chunk.as_ref().next;
+                PageSource::unmap(platform, chunk.cast(), CHUNK);
+            }
+        }
+    }
+
+    /// Bytes handed out and not given back.
+    pub fn used<P: Platform>(&self, platform: &P) -> usize {
+        self.arena.lock(platform).used
     }
 
     /// Bytes mapped in chunks.

@@ -57,7 +57,12 @@ impl<P: Platform> Engine<P> {
         self.heap.stats(&self.platform)
     }
 
-    /// Bytes of the engine's own descriptors and magazines.
+    /// Bytes of the engine's own descriptors and magazines that are in use.
+    pub fn meta_used(&self) -> usize {
+        self.meta.used(&self.platform)
+    }
+
+    /// Bytes mapped for the engine's own descriptors and magazines.
     pub fn meta_bytes(&self) -> usize {
         self.meta.bytes(&self.platform)
     }

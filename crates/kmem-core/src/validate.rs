@@ -94,6 +94,7 @@ impl<P: Platform> Engine<P> {
 
     fn validate_cache(&self, cache: &CacheDesc, report: &mut ValidReport) -> Result<(), Violation> {
         let (mut bitmaps, mut counters) = (0, 0);
+        let (mut listed_in_use, mut listed_total) = (0, 0);
         let (mut free_bits, mut total) = (0, 0);
         for node in cache.nodes() {
             let stats = node.slabs.for_each_slab(&self.platform, |slab| {
@@ -105,24 +106,25 @@ impl<P: Platform> Engine<P> {
                 counters += in_use;
             });
             report.slabs += stats.slabs;
-            if stats.in_use > counters || stats.total > total {
-                return Err(Violation::Miscounted { bitmaps, counters: stats.in_use });
-            }
+            listed_in_use += stats.in_use;
+            listed_total += stats.total;
         }
         if bitmaps != counters {
             return Err(Violation::Miscounted { bitmaps, counters });
         }
+        if (listed_in_use, listed_total) != (bitmaps, total) {
+            return Err(Violation::Miscounted { bitmaps, counters: listed_in_use });
+        }
         let mut found = 0;
         let mut stranded = 0;
         let mut in_slots = 0;
-        let marked = self.mark_cached(cache, true, &mut |in_slot, is_stranded| {
+        let marked = self.mark_cached(cache, true, usize::MAX, &mut |in_slot, is_stranded| {
             found += 1;
             in_slots += usize::from(in_slot);
             stranded += usize::from(is_stranded);
         });
-        // What was marked is unmarked, also after a violation.
-        let mut left = found;
-        let _ = self.mark_cached(cache, false, &mut |_, _| left -= 1);
+        // What was marked is unmarked, also after a violation, and nothing else.
+        let _ = self.mark_cached(cache, false, found, &mut |_, _| ());
         marked?;
         report.caches += 1;
         report.total += total;
@@ -134,14 +136,17 @@ impl<P: Platform> Engine<P> {
         Ok(())
     }
 
-    /// Sets (or clears) the free bit of every object in the cache's slots and depots, in a fixed order, and stops at the first that has it set (or cleared) already.
-    fn mark_cached(&self, cache: &CacheDesc, mark: bool, found: &mut dyn FnMut(bool, bool)) -> Result<(), Violation> {
+    /// Sets (or clears) the free bit of the objects in the cache's slots and depots, `limit` of them at most, in a fixed order, and stops at the first that
+    /// has it set (or cleared) already.
+    fn mark_cached(&self, cache: &CacheDesc, mark: bool, limit: usize, found: &mut dyn FnMut(bool, bool)) -> Result<(), Violation> {
         let online = self.cpus.online();
         let mut result = Ok(());
+        let mut left = limit;
         let mut each = |object: usize, in_slot: bool, stranded: bool| {
-            if result.is_err() {
+            if result.is_err() || left == 0 {
                 return;
             }
+            left -= 1;
             result = match slab::find(&self.heap, object) {
                 // SAFETY: the slab lives, for its object is not free on it; the allocator is quiescent.
                 Some((mut slab, index)) if unsafe { slab.as_ref() }.cache == core::ptr::NonNull::from(cache) => unsafe {

@@ -12,6 +12,20 @@ use crate::raw::Handle;
 /// Owns a `T` in an object of a [`Cache`]; dropping it drops the value and gives the object back, on whatever thread and CPU.
 ///
 /// If the value's `Drop` panics, the object goes back all the same.
+///
+/// A box cannot outlive its cache, nor can the cache be destroyed meanwhile:
+/// ```compile_fail,E0505
+/// let cache = kmem::Cache::<u64>::new("doc_borrowed").unwrap();
+/// let object = cache.alloc(1).unwrap();
+/// cache.destroy().unwrap();
+/// println!("{object}");
+/// ```
+/// It changes threads only if its value may:
+/// ```compile_fail,E0277
+/// let cache: &'static kmem::Cache<std::rc::Rc<u64>> = Box::leak(Box::new(kmem::Cache::new("doc_rc").unwrap()));
+/// let object = cache.alloc(std::rc::Rc::new(1)).unwrap();
+/// std::thread::spawn(move || drop(object));
+/// ```
 #[must_use]
 pub struct Box<'c, T> {
     object: NonNull<T>,

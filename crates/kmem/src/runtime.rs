@@ -97,7 +97,7 @@ fn make() -> Option<&'static Engine<Linux>> {
     PLACE.state.store(READY, Ordering::Release);
     // The handlers come last: libc may allocate here, which is served already.
     // SAFETY: the handlers are functions of ours, which stay mapped.
-    unsafe { pthread_atfork(Some(before_fork), Some(after_fork), Some(after_fork)) };
+    unsafe { pthread_atfork(Some(before_fork), Some(after_fork), Some(after_fork_in_child)) };
     Some(engine)
 }
 
@@ -150,7 +150,15 @@ unsafe extern "C" fn before_fork() {
 unsafe extern "C" fn after_fork() {
     if let Some(engine) = existing() {
         engine.platform().after_fork();
-        // SAFETY: `before_fork` ran on this thread, or on the one it was forked from.
+        // SAFETY: `before_fork` ran on this thread.
         unsafe { engine.after_fork() };
+    }
+}
+
+unsafe extern "C" fn after_fork_in_child() {
+    if let Some(engine) = existing() {
+        engine.platform().after_fork();
+        // SAFETY: `before_fork` ran on the thread that this one was forked from.
+        unsafe { engine.after_fork_in_child() };
     }
 }

@@ -217,6 +217,10 @@ impl CacheDesc {
         unsafe { self.nodes.add(node % self.node_count).as_ref() }
     }
 
+    pub(crate) fn node_count(&self) -> usize {
+        self.node_count
+    }
+
     pub(crate) fn nodes(&self) -> impl Iterator<Item = &NodeCache> {
         (0..self.node_count).map(|node| self.node(node))
     }

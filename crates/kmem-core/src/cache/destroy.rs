@@ -6,8 +6,9 @@
 //! slots -> slabs               of every CPU whose slot is enabled, online or not (I16), one fence for all
 //! depot -> slabs
 //! objects in use?              then Live again, and Busy: slots come back on first use (I17)
-//! unlist, wait for pins        no callback or reader reaches it any more (I19)
+//! unlist                       no callback or reader can reach it any more
 //! gate released
+//! wait for pins                those that had reached it are gone (I19)
 //! destructors, pages           with no lock held (I31, I34)
 //! descriptor                   and only now its index and its slots may be used again
 //! ```
@@ -44,8 +45,9 @@ impl<P: Platform> Engine<P> {
             return Err(DestroyError::Busy { live });
         }
         *cache.life.lock(&self.platform) = CacheState::Drained;
-        let desc = self.registry.unlist(cache);
+        self.registry.unlist(&cache);
         drop(gate);
+        let desc = self.registry.only_pin(cache);
         let freeing = Freeing { engine: self, desc, id };
         self.release(reclaim);
         drop(freeing);

@@ -106,17 +106,19 @@ impl<P: Platform> Engine<P> {
     /// # Safety
     /// As for [`alloc`](Self::alloc).
     pub unsafe fn alloc_bulk(&self, cache: &CacheDesc, out: &mut [usize]) -> usize {
-        let mut done = 0;
-        while done < out.len() {
+        let mut bulk = Bulk { engine: self, cache, out, done: 0 };
+        while bulk.done < bulk.out.len() {
             // SAFETY: passed on.
-            done += unsafe { self.platform.pop_batch(&self.table, cache.slot(), &mut out[done..]) };
-            if done < out.len() {
+            bulk.done += unsafe { self.platform.pop_batch(&self.table, cache.slot(), &mut bulk.out[bulk.done..]) };
+            if bulk.done < bulk.out.len() {
                 // SAFETY: passed on.
                 let Ok(object) = (unsafe { self.alloc_slow(cache) }) else { break };
-                out[done] = object.as_ptr() as usize;
-                done += 1;
+                bulk.out[bulk.done] = object.as_ptr() as usize;
+                bulk.done += 1;
             }
         }
+        let done = bulk.done;
+        core::mem::forget(bulk);
         done
     }
 
@@ -160,9 +162,13 @@ impl<P: Platform> Engine<P> {
         }
         self.refill(cache, home, want, batch);
         if batch.is_empty() {
-            // Memory is out. What other nodes and their depots still hold serves too.
-            for node in cache.nodes() {
-                if node.depot.take(&self.platform, batch) > 0 {
+            // Memory is out. What other nodes' depots and slabs still hold serves too.
+            for node in 0..cache.node_count() {
+                if cache.node(node).depot.take(&self.platform, batch) > 0 {
+                    break;
+                }
+                self.refill(cache, node, want, batch);
+                if !batch.is_empty() {
                     break;
                 }
             }
@@ -172,7 +178,7 @@ impl<P: Platform> Engine<P> {
 
     /// Takes objects from the slabs, constructed, the lowest address last.
     fn refill(&self, cache: &CacheDesc, node: usize, want: usize, batch: &mut Batch) {
-        let refill = cache.node(node).slabs.refill(cache, node % cache.nodes().count(), want, batch, &self.env());
+        let refill = cache.node(node).slabs.refill(cache, node % cache.node_count(), want, batch, &self.env());
         if let (Some(ops), true) = (cache.ops(), refill.raw != 0) {
             Constructing { engine: self, cache, batch, raw: refill.raw }.run(ops);
         }
@@ -215,6 +221,21 @@ impl<P: Platform> Engine<P> {
     }
 }
 
+/// The objects of a bulk so far. If a constructor panics, they go back: nobody would know how many they are (I31).
+struct Bulk<'a, P: Platform> {
+    engine: &'a Engine<P>,
+    cache: &'a CacheDesc,
+    out: &'a mut [usize],
+    done: usize,
+}
+
+impl<P: Platform> Drop for Bulk<'_, P> {
+    fn drop(&mut self) {
+        // SAFETY: the first `done` objects were taken from this cache and nobody has them yet.
+        unsafe { self.engine.free_bulk(self.cache, &self.out[..self.done]) };
+    }
+}
+
 /// A batch whose objects still need their constructor. If one panics, every object goes back to its slab: nothing is lost (I31).
 struct Constructing<'a, P: Platform> {
     engine: &'a Engine<P>,
@@ -226,7 +247,7 @@ struct Constructing<'a, P: Platform> {
 
 impl<P: Platform> Constructing<'_, P> {
     fn run(mut self, ops: &ObjectOps) {
-        debug_assert!(self.engine.platform.held_ranks().is_none_or(|held| held.is_empty()), "constructors run without a lock (I31)");
+        debug_assert!(self.engine.platform.held_ranks().is_none_or(|held| held.at_most_gate()), "constructors run without a lock (I31)");
         while self.raw != 0 {
             let object = self.batch.as_slice()[self.raw.trailing_zeros() as usize];
             // SAFETY: the object was just taken from its slab, is ours, and is not constructed.

@@ -1,7 +1,7 @@
 //! The registry: the list of all caches, by index and by name.
 //!
 //! A cache is listed from the moment it can be used until it is drained. Whoever walks the list holds one cache at a time, by a *pin*; a destroy
-//! unlists first and then waits for the pins to go (I18, I19), holding no lock (I32). All of it is O(1), or O(caches of the same hash), whatever the number of caches (I21).
+//! unlists first, gives the gate back, and then waits for the pins to go (I18, I19), holding no lock (I32). All of it is O(1), or O(caches of the same hash), whatever the number of caches (I21).
 
 use core::ops::Deref;
 use core::ptr::NonNull;
@@ -73,7 +73,9 @@ impl<P: Platform> Drop for Pinned<'_, P> {
     fn drop(&mut self) {
         let state = self.registry.state.lock(self.platform);
         // Who waits for the last pin but its own frees the descriptor only after it has looked under the lock that is held here.
-        if self.pins.fetch_sub(1, Ordering::Release) == 2 {
+        let pins = self.pins.load(Ordering::Relaxed).saturating_sub(1);
+        self.pins.store(pins, Ordering::Release);
+        if pins == 1 {
             self.platform.wake_all(&self.pins);
         }
         drop(state);
@@ -156,12 +158,11 @@ impl Registry {
         Ok(id)
     }
 
-    /// Takes a drained cache off the list and waits until the caller's pin is the only one. The descriptor is the caller's from then on.
-    pub(super) fn unlist<P: Platform>(&self, pinned: Pinned<'_, P>) -> NonNull<CacheDesc> {
-        let platform = pinned.platform;
+    /// Takes a drained cache off the list: nobody can pin it any more.
+    pub(super) fn unlist<P: Platform>(&self, pinned: &Pinned<'_, P>) {
         let hash = hash(pinned.name());
         let index = pinned.id().index;
-        let mut state = self.state.lock(platform);
+        let mut state = self.state.lock(pinned.platform);
         let next = state.entry(index).next;
         if *state.bucket(hash) == index {
             *state.bucket(hash) = next;
@@ -174,6 +175,14 @@ impl Registry {
         }
         state.entry(index).desc = None;
         state.count -= 1;
+    }
+
+    /// Waits until the caller's pin is the only one of an unlisted cache. The descriptor is the caller's from then on.
+    ///
+    /// No lock may be held, and the gate neither: whoever has a pin may be in a destructor or a visitor of the statistics, and wait for the gate there (I32).
+    pub(super) fn only_pin<P: Platform>(&self, pinned: Pinned<'_, P>) -> NonNull<CacheDesc> {
+        let platform = pinned.platform;
+        let mut state = self.state.lock(platform);
         loop {
             let pins = pinned.pins.load(Ordering::Acquire);
             if pins == 1 {
@@ -249,6 +258,15 @@ impl Registry {
             }
         }
         state.keep();
+    }
+
+    /// Forgets the pins of threads that fork did not take along: in the child nobody else would ever give them back.
+    ///
+    /// # Safety
+    /// [`lock_for_fork`](Self::lock_for_fork) took the lock, and this is the child.
+    pub(crate) unsafe fn forget_pins<P: Platform>(&self, platform: &P) {
+        // SAFETY: passed on.
+        unsafe { self.for_each_locked(platform, |cache| cache.pins.store(0, Ordering::Relaxed)) }
     }
 
     /// # Safety

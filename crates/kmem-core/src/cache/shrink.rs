@@ -22,13 +22,26 @@ impl<P: Platform> Engine<P> {
     ///
     /// Takes the gate's read side. Threads that use the cache meanwhile are served by the depot and the slabs.
     pub fn shrink(&self, id: super::CacheId) -> Result<usize, DestroyError> {
-        let gate = self.gate.read(&self.platform).map_err(|_| DestroyError::InsideCallback)?;
         let cache = self.registry.pin(&self.platform, id).ok_or(DestroyError::NoSuchCache)?;
+        self.shrink_pinned(&cache)
+    }
+
+    /// The same for a cache that the caller has pinned: the pin keeps it while its destructors run here (I19).
+    pub(crate) fn shrink_pinned(&self, cache: &CacheDesc) -> Result<usize, DestroyError> {
+        let gate = self.gate.read(&self.platform).map_err(|_| DestroyError::InsideCallback)?;
         let mut reclaim = Reclaim::new();
-        self.drain(&cache, &gate.online(&self.cpus), &mut reclaim);
+        self.drain(cache, &gate.online(&self.cpus), &mut reclaim);
         drop(gate);
-        // The pin keeps the cache, whose destructor may run here.
         Ok(self.release(reclaim))
+    }
+
+    /// Gives the slabs back that became empty under a closed [`Reclaim`], cache by cache, each with a pin. No lock may be held.
+    pub(crate) fn sweep(&self) {
+        self.registry.for_each(&self.platform, |cache| {
+            let mut reclaim = Reclaim::new();
+            cache.nodes().for_each(|node| node.slabs.reclaim_empty(&self.platform, false, &mut reclaim));
+            self.release(reclaim);
+        });
     }
 
     /// Moves everything that slots and depot hold to the slabs, and takes the empty slabs. The slots are disabled by it; in a live cache they are
@@ -45,11 +58,8 @@ impl<P: Platform> Engine<P> {
             }
         }
         for node in cache.nodes() {
-            let mut batch = Batch::new();
-            while node.depot.take(&self.platform, &mut batch) > 0 {
-                self.put_on_slabs(batch.as_slice(), reclaim);
-                batch.truncate(0);
-            }
+            // Never in this thread's hands alone: a destroy beside this shrink would count them as in use (I16).
+            while node.depot.empty_one(&self.platform, |objects| self.put_on_slabs(objects, reclaim)) {}
             node.depot.free_empty(&self.platform, &self.meta);
         }
         for node in cache.nodes() {

@@ -18,7 +18,7 @@ impl<P: Platform> Engine<P> {
     pub fn cpu_up(&self, cpu: usize) -> Result<(), HotplugError> {
         self.check(cpu)?;
         let gate = self.gate.write(&self.platform).map_err(|_| HotplugError::InsideCallback)?;
-        self.up(&gate, cpu)
+        self.up(gate, cpu)
     }
 
     /// Takes a CPU down: its magazines go to the depot, their memory and that of its area goes back. It stays down until
@@ -55,7 +55,7 @@ impl<P: Platform> Engine<P> {
             return false;
         }
         let Some(gate) = self.gate.try_write(&self.platform) else { return false };
-        self.up(&gate, cpu).is_ok()
+        self.up(gate, cpu).is_ok()
     }
 
     fn check(&self, cpu: usize) -> Result<(), HotplugError> {
@@ -78,18 +78,15 @@ impl<P: Platform> Engine<P> {
         *self.listeners.lock(&self.platform)
     }
 
-    fn up(&self, gate: &WriteGuard<'_, P>, cpu: usize) -> Result<(), HotplugError> {
+    fn up(&self, gate: WriteGuard<'_, P>, cpu: usize) -> Result<(), HotplugError> {
         if self.state(cpu) == CpuState::Online {
             return Err(HotplugError::AlreadyOnline { cpu });
         }
         let listeners = self.listeners();
-        let prepared = self.prepare(cpu).and_then(|()| {
-            listeners.ask(Event::UpPrepare, Event::UpCanceled, cpu).map_err(|_| HotplugError::Refused { cpu })
-        });
-        if prepared.is_err() {
-            self.cancel(&gate.online(&self.cpus), cpu);
-            return prepared;
-        }
+        let cancel = Undo(|| self.cancel(&gate.online(&self.cpus), cpu));
+        self.prepare(cpu)?;
+        listeners.ask(Event::UpPrepare, Event::UpCanceled, cpu).map_err(|_| HotplugError::Refused { cpu })?;
+        cancel.forget();
         if let Some(control) = self.cpus.get(cpu) {
             let mut control = control.lock.lock(&self.platform);
             control.apply(CpuEvent::Online);
@@ -122,10 +119,8 @@ impl<P: Platform> Engine<P> {
 
     /// CPU_UP_CANCELED: total and idempotent (I23).
     fn cancel(&self, online: &OnlineCpus<'_>, cpu: usize) {
-        let mut reclaim = Reclaim::new();
-        self.empty_cpu(online, cpu, &mut reclaim);
+        self.empty_cpu(online, cpu);
         self.apply(cpu, CpuEvent::Cancel);
-        self.release(reclaim);
     }
 
     fn down(&self, cpu: usize, hold: bool) -> Result<(), HotplugError> {
@@ -140,21 +135,19 @@ impl<P: Platform> Engine<P> {
         }
         let listeners = self.listeners();
         self.apply(cpu, CpuEvent::Down);
-        if listeners.ask(Event::DownPrepare, Event::DownFailed, cpu).is_err() {
-            self.apply(cpu, CpuEvent::DownFailed);
-            return Err(HotplugError::Refused { cpu });
-        }
+        let fail = Undo(|| self.apply(cpu, CpuEvent::DownFailed));
+        listeners.ask(Event::DownPrepare, Event::DownFailed, cpu).map_err(|_| HotplugError::Refused { cpu })?;
+        fail.forget();
         if let Some(control) = self.cpus.get(cpu) {
             control.lock.lock(&self.platform).held_down = hold;
         }
         self.cpus.set_online(cpu, false);
-        let mut reclaim = Reclaim::new();
-        self.empty_cpu(&online, cpu, &mut reclaim);
+        self.empty_cpu(&online, cpu);
         self.apply(cpu, CpuEvent::Drained);
         self.apply(cpu, CpuEvent::Reclaimed);
         listeners.tell(Event::Dead, cpu);
         drop(gate);
-        self.release(reclaim);
+        self.sweep();
         Ok(())
     }
 
@@ -162,19 +155,37 @@ impl<P: Platform> Engine<P> {
     ///
     /// The control is given up between two caches, so that it is never held for longer than one magazine's work; a destroy that runs beside it (were there no
     /// gate) takes its turn there.
-    fn empty_cpu(&self, online: &OnlineCpus<'_>, cpu: usize, reclaim: &mut Reclaim) {
+    ///
+    /// Slabs that become empty stay where they are until the gate is free: see [`sweep`](Self::sweep).
+    fn empty_cpu(&self, online: &OnlineCpus<'_>, cpu: usize) {
+        let mut reclaim = Reclaim::closed();
         // Withdraws the area and fences. Its drop does not publish: the CPU is not online.
         drop(Stopped::new(online, &self.cpus, &self.table, &self.platform, &CpuSet::of(cpu)));
         let Some(control) = self.cpus.get(cpu) else { return };
         self.registry.for_each(&self.platform, |cache| {
             let control = control.lock.lock(&self.platform);
             if let Some(area) = control.area {
-                self.empty_slot(cache, cpu, area, Destination::Depot, reclaim);
+                self.empty_slot(cache, cpu, area, Destination::Depot, &mut reclaim);
             }
         });
         if let Some(area) = control.lock.lock(&self.platform).area.take() {
             // SAFETY: the area was withdrawn and fenced, its slots are empty and disabled, and its control no longer names it (I36).
             unsafe { area.unmap(&self.platform, self.table.slots()) };
         }
+    }
+}
+
+/// Undoes a step of a transition unless told to forget it: on a refusal, and where a listener panics.
+struct Undo<F: Fn()>(F);
+
+impl<F: Fn()> Undo<F> {
+    fn forget(self) {
+        core::mem::forget(self);
+    }
+}
+
+impl<F: Fn()> Drop for Undo<F> {
+    fn drop(&mut self) {
+        (self.0)();
     }
 }

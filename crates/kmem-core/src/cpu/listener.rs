@@ -64,16 +64,19 @@ impl Listeners {
         }
     }
 
-    /// Asks all in turn; at the first refusal those that had granted hear `undo`, the last one first.
+    /// Asks all, also behind a refusal (I28); if there was one, those that had granted hear `undo`, the last one first.
     pub(super) fn ask(&self, event: Event, undo: Event, cpu: usize) -> Result<(), Refused> {
-        for (asked, listener) in self.iter().enumerate() {
-            if listener.event(event, cpu).is_err() {
-                for granted in self.list[..asked].iter().rev().flatten() {
-                    let _ = granted.event(undo, cpu);
-                }
-                return Err(Refused);
-            }
+        let mut granted = [None; MAX_LISTENERS];
+        for (place, listener) in granted.iter_mut().zip(self.iter()) {
+            *place = listener.event(event, cpu).is_ok().then_some(listener);
         }
-        Ok(())
+        if granted[..self.len].iter().all(Option::is_some) {
+            return Ok(());
+        }
+        for listener in granted.into_iter().rev().flatten() {
+            // It is told, not asked.
+            let _ = listener.event(undo, cpu);
+        }
+        Err(Refused)
     }
 }

@@ -126,7 +126,8 @@ impl PageHeap {
         let start = (self.maps.address_of(first).next_multiple_of(align.max(GRANULE)) - self.maps.base) / GRANULE;
         let kind = if zero { KIND_CLEAN } else { KIND_DIRTY };
         if start > first {
-            self.insert(&mut state, first, start - first, kind);
+            // A run that was just grown may have a free one before it.
+            self.merge(&mut state, first, start - first, kind);
         }
         if first + len > start + granules {
             self.insert(&mut state, start + granules, first + len - start - granules, kind);

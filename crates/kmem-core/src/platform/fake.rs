@@ -4,13 +4,15 @@
 //! test puts code there with [`interrupt_next_section`]), and commits only if neither another section on that CPU nor a fence came in between; else it begins
 //! anew. That is: an epoch a CPU, which commits and fences advance.
 //!
+//! What others do while somebody waits for a fence is code as well ([`Fake::at_next_fence`]).
+//!
 //! Memory is the test's. Every call for memory is counted and can be made to fail ([`Fake::fail_nth`], [`Fake::fail_from`]); what is given back is kept until the platform
-//! is dropped, so that a section's stale reads stay reads of its own past.
+//! is dropped, so that a section's stale reads stay reads of its own past, but it is no longer counted ([`Fake::mapped`]).
 
 use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::cell::{Cell, RefCell};
 use std::ptr::NonNull;
-use std::sync::Mutex as StdMutex;
+use std::sync::{Arc, Mutex as StdMutex};
 
 use super::{Clock, CommitError, PageSource, Park, Sections, Topology, Window};
 use crate::cpu::CpuSet;
@@ -50,6 +52,11 @@ pub struct Fake {
     epochs: Vec<StdMutex<u64>>,
     blocks: StdMutex<Vec<(usize, Layout)>>,
     window: NonNull<u8>,
+    /// First granule and length of what lies in the window's way.
+    obstacle: StdMutex<(usize, usize)>,
+    at_fence: StdMutex<Option<Box<dyn FnOnce() + Send>>>,
+    mapped: AtomicUsize,
+    last_words: Arc<StdMutex<Option<usize>>>,
     calls: AtomicUsize,
     fail: AtomicUsize,
     fail_count: AtomicUsize,
@@ -65,6 +72,7 @@ unsafe impl Sync for Fake {}
 
 thread_local! {
     static CPU: Cell<usize> = const { Cell::new(0) };
+    static HINT: Cell<Option<usize>> = const { Cell::new(None) };
     static INTERRUPT: RefCell<Option<Box<dyn FnOnce()>>> = const { RefCell::new(None) };
     static RANKS: &'static HeldRanks = Box::leak(Box::default());
 }
@@ -72,6 +80,11 @@ thread_local! {
 /// Lets the calling thread run on a virtual CPU from now on.
 pub fn run_on(cpu: usize) {
     CPU.set(cpu);
+}
+
+/// Lets the calling thread believe that it runs on `cpu`, wherever it runs: a stale hint (I4). `None`: it knows.
+pub fn believe(cpu: Option<usize>) {
+    HINT.set(cpu);
 }
 
 /// Runs `code` in the middle of the next section of the calling thread, between its reads and its commit, as an interrupt there would.
@@ -82,14 +95,21 @@ pub fn interrupt_next_section(code: impl FnOnce() + 'static) {
 impl Fake {
     /// A platform.
     pub fn new(machine: Machine) -> Self {
-        let layout = Layout::from_size_align(machine.granules * GRANULE, GRANULE).expect("a window of this size");
+        // A granule more and no alignment: so the block is fresh pages of the kernel, of which only those that are used cost anything.
+        let layout = Layout::from_size_align((machine.granules + 1) * GRANULE, 16).expect("a window of this size");
         // SAFETY: the layout is not empty.
-        let window = NonNull::new(unsafe { alloc_zeroed(layout) }).expect("memory for the test's window");
+        let block = NonNull::new(unsafe { alloc_zeroed(layout) }).expect("memory for the test's window");
+        // SAFETY: the block is a granule longer than the window.
+        let window = unsafe { block.add(block.align_offset(GRANULE)) };
         Self {
             epochs: (0..machine.possible).map(|_| StdMutex::new(0)).collect(),
-            blocks: StdMutex::new(vec![(window.as_ptr() as usize, layout)]),
+            blocks: StdMutex::new(vec![(block.as_ptr() as usize, layout)]),
             machine,
             window,
+            obstacle: StdMutex::new((0, 0)),
+            at_fence: StdMutex::new(None),
+            mapped: AtomicUsize::new(0),
+            last_words: Arc::default(),
             calls: AtomicUsize::new(0),
             fail: AtomicUsize::new(usize::MAX),
             fail_count: AtomicUsize::new(0),
@@ -107,6 +127,28 @@ impl Fake {
     /// Fences so far.
     pub fn fence_count(&self) -> usize {
         self.fences.load(Ordering::Relaxed)
+    }
+
+    /// Bytes that are mapped and were not given back.
+    pub fn mapped(&self) -> usize {
+        self.mapped.load(Ordering::Relaxed)
+    }
+
+    /// Where the platform leaves what [`mapped`](Self::mapped) was when it was dropped.
+    pub fn mapped_when_dropped(&self) -> Arc<StdMutex<Option<usize>>> {
+        self.last_words.clone()
+    }
+
+    /// Runs `code` in the next fence, while its caller waits: areas are withdrawn, sections that began before can still commit.
+    ///
+    /// It runs on the thread that waits, which holds locks: what shall use the engine does so on a thread of its own.
+    pub fn at_next_fence(&self, code: impl FnOnce() + Send + 'static) {
+        *self.at_fence.lock().expect("no hook is replaced while it runs") = Some(Box::new(code));
+    }
+
+    /// Puts something else into the window: granules that cannot be committed.
+    pub fn obstruct(&self, first: usize, granules: usize) {
+        *self.obstacle.lock().expect("no commit panics") = (first, granules);
     }
 
     /// Makes the `n`-th call for memory from now fail (0 is the next), and no other.
@@ -162,6 +204,7 @@ impl Fake {
 
 impl Drop for Fake {
     fn drop(&mut self) {
+        *self.last_words.lock().expect("nobody panics with it") = Some(self.mapped());
         for (address, layout) in self.blocks.get_mut().expect("no allocation panics").drain(..) {
             // SAFETY: the block was allocated with this layout; the engine that used it is gone.
             unsafe { dealloc(address as *mut u8, layout) };
@@ -206,6 +249,10 @@ unsafe impl Sections for Fake {
 
     fn fence(&self, cpus: &CpuSet) {
         self.fences.fetch_add(1, Ordering::Relaxed);
+        let code = self.at_fence.lock().expect("no hook is replaced while it runs").take();
+        if let Some(code) = code {
+            code();
+        }
         if self.machine.fences {
             cpus.iter().filter_map(|cpu| self.epochs.get(cpu)).for_each(|epoch| *epoch.lock().expect("no section panics") += 1);
         }
@@ -217,7 +264,7 @@ unsafe impl Sections for Fake {
             self.lie.store(lie, Ordering::Relaxed);
             return (lie >> 33) % (self.machine.possible * 2);
         }
-        CPU.get()
+        HINT.get().unwrap_or(CPU.get())
     }
 }
 
@@ -231,8 +278,14 @@ unsafe impl PageSource for Fake {
         (!self.refused()).then(|| Window { base: self.window.as_ptr() as usize, len: self.machine.granules * GRANULE })
     }
 
-    unsafe fn commit(&self, _addr: usize, _len: usize) -> Result<(), CommitError> {
-        if self.refused() { Err(CommitError::NoMemory) } else { Ok(()) }
+    unsafe fn commit(&self, addr: usize, len: usize) -> Result<(), CommitError> {
+        let first = (addr - self.window.as_ptr() as usize) / GRANULE;
+        let (obstacle, granules) = *self.obstacle.lock().expect("no commit panics");
+        match () {
+            () if self.refused() => Err(CommitError::NoMemory),
+            () if first < obstacle + granules && obstacle < first + len / GRANULE => Err(CommitError::Taken),
+            () => Ok(()),
+        }
     }
 
     unsafe fn purge(&self, addr: usize, len: usize) {
@@ -248,11 +301,13 @@ unsafe impl PageSource for Fake {
         // SAFETY: the layout is not empty.
         let block = NonNull::new(unsafe { alloc_zeroed(layout) })?;
         self.blocks.lock().expect("no allocation panics").push((block.as_ptr() as usize, layout));
+        self.mapped.fetch_add(len, Ordering::Relaxed);
         Some(block)
     }
 
-    unsafe fn unmap(&self, _ptr: NonNull<u8>, _len: usize) {
+    unsafe fn unmap(&self, _ptr: NonNull<u8>, len: usize) {
         // Kept until the platform is dropped: see the head of this file.
+        self.mapped.fetch_sub(len, Ordering::Relaxed);
     }
 }
 

@@ -168,12 +168,23 @@ impl Slab {
 #[must_use = "slabs on this list are lost unless they are released"]
 pub struct Reclaim {
     head: Option<NonNull<Slab>>,
+    closed: bool,
 }
 
 impl Reclaim {
     /// No slab.
     pub const fn new() -> Self {
-        Self { head: None }
+        Self { head: None, closed: false }
+    }
+
+    /// A list that takes no slab: those that become empty stay with their node. For who works on many caches under the gate, and would have to keep all of
+    /// them from being destroyed until their slabs are released (I19).
+    pub(crate) const fn closed() -> Self {
+        Self { head: None, closed: true }
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.closed
     }
 
     pub(super) fn push(&mut self, mut slab: NonNull<Slab>) {
@@ -189,11 +200,12 @@ impl Reclaim {
         Some(slab)
     }
 
-    /// Gives every slab back: destructors first, then pages, then the descriptor. The caller holds no lock of the engine. Answers the bytes of the slabs.
+    /// Gives every slab back: destructors first, then pages, then the descriptor. The caller holds no lock of the engine (the gate, if a hotplug callback
+    /// frees) and keeps the slabs' caches from being destroyed (I19). Answers the bytes of the slabs.
     ///
     /// A destructor that panics costs nothing but itself: the slabs are given back while unwinding.
     pub fn release<P: Platform>(self, heap: &PageHeap, meta: &Meta, platform: &P) -> usize {
-        debug_assert!(platform.held_ranks().is_none_or(|held| held.is_empty()), "destructors run, and pages go back, without a lock (I31, I34)");
+        debug_assert!(platform.held_ranks().is_none_or(|held| held.at_most_gate()), "destructors run, and pages go back, without a lock (I31, I34)");
         let mut releasing = Releasing { list: self, heap, meta, platform, bytes: 0 };
         releasing.run();
         releasing.bytes

@@ -222,6 +222,9 @@ impl Default for Node {
 }
 
 fn trim_empty(lists: &mut Lists, all: bool, into: &mut Reclaim) {
+    if into.is_closed() {
+        return;
+    }
     while let Some(slab) = lists.empty.head {
         // SAFETY: the lock is held.
         unsafe {

@@ -62,7 +62,12 @@ impl HeldRanks {
         self.counts[rank as usize].set(self.counts[rank as usize].get() - 1);
     }
 
-    /// Whether the thread holds no lock of the engine at all (I31, I34).
+    /// Whether the thread holds no lock of the engine but the gate, which it holds inside a hotplug callback: what user code may expect (I31, I34).
+    pub fn at_most_gate(&self) -> bool {
+        self.counts[Rank::Gate as usize + 1..].iter().all(|count| count.get() == 0)
+    }
+
+    /// Whether the thread holds no lock of the engine at all.
     pub fn is_empty(&self) -> bool {
         self.counts.iter().all(|count| count.get() == 0)
     }

@@ -1,0 +1,73 @@
+//! The command `kmem`.
+//!
+//! Three things a person wants of a slab allocator before reading any of its code:
+//!
+//! - `kmem run -- PROGRAM ARGS...` serves an unmodified program ([`run`]);
+//! - `kmem storm` loads and unloads modules, each with its caches, while CPUs go and come, and looks
+//!   for objects that were lost, handed out twice or left behind ([`storm`]);
+//! - `kmem info` says how this process would be served on this machine ([`info`]).
+//!
+//! Without arguments the command is a storm of ten seconds: the shortest way to see the allocator at work.
+//!
+//! Exit codes: 0 all is well; 1 a storm found a fault; 2 the arguments make no sense; 125 `kmem run` could
+//! not set the program up; 126 the program cannot be executed, 127 it is not there. Otherwise `kmem run`
+//! *becomes* the program, so the code (or the signal) is the program's own.
+
+#![deny(unsafe_code)]
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+mod info;
+mod run;
+mod storm;
+
+/// A slab allocator whose per-CPU caches stay correct while CPUs come and go.
+#[derive(Parser)]
+#[command(name = "kmem", version, about)]
+#[command(after_help = "Without a command: a storm of ten seconds, and its report.")]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run a program with its malloc served by kmem
+    Run(run::RunArgs),
+    /// Load and unload modules while CPUs go down and come up, and check every object
+    Storm(storm::StormArgs),
+    /// Say how this machine is served: rseq or fallback (and why), CPUs, nodes, pages
+    Info(info::InfoArgs),
+}
+
+fn main() -> ExitCode {
+    let command = Cli::parse().command.unwrap_or_else(|| Command::Storm(storm::StormArgs::default()));
+    match command {
+        Command::Run(args) => run::run(&args),
+        Command::Storm(args) => storm::storm(&args),
+        Command::Info(args) => info::info(&args),
+    }
+}
+
+/// Writes a finished document to standard output. A reader that went away (`kmem info | head -1`) is no fault.
+fn print(document: &str) -> bool {
+    use std::io::Write;
+    let mut out = std::io::stdout().lock();
+    match out.write_all(document.as_bytes()).and_then(|()| out.flush()) {
+        Ok(()) => true,
+        Err(e) if e.kind() == std::io::ErrorKind::BrokenPipe => true,
+        Err(e) => {
+            eprintln!("kmem: cannot write the report to standard output: {e}");
+            false
+        }
+    }
+}
+
+/// The document as JSON, one line feed at its end.
+fn json(document: &impl serde::Serialize) -> String {
+    let mut text = serde_json::to_string_pretty(document).expect("plain numbers and strings always serialise");
+    text.push('\n');
+    text
+}

@@ -1,0 +1,148 @@
+//! `kmem run`: an unmodified program, served by slabs.
+//!
+//! The command finds `libkmem_malloc.so` beside itself, puts it in front of `LD_PRELOAD`, tells the library by
+//! its environment what to do (`KMEM_STATS`, `KMEM_STORM`), and then *becomes* the program by `execvp`. Nothing
+//! stands between the program and its caller: process id, terminal, exit code and signals are the program's own.
+//!
+//! Where the library lies depends on how cargo was called: `cargo build` copies it beside the executable, a
+//! build that sees it as a dependency only (`cargo run`, `cargo test`) leaves it in `deps/` alone. Both may be
+//! there with one of them stale, so the newer one is taken.
+//!
+//! The dynamic loader ignores `LD_PRELOAD` for programs that are linked statically or run with another user's
+//! rights: those run with their own malloc.
+
+#![forbid(unsafe_code)]
+
+use std::env;
+use std::ffi::{OsStr, OsString};
+use std::fmt;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+use std::time::SystemTime;
+
+use clap::Args;
+
+/// The file that is preloaded.
+const LIBRARY: &str = "libkmem_malloc.so";
+
+/// The program was not started, because of something on our side (as in env(1), nohup(1), timeout(1)).
+const EXIT_SETUP: u8 = 125;
+/// The program is there and cannot be executed.
+const EXIT_NOT_EXECUTABLE: u8 = 126;
+/// The program is not there.
+const EXIT_NOT_FOUND: u8 = 127;
+
+/// Arguments of `kmem run`.
+#[derive(Args)]
+pub struct RunArgs {
+    /// Inside the program, take CPUs down and up all the time, and create and destroy N caches a second
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    storm: Option<u32>,
+    /// When the program ends, print its slab table on standard error
+    #[arg(long)]
+    stats: bool,
+    /// The program and its arguments, after `--`
+    #[arg(value_name = "PROGRAM ARGS", required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+    program: Vec<OsString>,
+}
+
+/// Becomes the program. Returns only where that failed.
+pub fn run(args: &RunArgs) -> ExitCode {
+    let preload = match find_library().and_then(|library| preload_list(&library)) {
+        Ok(list) => list,
+        Err(e) => {
+            eprintln!("kmem run: {e}");
+            return ExitCode::from(EXIT_SETUP);
+        }
+    };
+    let program = &args.program[0];
+    let mut command = Command::new(program);
+    command.args(&args.program[1..]).env("LD_PRELOAD", preload);
+    if args.stats {
+        command.env("KMEM_STATS", "1");
+    }
+    if let Some(caches) = args.storm {
+        command.env("KMEM_STORM", caches.to_string());
+    }
+    let error = command.exec();
+    let shown = Path::new(program).display();
+    if error.kind() == io::ErrorKind::NotFound {
+        eprintln!("kmem run: {shown}: not found (nor is it on PATH); give the path of a program");
+        ExitCode::from(EXIT_NOT_FOUND)
+    } else {
+        eprintln!("kmem run: {shown}: cannot be executed: {error}");
+        ExitCode::from(EXIT_NOT_EXECUTABLE)
+    }
+}
+
+/// Why the program could not be given the library.
+#[derive(Debug)]
+enum SetupError {
+    /// The system does not tell where our own executable is.
+    NoExecutable(io::Error),
+    /// The library is at none of these places.
+    NoLibrary(Vec<PathBuf>),
+    /// The loader splits `LD_PRELOAD` at blanks and colons, so it cannot name this path.
+    Unnameable(PathBuf),
+}
+
+impl fmt::Display for SetupError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoExecutable(e) => write!(f, "cannot find my own executable, beside which {LIBRARY} lies: {e}"),
+            Self::NoLibrary(tried) => {
+                writeln!(f, "{LIBRARY} is not beside this command. Looked for")?;
+                for path in tried {
+                    writeln!(f, "    {}", path.display())?;
+                }
+                write!(f, "Build it with `cargo build --release` at the root of kmem, or copy {LIBRARY} beside `kmem`.")
+            }
+            Self::Unnameable(path) => write!(
+                f,
+                "the path {} has a blank or a colon in it, which LD_PRELOAD cannot name. \
+                 Move `kmem` and {LIBRARY} to a directory without.",
+                path.display()
+            ),
+        }
+    }
+}
+
+/// The newest library among the places where cargo (or a person) puts it.
+fn find_library() -> Result<PathBuf, SetupError> {
+    let executable = env::current_exe().map_err(SetupError::NoExecutable)?;
+    let home = executable.parent().unwrap_or(Path::new("/"));
+    let places = vec![home.join(LIBRARY), home.join("deps").join(LIBRARY)];
+    newest(&places).ok_or(SetupError::NoLibrary(places))
+}
+
+/// The file among `places` that was written last.
+fn newest(places: &[PathBuf]) -> Option<PathBuf> {
+    places
+        .iter()
+        .filter_map(|path| {
+            let data = path.metadata().ok().filter(|data| data.is_file())?;
+            Some((data.modified().unwrap_or(SystemTime::UNIX_EPOCH), path))
+        })
+        .max_by_key(|&(written, _)| written)
+        .map(|(_, path)| path.clone())
+}
+
+/// What `LD_PRELOAD` becomes: the library first, then whatever the caller preloads (once, in nested runs).
+fn preload_list(library: &Path) -> Result<OsString, SetupError> {
+    let separates = |byte: &u8| matches!(byte, b' ' | b':' | b'\t' | b'\n');
+    if library.as_os_str().as_bytes().iter().any(separates) {
+        return Err(SetupError::Unnameable(library.to_path_buf()));
+    }
+    let before = env::var_os("LD_PRELOAD").unwrap_or_default();
+    let mut list = library.as_os_str().to_os_string();
+    for other in before.as_bytes().split(separates) {
+        if !other.is_empty() && other != library.as_os_str().as_bytes() {
+            list.push(":");
+            list.push(OsStr::from_bytes(other));
+        }
+    }
+    Ok(list)
+}

@@ -1,0 +1,125 @@
+//! What is checked while all stand still, and at the end.
+//!
+//! Two witnesses are heard, and neither is asked about the other's business:
+//!
+//! - the modules know which objects they hold; the engine's number is held against it, cache by cache;
+//! - the engine walks all its slabs, slots and depots and sees whether every object is in exactly one place.
+//!
+//! Caches that are not the storm's are subtracted: the engine's general caches serve whoever asks, among others
+//! the engine itself, which keeps the constructors of caches there. After the storm they must hold what they
+//! held before.
+
+#![forbid(unsafe_code)]
+
+use kmem::ValidReport;
+
+use super::module;
+use super::source;
+use super::worker::{Hand, Shared};
+
+/// Objects of caches that are not the storm's.
+fn held_by_others() -> i64 {
+    let mut held = 0;
+    kmem::caches(|cache| {
+        if !cache.name.starts_with(module::NAME) {
+            held += cache.live as i64;
+        }
+    });
+    held
+}
+
+/// The checker, and what it found so far.
+pub struct Checker {
+    hand: Hand,
+    before: ValidReport,
+    valid: bool,
+    /// By how much the engine's total is known to be wrong, beyond what is known of single caches.
+    known: i64,
+}
+
+impl Checker {
+    /// Takes the state before the storm. An error if the engine finds itself wrong before anything happened.
+    pub fn new(hand: Hand) -> Result<Self, String> {
+        let before = kmem::validate().map_err(|e| format!("the allocator is not sound before the storm: {e}"))?;
+        Ok(Self { hand, before, valid: true, known: 0 })
+    }
+
+    /// At a quiescent point: checks everything.
+    pub fn check(&mut self, shared: &Shared) {
+        let mut held = 0;
+        for place in &shared.places {
+            let mut place = place.write().unwrap_or_else(|e| e.into_inner());
+            if let Some(module) = place.as_mut() {
+                held += module.check(&mut self.hand, &shared.totals);
+            }
+        }
+        self.validate(held, held_by_others(), shared);
+    }
+
+    /// After the storm: unloads what is loaded and checks that nothing is left.
+    pub fn clear_away(&mut self, shared: &Shared) {
+        for place in &shared.places {
+            let module = place.write().unwrap_or_else(|e| e.into_inner()).take();
+            if let Some(module) = module {
+                module.unload(&mut self.hand, &shared.totals);
+            }
+        }
+        if let Some(after) = self.validate(0, self.before.held as i64, shared)
+            && after.caches != self.before.caches
+        {
+            shared
+                .totals
+                .complain(format!("{} caches exist after the storm, {} did before", after.caches, self.before.caches));
+        }
+        let lives = source::lives();
+        if lives.constructed != lives.dropped {
+            shared.totals.complain(format!(
+                "{} objects were constructed in caches that are gone, and {} of them dropped",
+                lives.constructed, lives.dropped
+            ));
+        }
+        shared.totals.add(&mut self.hand.tally);
+    }
+
+    /// The engine's own walk, and its total against what the storm and others hold.
+    fn validate(&mut self, ours: i64, others: i64, shared: &Shared) -> Option<ValidReport> {
+        let totals = &shared.totals;
+        self.hand.tally.checks += 1;
+        let report = match kmem::validate() {
+            Ok(report) => Some(report),
+            Err(violation) => {
+                self.valid = false;
+                totals.complain(format!("validation: {violation}"));
+                None
+            }
+        };
+        if let Some(report) = &report {
+            self.hand.tally.stranded += report.stranded as u64;
+            let places = report.free + report.in_slots + report.in_depot + report.held;
+            if places != report.total {
+                self.valid = false;
+                totals.complain(format!("{} objects exist, and {places} are accounted for", report.total));
+            }
+            let deviation = report.held as i64 - others - ours - self.known;
+            if deviation != 0 {
+                self.known += deviation;
+                match deviation {
+                    1.. => self.hand.tally.lost += deviation.unsigned_abs(),
+                    _ => self.hand.tally.doubled += deviation.unsigned_abs(),
+                }
+                totals.complain(format!(
+                    "{} objects are held in all caches together, says the engine; their users hold {}",
+                    report.held,
+                    others + ours
+                ));
+            }
+        }
+        totals.add(&mut self.hand.tally);
+        report
+    }
+
+    /// Whether every validation of the engine by itself came out well.
+    pub fn valid(&self) -> bool {
+        self.valid
+    }
+}

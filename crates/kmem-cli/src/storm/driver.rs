@@ -1,0 +1,212 @@
+//! The driver: takes CPUs down and brings them up, all the time.
+//!
+//! The engine is told that a CPU leaves or comes exactly as an embedder would tell it. The threads of the storm
+//! do not leave the CPU: they find its slots taken away under their hands, in the middle of an alloc or free,
+//! which is harder than what a kernel does to its allocator.
+//!
+//! Prepare failures come from a listener that refuses: the engine has prepared a CPU's slots by then and must
+//! roll back (`UpCanceled`), or has announced that a CPU leaves and must take it back (`DownFailed`). The
+//! listener also sees to it that events come in the order that the state machine allows; an event that comes
+//! out of order would reach other subscribers out of order too.
+
+#![forbid(unsafe_code)]
+
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::thread;
+use std::time::Duration;
+
+use kmem::hotplug::{self, Event, HotplugError, Listener, Refused};
+
+use super::object::mix;
+use super::totals::Totals;
+use super::worker::{Hand, Shared};
+
+/// The listener refuses one in so many events that may be refused.
+const REFUSE_ONE_IN: u64 = 8;
+/// Longest pause between two transitions in a lull, so that CPUs are also used while they are up.
+const PAUSE: Duration = Duration::from_micros(600);
+/// Most transitions of a lull, and of the gust after it, in which they follow each other without a pause.
+const LULL: u32 = 32;
+const GUST: u32 = 256;
+
+/// Refuses now and then, and watches the order of events.
+struct Refuser {
+    /// Refuse one event in so many; 0: none.
+    one_in: AtomicU64,
+    luck: AtomicU64,
+    refused: AtomicU64,
+    /// Events that came out of order.
+    disorder: AtomicU32,
+    /// The last event of each CPU.
+    last: [AtomicU8; MOST_CPUS],
+}
+
+/// CPUs whose events are watched; the kernel's own masks in user space end there too.
+const MOST_CPUS: usize = 1024;
+
+/// Subscribers live for ever, and so does this one; between storms it refuses nothing.
+static REFUSER: Refuser = Refuser {
+    one_in: AtomicU64::new(0),
+    luck: AtomicU64::new(0),
+    refused: AtomicU64::new(0),
+    disorder: AtomicU32::new(0),
+    last: [const { AtomicU8::new(0) }; MOST_CPUS],
+};
+
+/// Where a CPU stands, by its last event. 0: no event of it was seen.
+fn standing(event: Event) -> u8 {
+    match event {
+        Event::UpPrepare => 1,
+        Event::Online => 2,
+        Event::UpCanceled => 3,
+        Event::DownPrepare => 4,
+        Event::DownFailed => 5,
+        Event::Dead => 6,
+        _ => 0,
+    }
+}
+
+/// Whether `event` may follow the last event of a CPU.
+fn may_follow(last: u8, event: Event) -> bool {
+    match event {
+        Event::UpPrepare => matches!(last, 0 | 3 | 6),
+        Event::Online => matches!(last, 0 | 1),
+        Event::UpCanceled => matches!(last, 0 | 1),
+        Event::DownPrepare => matches!(last, 0 | 2 | 5),
+        Event::DownFailed => matches!(last, 0 | 4),
+        Event::Dead => matches!(last, 0 | 4),
+        _ => true,
+    }
+}
+
+impl Listener for Refuser {
+    fn event(&self, event: Event, cpu: usize) -> Result<(), Refused> {
+        if let Some(last) = self.last.get(cpu)
+            && !may_follow(last.swap(standing(event), Relaxed), event)
+        {
+            self.disorder.fetch_add(1, Relaxed);
+        }
+        let one_in = self.one_in.load(Relaxed);
+        if one_in == 0 || !matches!(event, Event::UpPrepare | Event::DownPrepare) {
+            return Ok(());
+        }
+        // A stream of its own, not the driver's: the engine may call from any thread.
+        if mix(self.luck.fetch_add(1, Relaxed)).is_multiple_of(one_in) {
+            self.refused.fetch_add(1, Relaxed);
+            // Who refuses is not told that the others are told to undo it.
+            let undone = if event == Event::UpPrepare { Event::UpCanceled } else { Event::DownFailed };
+            if let Some(last) = self.last.get(cpu) {
+                last.store(standing(undone), Relaxed);
+            }
+            return Err(Refused);
+        }
+        Ok(())
+    }
+}
+
+/// Subscribes the refuser, which refuses nothing yet, and brings all CPUs of the storm up, as an engine that
+/// saw no use of a CPU yet may keep it down.
+pub fn make_ready(cpus: &[usize], totals: &Totals) {
+    if let Err(e) = hotplug::subscribe(&REFUSER) {
+        totals.complain(format!("no prepare failures are injected, since the listener cannot subscribe: {e}"));
+    }
+    let _ = all_up(cpus, totals);
+}
+
+/// Drives until the storm is over; then all CPUs are up.
+pub fn drive(shared: &Shared, mut hand: Hand) {
+    let totals = &shared.totals;
+    REFUSER.luck.store(hand.rng.u64(..), Relaxed);
+    REFUSER.one_in.store(REFUSE_ONE_IN, Relaxed);
+    let (mut lull, mut gust) = (0, 0);
+    while !shared.meeting.over() {
+        if shared.meeting.called() {
+            shared.meeting.attend();
+            continue;
+        }
+        if shared.cpus.len() > 1 {
+            step(shared.cpus[hand.rng.usize(..shared.cpus.len())], &mut hand, totals);
+            totals.add(&mut hand.tally);
+        }
+        if gust == 0 {
+            (lull, gust) = (hand.rng.u32(..LULL), hand.rng.u32(1..GUST));
+        }
+        if lull > 0 || shared.cpus.len() == 1 {
+            lull = lull.saturating_sub(1);
+            thread::sleep(PAUSE.mul_f32(hand.rng.f32()));
+        } else {
+            gust -= 1;
+        }
+    }
+    REFUSER.one_in.store(0, Relaxed);
+    hand.tally.cpu_up += all_up(&shared.cpus, totals);
+    totals.add(&mut hand.tally);
+    let disorder = REFUSER.disorder.swap(0, Relaxed);
+    if disorder != 0 {
+        totals.complain(format!("{disorder} CPU events reached the listener in an order that the states do not allow"));
+    }
+}
+
+/// One transition of one CPU, up or down as it stands.
+fn step(cpu: usize, hand: &mut Hand, totals: &Totals) {
+    let online = hotplug::online();
+    let refused_before = REFUSER.refused.load(Relaxed);
+    let refused = || REFUSER.refused.load(Relaxed) != refused_before;
+    if online.contains(cpu) {
+        match hotplug::cpu_down(cpu) {
+            Ok(()) => hand.tally.cpu_down += 1,
+            Err(HotplugError::Refused { .. }) if refused() => hand.tally.cpu_down_failed += 1,
+            Err(HotplugError::LastCpu { .. }) if online.len() == 1 => {}
+            Err(e) => totals.complain(format!("CPU {cpu} did not go down: {e}")),
+        }
+    } else {
+        match hotplug::cpu_up(cpu) {
+            Ok(()) => hand.tally.cpu_up += 1,
+            Err(HotplugError::Refused { .. }) if refused() => hand.tally.cpu_up_canceled += 1,
+            // Rolled back as well: a prepare that failed for a reason of the machine.
+            Err(HotplugError::NoMemory { .. }) => hand.tally.cpu_up_canceled += 1,
+            Err(e) => totals.complain(format!("CPU {cpu} did not come up: {e}")),
+        }
+    }
+}
+
+/// Brings up whatever is down; tells how many that were.
+fn all_up(cpus: &[usize], totals: &Totals) -> u64 {
+    let mut brought_up = 0;
+    for &cpu in cpus {
+        if hotplug::online().contains(cpu) {
+            continue;
+        }
+        match hotplug::cpu_up(cpu) {
+            Ok(()) => brought_up += 1,
+            // A thread that ran there may have brought it up in between.
+            Err(_) if hotplug::online().contains(cpu) => {}
+            Err(e) => totals.complain(format!("CPU {cpu} could not be brought up: {e}")),
+        }
+    }
+    brought_up
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_way_through_the_states_is_in_order() {
+        use Event::{Dead, DownFailed, DownPrepare, Online, UpCanceled, UpPrepare};
+        let mut last = 0;
+        for event in
+            [UpPrepare, UpCanceled, UpPrepare, Online, DownPrepare, DownFailed, DownPrepare, Dead, UpPrepare, Online]
+        {
+            assert!(may_follow(last, event), "{event:?} after {last}");
+            last = standing(event);
+        }
+    }
+
+    #[test]
+    fn an_event_out_of_order_is_seen() {
+        assert!(!may_follow(standing(Event::UpPrepare), Event::Dead));
+        assert!(!may_follow(standing(Event::UpCanceled), Event::Online));
+        assert!(!may_follow(standing(Event::Dead), Event::DownPrepare));
+    }
+}

@@ -1,0 +1,254 @@
+//! `kmem storm`: modules come and go while CPUs come and go.
+//!
+//! The kernel's slab allocator once fell to exactly this: a file system's module, loaded and unloaded in a loop,
+//! each time creating and destroying a cache, while CPUs were taken offline and brought back. The storm is that
+//! workload, made as dense as the machine allows, with a check that would see the fall:
+//!
+//! ```text
+//! workers      T threads: load, visit and unload M modules            worker, module
+//! driver       takes CPUs down and up, with prepare failures          driver
+//! coordinator  once a second: all stand still, everything is checked  here, meeting
+//! objects      carry a pattern over their whole size                  object, source
+//! ```
+//!
+//! At a quiescent point the engine validates itself (every object of every slab is in exactly one place, I6 and
+//! I7), and independently of that its number of held objects is held against what the modules really hold, cache
+//! by cache. More in the engine's books than in our hands is a lost object; less is an object with two holders;
+//! an object in a slot of a CPU that is not online is stranded.
+//!
+//! The checker does not use the allocator that it checks: its own memory is the system's.
+
+mod check;
+mod driver;
+mod meeting;
+mod module;
+mod object;
+mod report;
+mod source;
+mod totals;
+mod worker;
+
+use std::process::ExitCode;
+use std::sync::{Arc, RwLock};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use indicatif::{HumanCount, ProgressBar, ProgressStyle};
+
+use check::Checker;
+use meeting::Meeting;
+use report::Report;
+use totals::Totals;
+use worker::{Hand, Shared};
+
+/// Distance of quiescent points.
+const ROUND: Duration = Duration::from_secs(1);
+/// A thread that does not come to a meeting within this time is stuck in the engine.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Arguments of `kmem storm`.
+#[derive(Args)]
+pub struct StormArgs {
+    /// How long it lasts
+    #[arg(long, value_name = "S", default_value_t = Self::default().seconds, value_parser = seconds)]
+    seconds: u64,
+    /// Threads that load, use and unload modules
+    #[arg(long, value_name = "T", default_value_t = Self::default().threads, value_parser = threads)]
+    threads: usize,
+    /// Modules that can be loaded at a time, each with one to four caches
+    #[arg(long, value_name = "M", default_value_t = Self::default().modules, value_parser = modules)]
+    modules: usize,
+    /// Repeat the decisions of another storm: the seed of its report [default: a new one]
+    #[arg(long, value_name = "X", value_parser = seed)]
+    seed: Option<u64>,
+    /// One JSON document on standard output
+    #[arg(long)]
+    json: bool,
+}
+
+impl Default for StormArgs {
+    fn default() -> Self {
+        Self { seconds: 10, threads: 8, modules: 16, seed: None, json: false }
+    }
+}
+
+/// Parses a number of which `least` to `most` make sense.
+fn number(text: &str, least: u64, most: u64, remedy: &str) -> Result<u64, String> {
+    match text.parse() {
+        Ok(number) if (least..=most).contains(&number) => Ok(number),
+        Ok(_) | Err(_) => Err(format!("a whole number from {least} to {most} is needed: {remedy}")),
+    }
+}
+
+fn seconds(text: &str) -> Result<u64, String> {
+    number(text, 1, 86_400, "10 gives a first impression, an hour is a soak test")
+}
+
+fn threads(text: &str) -> Result<usize, String> {
+    let threads = number(text, 1, 1024, "twice to four times the number of CPUs makes them meet most often")?;
+    Ok(threads as usize)
+}
+
+fn modules(text: &str) -> Result<usize, String> {
+    let modules = number(text, 1, 1024, "a few more than threads keeps everybody busy")?;
+    Ok(modules as usize)
+}
+
+fn seed(text: &str) -> Result<u64, String> {
+    let parsed = match text.strip_prefix("0x") {
+        Some(hexadecimal) => u64::from_str_radix(hexadecimal, 16),
+        None => text.parse(),
+    };
+    parsed.map_err(|_| "a number below 2^64 is needed, decimal or hexadecimal with 0x: copy it from a report".into())
+}
+
+/// Raises the storm and reports it.
+pub fn storm(args: &StormArgs) -> ExitCode {
+    // 32 bits: no reader of JSON rounds them.
+    let seed = args.seed.unwrap_or_else(|| fastrand::u32(..).into());
+    let report = match raise(args, seed) {
+        Ok(report) => report,
+        Err(e) => {
+            eprintln!("kmem storm: {e}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let document = if args.json { crate::json(&report) } else { report.table() };
+    let printed = crate::print(&document);
+    // Not a return: threads that are stuck in the engine (which the report then tells) must not keep us.
+    std::process::exit(i32::from(!(report.ok && printed)))
+}
+
+/// The storm itself. An error only where it could not be raised at all.
+fn raise(args: &StormArgs, seed: u64) -> Result<Report, String> {
+    let shared = Arc::new(Shared {
+        places: (0..args.modules).map(|_| RwLock::default()).collect(),
+        totals: Totals::default(),
+        meeting: Meeting::of(args.threads + 1),
+        cpus: worker::usable_cpus()?,
+    });
+    let totals = &shared.totals;
+    driver::make_ready(&shared.cpus, totals);
+    let mut checker = Checker::new(Hand::new(0, seed))?;
+
+    let mut crew = Vec::with_capacity(args.threads + 1);
+    for id in 1..=args.threads as u64 + 1 {
+        let (shared_too, hand) = (Arc::clone(&shared), Hand::new(id, seed));
+        let (name, task): (_, fn(&Shared, Hand)) =
+            if id == 1 { ("driver".to_string(), driver::drive) } else { (format!("worker {}", id - 1), worker::work) };
+        let spawned = thread::Builder::new().name(name).spawn(move || {
+            let _guard = LeaveOnPanic;
+            task(&shared_too, hand);
+        });
+        match spawned {
+            Ok(thread) => crew.push(thread),
+            Err(e) => {
+                shared.meeting.end();
+                crew.into_iter().for_each(|thread| drop(thread.join()));
+                return Err(format!(
+                    "the system has no room for thread {id} of {}: {e}. Give fewer --threads.",
+                    args.threads + 1
+                ));
+            }
+        }
+    }
+
+    let began = Instant::now();
+    let stuck = coordinate(args, &shared, &mut checker, began);
+    if !stuck {
+        crew.into_iter().for_each(|thread| drop(thread.join()));
+        checker.clear_away(&shared);
+    }
+    Ok(Report::new(args, seed, began.elapsed(), &shared, checker.valid()))
+}
+
+/// Lets the storm blow and checks at every round. True: a thread is stuck, nothing can be checked any more.
+fn coordinate(args: &StormArgs, shared: &Shared, checker: &mut Checker, began: Instant) -> bool {
+    let bar = progress(args.seconds);
+    let end = Duration::from_secs(args.seconds);
+    let mut next = ROUND.min(end);
+    loop {
+        let now = began.elapsed();
+        if now < next {
+            thread::sleep((next - now).min(Duration::from_millis(100)));
+            bar.set_position(began.elapsed().as_millis() as u64);
+            bar.set_message(summary(&shared.totals));
+            continue;
+        }
+        let over = now >= end;
+        if let Err(present) = shared.meeting.call(PATIENCE) {
+            bar.finish_and_clear();
+            shared.totals.complain(format!(
+                "only {present} of {} threads came to the meeting within {} s: the others are stuck in the allocator",
+                args.threads + 1,
+                PATIENCE.as_secs()
+            ));
+            return true;
+        }
+        checker.check(shared);
+        if over {
+            shared.meeting.end();
+        }
+        shared.meeting.dismiss();
+        if over {
+            bar.finish_and_clear();
+            return false;
+        }
+        next = (began.elapsed() + ROUND).min(end);
+    }
+}
+
+/// A bar on standard error, if that is a terminal.
+fn progress(seconds: u64) -> ProgressBar {
+    let bar = ProgressBar::new(seconds * 1000);
+    let style = ProgressStyle::with_template("{spinner} {elapsed:>3} [{bar:30}] {msg}");
+    bar.set_style(style.expect("the template is a constant that is right").progress_chars("=> "));
+    bar
+}
+
+fn summary(totals: &Totals) -> String {
+    let so_far = totals.read();
+    let faults = so_far.lost + so_far.doubled + so_far.stranded + so_far.corrupt;
+    format!(
+        "{} objects, {} caches, {} CPU transitions, {}",
+        HumanCount(so_far.allocs),
+        HumanCount(so_far.caches_created),
+        HumanCount(so_far.transitions()),
+        if faults == 0 { "no fault".to_string() } else { format!("{} FAULTS", HumanCount(faults)) }
+    )
+}
+
+/// A thread that panics would never come to a meeting: the whole storm ends with it.
+struct LeaveOnPanic;
+
+impl Drop for LeaveOnPanic {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            eprintln!("kmem storm: a thread panicked, see above");
+            std::process::exit(101);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn seeds_are_read_as_they_are_written() {
+        assert_eq!(seed("0x1f"), Ok(31));
+        assert_eq!(seed("31"), Ok(31));
+        assert!(seed("-1").is_err());
+        assert!(seed("0x").is_err());
+    }
+
+    #[test]
+    fn senseless_numbers_are_refused() {
+        for text in ["0", "-1", "", "ten", "99999999999999999999", "1.5"] {
+            assert!(threads(text).is_err(), "{text:?}");
+            assert!(seconds(text).is_err(), "{text:?}");
+            assert!(modules(text).is_err(), "{text:?}");
+        }
+    }
+}

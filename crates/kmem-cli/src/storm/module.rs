@@ -1,0 +1,270 @@
+//! A module: caches that come when it is loaded and go when it is unloaded.
+//!
+//! ```text
+//! load ──> visited by many workers at once ──> worn out ──> unload
+//!          allocate, free, hand on, take over               give everything back,
+//!                                                           now and then: destroy while held -> Busy,
+//!                                                           destroy
+//! ```
+//!
+//! Between visits all objects lie in the module, in batches that some worker left: what one worker allocates on
+//! one CPU the next worker frees on another. So whoever holds the module alone, or meets all others at a
+//! quiescent point, knows exactly which objects are held, and can hold the engine's number against it.
+//!
+//! The number may be wrong only once: a deviation that was counted is remembered in `known`, and afterwards
+//! only what differs from it counts.
+
+#![deny(unsafe_code)]
+
+use std::collections::VecDeque;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+
+use super::object::Held;
+use super::source::{self, Refusal, Source};
+use super::totals::Totals;
+use super::worker::Hand;
+
+/// How the names of all caches of modules begin.
+pub const NAME: &str = "storm-module";
+/// Most caches of one module.
+const MOST_CACHES: usize = 4;
+/// Bytes that one visit may allocate from a cache, roughly.
+const VISIT_BYTES: usize = 8 * 1024;
+/// Most objects that one visit allocates from a cache.
+const VISIT_OBJECTS: usize = 128;
+/// Batches that may lie in a cache before visitors must take one over for each that they leave.
+const MOST_BATCHES: usize = 12;
+/// A module wears out after so many visits.
+const VISITS: std::ops::Range<u32> = 4..64;
+
+/// A loaded module.
+pub struct Module {
+    stocks: Vec<Stock>,
+    visits_left: AtomicU32,
+}
+
+/// A cache of the module, and its objects that are held between visits.
+struct Stock {
+    name: String,
+    source: Box<dyn Source>,
+    /// Most objects of one visit.
+    most: usize,
+    batches: Mutex<VecDeque<Batch>>,
+    /// By how much the engine's number of held objects is known to be wrong.
+    known: i64,
+}
+
+/// Objects that one worker left for the others.
+struct Batch {
+    objects: Vec<Held>,
+    /// Who allocated them, and on which CPU it left them.
+    worker: u64,
+    cpu: usize,
+}
+
+impl Module {
+    /// Loads module `number`: creates its caches. `None` if not one could be created.
+    pub fn load(number: usize, hand: &mut Hand, totals: &Totals) -> Option<Self> {
+        let mut stocks = Vec::with_capacity(MOST_CACHES);
+        for part in 0..hand.rng.usize(1..=MOST_CACHES) {
+            let name = format!("{NAME}{number}.{part}{}", hand.suffix());
+            match source::create(&name, hand.tag, &mut hand.rng) {
+                Ok(source) => {
+                    hand.tally.caches_created += 1;
+                    stocks.push(Stock {
+                        name,
+                        most: (VISIT_BYTES / source.size()).clamp(2, VISIT_OBJECTS),
+                        source,
+                        batches: Mutex::default(),
+                        known: 0,
+                    });
+                }
+                Err(e) => {
+                    hand.tally.create_failed += 1;
+                    if !source::for_want_of_room(&e) {
+                        totals.complain(format!("the cache {name} could not be created: {e}"));
+                    }
+                }
+            }
+        }
+        (!stocks.is_empty()).then(|| Self { stocks, visits_left: AtomicU32::new(hand.rng.u32(VISITS)) })
+    }
+
+    /// Whether the module may be visited once more; counts the visit.
+    pub fn admits(&self) -> bool {
+        self.visits_left.fetch_update(Relaxed, Relaxed, |left| left.checked_sub(1)).is_ok()
+    }
+
+    /// Whether no visit is left: the module is to be unloaded.
+    pub fn is_worn_out(&self) -> bool {
+        self.visits_left.load(Relaxed) == 0
+    }
+
+    /// One visit: allocates, frees, leaves objects for others and takes over theirs.
+    pub fn visit(&self, hand: &mut Hand) {
+        let stock = &self.stocks[hand.rng.usize(..self.stocks.len())];
+        stock.visit(hand);
+        if hand.rng.u32(..32) == 0 {
+            stock.source.shrink();
+        }
+    }
+
+    /// Gives every object back and destroys the caches.
+    pub fn unload(self, hand: &mut Hand, totals: &Totals) {
+        for stock in self.stocks {
+            stock.unload(hand, totals);
+        }
+    }
+
+    /// At a quiescent point: holds the engine's numbers against ours. Returns the objects that the engine should
+    /// hold: ours, and those by which it is known to be wrong.
+    pub fn check(&mut self, hand: &mut Hand, totals: &Totals) -> i64 {
+        let mut held = 0;
+        for stock in &mut self.stocks {
+            let ours = stock.held();
+            stock.compare(stock.source.live(), ours, hand, totals);
+            held += ours as i64 + stock.known;
+        }
+        held
+    }
+}
+
+impl Stock {
+    fn batches(&self) -> std::sync::MutexGuard<'_, VecDeque<Batch>> {
+        self.batches.lock().unwrap_or_else(|e| e.into_inner())
+    }
+
+    /// Objects that lie here. Exact while nobody visits.
+    fn held(&self) -> usize {
+        self.batches().iter().map(|batch| batch.objects.len()).sum()
+    }
+
+    fn visit(&self, hand: &mut Hand) {
+        // 1. Allocate, then free and allocate by turns: the everyday traffic of one CPU.
+        let wanted = hand.rng.usize(1..=self.most);
+        let mut objects = Vec::with_capacity(wanted);
+        if hand.rng.u32(..4) == 0 {
+            self.source.alloc_bulk(wanted, hand, &mut objects);
+        }
+        objects.extend((objects.len()..wanted).map_while(|_| self.alloc(hand)));
+        for _ in 0..hand.rng.usize(..=wanted) {
+            if objects.is_empty() {
+                break;
+            }
+            let given_up = objects.swap_remove(hand.rng.usize(..objects.len()));
+            self.source.free(given_up, &mut hand.tally);
+            objects.extend(self.alloc(hand));
+        }
+        // 2. Free some of them here, leave the others.
+        let kept = hand.rng.usize(..=objects.len());
+        for held in objects.drain(kept..) {
+            self.source.free(held, &mut hand.tally);
+        }
+        let mut batches = self.batches();
+        if !objects.is_empty() {
+            batches.push_back(Batch { objects, worker: hand.id, cpu: hand.cpu() });
+        }
+        // 3. Take over what others left, the oldest first; no lock is held while the objects are freed.
+        let take = usize::from(hand.rng.bool()) + usize::from(batches.len() > MOST_BATCHES);
+        let take = take.min(batches.len());
+        let taken: [Option<Batch>; 2] =
+            [(take > 0).then(|| batches.pop_front()).flatten(), (take > 1).then(|| batches.pop_front()).flatten()];
+        drop(batches);
+        for batch in taken.into_iter().flatten() {
+            self.take_over(batch, hand);
+        }
+    }
+
+    fn alloc(&self, hand: &mut Hand) -> Option<Held> {
+        let sequence = hand.next_sequence();
+        self.source.alloc(sequence, &mut hand.tally)
+    }
+
+    /// Frees what another worker (or the same, earlier) left.
+    fn take_over(&self, batch: Batch, hand: &mut Hand) {
+        let freed_before = hand.tally.frees;
+        let other_cpu = batch.cpu != hand.cpu();
+        for held in batch.objects {
+            self.source.free(held, &mut hand.tally);
+        }
+        let freed = hand.tally.frees - freed_before;
+        if batch.worker != hand.id {
+            hand.tally.frees_by_other_thread += freed;
+        }
+        if other_cpu {
+            hand.tally.frees_on_other_cpu += freed;
+        }
+    }
+
+    fn unload(mut self, hand: &mut Hand, totals: &Totals) {
+        let batches = std::mem::take(&mut *self.batches());
+        for batch in batches {
+            self.take_over(batch, hand);
+        }
+        if hand.rng.u32(..4) == 0 {
+            let Some(usable) = self.destroy_while_held(hand, totals) else {
+                return;
+            };
+            self = usable;
+        }
+        match self.source.destroy() {
+            Ok(()) => hand.tally.caches_destroyed += 1,
+            Err(Refusal { live, source }) => {
+                self.source = source;
+                self.compare(live, 0, hand, totals);
+                totals.complain(format!("cache {}: not destroyed, though nobody holds an object of it", self.name));
+                // It stays, undestroyed, under a name that is not used again.
+                hand.retire_name();
+            }
+        }
+    }
+
+    /// Tries to destroy the cache while some objects are held, which must be refused with their exact number and
+    /// leave the cache as usable as before. `None` if the cache was destroyed all the same.
+    fn destroy_while_held(mut self, hand: &mut Hand, totals: &Totals) -> Option<Self> {
+        let wanted = hand.rng.usize(1..=self.most);
+        let held: Vec<Held> = (0..wanted).map_while(|_| self.alloc(hand)).collect();
+        if held.is_empty() {
+            return Some(self); // no memory, so nothing is held
+        }
+        let ours = held.len();
+        match self.source.destroy() {
+            Ok(()) => {
+                // The objects are gone under our hands: to touch them would be our fault.
+                hand.tally.doubled += ours as u64;
+                totals.complain(format!("the cache {} was destroyed while {ours} objects of it were held", self.name));
+                return None;
+            }
+            Err(Refusal { live, source }) => {
+                self.source = source;
+                if self.compare(live, ours, hand, totals) {
+                    hand.tally.destroy_busy += 1;
+                }
+            }
+        }
+        // As usable as before: it allocates, its objects are whole, and it frees.
+        let more: Vec<Held> = (0..self.most).map_while(|_| self.alloc(hand)).collect();
+        for object in held.into_iter().chain(more) {
+            self.source.free(object, &mut hand.tally);
+        }
+        Some(self)
+    }
+
+    /// Holds the engine's number of held objects against ours; counts what was not known before. True: it is right.
+    fn compare(&mut self, live: usize, ours: usize, hand: &mut Hand, totals: &Totals) -> bool {
+        let deviation = live as i64 - ours as i64 - self.known;
+        self.known += deviation;
+        match deviation {
+            0 => return true,
+            1.. => hand.tally.lost += deviation.unsigned_abs(),
+            _ => hand.tally.doubled += deviation.unsigned_abs(),
+        }
+        totals
+            .complain(format!("cache {}: {live} objects are held, says the engine; its users hold {ours}", self.name));
+        false
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,211 @@
+//! The report of a storm, for a program (JSON) and for a person (a table).
+
+#![forbid(unsafe_code)]
+
+use std::fmt::Write;
+use std::time::Duration;
+
+use console::{Style, measure_text_width, style};
+use indicatif::HumanCount;
+use serde::Serialize;
+
+use super::StormArgs;
+use super::source;
+use super::worker::Shared;
+
+/// What a storm did and found; the field names are the JSON keys.
+#[derive(Serialize)]
+pub struct Report {
+    /// Nothing lost, doubled, stranded or corrupt, and nothing else to complain about.
+    pub ok: bool,
+    seconds: u64,
+    seed: u64,
+    /// `rseq` or `fallback`.
+    mode: &'static str,
+    caches_created: u64,
+    caches_destroyed: u64,
+    /// Destroys that were refused with the exact number of held objects.
+    destroy_busy: u64,
+    cpu_up: u64,
+    cpu_down: u64,
+    cpu_up_canceled: u64,
+    allocs: u64,
+    frees: u64,
+    lost_objects: u64,
+    duplicated_objects: u64,
+    stranded_objects: u64,
+    validate_ok: bool,
+    corrupt_objects: u64,
+    threads: usize,
+    modules: usize,
+    /// CPUs that were taken down and up.
+    cpus: usize,
+    elapsed_seconds: f64,
+    cpu_down_failed: u64,
+    /// Caches and objects that were refused for want of memory (or of places for caches).
+    create_failed: u64,
+    alloc_failed: u64,
+    frees_by_other_thread: u64,
+    frees_on_other_cpu: u64,
+    constructed: u64,
+    dropped: u64,
+    /// Quiescent points.
+    checks: u64,
+    complaints: Vec<String>,
+    notes: Vec<String>,
+    #[serde(skip)]
+    mode_detail: String,
+}
+
+impl Report {
+    /// Draws up the report after everything came to rest.
+    pub fn new(args: &StormArgs, seed: u64, elapsed: Duration, shared: &Shared, valid: bool) -> Self {
+        let info = kmem::info();
+        let counted = shared.totals.read();
+        let mut complaints = shared.totals.complaints();
+        let lives = source::lives();
+        if counted.allocs == 0 {
+            complaints.push("not one object was allocated: there was no storm".into());
+        }
+        let mut notes = Vec::new();
+        if shared.cpus.len() == 1 {
+            notes.push(format!(
+                "this process may run on CPU {} alone, and the last CPU cannot go down: \
+                 the storm ran without hotplug; give it two CPUs or more",
+                shared.cpus[0]
+            ));
+        }
+        let faults = counted.lost + counted.doubled + counted.stranded + counted.corrupt;
+        Self {
+            ok: faults == 0 && valid && complaints.is_empty(),
+            seconds: args.seconds,
+            seed,
+            mode: crate::info::mode_word(&info.mode),
+            caches_created: counted.caches_created,
+            caches_destroyed: counted.caches_destroyed,
+            destroy_busy: counted.destroy_busy,
+            cpu_up: counted.cpu_up,
+            cpu_down: counted.cpu_down,
+            cpu_up_canceled: counted.cpu_up_canceled,
+            allocs: counted.allocs,
+            frees: counted.frees,
+            lost_objects: counted.lost,
+            duplicated_objects: counted.doubled,
+            stranded_objects: counted.stranded,
+            validate_ok: valid,
+            corrupt_objects: counted.corrupt,
+            threads: args.threads,
+            modules: args.modules,
+            cpus: shared.cpus.len(),
+            elapsed_seconds: (elapsed.as_secs_f64() * 1000.0).round() / 1000.0,
+            cpu_down_failed: counted.cpu_down_failed,
+            create_failed: counted.create_failed,
+            alloc_failed: counted.alloc_failed,
+            frees_by_other_thread: counted.frees_by_other_thread,
+            frees_on_other_cpu: counted.frees_on_other_cpu,
+            constructed: lives.constructed,
+            dropped: lives.dropped,
+            checks: counted.checks,
+            complaints,
+            notes,
+            mode_detail: info.mode.to_string(),
+        }
+    }
+
+    /// The report for a person.
+    pub fn table(&self) -> String {
+        let mut table = Table::default();
+        table.title(&format!(
+            "A storm of {} s: {} threads, {} modules, {} CPUs, seed {}",
+            self.seconds, self.threads, self.modules, self.cpus, self.seed
+        ));
+        let _ = writeln!(table.text, "Mode: {}", self.mode_detail);
+        table.head("What happened");
+        table.count("caches created", self.caches_created, &self.a_second(self.caches_created));
+        table.count("caches destroyed", self.caches_destroyed, "");
+        table.count("destroys refused", self.destroy_busy, "objects were held; the exact number was told");
+        table.count("CPUs down", self.cpu_down, &self.a_second(self.cpu_down));
+        table.count("CPUs up", self.cpu_up, "");
+        table.count("ups canceled", self.cpu_up_canceled, "a prepare failed and was rolled back");
+        table.count("downs failed", self.cpu_down_failed, "a listener refused and the CPU stayed");
+        table.count("objects allocated", self.allocs, &self.a_second(self.allocs));
+        table.count("objects freed", self.frees, "");
+        table.count("  by another thread", self.frees_by_other_thread, "");
+        table.count("  on another CPU", self.frees_on_other_cpu, "");
+        if self.create_failed + self.alloc_failed > 0 {
+            table.count("refused", self.create_failed + self.alloc_failed, "no memory, or no place for another cache");
+        }
+        table.head("What was found");
+        table.fault("lost", self.lost_objects, "the engine says they are held, and nobody holds them");
+        table.fault("doubled", self.duplicated_objects, "handed out to two holders at a time");
+        table.fault("stranded", self.stranded_objects, "left in slots of CPUs that are not online");
+        table.fault("corrupt", self.corrupt_objects, "bytes changed while they were held");
+        let valid = if self.validate_ok { "sound" } else { "UNSOUND" };
+        let meaning = format!("the engine's own walk, at {} quiescent points", HumanCount(self.checks));
+        table.row("validation", &outcome(valid, self.validate_ok), &meaning);
+        for note in &self.notes {
+            table.line(&format!("Note: {note}."));
+        }
+        if !self.complaints.is_empty() {
+            table.head("Faults");
+            for complaint in &self.complaints {
+                let _ = writeln!(table.text, "  - {complaint}");
+            }
+        }
+        let sentence = if self.ok {
+            "OK: every object was in exactly one place at every check, and all of them came back."
+        } else {
+            "FAILED: the allocator broke a promise. Repeat it with the seed, and file what is above."
+        };
+        table.line(&outcome(sentence, self.ok));
+        table.text
+    }
+
+    fn a_second(&self, count: u64) -> String {
+        let rate = count as f64 / self.elapsed_seconds.max(0.001);
+        format!("{} a second", HumanCount(rate.round() as u64))
+    }
+}
+
+fn outcome(text: &str, good: bool) -> String {
+    let colour = if good { Style::new().green() } else { Style::new().red().bold() };
+    colour.apply_to(text).to_string()
+}
+
+/// Three columns: what, how much, what it means.
+#[derive(Default)]
+struct Table {
+    text: String,
+}
+
+impl Table {
+    const NAME: usize = 22;
+    const VALUE: usize = 14;
+
+    fn title(&mut self, text: &str) {
+        let _ = writeln!(self.text, "{}", style(text).bold());
+    }
+
+    fn head(&mut self, text: &str) {
+        let _ = writeln!(self.text, "\n{}", style(text).bold());
+    }
+
+    fn row(&mut self, name: &str, value: &str, meaning: &str) {
+        // The value may carry colour: its width is not its length.
+        let gap = " ".repeat(Self::VALUE.saturating_sub(measure_text_width(value)));
+        let row = format!("  {name:<width$}{gap}{value}   {meaning}", width = Self::NAME);
+        let _ = writeln!(self.text, "{}", row.trim_end());
+    }
+
+    fn count(&mut self, name: &str, count: u64, meaning: &str) {
+        self.row(name, &HumanCount(count).to_string(), meaning);
+    }
+
+    fn fault(&mut self, name: &str, count: u64, meaning: &str) {
+        self.row(name, &outcome(&HumanCount(count).to_string(), count == 0), meaning);
+    }
+
+    fn line(&mut self, text: &str) {
+        let _ = writeln!(self.text, "\n{text}");
+    }
+}

@@ -1,0 +1,106 @@
+//! Counting, apart from what is counted.
+//!
+//! A worker counts in a [`Tally`] of its own and adds it to the [`Totals`] after every visit of a module, so
+//! the counters cost a few atomic additions for hundreds of objects. Faults that are no numbers ('a transition
+//! failed, and not for a reason that we gave it') are kept as sentences, the first few of them.
+
+#![forbid(unsafe_code)]
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+/// Complaints that are kept; more of them say nothing new.
+const MOST_COMPLAINTS: usize = 12;
+
+macro_rules! counters {
+    ($($(#[$doc:meta])* $name:ident,)+) => {
+        /// What one thread counted since it last handed in its count; also a reading of [`Totals`].
+        #[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
+        pub struct Tally {
+            $($(#[$doc])* pub $name: u64,)+
+        }
+
+        /// The counts of all threads.
+        #[derive(Default)]
+        pub struct Totals {
+            $($name: AtomicU64,)+
+            complaints: Mutex<Vec<String>>,
+        }
+
+        impl Totals {
+            /// Adds a tally, and leaves it empty.
+            pub fn add(&self, tally: &mut Tally) {
+                $(if tally.$name != 0 {
+                    self.$name.fetch_add(tally.$name, Relaxed);
+                })+
+                *tally = Tally::default();
+            }
+
+            /// The counts so far.
+            pub fn read(&self) -> Tally {
+                Tally { $($name: self.$name.load(Relaxed),)+ }
+            }
+        }
+    };
+}
+
+counters! {
+    /// Caches that were created.
+    caches_created,
+    /// Caches that were destroyed.
+    caches_destroyed,
+    /// Destroys that were rightly refused, with the exact number of held objects.
+    destroy_busy,
+    /// Caches that could not be created.
+    create_failed,
+    /// CPUs that came up.
+    cpu_up,
+    /// CPUs that went down.
+    cpu_down,
+    /// CPUs whose prepare failed and was rolled back.
+    cpu_up_canceled,
+    /// CPUs that were to go down and stayed, since a listener refused.
+    cpu_down_failed,
+    /// Objects handed out.
+    allocs,
+    /// Objects given back.
+    frees,
+    /// Objects given back by another thread than the one that they were handed out to.
+    frees_by_other_thread,
+    /// Objects given back on another CPU than the one that they were handed out on.
+    frees_on_other_cpu,
+    /// Allocations that were refused for want of memory.
+    alloc_failed,
+    /// Objects that the engine says are held, and nobody holds.
+    lost,
+    /// Objects with two holders.
+    doubled,
+    /// Objects in slots of CPUs that are not online.
+    stranded,
+    /// Objects whose pattern changed while they were held.
+    corrupt,
+    /// Quiescent points at which everything was checked.
+    checks,
+}
+
+impl Totals {
+    /// Remembers a fault that is no number.
+    pub fn complain(&self, complaint: String) {
+        let mut complaints = self.complaints.lock().unwrap_or_else(|e| e.into_inner());
+        if complaints.len() < MOST_COMPLAINTS {
+            complaints.push(complaint);
+        }
+    }
+
+    /// The faults that are no numbers.
+    pub fn complaints(&self) -> Vec<String> {
+        self.complaints.lock().unwrap_or_else(|e| e.into_inner()).clone()
+    }
+}
+
+impl Tally {
+    /// Transitions of CPUs that were carried out, canceled or taken back.
+    pub fn transitions(&self) -> u64 {
+        self.cpu_up + self.cpu_down + self.cpu_up_canceled + self.cpu_down_failed
+    }
+}

@@ -1,0 +1,177 @@
+//! `kmem run` becomes the program: its exit code, signal, arguments and environment are the program's own.
+
+use std::fs::{self, File};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use assert_cmd::Command;
+use assert_cmd::cargo::cargo_bin;
+use predicates::prelude::*;
+use predicates::str::contains;
+
+const LIBRARY: &str = "libkmem_malloc.so";
+
+fn kmem() -> Command {
+    let mut kmem = Command::new(cargo_bin("kmem"));
+    kmem.env_remove("LD_PRELOAD").env_remove("KMEM_STATS").env_remove("KMEM_STORM");
+    kmem
+}
+
+/// A copy of the command in a directory of its own.
+fn moved_to(directory: &Path) -> Command {
+    let copy = directory.join("kmem");
+    fs::copy(cargo_bin("kmem"), &copy).unwrap();
+    let mut kmem = Command::new(copy);
+    kmem.env_remove("LD_PRELOAD");
+    kmem
+}
+
+/// A library that the loader ignores, written `age` seconds ago.
+fn library(path: PathBuf, age: u64) -> PathBuf {
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    let file = File::create(&path).unwrap();
+    file.set_modified(SystemTime::now() - Duration::from_secs(age)).unwrap();
+    path
+}
+
+#[test]
+fn the_exit_code_is_the_programs() {
+    for code in [0, 1, 7, 125, 255] {
+        kmem().args(["run", "--", "sh", "-c", &format!("exit {code}")]).assert().code(code);
+    }
+}
+
+#[test]
+fn the_signal_that_ends_the_program_ends_us() {
+    for (name, number) in [("TERM", 15), ("KILL", 9), ("SEGV", 11)] {
+        let script = format!("kill -{name} $$");
+        let output = kmem().args(["run", "--", "sh", "-c", &script]).output().unwrap();
+        assert_eq!(output.status.signal(), Some(number), "{name}");
+    }
+}
+
+#[test]
+fn input_output_and_arguments_pass_through() {
+    let script = r#"printf '<%s>' "$@"; cat; echo seen >&2"#;
+    kmem()
+        .args(["run", "sh", "-c", script, "sh", "--stats", "two words", "", "-x"])
+        .write_stdin("input")
+        .assert()
+        .success()
+        .stdout("<--stats><two words><><-x>input")
+        .stderr("seen\n");
+}
+
+#[test]
+fn the_program_is_told_by_its_environment() {
+    kmem()
+        .args(["run", "--stats", "--storm", "5", "--", "env"])
+        .assert()
+        .success()
+        .stdout(contains("KMEM_STATS=1\n").and(contains("KMEM_STORM=5\n")))
+        .stdout(predicate::function(|text: &str| {
+            text.lines().any(|line| line.starts_with("LD_PRELOAD=/") && line.ends_with("/libkmem_malloc.so"))
+        }));
+    kmem().args(["run", "--", "env"]).assert().success().stdout(contains("KMEM_ST").not());
+}
+
+#[test]
+fn the_slab_table_is_printed_at_exit() {
+    // Not a program that closes its standard error before the library's turn comes, nor one that ends by _exit.
+    kmem()
+        .args(["run", "--stats", "--"])
+        .args([cargo_bin("kmem").to_str().unwrap(), "info"])
+        .assert()
+        .success()
+        .stdout(contains("page size"))
+        .stderr(contains("cache").and(predicate::function(|text: &str| text.lines().count() > 2)));
+}
+
+#[test]
+fn a_program_runs_inside_a_storm() {
+    let script = "i=0; while [ $i -lt 2000 ]; do i=$((i + 1)); x=\"$x.\"; done; echo ${#x}";
+    kmem().args(["run", "--storm", "200", "--", "sh", "-c", script]).assert().success().stdout("2000\n");
+}
+
+#[test]
+fn what_the_caller_preloads_stays_behind_us_and_nothing_stands_there_twice() {
+    let directory = tempfile::tempdir().unwrap();
+    let ours = library(directory.path().join(LIBRARY), 0);
+    let ours = ours.display();
+    let mut kmem = moved_to(directory.path());
+    kmem.env("LD_PRELOAD", format!("/not/there.so {ours}:/nor/this.so"));
+    kmem.args(["run", "--", "env"])
+        .assert()
+        .success()
+        .stdout(contains(format!("LD_PRELOAD={ours}:/not/there.so:/nor/this.so\n")));
+}
+
+#[test]
+fn the_newer_library_is_taken() {
+    for (beside, in_deps) in [(10, 1000), (1000, 10)] {
+        let directory = tempfile::tempdir().unwrap();
+        let beside_path = library(directory.path().join(LIBRARY), beside);
+        let deps_path = library(directory.path().join("deps").join(LIBRARY), in_deps);
+        let newer = if beside < in_deps { beside_path } else { deps_path };
+        moved_to(directory.path())
+            .args(["run", "--", "env"])
+            .assert()
+            .success()
+            .stdout(contains(format!("LD_PRELOAD={}\n", newer.display())));
+    }
+}
+
+#[test]
+fn a_missing_library_is_an_error_that_names_the_places_and_the_remedy() {
+    let directory = tempfile::tempdir().unwrap();
+    let home = directory.path().canonicalize().unwrap();
+    moved_to(&home)
+        .args(["run", "--", "true"])
+        .assert()
+        .code(125)
+        .stdout("")
+        .stderr(contains(home.join(LIBRARY).display().to_string()))
+        .stderr(contains(home.join("deps").join(LIBRARY).display().to_string()))
+        .stderr(contains("cargo build --release"));
+}
+
+#[test]
+fn a_path_that_the_loader_cannot_name_is_an_error() {
+    let directory = tempfile::tempdir().unwrap();
+    let home = directory.path().join("two words");
+    library(home.join(LIBRARY), 0);
+    moved_to(&home).args(["run", "--", "true"]).assert().code(125).stderr(contains("two words").and(contains("Move")));
+}
+
+#[test]
+fn a_program_that_is_not_there_is_127_and_one_that_cannot_run_is_126() {
+    kmem()
+        .args(["run", "--", "/not/there"])
+        .assert()
+        .code(127)
+        .stderr(contains("/not/there").and(contains("not found")));
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("file");
+    File::create(&file).unwrap();
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+    kmem()
+        .args(["run", "--"])
+        .arg(&file)
+        .assert()
+        .code(126)
+        .stderr(contains(file.display().to_string()).and(contains("cannot be executed")));
+}
+
+#[test]
+fn senseless_arguments_are_named() {
+    kmem().arg("run").assert().code(2).stderr(contains("PROGRAM"));
+    for value in ["0", "-3", "many"] {
+        kmem()
+            .args(["run", &format!("--storm={value}"), "--", "true"])
+            .assert()
+            .code(2)
+            .stderr(contains(value).and(contains("--storm")));
+    }
+}

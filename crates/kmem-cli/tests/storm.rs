@@ -1,0 +1,135 @@
+//! `kmem storm` in both modes: it must come out well, reach a density worth the name, and say so in its JSON.
+
+use std::thread;
+
+use assert_cmd::Command;
+use assert_cmd::cargo::cargo_bin;
+use predicates::prelude::*;
+use predicates::str::contains;
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+use serde_json::Value;
+
+/// What takes glibc's rseq registration away.
+const NO_RSEQ: (&str, &str) = ("GLIBC_TUNABLES", "glibc.pthread.rseq=0");
+
+fn storm(arguments: &[&str]) -> Command {
+    let mut kmem = Command::new(cargo_bin("kmem"));
+    kmem.arg("storm").args(arguments).env_remove("GLIBC_TUNABLES").env_remove("KMEM_RSEQ");
+    kmem
+}
+
+/// The report of a storm that must come out well.
+fn report(mut kmem: Command) -> Value {
+    let output = kmem.output().unwrap();
+    let stdout = String::from_utf8(output.stdout).unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{}\n{stdout}\n{stderr}", output.status);
+    assert_eq!(stderr, "", "not a terminal, so no progress");
+    serde_json::from_str(&stdout).unwrap_or_else(|e| panic!("{e}: {stdout}"))
+}
+
+fn number(report: &Value, key: &str) -> u64 {
+    report[key].as_u64().unwrap_or_else(|| panic!("{key} is a number in {report:#}"))
+}
+
+fn usable_cpus() -> usize {
+    sched_getaffinity(None).unwrap().count() as usize
+}
+
+/// Two seconds: a tenth of what is promised of twenty.
+fn check(report: &Value) {
+    assert_eq!(report["ok"], true, "{report:#}");
+    assert_eq!(report["validate_ok"], true);
+    for key in ["lost_objects", "duplicated_objects", "stranded_objects", "corrupt_objects"] {
+        assert_eq!(number(report, key), 0, "{key}");
+    }
+    assert_eq!(number(report, "seconds"), 2);
+    assert_eq!(number(report, "seed"), 42);
+    assert_eq!(number(report, "threads"), 8);
+    assert_eq!(number(report, "modules"), 12);
+    assert!(number(report, "caches_created") + number(report, "caches_destroyed") >= 1000, "{report:#}");
+    assert_eq!(number(report, "caches_created"), number(report, "caches_destroyed"));
+    assert!(number(report, "destroy_busy") > 0);
+    assert!(number(report, "allocs") > 10_000);
+    assert_eq!(number(report, "allocs"), number(report, "frees"));
+    if usable_cpus() > 1 {
+        assert!(number(report, "cpu_up") + number(report, "cpu_down") >= 100, "{report:#}");
+        assert!(number(report, "cpu_up_canceled") > 0);
+        assert_eq!(number(report, "cpu_up"), number(report, "cpu_down"), "all CPUs are up again");
+    }
+}
+
+#[test]
+fn two_seconds_come_out_well() {
+    let report = report(storm(&["--seconds", "2", "--threads", "8", "--modules", "12", "--seed", "42", "--json"]));
+    check(&report);
+}
+
+#[test]
+fn two_seconds_without_rseq_come_out_well() {
+    let mut kmem = storm(&["--seconds", "2", "--threads", "8", "--modules", "12", "--seed", "0x2a", "--json"]);
+    kmem.env(NO_RSEQ.0, NO_RSEQ.1);
+    let report = report(kmem);
+    assert_eq!(report["mode"], "fallback");
+    check(&report);
+}
+
+#[test]
+fn one_thread_and_one_module_are_a_storm_too() {
+    let report = report(storm(&["--seconds", "1", "--threads", "1", "--modules", "1", "--json"]));
+    assert_eq!(report["ok"], true, "{report:#}");
+    assert!(number(&report, "caches_destroyed") > 0);
+}
+
+#[test]
+fn more_threads_than_modules_do_not_starve() {
+    let report = report(storm(&["--seconds", "1", "--threads", "32", "--modules", "2", "--json"]));
+    assert_eq!(report["ok"], true, "{report:#}");
+    assert!(number(&report, "caches_destroyed") > 0);
+}
+
+#[test]
+fn on_one_cpu_the_storm_says_that_none_can_go_down() {
+    // A child inherits the CPUs of the thread that starts it.
+    let report = thread::spawn(|| {
+        let all = sched_getaffinity(None).unwrap();
+        let first = (0..CpuSet::MAX_CPU).find(|&cpu| all.is_set(cpu)).unwrap();
+        let mut one = CpuSet::new();
+        one.set(first);
+        sched_setaffinity(None, &one).unwrap();
+        report(storm(&["--seconds", "1", "--json"]))
+    });
+    let report = report.join().unwrap();
+    assert_eq!(report["ok"], true, "{report:#}");
+    assert_eq!(number(&report, "cpu_down"), 0);
+    assert!(report["notes"][0].as_str().unwrap().contains("last CPU cannot go down"), "{report:#}");
+    assert!(number(&report, "allocs") > 0);
+}
+
+#[test]
+fn a_person_gets_a_table() {
+    storm(&["--seconds", "1", "--seed", "7"])
+        .assert()
+        .success()
+        .stderr("")
+        .stdout(contains("seed 7\nMode: ").and(contains("caches created")).and(contains("stranded")))
+        .stdout(contains("\nOK: ").and(contains("\u{1b}[").not()));
+}
+
+#[test]
+fn senseless_values_are_named_with_the_remedy() {
+    for (option, value) in [
+        ("--threads", "0"),
+        ("--threads", "100000"),
+        ("--seconds", "0"),
+        ("--seconds", "soon"),
+        ("--modules", "0"),
+        ("--seed", "0xyz"),
+    ] {
+        storm(&[&format!("{option}={value}")])
+            .assert()
+            .code(2)
+            .stdout("")
+            .stderr(contains(value).and(contains(option)).and(contains("needed: ").or(contains("copy it"))));
+    }
+}

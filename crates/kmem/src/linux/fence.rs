@@ -1,0 +1,47 @@
+//! The fence of restartable sequences: membarrier.
+//!
+//! `membarrier(PRIVATE_EXPEDITED_RSEQ)` interrupts the CPUs that run threads of this process at the moment; whoever is in a sequence there begins it
+//! anew. Threads that do not run were preempted, and begin anew when they run. It is a full barrier, so what was withdrawn before is seen withdrawn, and what was
+//! committed before is seen by the caller. With a CPU it disturbs just that one. It answers 0 for CPUs that do not exist, and
+//! it may take half a second while the kernel itself takes CPUs up or down.
+//!
+//! Once registered it cannot fail, except for want of memory for the mask of all CPUs; one CPU at a time needs none. If it
+//! does fail (a seccomp filter installed later), the fence cannot be waited for in any other way, and going on would hand objects out twice: the process ends
+//! with a message.
+
+use kmem_core::cpu::CpuSet;
+
+use super::fault::{self, Call};
+use super::sys::{self, Errno};
+
+/// One call for all CPUs from this many on.
+const ALL_FROM: usize = 3;
+
+/// Waits until no sequence that began before can still commit on these CPUs.
+pub fn fence(cpus: &CpuSet) {
+    if cpus.len() < ALL_FROM || barrier(None).is_err() {
+        cpus.iter().for_each(fence_one);
+    }
+}
+
+fn fence_one(cpu: usize) {
+    while barrier(Some(cpu)).is_err() {
+        sys::sched_yield();
+    }
+}
+
+/// One barrier; the only error that comes back is a want of memory.
+fn barrier(cpu: Option<usize>) -> Result<(), Errno> {
+    loop {
+        let answer = if fault::refused(Call::Fence) { Err(Errno::NOSYS) } else { sys::membarrier_rseq(cpu) };
+        match answer {
+            Ok(_) => return Ok(()),
+            Err(Errno::INTR | Errno::AGAIN) => {}
+            Err(Errno::NOMEM) => return Err(Errno::NOMEM),
+            Err(_) => sys::fatal(&[
+                "kmem: membarrier is refused although it was granted at start (a seccomp filter?). ",
+                "Without it per-CPU caches cannot be emptied safely. Allow membarrier, or set KMEM_RSEQ=off.",
+            ]),
+        }
+    }
+}

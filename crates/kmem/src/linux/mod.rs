@@ -1,0 +1,260 @@
+//! The engine's home on Linux, x86-64.
+//!
+//! | file | what it holds |
+//! |---|---|
+//! | [`rseq`] | the four sections as restartable sequences: the fast path |
+//! | [`hot`] | the two words that the fast path loads, and the thread block |
+//! | [`mode`] | which kind of section this process can have |
+//! | [`own`] | registering threads where libc does not |
+//! | [`fallback`] | sections without restartable sequences |
+//! | [`fence`] | membarrier |
+//! | [`pages`] | address space and memory |
+//! | [`topology`] | CPUs and nodes |
+//! | [`sys`] | all system calls |
+//! | [`fault`] | refusals of the kernel, for tests |
+//!
+//! # Order of events
+//! ```text
+//! any time      rseq::pop, rseq::push, ...   before publish they miss
+//! once          Linux::discover()            then the engine is made over it, with its CpuTable
+//! once          linux.publish(&table)        from here on fast paths hit
+//! each miss     linux.slow_path_enter()      first of all, with no lock held: registers the thread in OwnRseq
+//! fork          before_fork, fork, after_fork (in both processes)
+//! ```
+//! Nothing here allocates from the engine, calls a function of libc that allocates (except once a thread, in `slow_path_enter`), or touches
+//! `errno`. One engine a program or shared object: the two hot words exist once. Two shared objects with an engine each keep apart.
+
+pub mod fallback;
+pub mod fault;
+pub mod fence;
+pub mod hot;
+pub mod mode;
+pub mod own;
+pub mod pages;
+pub mod rseq;
+pub mod sys;
+pub mod topology;
+
+use core::ptr::NonNull;
+
+use kmem_core::cpu::{CpuSet, MAX_CPUS};
+use kmem_core::percpu::{CpuTable, SlotIndex};
+use kmem_core::platform::{Clock, CommitError, PageSource, Park, Sections, Topology, Window};
+use kmem_core::sync::{AtomicU32, HeldRanks};
+
+pub use mode::{Mode, Why};
+
+#[cfg(not(all(target_os = "linux", target_arch = "x86_64")))]
+compile_error!("kmem's Linux platform is written for x86-64");
+
+/// What was found out about this process, and the platform made of it.
+pub struct Linux {
+    mode: Mode,
+    /// Where the area that sections use is; `None`: our own.
+    offset: Option<usize>,
+    possible: usize,
+    online: CpuSet,
+    nodes: usize,
+    window: pages::Window,
+}
+
+impl Linux {
+    /// Finds out what this process can have. Some ten system calls; called once, by one thread.
+    pub fn discover() -> Self {
+        let cpus = topology::cpus();
+        let found = mode::find(cpus.possible);
+        Self {
+            mode: found.mode,
+            offset: found.offset,
+            possible: cpus.possible.unwrap_or(MAX_CPUS).min(MAX_CPUS),
+            online: cpus.online,
+            nodes: topology::nodes(),
+            window: pages::Window::default(),
+        }
+    }
+
+    /// How sections are kept apart.
+    pub fn mode(&self) -> Mode {
+        self.mode
+    }
+
+    /// Lets the fast paths in [`rseq`] use `table`. In a fallback they go on missing, with this table's empty area.
+    ///
+    /// # Safety
+    /// The table lives for ever and has [`possible_cpus`](Topology::possible_cpus) entries. Called once in the program or shared object, by one thread.
+    pub unsafe fn publish(&self, table: &CpuTable) {
+        assert!(table.cpus() >= self.possible);
+        // SAFETY: passed on; the kernel's CPU numbers are below `possible`, or the mode is a fallback, in which the area is our own and never registered.
+        unsafe { hot::publish(table, self.offset) }
+    }
+
+    /// The first thing on every slow path: registers the calling thread where that is our task. No lock may be held.
+    #[inline]
+    pub fn slow_path_enter(&self) {
+        if self.mode == Mode::OwnRseq {
+            own::enter();
+        }
+    }
+
+    /// To be called before fork, after all locks of the engine were taken.
+    pub fn before_fork(&self) {
+        if matches!(self.mode, Mode::Fallback(_)) {
+            fallback::before_fork();
+        }
+    }
+
+    /// To be called after fork, in the parent and in the child, before the locks of the engine are given back.
+    ///
+    /// With restartable sequences there is nothing to do: a section that another thread was in leaves no trace in the child, and
+    /// registrations (of the area, for the one thread left, and of fences, for the process) are inherited.
+    pub fn after_fork(&self) {
+        if matches!(self.mode, Mode::Fallback(_)) {
+            fallback::after_fork();
+        }
+    }
+
+    /// The CPUs that the calling thread may run on now: a hint.
+    pub fn allowed_cpus(&self) -> CpuSet {
+        topology::cpus().online
+    }
+}
+
+// SAFETY: (1) on one CPU restartable sequences abort each other, and words exclude each other; (2) membarrier aborts whoever is in a sequence, and taking
+// a word waits for its holder, and both are full barriers towards the caller; (3) see `rseq` and `kmem_core::percpu::section`.
+unsafe impl Sections for Linux {
+    unsafe fn pop(&self, table: &CpuTable, slot: SlotIndex) -> Option<NonNull<u8>> {
+        // SAFETY: passed on.
+        unsafe {
+            match self.mode {
+                Mode::Fallback(_) => fallback::pop(table, slot),
+                _ => rseq::given::pop(table.entries().as_ptr(), slot),
+            }
+        }
+    }
+
+    unsafe fn push(&self, table: &CpuTable, slot: SlotIndex, object: NonNull<u8>) -> bool {
+        // SAFETY: passed on.
+        unsafe {
+            match self.mode {
+                Mode::Fallback(_) => fallback::push(table, slot, object),
+                _ => rseq::given::push(table.entries().as_ptr(), slot, object),
+            }
+        }
+    }
+
+    unsafe fn pop_batch(&self, table: &CpuTable, slot: SlotIndex, out: &mut [usize]) -> usize {
+        // SAFETY: passed on.
+        unsafe {
+            match self.mode {
+                Mode::Fallback(_) => fallback::pop_batch(table, slot, out),
+                _ => rseq::given::pop_batch(table.entries().as_ptr(), slot, out),
+            }
+        }
+    }
+
+    unsafe fn push_batch(&self, table: &CpuTable, slot: SlotIndex, objects: &[usize]) -> usize {
+        // SAFETY: passed on.
+        unsafe {
+            match self.mode {
+                Mode::Fallback(_) => fallback::push_batch(table, slot, objects),
+                _ => rseq::given::push_batch(table.entries().as_ptr(), slot, objects),
+            }
+        }
+    }
+
+    fn fence(&self, cpus: &CpuSet) {
+        if fault::fences_left_out() {
+            return;
+        }
+        match self.mode {
+            Mode::Fallback(_) => fallback::fence(cpus),
+            _ => fence::fence(cpus),
+        }
+    }
+
+    fn current_cpu(&self) -> usize {
+        match self.mode {
+            Mode::Fallback(_) => fallback::current_cpu(),
+            _ => hot::current_cpu(),
+        }
+    }
+}
+
+// SAFETY: anonymous private mappings, each given to one caller.
+unsafe impl PageSource for Linux {
+    fn page_size(&self) -> usize {
+        pages::PAGE
+    }
+
+    fn reserve(&self) -> Option<Window> {
+        self.window.reserve()
+    }
+
+    unsafe fn commit(&self, addr: usize, len: usize) -> Result<(), CommitError> {
+        // SAFETY: passed on.
+        unsafe { self.window.commit(addr, len) }
+    }
+
+    unsafe fn purge(&self, addr: usize, len: usize) {
+        // SAFETY: passed on.
+        unsafe { self.window.purge(addr, len) }
+    }
+
+    fn map(&self, len: usize) -> Option<NonNull<u8>> {
+        pages::map(len)
+    }
+
+    unsafe fn unmap(&self, ptr: NonNull<u8>, len: usize) {
+        // SAFETY: passed on.
+        unsafe { pages::unmap(ptr, len) }
+    }
+}
+
+// SAFETY: the thread pointer differs between living threads and is not 0; the thread block is the thread's own.
+unsafe impl Park for Linux {
+    fn wait(&self, word: &AtomicU32, expected: u32) {
+        // A changed word, a signal, a wake: the caller looks again in any case.
+        let _ = sys::futex_wait(word.as_ptr(), expected, None);
+    }
+
+    fn wake_one(&self, word: &AtomicU32) {
+        let _ = sys::futex_wake(word.as_ptr(), 1);
+    }
+
+    fn wake_all(&self, word: &AtomicU32) {
+        let _ = sys::futex_wake(word.as_ptr(), i32::MAX);
+    }
+
+    fn thread_token(&self) -> usize {
+        hot::thread_pointer()
+    }
+
+    fn held_ranks(&self) -> Option<&HeldRanks> {
+        // SAFETY: the block lives as long as the thread, and a `&HeldRanks` cannot leave the thread.
+        Some(unsafe { &(*hot::thread_block()).held })
+    }
+}
+
+impl Topology for Linux {
+    fn possible_cpus(&self) -> usize {
+        self.possible
+    }
+
+    fn initial_cpus(&self) -> CpuSet {
+        self.online
+    }
+
+    fn nodes(&self) -> usize {
+        self.nodes
+    }
+
+    fn node_of(&self, cpu: usize) -> usize {
+        if self.nodes == 1 { 0 } else { topology::node_of(cpu) }
+    }
+}
+
+impl Clock for Linux {
+    fn now(&self) -> u64 {
+        sys::clock_monotonic().unwrap_or(0)
+    }
+}

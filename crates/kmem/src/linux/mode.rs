@@ -1,0 +1,199 @@
+//! Which kind of section this process can have, found out once.
+//!
+//! ```text
+//! KMEM_RSEQ=off                                         -> Fallback(DisabledByEnvironment)
+//! CPU numbers unknown, or beyond the table              -> Fallback(CpusUnknown | TooManyCpus)
+//! the kernel has no rseq (seccomp, valgrind, old)       -> Fallback(NoRseqSyscall)
+//! libc registered its area, KMEM_RSEQ=auto              -> Rseq, if this thread has a CPU number; else Fallback(UnregisteredThread)
+//! libc knows rseq but registered none, KMEM_RSEQ=auto   -> Fallback(DisabledByLibc): the user switched it off
+//! otherwise                                             -> OwnRseq, if the kernel takes our area; else Fallback(AreaTaken)
+//! and then, without fences for restartable sequences    -> Fallback(NoMembarrier)
+//! ```
+//! A section without a fence would be fast and wrong, so the last line has no exception.
+
+use core::ffi::{CStr, c_char};
+use core::fmt;
+
+use kmem_core::cpu::MAX_CPUS;
+
+use super::fault::{self, Call};
+use super::{hot, own, sys};
+
+/// How sections are kept apart in this process.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum Mode {
+    /// Restartable sequences, on the area that libc registers for each thread.
+    Rseq,
+    /// Restartable sequences, on an area of our own that each thread registers at its first miss.
+    OwnRseq,
+    /// A try-lock a CPU, on slow paths; every fast path misses.
+    Fallback(Why),
+}
+
+/// Why there are no restartable sequences.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum Why {
+    /// The kernel, or what stands before it, does not know the system call.
+    NoRseqSyscall,
+    /// libc could have registered its area and was told not to.
+    DisabledByLibc,
+    /// The kernel cannot fence restartable sequences.
+    NoMembarrier,
+    /// `KMEM_RSEQ=off`.
+    DisabledByEnvironment,
+    /// libc registered its area, but not for the thread that asked first.
+    UnregisteredThread,
+    /// Somebody else in the process has an area registered.
+    AreaTaken,
+    /// libc has no place left for the destructor that ends a thread's registration.
+    NoThreadExit,
+    /// The kernel does not say how many CPUs there may be.
+    CpusUnknown,
+    /// There may be more CPUs than the table has entries.
+    TooManyCpus,
+    /// There is no memory for an allocator.
+    NoMemory,
+}
+
+impl fmt::Display for Mode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Rseq => f.write_str("rseq"),
+            Self::OwnRseq => f.write_str("rseq (own registration)"),
+            Self::Fallback(why) => write!(f, "fallback: {why}"),
+        }
+    }
+}
+
+impl fmt::Display for Why {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NoRseqSyscall => "no rseq system call (Linux before 4.18, seccomp, or valgrind)",
+            Self::DisabledByLibc => {
+                "libc did not register rseq (GLIBC_TUNABLES=glibc.pthread.rseq=0): unset the tunable, or set KMEM_RSEQ=own"
+            }
+            Self::NoMembarrier => "no membarrier for rseq (Linux before 5.10, or seccomp)",
+            Self::DisabledByEnvironment => "KMEM_RSEQ=off",
+            Self::UnregisteredThread => "libc registered rseq, but not for the first thread",
+            Self::AreaTaken => "another rseq area is registered in this process (libc's, with KMEM_RSEQ=own, or a library's)",
+            Self::NoThreadExit => "libc has no key left for thread-specific data",
+            Self::CpusUnknown => "sched_getaffinity is refused, so the number of possible CPUs is unknown (seccomp)",
+            Self::TooManyCpus => "more possible CPUs than the table has entries (1024)",
+            Self::NoMemory => "no memory for the allocator (RLIMIT_AS, a memory cgroup)",
+        })
+    }
+}
+
+/// What `KMEM_RSEQ` asks for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Choice {
+    Auto,
+    Off,
+    Own,
+}
+
+#[link(name = "c")]
+unsafe extern "C" {
+    static environ: *const *const c_char;
+}
+
+fn choice() -> Choice {
+    match variable(c"KMEM_RSEQ") {
+        Some(b"off") => Choice::Off,
+        Some(b"own") => Choice::Own,
+        _ => Choice::Auto,
+    }
+}
+
+/// The value of an environment variable, found without libc's functions: this runs before libc's constructors.
+///
+/// For slow paths and start-up: walks the whole environment, and must not run beside a `setenv`.
+pub fn variable(name: &CStr) -> Option<&'static [u8]> {
+    let mut place = environment()?;
+    let name = name.to_bytes();
+    // SAFETY: the environment is an array of strings that ends with a null.
+    unsafe {
+        while !(*place).is_null() {
+            let entry = CStr::from_ptr(*place).to_bytes();
+            if let Some(value) = entry.strip_prefix(name).and_then(|rest| rest.strip_prefix(b"=")) {
+                return Some(value);
+            }
+            place = place.add(1);
+        }
+    }
+    None
+}
+
+fn environment() -> Option<*const *const c_char> {
+    // SAFETY: libc's variable; null until libc has set itself up.
+    let set = unsafe { (&raw const environ).read() };
+    if !set.is_null() {
+        return Some(set);
+    }
+    let stack = hot::initial_stack();
+    if stack.is_null() {
+        return None;
+    }
+    // SAFETY: the stack begins with the count, as many arguments, and a null; the environment follows.
+    unsafe { Some(stack.add(stack.read() + 2).cast()) }
+}
+
+/// What was found out: the mode, and where the area in use is (`None`: our own).
+pub(super) struct Found {
+    pub mode: Mode,
+    pub offset: Option<usize>,
+}
+
+/// Finds out. `cpus` is the kernel's number of possible CPUs, where it told.
+pub(super) fn find(cpus: Option<usize>) -> Found {
+    match sections(cpus) {
+        Ok((mode, offset)) => Found { mode, offset },
+        Err(why) => Found { mode: Mode::Fallback(why), offset: None },
+    }
+}
+
+fn sections(cpus: Option<usize>) -> Result<(Mode, Option<usize>), Why> {
+    let choice = choice();
+    if choice == Choice::Off {
+        return Err(Why::DisabledByEnvironment);
+    }
+    if cpus.ok_or(Why::CpusUnknown)? > MAX_CPUS {
+        return Err(Why::TooManyCpus);
+    }
+    if !sys::rseq_exists() {
+        return Err(Why::NoRseqSyscall);
+    }
+    let found = match hot::libc_area() {
+        Some(area) if choice == Choice::Auto => (Mode::Rseq, Some(libc_offset(area)?)),
+        _ => {
+            own_area()?;
+            (Mode::OwnRseq, None)
+        }
+    };
+    if fault::refused(Call::Register) || sys::membarrier_register().is_err() {
+        return Err(Why::NoMembarrier);
+    }
+    Ok(found)
+}
+
+/// The offset of libc's area, if it is registered.
+fn libc_offset(area: hot::LibcArea) -> Result<usize, Why> {
+    if area.size == 0 {
+        return Err(Why::DisabledByLibc);
+    }
+    // SAFETY: libc says that the area is there, in each thread.
+    let cpu = unsafe { hot::area_at(area.offset) }.cpu_id.load(kmem_core::sync::Ordering::Relaxed);
+    if (cpu as i32) < 0 { Err(Why::UnregisteredThread) } else { Ok(area.offset) }
+}
+
+fn own_area() -> Result<(), Why> {
+    if !own::possible() {
+        return Err(Why::AreaTaken);
+    }
+    if !own::prepare_thread_exit() {
+        return Err(Why::NoThreadExit);
+    }
+    Ok(())
+}

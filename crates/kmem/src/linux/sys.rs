@@ -1,0 +1,291 @@
+//! All system calls, as thin functions.
+//!
+//! They are made by the `syscall` instruction itself, not through libc, for three reasons: `errno` belongs to the program and
+//! is never touched by an allocator that also runs inside `free`; the calls work before libc has set itself up (the dynamic
+//! linker calls `malloc` early); and an interposer of `mmap` or `madvise` cannot call back into us.
+//!
+//! No function here keeps state, retries, or judges an error: callers do.
+
+use core::arch::asm;
+use core::ffi::c_void;
+use core::fmt;
+
+/// Why the kernel refused: the positive error number.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Errno(pub i32);
+
+impl Errno {
+    /// Interrupted by a signal.
+    pub const INTR: Self = Self(4);
+    /// Try again.
+    pub const AGAIN: Self = Self(11);
+    /// No memory.
+    pub const NOMEM: Self = Self(12);
+    /// The place is taken.
+    pub const EXIST: Self = Self(17);
+    /// Invalid argument.
+    pub const INVAL: Self = Self(22);
+    /// No such system call.
+    pub const NOSYS: Self = Self(38);
+}
+
+impl fmt::Display for Errno {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "error {}", self.0)
+    }
+}
+
+/// Numbers of the calls on x86-64.
+mod nr {
+    pub const WRITE: usize = 1;
+    pub const MMAP: usize = 9;
+    pub const MPROTECT: usize = 10;
+    pub const MUNMAP: usize = 11;
+    pub const RT_SIGPROCMASK: usize = 14;
+    pub const SCHED_YIELD: usize = 24;
+    pub const MREMAP: usize = 25;
+    pub const MADVISE: usize = 28;
+    pub const GETPID: usize = 39;
+    pub const GETTID: usize = 186;
+    pub const FUTEX: usize = 202;
+    pub const SCHED_GETAFFINITY: usize = 204;
+    pub const CLOCK_GETTIME: usize = 228;
+    pub const EXIT_GROUP: usize = 231;
+    pub const TGKILL: usize = 234;
+    pub const GET_MEMPOLICY: usize = 239;
+    pub const PRLIMIT64: usize = 302;
+    pub const GETCPU: usize = 309;
+    pub const MEMBARRIER: usize = 324;
+    pub const RSEQ: usize = 334;
+}
+
+/// Pages may be read.
+pub const PROT_READ: usize = 1;
+/// Pages may be written.
+pub const PROT_WRITE: usize = 2;
+/// Pages may not be touched.
+pub const PROT_NONE: usize = 0;
+/// A private mapping without a file.
+pub const MAP_PRIVATE_ANON: usize = 0x02 | 0x20;
+/// No memory is set aside for the mapping.
+pub const MAP_NORESERVE: usize = 0x4000;
+/// At this address or not at all. A kernel before 4.17 takes the address for a hint: compare the answer.
+pub const MAP_FIXED_NOREPLACE: usize = 0x10_0000;
+
+const MADV_DONTNEED: usize = 4;
+const FUTEX_WAIT_PRIVATE: usize = 128;
+const FUTEX_WAKE_PRIVATE: usize = 1 | 128;
+const CLOCK_MONOTONIC: usize = 1;
+const RLIMIT_AS: usize = 9;
+const MPOL_F_MEMS_ALLOWED: usize = 4;
+const SIGABRT: usize = 6;
+const SIG_UNBLOCK: usize = 1;
+const MEMBARRIER_PRIVATE_EXPEDITED_RSEQ: usize = 1 << 7;
+const MEMBARRIER_REGISTER_PRIVATE_EXPEDITED_RSEQ: usize = 1 << 8;
+const MEMBARRIER_FLAG_CPU: usize = 1;
+/// Bytes of an rseq area as every kernel since 4.18 accepts it.
+const RSEQ_LEN: usize = 32;
+const RSEQ_FLAG_UNREGISTER: usize = 1;
+/// The word before each abort handler, which the kernel compares. The encoding of an instruction that traps, shared with glibc.
+const RSEQ_SIGNATURE: usize = 0x5305_3053;
+
+/// Makes a system call.
+///
+/// # Safety
+/// The call does nothing to memory that the caller has no right to.
+#[inline]
+unsafe fn call(number: usize, [a, b, c, d, e, f]: [usize; 6]) -> Result<usize, Errno> {
+    let answer: isize;
+    // SAFETY: the kernel clobbers rax, rcx and r11 only; the rest is the caller's promise.
+    unsafe {
+        asm!(
+            "syscall",
+            inlateout("rax") number as isize => answer,
+            in("rdi") a, in("rsi") b, in("rdx") c, in("r10") d, in("r8") e, in("r9") f,
+            lateout("rcx") _, lateout("r11") _,
+            options(nostack),
+        );
+    }
+    if (-4095..0).contains(&answer) { Err(Errno(-answer as i32)) } else { Ok(answer as usize) }
+}
+
+/// Maps anonymous memory.
+///
+/// # Safety
+/// With [`MAP_FIXED_NOREPLACE`] or a hint nothing existing is harmed; other fixed mappings are the caller's business.
+pub unsafe fn mmap(addr: usize, len: usize, prot: usize, flags: usize) -> Result<usize, Errno> {
+    // SAFETY: the caller's promise; file descriptor -1 and offset 0 are those of anonymous mappings.
+    unsafe { call(nr::MMAP, [addr, len, prot, flags, usize::MAX, 0]) }
+}
+
+/// Ends mappings.
+///
+/// # Safety
+/// The range is the caller's and nobody uses it.
+pub unsafe fn munmap(addr: usize, len: usize) -> Result<usize, Errno> {
+    // SAFETY: the caller's promise.
+    unsafe { call(nr::MUNMAP, [addr, len, 0, 0, 0, 0]) }
+}
+
+/// Changes what may be done to pages.
+///
+/// # Safety
+/// The range is the caller's and nobody needs a right that goes away.
+pub unsafe fn mprotect(addr: usize, len: usize, prot: usize) -> Result<usize, Errno> {
+    // SAFETY: the caller's promise.
+    unsafe { call(nr::MPROTECT, [addr, len, prot, 0, 0, 0]) }
+}
+
+/// Gives the pages back; they read as zero from then on.
+///
+/// # Safety
+/// The range is the caller's and nobody needs what is in it.
+pub unsafe fn madvise_dontneed(addr: usize, len: usize) -> Result<usize, Errno> {
+    // SAFETY: the caller's promise.
+    unsafe { call(nr::MADVISE, [addr, len, MADV_DONTNEED, 0, 0, 0]) }
+}
+
+/// Resizes a mapping, which may move.
+///
+/// # Safety
+/// The mapping is the caller's, and nobody uses its old address any more if the call succeeds.
+pub unsafe fn mremap(addr: usize, old: usize, new: usize) -> Result<usize, Errno> {
+    const MAYMOVE: usize = 1;
+    // SAFETY: the caller's promise.
+    unsafe { call(nr::MREMAP, [addr, old, new, MAYMOVE, 0, 0]) }
+}
+
+/// Sleeps while the word at `word` is `expected`, at most `nanoseconds` if given.
+pub fn futex_wait(word: *const u32, expected: u32, nanoseconds: Option<u64>) -> Result<usize, Errno> {
+    let time = nanoseconds.map(|n| [n / 1_000_000_000, n % 1_000_000_000]);
+    let time = time.as_ref().map_or(0, |t| t.as_ptr() as usize);
+    // SAFETY: the kernel reads the word, and answers EFAULT where there is none.
+    unsafe { call(nr::FUTEX, [word as usize, FUTEX_WAIT_PRIVATE, expected as usize, time, 0, 0]) }
+}
+
+/// Wakes up to `count` threads that sleep on `word`.
+pub fn futex_wake(word: *const u32, count: i32) -> Result<usize, Errno> {
+    // SAFETY: the kernel uses the address as a key.
+    unsafe { call(nr::FUTEX, [word as usize, FUTEX_WAKE_PRIVATE, count as usize, 0, 0, 0]) }
+}
+
+/// Announces that the process will fence restartable sequences.
+pub fn membarrier_register() -> Result<usize, Errno> {
+    // SAFETY: touches no memory.
+    unsafe { call(nr::MEMBARRIER, [MEMBARRIER_REGISTER_PRIVATE_EXPEDITED_RSEQ, 0, 0, 0, 0, 0]) }
+}
+
+/// Restarts the sequences that this process is in, on one CPU or on all.
+pub fn membarrier_rseq(cpu: Option<usize>) -> Result<usize, Errno> {
+    let flags = if cpu.is_some() { MEMBARRIER_FLAG_CPU } else { 0 };
+    // SAFETY: touches no memory.
+    unsafe { call(nr::MEMBARRIER, [MEMBARRIER_PRIVATE_EXPEDITED_RSEQ, flags, cpu.unwrap_or(0), 0, 0, 0]) }
+}
+
+/// Registers an area for the calling thread.
+///
+/// # Safety
+/// `area` has 32 bytes, aligned to 32, that live until it is unregistered or the thread has ended: the kernel writes there.
+pub unsafe fn rseq_register(area: *mut c_void) -> Result<usize, Errno> {
+    // SAFETY: the caller's promise.
+    unsafe { call(nr::RSEQ, [area as usize, RSEQ_LEN, 0, RSEQ_SIGNATURE, 0, 0]) }
+}
+
+/// Ends the registration of `area`; the kernel writes -1 as the CPU number first.
+///
+/// # Safety
+/// As for [`rseq_register`], up to the end of this call.
+pub unsafe fn rseq_unregister(area: *mut c_void) -> Result<usize, Errno> {
+    // SAFETY: the caller's promise.
+    unsafe { call(nr::RSEQ, [area as usize, RSEQ_LEN, RSEQ_FLAG_UNREGISTER, RSEQ_SIGNATURE, 0, 0]) }
+}
+
+/// Whether the kernel knows restartable sequences: a malformed call is refused as malformed, not as unknown.
+pub fn rseq_exists() -> bool {
+    // SAFETY: a null area is refused and nothing is touched.
+    unsafe { call(nr::RSEQ, [0, 0, 0, 0, 0, 0]) == Err(Errno::INVAL) }
+}
+
+/// The CPUs that the calling thread may run on; answers how many bytes of `mask` the kernel filled.
+pub fn sched_getaffinity(mask: &mut [u64]) -> Result<usize, Errno> {
+    // SAFETY: the kernel writes at most the length given.
+    unsafe { call(nr::SCHED_GETAFFINITY, [0, size_of_val(mask), mask.as_mut_ptr() as usize, 0, 0, 0]) }
+}
+
+/// The CPU and the node that the calling thread runs on.
+pub fn getcpu() -> Result<(usize, usize), Errno> {
+    let (mut cpu, mut node) = (0u32, 0u32);
+    // SAFETY: the kernel writes the two words.
+    unsafe { call(nr::GETCPU, [&raw mut cpu as usize, &raw mut node as usize, 0, 0, 0, 0])? };
+    Ok((cpu as usize, node as usize))
+}
+
+/// The nodes that the process may have memory on.
+pub fn mems_allowed(mask: &mut [u64]) -> Result<usize, Errno> {
+    // SAFETY: the kernel writes at most as many bits as given.
+    unsafe { call(nr::GET_MEMPOLICY, [0, mask.as_mut_ptr() as usize, size_of_val(mask) * 8, 0, MPOL_F_MEMS_ALLOWED, 0]) }
+}
+
+/// Nanoseconds since some fixed point.
+pub fn clock_monotonic() -> Result<u64, Errno> {
+    let mut time = [0u64; 2];
+    // SAFETY: the kernel writes the two words.
+    unsafe { call(nr::CLOCK_GETTIME, [CLOCK_MONOTONIC, time.as_mut_ptr() as usize, 0, 0, 0, 0])? };
+    Ok(time[0] * 1_000_000_000 + time[1])
+}
+
+/// The soft limit of address space in bytes; `None` where there is none.
+pub fn address_space_limit() -> Option<usize> {
+    let mut limits = [u64::MAX; 2];
+    // SAFETY: the kernel writes the two words.
+    unsafe { call(nr::PRLIMIT64, [0, RLIMIT_AS, 0, limits.as_mut_ptr() as usize, 0, 0]).ok()? };
+    (limits[0] != u64::MAX).then_some(limits[0] as usize)
+}
+
+/// Lets other threads run.
+pub fn sched_yield() {
+    // SAFETY: touches no memory.
+    let _ = unsafe { call(nr::SCHED_YIELD, [0; 6]) };
+}
+
+/// The kernel's number of the calling thread.
+pub fn gettid() -> usize {
+    // SAFETY: touches no memory; cannot fail.
+    unsafe { call(nr::GETTID, [0; 6]) }.unwrap_or(0)
+}
+
+/// Writes to a file descriptor.
+pub fn write(fd: usize, bytes: &[u8]) -> Result<usize, Errno> {
+    // SAFETY: the kernel reads the bytes given.
+    unsafe { call(nr::WRITE, [fd, bytes.as_ptr() as usize, bytes.len(), 0, 0, 0]) }
+}
+
+/// Writes the parts and a line end to standard error, all of it if possible.
+pub fn report(parts: &[&str]) {
+    for part in parts.iter().chain(&["\n"]) {
+        let mut left = part.as_bytes();
+        while !left.is_empty() {
+            match write(2, left) {
+                Ok(written) => left = &left[written.min(left.len())..],
+                Err(Errno::INTR) => {}
+                Err(_) => return,
+            }
+        }
+    }
+}
+
+/// Says why on standard error, then ends the process by SIGABRT, or, where that is handled or ignored, with exit code 134.
+pub fn fatal(parts: &[&str]) -> ! {
+    report(parts);
+    let mask = 1u64 << (SIGABRT - 1);
+    // SAFETY: the kernel reads the mask; the signal goes to the calling thread.
+    unsafe {
+        let _ = call(nr::RT_SIGPROCMASK, [SIG_UNBLOCK, &raw const mask as usize, 0, size_of::<u64>(), 0, 0]);
+        let process = call(nr::GETPID, [0; 6]).unwrap_or(0);
+        let _ = call(nr::TGKILL, [process, gettid(), SIGABRT, 0, 0, 0]);
+    }
+    loop {
+        // SAFETY: ends the process.
+        let _ = unsafe { call(nr::EXIT_GROUP, [134, 0, 0, 0, 0, 0]) };
+    }
+}

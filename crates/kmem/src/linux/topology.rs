@@ -1,0 +1,67 @@
+//! CPUs and nodes, as the kernel tells them without files: what a process may open depends on its sandbox, what it may call hardly does.
+//!
+//! The number of *possible* CPUs never changes while the machine runs. `sched_getaffinity` answers how many bytes its masks have,
+//! which is that number rounded up to 64. The mask itself is what the process may run on now, so it shrinks and grows
+//! with offlining, cpusets and taskset; it is a hint like every CPU number (I4).
+
+use kmem_core::cpu::{CpuSet, MAX_CPUS};
+use kmem_core::sync::{AtomicU32, Ordering};
+
+use super::fault::{self, Call};
+use super::sys;
+
+/// Words of a mask for 8,192 CPUs, the most that a kernel is built for.
+const MASK_WORDS: usize = 128;
+/// Words of a mask for 1,024 nodes, the most that a kernel is built for.
+const NODE_WORDS: usize = 16;
+const UNKNOWN: u32 = u32::MAX;
+
+/// The node of each CPU, as far as a thread has been there to see.
+static NODE_OF: [AtomicU32; MAX_CPUS] = [const { AtomicU32::new(UNKNOWN) }; MAX_CPUS];
+
+/// What the kernel says about CPUs.
+#[derive(Clone, Copy, Debug)]
+pub struct Cpus {
+    /// CPU ids are below this; `None` where the kernel refuses to tell.
+    pub possible: Option<usize>,
+    /// The CPUs that the calling thread may run on, or just CPU 0 where that is unknown.
+    pub online: CpuSet,
+}
+
+/// Asks the kernel for the calling thread's affinity mask. One system call.
+pub fn cpus() -> Cpus {
+    let mut mask = [0u64; MASK_WORDS];
+    let bytes = if fault::refused(Call::Affinity) { Err(sys::Errno::NOSYS) } else { sys::sched_getaffinity(&mut mask) };
+    let Ok(bytes) = bytes else {
+        return Cpus { possible: None, online: CpuSet::of(0) };
+    };
+    let is_set = |cpu: &usize| mask[cpu / 64] & (1 << (cpu % 64)) != 0;
+    let online: CpuSet = (0..MAX_CPUS).filter(is_set).collect();
+    Cpus { possible: Some(bytes * 8), online: if online.is_empty() { CpuSet::of(0) } else { online } }
+}
+
+/// Node ids that the process may have memory on are below this; 1 where the kernel has no nodes or does not tell.
+pub fn nodes() -> usize {
+    let mut mask = [0u64; NODE_WORDS];
+    if sys::mems_allowed(&mut mask).is_err() {
+        return 1;
+    }
+    let highest = mask.iter().rposition(|word| *word != 0);
+    highest.map_or(1, |word| word * 64 + 64 - mask[word].leading_zeros() as usize)
+}
+
+/// The node of a CPU: known once a thread that ran there asked; 0 until then.
+pub fn node_of(cpu: usize) -> usize {
+    let Some(known) = NODE_OF.get(cpu) else { return 0 };
+    let node = known.load(Ordering::Relaxed);
+    if node != UNKNOWN {
+        return node as usize;
+    }
+    match sys::getcpu() {
+        Ok((here, node)) if here == cpu => {
+            known.store(node as u32, Ordering::Relaxed);
+            node
+        }
+        _ => 0,
+    }
+}

@@ -1,0 +1,382 @@
+//! The Linux platform by itself: which mode is found, sections before and after the table is published, fences that are refused, fork,
+//! and the page source with and without a limit of address space. Each case runs in a process of its own, since the hot words exist once.
+
+use std::process::{Command, Output};
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use kmem::linux::fault::{self, Call};
+use kmem::linux::{Linux, Mode, Why, hot, rseq};
+use kmem_core::cpu::CpuSet;
+use kmem_core::percpu::{Area, CpuTable, SlotIndex};
+use kmem_core::platform::{Clock, CommitError, PageSource, Park, Sections, Topology};
+
+const SLOT: SlotIndex = SlotIndex(1);
+const SLOTS: usize = 2;
+const CAPACITY: usize = 16;
+const WORD: usize = size_of::<usize>();
+const OFF: (&str, &str) = ("KMEM_RSEQ", "off");
+const OWN: [(&str, &str); 2] = [("GLIBC_TUNABLES", "glibc.pthread.rseq=0"), ("KMEM_RSEQ", "own")];
+
+unsafe extern "C" {
+    fn fork() -> i32;
+    fn waitpid(pid: i32, status: *mut i32, options: i32) -> i32;
+    fn _exit(code: i32) -> !;
+    fn setrlimit(resource: i32, limits: *const [u64; 2]) -> i32;
+}
+
+/// Runs `case` in a child process.
+fn run(case: &str, variables: &[(&str, &str)]) -> Output {
+    let mut command = Command::new(std::env::current_exe().expect("this executable"));
+    command.args(["--ignored", "--exact", "child", "--nocapture"]).env_remove("KMEM_RSEQ").env_remove("GLIBC_TUNABLES");
+    command.env("KMEM_CASE", case).envs(variables.iter().copied()).output().expect("a child process")
+}
+
+fn passes(case: &str, variables: &[(&str, &str)]) -> String {
+    let output = run(case, variables);
+    let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{case} {variables:?}: {}\n{text}", output.status);
+    text
+}
+
+#[test]
+#[ignore = "run by the other tests, in a process of its own"]
+fn child() {
+    match std::env::var("KMEM_CASE").as_deref() {
+        Ok("mode") => println!("mode: {:?}", Linux::discover().mode()),
+        Ok("mode-no-fences") => {
+            fault::fail_after(Call::Register, 0);
+            println!("mode: {:?}", Linux::discover().mode());
+        }
+        Ok("mode-no-cpus") => {
+            fault::fail_after(Call::Affinity, 0);
+            println!("mode: {:?}", Linux::discover().mode());
+        }
+        Ok("sections") => sections_before_and_after(),
+        Ok("descriptors") => descriptors_cover(),
+        Ok("fence") => refused_fence(),
+        Ok("fork") => forked(),
+        Ok("window") => window(Linux::discover(), 1 << 40),
+        Ok("limited") => limited(),
+        other => panic!("no such case: {other:?}"),
+    }
+}
+
+/// A platform whose every CPU has an area with one enabled slot.
+fn world() -> (&'static Linux, &'static CpuTable) {
+    let linux: &Linux = Box::leak(Box::new(Linux::discover()));
+    let table: &CpuTable = Box::leak(Box::new(CpuTable::map(linux, linux.possible_cpus(), SLOTS).expect("a table")));
+    for cpu in 0..linux.possible_cpus() {
+        let area = Area::map(linux, SLOTS).expect("an area");
+        let storage = linux.map(4096).expect("a magazine");
+        // SAFETY: the area is private, the storage a page of ours.
+        unsafe {
+            storage.cast::<usize>().write(1);
+            let first = storage.as_ptr() as usize + WORD;
+            let slot = area.slot(SLOT);
+            slot.cursor.store(first.wrapping_sub(area.address()), Ordering::Release);
+            slot.end.store((first + CAPACITY * WORD).wrapping_sub(area.address()), Ordering::Release);
+        }
+        table.publish(cpu, area);
+    }
+    (linux, table)
+}
+
+/// Whether a pair of put and take in line works on this thread; tried a few times, since the thread may move between the two.
+fn hits() -> bool {
+    let object = NonNull::new(64 as *mut u8).expect("not null");
+    // SAFETY: the slot is in the table, and the objects are numbers that nobody dereferences.
+    (0..100).any(|_| unsafe { rseq::push(SLOT, object) && rseq::pop(SLOT).is_some() })
+}
+
+fn sections_before_and_after() {
+    let object = NonNull::new(64 as *mut u8).expect("not null");
+    // SAFETY: before the table is published slots below `BOOT_SLOTS` exist.
+    unsafe {
+        for slot in (0..hot::BOOT_SLOTS as u32).map(SlotIndex) {
+            assert!(rseq::pop(slot).is_none());
+            assert!(!rseq::push(slot, object));
+            assert_eq!(rseq::pop_batch(slot, &mut [0; 3]), 0);
+            assert_eq!(rseq::push_batch(slot, &[64, 128]), 0);
+        }
+    }
+    let (linux, table) = world();
+    linux.slow_path_enter();
+    assert!(!hits(), "nothing was published");
+    // SAFETY: leaked, and once.
+    unsafe { linux.publish(table) };
+    linux.slow_path_enter();
+    let restartable = !matches!(linux.mode(), Mode::Fallback(_));
+    assert_eq!(hits(), restartable);
+    assert!(linux.current_cpu() < linux.possible_cpus());
+    let others = std::thread::spawn(move || {
+        linux.slow_path_enter();
+        hits()
+    });
+    assert_eq!(others.join().expect("a thread"), restartable);
+    // SAFETY: as in `hits`. In one slot or another, batches come back in the order last in, first out.
+    let order = (0..100).any(|_| unsafe {
+        let mut out = [0; 5];
+        linux.push_batch(table, SLOT, &[16, 32, 48]) == 3 && linux.pop_batch(table, SLOT, &mut out) >= 3 && out[..3] == [48, 32, 16]
+    });
+    assert!(order);
+    // SAFETY: as above. What does not fit stays out, nothing is taken into no room, and nothing is put from nothing.
+    unsafe {
+        assert!((0..100).any(|_| linux.push_batch(table, SLOT, &[16; CAPACITY + 5]) == CAPACITY));
+        assert_eq!(linux.push_batch(table, SLOT, &[]) + linux.pop_batch(table, SLOT, &mut []), 0);
+    }
+}
+
+#[test]
+fn sections_miss_before_publish_and_hit_after() {
+    passes("sections", &[]);
+    passes("sections", &OWN);
+    passes("sections", &[OFF]);
+}
+
+#[test]
+fn the_mode_follows_the_environment() {
+    let first = passes("mode", &[]);
+    assert!(passes("mode", &[OFF]).contains("Fallback(DisabledByEnvironment)"));
+    if first.contains("mode: Rseq") {
+        assert!(passes("mode", &OWN).contains("mode: OwnRseq"));
+        assert!(passes("mode", &OWN[..1]).contains("Fallback(DisabledByLibc)"));
+        assert!(passes("mode", &OWN[1..]).contains("Fallback(AreaTaken)"));
+        assert!(passes("mode-no-fences", &[]).contains("Fallback(NoMembarrier)"));
+        assert!(passes("mode-no-cpus", &[]).contains("Fallback(CpusUnknown)"));
+    }
+}
+
+#[test]
+fn modes_say_what_to_do() {
+    assert_eq!(Mode::Rseq.to_string(), "rseq");
+    let text = Mode::Fallback(Why::DisabledByLibc).to_string();
+    assert!(text.starts_with("fallback: ") && text.contains("KMEM_RSEQ=own"), "{text}");
+}
+
+/// What the kernel reads of a section.
+#[repr(C)]
+struct Descriptor {
+    version: u32,
+    flags: u32,
+    start: *const u8,
+    length: usize,
+    abort: *const u8,
+}
+
+const SECTIONS: [&str; 8] = ["push", "pop", "push_batch", "pop_batch", "given push", "given pop", "given push_batch", "given pop_batch"];
+
+/// Runs a section, and answers its descriptor, which stays bound until the thread is next preempted.
+fn descriptor(section: usize, linux: &Linux, table: &CpuTable) -> &'static Descriptor {
+    let object = NonNull::new(64 as *mut u8).expect("not null");
+    let mut out = [0; 2];
+    loop {
+        // SAFETY: as in `hits`; the areas are this thread's, libc's being registered, or else our own; sections bind descriptors that stay mapped.
+        unsafe {
+            let area = hot::libc_area().filter(|libc| libc.size > 0);
+            let area = area.map_or_else(|| &(*hot::thread_block()).rseq, |libc| hot::area_at(libc.offset));
+            match section {
+                0 => _ = rseq::push(SLOT, object),
+                1 => _ = rseq::pop(SLOT),
+                2 => _ = rseq::push_batch(SLOT, &[16, 32]),
+                3 => _ = rseq::pop_batch(SLOT, &mut out),
+                4 => _ = linux.push(table, SLOT, object),
+                5 => _ = linux.pop(table, SLOT),
+                6 => _ = linux.push_batch(table, SLOT, &[16, 32]),
+                _ => _ = linux.pop_batch(table, SLOT, &mut out),
+            }
+            let bound = area.rseq_cs.load(Ordering::Relaxed) as *const Descriptor;
+            if let Some(descriptor) = bound.as_ref() {
+                return descriptor;
+            }
+        }
+    }
+}
+
+/// A range that began an instruction too late, or ended one too early, would be wrong only once in very many preemptions: no stress finds that.
+fn descriptors_cover() {
+    let (linux, table) = world();
+    // SAFETY: leaked, and once.
+    unsafe { linux.publish(table) };
+    linux.slow_path_enter();
+    if matches!(linux.mode(), Mode::Fallback(_)) {
+        return;
+    }
+    for (section, name) in SECTIONS.iter().enumerate() {
+        let Descriptor { version, flags, start, length, abort } = *descriptor(section, linux, table);
+        assert_eq!((version, flags), (0, 0), "{name}");
+        // SAFETY: the code of the section and of its abort handler is mapped; instructions have at least as many bytes before and after.
+        let (before, first, last, signature, jump) = unsafe {
+            let end = start.add(length);
+            (bytes::<6>(start.sub(6)), bytes::<6>(start), bytes::<5>(end.sub(5)), bytes::<4>(abort.sub(4)), bytes::<5>(abort))
+        };
+        // mov fs:[r + 8], r: five bytes, or six where r is r12.
+        let store = if before[5] == 8 && before[1] == 0x64 { &before[1..] } else { &before[..] };
+        assert!(store[0] == 0x64 && store[2] == 0x89, "{name}: the range begins behind the bind: {before:x?}");
+        assert!(first[0] == 0x64 && first[2] == 0x63, "{name}: and with the load of the CPU number: {first:x?}");
+        // mov [r + r], r: four bytes, or five where the base is r13.
+        assert!(last[2] == 0x89 || last[1] == 0x89, "{name}: its last instruction is the commit: {last:x?}");
+        assert_eq!(signature, 0x5305_3053u32.to_le_bytes(), "{name}");
+        let target = match jump[0] {
+            0xEB => abort.wrapping_add(2).wrapping_offset(isize::from(jump[1] as i8)),
+            0xE9 => abort.wrapping_add(5).wrapping_offset(i32::from_le_bytes([jump[1], jump[2], jump[3], jump[4]]) as isize),
+            other => panic!("{name}: an abort handler that begins with {other:x}"),
+        };
+        let back = start as usize - target as usize;
+        assert!((20..40).contains(&back), "{name}: an aborted section binds anew: {back}");
+    }
+}
+
+/// # Safety
+/// The bytes are mapped.
+unsafe fn bytes<const N: usize>(at: *const u8) -> [u8; N] {
+    // SAFETY: the caller's promise.
+    unsafe { at.cast::<[u8; N]>().read_unaligned() }
+}
+
+#[test]
+fn descriptors_cover_sections_from_bind_to_commit() {
+    passes("descriptors", &[]);
+}
+
+fn refused_fence() {
+    let (linux, _) = world();
+    fault::fail_after(Call::Fence, 1);
+    linux.fence(&CpuSet::of(0));
+    println!("the first fence was granted");
+    linux.fence(&CpuSet::of(0));
+    println!("and a refused one was passed over");
+}
+
+#[test]
+fn a_refused_fence_ends_the_process() {
+    use std::os::unix::process::ExitStatusExt;
+    if passes("mode", &[]).contains("Fallback") {
+        return;
+    }
+    let output = run("fence", &[]);
+    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(out.contains("granted") && !out.contains("passed over"), "{out}");
+    assert!(err.contains("membarrier is refused"), "{err}");
+    assert_eq!(output.status.signal(), Some(6));
+}
+
+/// Forks while other threads are in sections; the child must be able to take, put and fence.
+fn forked() {
+    let (linux, table) = world();
+    // SAFETY: leaked, and once.
+    unsafe { linux.publish(table) };
+    linux.slow_path_enter();
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| {
+                linux.slow_path_enter();
+                while !stop.load(Ordering::Relaxed) {
+                    // SAFETY: as in `hits`.
+                    unsafe {
+                        linux.push(table, SLOT, NonNull::new(64 as *mut u8).expect("not null"));
+                        linux.pop(table, SLOT);
+                    }
+                }
+            });
+        }
+        for _ in 0..50 {
+            linux.before_fork();
+            // SAFETY: the child calls the platform and _exit only.
+            let pid = unsafe { fork() };
+            linux.after_fork();
+            if pid == 0 {
+                let set: CpuSet = (0..linux.possible_cpus()).collect();
+                set.iter().take(2).for_each(|cpu| linux.fence(&CpuSet::of(cpu)));
+                linux.fence(&set);
+                linux.slow_path_enter();
+                let fine = matches!(linux.mode(), Mode::Fallback(_)) || hits();
+                // SAFETY: ends the child.
+                unsafe { _exit(i32::from(!fine)) };
+            }
+            let mut status = 0;
+            // SAFETY: the status is a word.
+            assert_eq!(unsafe { waitpid(pid, &raw mut status, 0) }, pid);
+            assert_eq!(status, 0, "the child's status");
+        }
+        stop.store(true, Ordering::Relaxed);
+    });
+}
+
+#[test]
+fn fork_leaves_a_working_platform() {
+    passes("fork", &[]);
+    passes("fork", &OWN);
+    passes("fork", &[OFF]);
+}
+
+fn window(linux: Linux, len: usize) {
+    let window = linux.reserve().expect("a window");
+    assert_eq!((window.len, window.base % (2 << 20)), (len, 0), "{window:?}");
+    let piece = 2 << 20;
+    for start in [window.base, window.base + piece, window.base + window.len - piece] {
+        // SAFETY: pieces of the window, each once.
+        unsafe {
+            assert_eq!(linux.commit(start, piece), Ok(()), "{start:x}");
+            let last = (start + piece - 1) as *mut u8;
+            assert_eq!(last.read(), 0);
+            last.write(7);
+            linux.purge(start, piece);
+            assert_eq!(last.read(), 0);
+            last.write(8);
+        }
+    }
+    let mapping = linux.map(10_000).expect("a mapping");
+    // SAFETY: ours, and given back once.
+    unsafe {
+        mapping.add(9_999).write(1);
+        linux.unmap(mapping, 10_000);
+    }
+    fault::fail_after(Call::Map, 0);
+    assert!(linux.map(1).is_none());
+    fault::heal(Call::Map);
+    fault::fail_after(Call::Commit, 0);
+    // SAFETY: refused.
+    assert_eq!(unsafe { linux.commit(window.base + 8 * piece, piece) }, Err(CommitError::NoMemory));
+}
+
+fn limited() {
+    let limit = 1u64 << 30;
+    // SAFETY: the limits are two words.
+    assert_eq!(unsafe { setrlimit(9, &[limit, limit]) }, 0);
+    let linux = Linux::discover();
+    let claimed = linux.reserve().expect("a place");
+    // SAFETY: pieces of the window, each once.
+    unsafe {
+        assert_eq!(linux.commit(claimed.base + (64 << 20), 1 << 20), Ok(()));
+        assert_eq!(linux.commit(claimed.base + (63 << 20), 2 << 20), Err(CommitError::Taken));
+        let mapping = linux.map(512 << 20).expect("half of the limit");
+        assert_eq!(linux.commit(claimed.base + (128 << 20), 768 << 20), Err(CommitError::NoMemory));
+        linux.unmap(mapping, 512 << 20);
+    }
+    window(Linux::discover(), 1 << 30);
+}
+
+#[test]
+fn windows_are_held_or_claimed() {
+    passes("window", &[]);
+    passes("limited", &[]);
+}
+
+#[test]
+fn cpus_nodes_threads_and_time_are_plausible() {
+    let linux = Linux::discover();
+    assert!(linux.initial_cpus().iter().all(|cpu| cpu < linux.possible_cpus()));
+    assert!(linux.nodes() >= 1 && linux.node_of(0) < linux.nodes() && linux.node_of(usize::MAX) == 0);
+    let here = linux.thread_token();
+    let there = std::thread::scope(|scope| scope.spawn(|| linux.thread_token()).join().expect("a thread"));
+    assert!(here != 0 && there != 0 && here != there);
+    let stack = hot::initial_stack();
+    // SAFETY: the stack begins with the count of arguments.
+    assert!(stack.is_null() || unsafe { stack.read() } == std::env::args().count());
+    assert!(linux.held_ranks().expect("known").is_empty());
+    let before = linux.now();
+    std::thread::sleep(std::time::Duration::from_millis(2));
+    assert!(linux.now() - before >= 2_000_000);
+}
