@@ -16,15 +16,16 @@ static AT_START: extern "C" fn() = at_start;
 static AT_END: extern "C" fn() = at_end;
 
 extern "C" fn at_start() {
+    if variable(c"KMEM_STATS").is_some_and(|value| value == b"1") {
+        table::keep_stderr();
+    }
     if let Some(rate) = variable(c"KMEM_STORM").and_then(number).filter(|rate| *rate > 0) {
         storm::start(rate);
     }
 }
 
 extern "C" fn at_end() {
-    if variable(c"KMEM_STATS").is_some_and(|value| value == b"1") {
-        table::print();
-    }
+    table::print();
 }
 
 /// A decimal number; `None` for anything else.

@@ -1,9 +1,25 @@
 //! The slab table: what each cache holds, on stderr, without formatting machinery.
+//!
+//! Well-behaved programs close stderr before they end, to notice write errors. So a copy of it is made when the library is loaded, out of the way of the descriptors that
+//! programs count on, and not passed on to what they exec.
 
 use kmem::CacheStats;
 use kmem::linux::sys;
+use kmem_core::sync::{AtomicUsize, Ordering};
 
 const STDERR: usize = 2;
+/// Copies of descriptors get a number from here on.
+const OUT_OF_THE_WAY: usize = 200;
+/// No table is wanted.
+const NOWHERE: usize = usize::MAX;
+
+static OUT: AtomicUsize = AtomicUsize::new(NOWHERE);
+
+/// A table is wanted at the end: keeps a copy of stderr for it.
+pub fn keep_stderr() {
+    let copy = sys::duplicate(STDERR, OUT_OF_THE_WAY).unwrap_or(STDERR);
+    OUT.store(copy, Ordering::Relaxed);
+}
 /// Columns of figures after the name, each of this width.
 const WIDTH: usize = 12;
 const NAME: usize = 24;
@@ -41,7 +57,7 @@ impl Line {
     fn print(mut self) {
         self.bytes[self.len] = b'\n';
         // Nobody could be told that stderr is closed.
-        let _ = sys::write(STDERR, &self.bytes[..=self.len]);
+        let _ = sys::write(OUT.load(Ordering::Relaxed), &self.bytes[..=self.len]);
     }
 }
 
@@ -69,8 +85,11 @@ struct Sum {
     slabs: usize,
 }
 
-/// Prints the table: bytes in use, cached in slots and depots, free on slabs, of these in empty slabs, and slabs, by cache. Caches that never had a slab are left out.
+/// Prints the table, if it is wanted: bytes in use, cached in slots and depots, free on slabs, of these in empty slabs, and slabs, by cache. Caches that never had a slab are left out.
 pub fn print() {
+    if OUT.load(Ordering::Relaxed) == NOWHERE {
+        return;
+    }
     let heads = ["object", "in use", "cached", "free", "empty", "slabs"];
     heads.iter().fold(Line::new().left("kmem: bytes by cache", NAME), |line, head| line.right(head)).print();
     let mut sum = Sum::default();

@@ -58,7 +58,11 @@ unsafe impl Sync for Constructor {}
 impl Constructor {
     fn new<F>(construct: F) -> Result<Self, CreateError> {
         let layout = Layout::new::<F>();
-        let closure = general::alloc_aligned(layout.size(), layout.align()).map_err(|_| CreateError::NoMemory)?.cast::<F>();
+        let closure = match layout.size() {
+            // A closure that captures nothing needs no memory, and an aligned address is all there is to it.
+            0 => NonNull::<F>::dangling(),
+            size => general::alloc_aligned(size, layout.align()).map_err(|_| CreateError::NoMemory)?.cast::<F>(),
+        };
         // SAFETY: the memory is ours and fits.
         unsafe { closure.write(construct) };
         // SAFETY: called once, on a closure of this type.
@@ -72,7 +76,7 @@ impl Constructor {
         // SAFETY: the closure is `new`'s.
         unsafe {
             (self.drop)(self.closure);
-            if let Some(closure) = NonNull::new(self.closure.cast()) {
+            if let (Some(closure), 1..) = (NonNull::new(self.closure.cast()), self.layout.size()) {
                 general::free_sized(closure, self.layout.size(), self.layout.align());
             }
         }
@@ -185,6 +189,23 @@ pub struct Object<'c, T: Send + 'static> {
     object: NonNull<T>,
     handle: Handle,
     _cache: PhantomData<(&'c (), T)>,
+}
+
+impl<'c, T: Send> Object<'c, T> {
+    /// The value's address, in use until [`from_raw`](Self::from_raw) takes it up again.
+    #[inline]
+    pub fn into_raw(this: Self) -> NonNull<T> {
+        ManuallyDrop::new(this).object
+    }
+
+    /// The use of an object again.
+    ///
+    /// # Safety
+    /// `object` came from [`into_raw`](Self::into_raw) of an object of `cache`, and nobody else uses it.
+    #[inline]
+    pub unsafe fn from_raw(cache: &'c ObjectCache<T>, object: NonNull<T>) -> Self {
+        Self { object, handle: cache.raw.handle(), _cache: PhantomData }
+    }
 }
 
 // SAFETY: an object owns the use of its value and shares a cache, which any thread may use.

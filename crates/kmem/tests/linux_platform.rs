@@ -117,7 +117,9 @@ fn sections_before_and_after() {
     // SAFETY: as in `hits`. In one slot or another, batches come back in the order last in, first out.
     let order = (0..100).any(|_| unsafe {
         let mut out = [0; 5];
-        linux.push_batch(table, SLOT, &[16, 32, 48]) == 3 && linux.pop_batch(table, SLOT, &mut out) >= 3 && out[..3] == [48, 32, 16]
+        linux.push_batch(table, SLOT, &[16, 32, 48]) == 3
+            && linux.pop_batch(table, SLOT, &mut out) >= 3
+            && out[..3] == [48, 32, 16]
     });
     assert!(order);
     // SAFETY: as above. What does not fit stays out, nothing is taken into no room, and nothing is put from nothing.
@@ -164,7 +166,8 @@ struct Descriptor {
     abort: *const u8,
 }
 
-const SECTIONS: [&str; 8] = ["push", "pop", "push_batch", "pop_batch", "given push", "given pop", "given push_batch", "given pop_batch"];
+const SECTIONS: [&str; 8] =
+    ["push", "pop", "push_batch", "pop_batch", "given push", "given pop", "given push_batch", "given pop_batch"];
 
 /// Runs a section, and answers its descriptor, which stays bound until the thread is next preempted.
 fn descriptor(section: usize, linux: &Linux, table: &CpuTable) -> &'static Descriptor {
@@ -205,10 +208,17 @@ fn descriptors_cover() {
     for (section, name) in SECTIONS.iter().enumerate() {
         let Descriptor { version, flags, start, length, abort } = *descriptor(section, linux, table);
         assert_eq!((version, flags), (0, 0), "{name}");
+        assert!((20..200).contains(&length), "{name}: {length} bytes");
         // SAFETY: the code of the section and of its abort handler is mapped; instructions have at least as many bytes before and after.
         let (before, first, last, signature, jump) = unsafe {
             let end = start.add(length);
-            (bytes::<6>(start.sub(6)), bytes::<6>(start), bytes::<5>(end.sub(5)), bytes::<4>(abort.sub(4)), bytes::<5>(abort))
+            (
+                bytes::<6>(start.sub(6)),
+                bytes::<6>(start),
+                bytes::<5>(end.sub(5)),
+                bytes::<4>(abort.sub(4)),
+                bytes::<5>(abort),
+            )
         };
         // mov fs:[r + 8], r: five bytes, or six where r is r12.
         let store = if before[5] == 8 && before[1] == 0x64 { &before[1..] } else { &before[..] };
@@ -219,7 +229,9 @@ fn descriptors_cover() {
         assert_eq!(signature, 0x5305_3053u32.to_le_bytes(), "{name}");
         let target = match jump[0] {
             0xEB => abort.wrapping_add(2).wrapping_offset(isize::from(jump[1] as i8)),
-            0xE9 => abort.wrapping_add(5).wrapping_offset(i32::from_le_bytes([jump[1], jump[2], jump[3], jump[4]]) as isize),
+            0xE9 => {
+                abort.wrapping_add(5).wrapping_offset(i32::from_le_bytes([jump[1], jump[2], jump[3], jump[4]]) as isize)
+            }
             other => panic!("{name}: an abort handler that begins with {other:x}"),
         };
         let back = start as usize - target as usize;

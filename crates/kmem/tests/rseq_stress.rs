@@ -146,7 +146,8 @@ fn work(world: &World, seed: u64, mut hands: Vec<usize>) -> Vec<usize> {
             break;
         }
         if step % 4096 == 0 {
-            let mask = if random.below(2) == 0 { u64::MAX } else { 1 << (world.cpus[random.below(world.cpus.len())] % 64) };
+            let mask =
+                if random.below(2) == 0 { u64::MAX } else { 1 << (world.cpus[random.below(world.cpus.len())] % 64) };
             // SAFETY: the mask is a word.
             unsafe { sched_setaffinity(0, 8, &raw const mask) };
         }
@@ -181,7 +182,8 @@ fn put(world: &World, slot: SlotIndex, inline: bool, hands: &mut Vec<usize>) -> 
     world.gives(object);
     let pointer = NonNull::new(object as *mut u8).expect("not null");
     // SAFETY: the slot is in the table, the object in our hands.
-    let done = unsafe { if inline { rseq::push(slot, pointer) } else { world.linux.push(&world.table, slot, pointer) } };
+    let done =
+        unsafe { if inline { rseq::push(slot, pointer) } else { world.linux.push(&world.table, slot, pointer) } };
     if !done {
         world.keeps(object);
         hands.push(object);
@@ -193,7 +195,8 @@ fn take_batch(world: &World, slot: SlotIndex, inline: bool, hands: &mut Vec<usiz
     let mut out = [0; BATCH];
     let out = &mut out[..want];
     // SAFETY: the slot is in the table.
-    let count = unsafe { if inline { rseq::pop_batch(slot, out) } else { world.linux.pop_batch(&world.table, slot, out) } };
+    let count =
+        unsafe { if inline { rseq::pop_batch(slot, out) } else { world.linux.pop_batch(&world.table, slot, out) } };
     out[..count].iter().for_each(|object| world.took(*object));
     hands.extend_from_slice(&out[..count]);
     count > 0
@@ -203,7 +206,9 @@ fn put_batch(world: &World, slot: SlotIndex, inline: bool, hands: &mut Vec<usize
     let objects = hands.split_off(hands.len() - want.min(hands.len()));
     objects.iter().for_each(|object| world.gives(*object));
     // SAFETY: the slot is in the table, the objects in our hands.
-    let count = unsafe { if inline { rseq::push_batch(slot, &objects) } else { world.linux.push_batch(&world.table, slot, &objects) } };
+    let count = unsafe {
+        if inline { rseq::push_batch(slot, &objects) } else { world.linux.push_batch(&world.table, slot, &objects) }
+    };
     objects[count..].iter().for_each(|object| world.keeps(*object));
     hands.extend_from_slice(&objects[count..]);
     count > 0
@@ -286,7 +291,9 @@ fn run(seconds: f64, fenced: bool) {
                 let (mut hands, mut seed) = (first, thread as u64 + 1);
                 while !world.stop.load(Ordering::Relaxed) {
                     seed += 1000;
-                    hands = std::thread::spawn(move || work(world, seed * 0x9E37_79B9, hands)).join().expect("a thread's life");
+                    hands = std::thread::spawn(move || work(world, seed * 0x9E37_79B9, hands))
+                        .join()
+                        .expect("a thread's life");
                 }
                 hands
             })

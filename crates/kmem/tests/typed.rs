@@ -4,7 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
 
-use kmem::{Box, Bulk, Busy, Cache, CreateError, ObjectCache, RawCache, StaticCache};
+use kmem::{Box, Bulk, Busy, Cache, CreateError, Object, ObjectCache, RawCache, StaticCache};
 
 type Result = std::result::Result<(), std::boxed::Box<dyn std::error::Error>>;
 
@@ -177,6 +177,16 @@ fn constructed_objects_stay_so() -> Result {
     assert_eq!(*(&cache.alloc()?.0), 42);
     drop(cache);
     Ok(())
+}
+
+#[test]
+fn a_constructed_object_may_be_raw_for_a_while() -> Result {
+    let cache = Cache::<u64>::builder("typed_raw_object").constructed_by(|| 3).build()?;
+    let raw = Object::into_raw(cache.alloc()?);
+    let Err(Busy { live: 1, cache }) = cache.destroy() else { panic!("one is in use") };
+    // SAFETY: it came from `into_raw` of an object of this cache.
+    assert_eq!(*unsafe { Object::from_raw(&cache, raw) }, 3);
+    Ok(cache.destroy()?)
 }
 
 #[test]

@@ -4,7 +4,7 @@
 //! section:  k = a CPU number (a hint); try to take word[k]; taken already -> miss; area = TABLE[k]; work; give word[k] back
 //! fence(S): for each k in S: take word[k], waiting for it; give it back
 //! ```
-//! The number is only a hint: nothing pins the thread to the CPU, and nothing has to. Whoever works on the area of CPU k holds word[k], whichever
+//! The number is only a hint: nothing pins the thread to the CPU, and nothing has to. Whoever works on the area of CPU k holds `word[k]`, whichever
 //! CPU it runs on by now (I4, I37). The table is read behind the word, so after the fence every section either has committed, and taking the word has
 //! made that visible, or will read the table anew (I36, I38).
 //!
@@ -24,7 +24,7 @@ use kmem_core::cpu::CpuSet;
 use kmem_core::percpu::{Area, CpuTable, SlotIndex, section};
 use kmem_core::sync::{AtomicU32, Ordering};
 
-use super::sys;
+use super::{hot, sys};
 
 /// A power of two; more than most machines have CPUs.
 const WORDS: usize = 128;
@@ -45,9 +45,29 @@ unsafe extern "C" {
     safe fn sched_getcpu() -> c_int;
 }
 
-/// The CPU that the thread was on a moment ago; 0 where nobody knows.
+/// Sections for which a thread goes by the CPU number that it once asked for: asking costs more than a section.
+const HINT_LASTS: u8 = 100;
+
+/// The CPU that the thread was on some sections ago; 0 where nobody knows.
 pub fn current_cpu() -> usize {
-    usize::try_from(sched_getcpu()).unwrap_or(0)
+    // SAFETY: the block is the calling thread's own.
+    let block = unsafe { &*hot::thread_block() };
+    let left = block.hint_left.get();
+    if left > 0 {
+        block.hint_left.set(left - 1);
+        return block.cpu_hint.get() as usize;
+    }
+    ask()
+}
+
+#[cold]
+fn ask() -> usize {
+    let cpu = u16::try_from(sched_getcpu()).unwrap_or(0);
+    // SAFETY: as above.
+    let block = unsafe { &*hot::thread_block() };
+    block.cpu_hint.set(cpu);
+    block.hint_left.set(HINT_LASTS);
+    cpu as usize
 }
 
 /// The word of a CPU is held; dropping this gives it back.
@@ -85,7 +105,11 @@ impl Drop for Held {
 /// Runs `work` on the area of a CPU, kept apart from all other sections on it; `None` where another one is in the way.
 fn section<R>(table: &CpuTable, work: impl FnOnce(Area) -> R) -> Option<R> {
     let cpu = current_cpu();
-    let _held = Held::try_take(cpu)?;
+    let Some(_held) = Held::try_take(cpu) else {
+        // Two threads go by the same number: the next section asks where it is.
+        ask();
+        return None;
+    };
     Some(work(table.get(cpu)))
 }
 

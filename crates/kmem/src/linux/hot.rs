@@ -32,6 +32,7 @@
 //! 32  HeldRanks, 18 bytes (debug builds use it)
 //! 56  registration: what `own` keeps of the thread
 //! 57  rounds: how often the thread's destructors ran
+//! 58  the CPU number that the fallback goes by, and for how many sections more
 //! ```
 //! 64 bytes, initial-exec: reached by one addition to the thread pointer, never through a call that allocates. Linkers turn
 //! `@GOTTPOFF` into a constant in executables, and into a word that the dynamic linker fills in in shared objects. The symbol carries the crate's version, so
@@ -46,13 +47,21 @@ use kmem_core::sync::{AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, HeldRanks, O
 /// The thread block's symbol, for asm templates.
 macro_rules! thread_symbol {
     () => {
-        concat!("kmem_thread_", env!("CARGO_PKG_VERSION_MAJOR"), "_", env!("CARGO_PKG_VERSION_MINOR"), "_", env!("CARGO_PKG_VERSION_PATCH"))
+        concat!(
+            "kmem_thread_",
+            env!("CARGO_PKG_VERSION_MAJOR"),
+            "_",
+            env!("CARGO_PKG_VERSION_MINOR"),
+            "_",
+            env!("CARGO_PKG_VERSION_PATCH")
+        )
     };
 }
 pub(super) use thread_symbol;
 
 /// Slots that the boot area has: before [`publish`] sections may name slots below this.
 pub const BOOT_SLOTS: usize = 128;
+const _: () = assert!(kmem_core::classes::CLASSES < BOOT_SLOTS, "general classes are used before `publish`");
 const HEADER_WORDS: usize = 8;
 /// Entries of a table before that of CPU 0.
 const BEFORE: usize = 2;
@@ -97,7 +106,11 @@ pub struct ThreadBlock {
     pub registration: Cell<u8>,
     /// How often the thread's destructors ran.
     pub rounds: Cell<u8>,
-    _rest: [u8; 6],
+    /// The CPU number that the fallback goes by.
+    pub cpu_hint: Cell<u16>,
+    /// For how many sections more it is good.
+    pub hint_left: Cell<u8>,
+    _rest: [u8; 3],
 }
 
 const _: () = assert!(size_of::<RseqArea>() == 32 && size_of::<ThreadBlock>() == 64 && align_of::<ThreadBlock>() == 32);

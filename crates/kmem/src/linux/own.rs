@@ -64,8 +64,12 @@ pub fn possible() -> bool {
     true
 }
 
-/// Makes the key whose destructor ends a thread's registration; `false` where libc has none left. Called once.
+/// Makes the key whose destructor ends a thread's registration, if it was not made before; `false` where libc has none left.
+/// Called by one thread at a time.
 pub fn prepare_thread_exit() -> bool {
+    if KEY.load(Ordering::Acquire) != 0 {
+        return true;
+    }
     let mut key = 0;
     // SAFETY: the destructor is a function of ours, which stays mapped.
     let made = unsafe { pthread_key_create(&raw mut key, Some(thread_exit)) } == 0;

@@ -7,7 +7,7 @@
 //! No function here keeps state, retries, or judges an error: callers do.
 
 use core::arch::asm;
-use core::ffi::c_void;
+use core::ffi::{CStr, c_void};
 use core::fmt;
 
 /// Why the kernel refused: the positive error number.
@@ -37,7 +37,10 @@ impl fmt::Display for Errno {
 
 /// Numbers of the calls on x86-64.
 mod nr {
+    pub const READ: usize = 0;
     pub const WRITE: usize = 1;
+    pub const OPEN: usize = 2;
+    pub const CLOSE: usize = 3;
     pub const MMAP: usize = 9;
     pub const MPROTECT: usize = 10;
     pub const MUNMAP: usize = 11;
@@ -46,6 +49,7 @@ mod nr {
     pub const MREMAP: usize = 25;
     pub const MADVISE: usize = 28;
     pub const GETPID: usize = 39;
+    pub const FCNTL: usize = 72;
     pub const GETTID: usize = 186;
     pub const FUTEX: usize = 202;
     pub const SCHED_GETAFFINITY: usize = 204;
@@ -73,6 +77,8 @@ pub const MAP_NORESERVE: usize = 0x4000;
 pub const MAP_FIXED_NOREPLACE: usize = 0x10_0000;
 
 const MADV_DONTNEED: usize = 4;
+const O_RDONLY_CLOEXEC: usize = 0o200_0000;
+const F_DUPFD_CLOEXEC: usize = 1030;
 const FUTEX_WAIT_PRIVATE: usize = 128;
 const FUTEX_WAKE_PRIVATE: usize = 1 | 128;
 const CLOCK_MONOTONIC: usize = 1;
@@ -223,7 +229,9 @@ pub fn getcpu() -> Result<(usize, usize), Errno> {
 /// The nodes that the process may have memory on.
 pub fn mems_allowed(mask: &mut [u64]) -> Result<usize, Errno> {
     // SAFETY: the kernel writes at most as many bits as given.
-    unsafe { call(nr::GET_MEMPOLICY, [0, mask.as_mut_ptr() as usize, size_of_val(mask) * 8, 0, MPOL_F_MEMS_ALLOWED, 0]) }
+    unsafe {
+        call(nr::GET_MEMPOLICY, [0, mask.as_mut_ptr() as usize, size_of_val(mask) * 8, 0, MPOL_F_MEMS_ALLOWED, 0])
+    }
 }
 
 /// Nanoseconds since some fixed point.
@@ -258,6 +266,24 @@ pub fn gettid() -> usize {
 pub fn write(fd: usize, bytes: &[u8]) -> Result<usize, Errno> {
     // SAFETY: the kernel reads the bytes given.
     unsafe { call(nr::WRITE, [fd, bytes.as_ptr() as usize, bytes.len(), 0, 0, 0]) }
+}
+
+/// Another descriptor for the same file, at least `from`, closed at exec.
+pub fn duplicate(fd: usize, from: usize) -> Result<usize, Errno> {
+    // SAFETY: touches no memory.
+    unsafe { call(nr::FCNTL, [fd, F_DUPFD_CLOEXEC, from, 0, 0, 0]) }
+}
+
+/// The beginning of a file, as much of it as fits, and how many bytes that were.
+pub fn read_file(path: &CStr, into: &mut [u8]) -> Result<usize, Errno> {
+    // SAFETY: the kernel reads the path, and writes into the bytes given.
+    unsafe {
+        let fd = call(nr::OPEN, [path.as_ptr() as usize, O_RDONLY_CLOEXEC, 0, 0, 0, 0])?;
+        let count = call(nr::READ, [fd, into.as_mut_ptr() as usize, into.len(), 0, 0, 0]);
+        // The descriptor is gone either way.
+        let _ = call(nr::CLOSE, [fd, 0, 0, 0, 0, 0]);
+        count
+    }
 }
 
 /// Writes the parts and a line end to standard error, all of it if possible.

@@ -1,7 +1,7 @@
-//! CPUs and nodes, as the kernel tells them without files: what a process may open depends on its sandbox, what it may call hardly does.
+//! CPUs and nodes, as the kernel tells them.
 //!
-//! The number of *possible* CPUs never changes while the machine runs. `sched_getaffinity` answers how many bytes its masks have,
-//! which is that number rounded up to 64. The mask itself is what the process may run on now, so it shrinks and grows
+//! The number of *possible* CPUs never changes while the machine runs; a file of sysfs has it. Where a sandbox hides that file, `sched_getaffinity` serves, which answers how many
+//! bytes its masks have: the number rounded up, often generously. The affinity mask itself is what the process may run on now, so it shrinks and grows
 //! with offlining, cpusets and taskset; it is a hint like every CPU number (I4).
 
 use kmem_core::cpu::{CpuSet, MAX_CPUS};
@@ -28,7 +28,18 @@ pub struct Cpus {
     pub online: CpuSet,
 }
 
-/// Asks the kernel for the calling thread's affinity mask. One system call.
+/// One more than the last number of a list such as `0-3,8-11`.
+fn possible() -> Option<usize> {
+    let mut text = [0; 256];
+    let len = sys::read_file(c"/sys/devices/system/cpu/possible", &mut text).ok()?;
+    let list = text[..len].trim_ascii_end();
+    let digits = list.rsplit(|byte| !byte.is_ascii_digit()).next()?;
+    let last: usize = core::str::from_utf8(digits).ok()?.parse().ok()?;
+    // A list that filled the place may go on behind it.
+    (len < text.len()).then_some(last + 1)
+}
+
+/// Asks the kernel for the calling thread's affinity mask, and for the number of possible CPUs.
 pub fn cpus() -> Cpus {
     let mut mask = [0u64; MASK_WORDS];
     let bytes = if fault::refused(Call::Affinity) { Err(sys::Errno::NOSYS) } else { sys::sched_getaffinity(&mut mask) };
@@ -37,7 +48,8 @@ pub fn cpus() -> Cpus {
     };
     let is_set = |cpu: &usize| mask[cpu / 64] & (1 << (cpu % 64)) != 0;
     let online: CpuSet = (0..MAX_CPUS).filter(is_set).collect();
-    Cpus { possible: Some(bytes * 8), online: if online.is_empty() { CpuSet::of(0) } else { online } }
+    let possible = possible().unwrap_or(bytes * 8);
+    Cpus { possible: Some(possible), online: if online.is_empty() { CpuSet::of(0) } else { online } }
 }
 
 /// Node ids that the process may have memory on are below this; 1 where the kernel has no nodes or does not tell.
