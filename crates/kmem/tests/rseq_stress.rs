@@ -125,10 +125,9 @@ impl Control {
 
     fn disable(&self, slot: SlotIndex) {
         // SAFETY: the area is private and the slot empty.
-        unsafe {
-            self.area.slot(slot).cursor.store(0, Ordering::Relaxed);
-            self.area.slot(slot).end.store(0, Ordering::Relaxed);
-        }
+        let place = unsafe { self.area.slot(slot) };
+        place.cursor.store(0, Ordering::Relaxed);
+        place.end.store(0, Ordering::Relaxed);
     }
 
     fn is_enabled(&self, slot: SlotIndex) -> bool {
@@ -260,10 +259,7 @@ fn drain_one(world: &World, control: &MutexGuard<'_, Control>, random: &mut Rand
         let count = unsafe { control.area.take(slot, &mut out) };
         out[..count].iter().for_each(|object| world.took(*object));
         pool.extend_from_slice(&out[..count]);
-        if !control.is_enabled(slot) {
-            continue;
-        }
-        if random.below(4) == 0 {
+        if !control.is_enabled(slot) || random.below(4) == 0 {
             control.disable(slot);
             continue;
         }
@@ -372,8 +368,7 @@ fn available() -> bool {
 
 #[test]
 fn with_libcs_registration_objects_are_conserved() {
-    let report = report(&[]);
-    conserves(&report);
+    conserves(&report(&[]));
 }
 
 #[test]
@@ -393,10 +388,8 @@ fn in_the_fallback_objects_are_conserved() {
 /// The negative control: if this finds nothing, the tests above prove nothing.
 #[test]
 fn without_the_fence_an_object_is_handed_out_twice() {
-    let cpus = Linux::discover().initial_cpus().len();
-    if cpus < 2 {
-        println!("skipped: on one CPU the drainer hardly ever meets a section");
-        return;
+    if Linux::discover().initial_cpus().len() < 2 {
+        return println!("skipped: on one CPU the drainer hardly ever meets a section");
     }
     for (name, variables) in [("rseq", [("KMEM_RSEQ", "auto")]), ("fallback", [("KMEM_RSEQ", "off")])] {
         let mut variables = variables.to_vec();

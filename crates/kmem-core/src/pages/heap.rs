@@ -121,7 +121,7 @@ impl PageHeap {
         let mut state = self.state.lock(platform);
         let (first, len, zero) = match self.take_free(&mut state, want) {
             Some(found) => found,
-            None => (self.grow(platform, &mut state, want)?, want, true),
+            None => self.grow(platform, &mut state, want).map(|(first, zero)| (first, want, zero))?,
         };
         let start = (self.maps.address_of(first).next_multiple_of(align.max(GRANULE)) - self.maps.base) / GRANULE;
         let kind = if zero { KIND_CLEAN } else { KIND_DIRTY };
@@ -227,10 +227,12 @@ impl PageHeap {
         None
     }
 
-    /// Takes `want` granules from the untouched rest of the window.
-    fn grow<P: PageSource>(&self, platform: &P, state: &mut State, want: usize) -> Option<usize> {
+    /// Takes `want` granules from the untouched rest of the window, and answers whether they are zero. Where the rest is too short for them, the free run
+    /// before it helps out (not before: what is fresh is zero, and would have to be cleared together with a dirty run).
+    fn grow<P: PageSource>(&self, platform: &P, state: &mut State, want: usize) -> Option<(usize, bool)> {
         for _ in 0..COMMIT_TRIES {
-            let need = state.top + want;
+            let tail = if state.top + want > self.maps.granules { self.tail(state) } else { 0 };
+            let need = state.top - tail + want;
             if need > self.maps.granules {
                 return None;
             }
@@ -241,10 +243,22 @@ impl PageHeap {
             if need > state.committed {
                 return None;
             }
+            let first = need - want;
+            let zero = tail == 0 || self.maps.entry(first).kind() == KIND_CLEAN;
+            if tail > 0 {
+                self.remove(state, first);
+            }
             state.top = need;
-            return Some(need - want);
+            return Some((first, zero));
         }
         None
+    }
+
+    /// Length of the free run that ends where the untouched rest begins; 0 if there is none.
+    fn tail(&self, state: &State) -> usize {
+        let Some(last) = state.top.checked_sub(1) else { return 0 };
+        let entry = self.maps.entry(last);
+        if matches!(entry.kind(), KIND_DIRTY | KIND_CLEAN | KIND_INNER) { entry.len() } else { 0 }
     }
 
     /// Commits up to granule `need`, by a full step if there is memory for it.

@@ -12,6 +12,9 @@ use crate::sync::{AtomicPtr, Ordering};
 
 /// Entries before CPU 0.
 const BEFORE: usize = 2;
+/// Bytes of a table, at least. Sections index by the CPU number of the moment, without a test: should somebody have hidden CPUs from the platform, their numbers lead to
+/// the empty area all the same.
+const LEAST: usize = 4096;
 
 /// The areas that sections use, by CPU.
 pub struct CpuTable {
@@ -28,16 +31,21 @@ unsafe impl Send for CpuTable {}
 unsafe impl Sync for CpuTable {}
 
 impl CpuTable {
+    const fn bytes(cpus: usize) -> usize {
+        let bytes = (cpus + BEFORE) * size_of::<AtomicPtr<u8>>();
+        if bytes < LEAST { LEAST } else { bytes }
+    }
+
     /// A table for `cpus` CPUs and areas of `slots` slots, in which every CPU has the empty area.
     pub fn map<P: PageSource>(source: &P, cpus: usize, slots: usize) -> Option<Self> {
         let empty = Area::map(source, slots)?;
-        let Some(memory) = source.map((cpus + BEFORE) * size_of::<AtomicPtr<u8>>()) else {
+        let Some(memory) = source.map(Self::bytes(cpus)) else {
             // SAFETY: the area was just made and nobody knows it.
             unsafe { empty.unmap(source, slots) };
             return None;
         };
         let first = memory.cast::<AtomicPtr<u8>>();
-        for index in 0..cpus + BEFORE {
+        for index in 0..Self::bytes(cpus) / size_of::<AtomicPtr<u8>>() {
             // SAFETY: the mapping has room for as many entries.
             unsafe { first.add(index).write(AtomicPtr::new(empty.as_ptr())) };
         }
@@ -53,7 +61,7 @@ impl CpuTable {
     pub unsafe fn unmap<P: PageSource>(&self, source: &P) {
         // SAFETY: the mappings are those of `map`.
         unsafe {
-            source.unmap(self.entries.sub(BEFORE).cast(), (self.cpus + BEFORE) * size_of::<AtomicPtr<u8>>());
+            source.unmap(self.entries.sub(BEFORE).cast(), Self::bytes(self.cpus));
             self.empty.unmap(source, self.slots);
         }
     }
