@@ -160,6 +160,14 @@ impl<P: Platform> Engine<P> {
         Ok(self.heap.purge(&self.platform))
     }
 
+    /// Memory is out: gives back all that caches hold for later, and the address space of free runs. Answers whether it is worth to try again; a hotplug callback cannot.
+    #[cold]
+    pub(crate) fn give_up_all(&self) -> bool {
+        let trimmed = self.trim().is_ok();
+        self.heap.uncommit(&self.platform);
+        trimmed
+    }
+
     pub(crate) fn env(&self) -> Env<'_, P> {
         Env { platform: &self.platform, heap: &self.heap, meta: &self.meta }
     }

@@ -102,7 +102,8 @@ impl<P: Platform> Engine<P> {
     #[cold]
     pub fn alloc_large(&self, size: usize, align: usize) -> Result<Fresh, AllocError> {
         let granules = size.max(1).div_ceil(GRANULE);
-        let run = self.heap.alloc(&self.platform, granules, align).ok_or(AllocError)?;
+        let alloc = || self.heap.alloc(&self.platform, granules, align);
+        let run = alloc().or_else(|| if self.give_up_all() { alloc() } else { None }).ok_or(AllocError)?;
         self.heap.set_large(&run);
         let address = NonNull::new(run.address as *mut u8).ok_or(AllocError)?;
         Ok(Fresh { address, zero: run.zero })

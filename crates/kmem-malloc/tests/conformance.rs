@@ -29,21 +29,10 @@ struct Mode {
     variables: &'static [(&'static str, &'static str)],
 }
 
-const RSEQ: Mode = Mode {
-    name: "rseq",
-    variables: &[],
-};
-const FALLBACK: Mode = Mode {
-    name: "fallback",
-    variables: &[("GLIBC_TUNABLES", "glibc.pthread.rseq=0")],
-};
-const OWN_RSEQ: Mode = Mode {
-    name: "own_rseq",
-    variables: &[
-        ("GLIBC_TUNABLES", "glibc.pthread.rseq=0"),
-        ("KMEM_RSEQ", "own"),
-    ],
-};
+const RSEQ: Mode = Mode { name: "rseq", variables: &[] };
+const FALLBACK: Mode = Mode { name: "fallback", variables: &[("GLIBC_TUNABLES", "glibc.pthread.rseq=0")] };
+const OWN_RSEQ: Mode =
+    Mode { name: "own_rseq", variables: &[("GLIBC_TUNABLES", "glibc.pthread.rseq=0"), ("KMEM_RSEQ", "own")] };
 
 /// The library under test.
 enum Library {
@@ -81,36 +70,19 @@ fn library() -> &'static Library {
 /// The newer of the two places where cargo leaves the library: beside this executable (`deps`), and one above it.
 fn built_library() -> PathBuf {
     let executable = std::env::current_exe().expect("the path of this test executable");
-    let places: Vec<PathBuf> = executable
-        .ancestors()
-        .skip(1)
-        .take(2)
-        .map(|folder| folder.join("libkmem_malloc.so"))
-        .collect();
-    let modified = |path: &PathBuf| {
-        path.metadata()
-            .and_then(|m| m.modified())
-            .unwrap_or(SystemTime::UNIX_EPOCH)
-    };
-    let newest = places
-        .iter()
-        .filter(|path| path.is_file())
-        .max_by_key(|path| modified(path));
-    newest.cloned().unwrap_or_else(|| {
-        panic!("libkmem_malloc.so is in none of the places where cargo puts it: {places:?}")
-    })
+    let places: Vec<PathBuf> =
+        executable.ancestors().skip(1).take(2).map(|folder| folder.join("libkmem_malloc.so")).collect();
+    let modified = |path: &PathBuf| path.metadata().and_then(|m| m.modified()).unwrap_or(SystemTime::UNIX_EPOCH);
+    let newest = places.iter().filter(|path| path.is_file()).max_by_key(|path| modified(path));
+    newest
+        .cloned()
+        .unwrap_or_else(|| panic!("libkmem_malloc.so is in none of the places where cargo puts it: {places:?}"))
 }
 
 /// Where programs are compiled and their output is kept: a folder of this profile alone.
 static WORKSHOP: LazyLock<PathBuf> = LazyLock::new(|| {
-    let profile = if cfg!(debug_assertions) {
-        "debug"
-    } else {
-        "release"
-    };
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR"))
-        .join("conformance")
-        .join(profile);
+    let profile = if cfg!(debug_assertions) { "debug" } else { "release" };
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("conformance").join(profile);
     fs::create_dir_all(&folder).expect("a folder to compile in");
     folder
 });
@@ -118,56 +90,26 @@ static WORKSHOP: LazyLock<PathBuf> = LazyLock::new(|| {
 /// The program compiled from `source`, of `tests/c`: compiled by the first test that asks, for all that follow.
 fn built(source: &'static str) -> PathBuf {
     static BUILT: Mutex<BTreeMap<&str, Arc<OnceLock<PathBuf>>>> = Mutex::new(BTreeMap::new());
-    let cell = Arc::clone(
-        BUILT
-            .lock()
-            .expect("no test panics while it holds this lock")
-            .entry(source)
-            .or_default(),
-    );
-    cell.get_or_init(|| compile(source, source.split('.').next().unwrap_or(source), &[]))
-        .clone()
+    let cell = Arc::clone(BUILT.lock().expect("no test panics while it holds this lock").entry(source).or_default());
+    cell.get_or_init(|| compile(source, source.split('.').next().unwrap_or(source), &[])).clone()
 }
 
 /// Compiles `source` into the workshop as `output`. Built under another name and then renamed, so that whoever runs the same
 /// tests at the same time never starts half a program.
 fn compile(source: &str, output: &str, extra: &[&OsStr]) -> PathBuf {
-    let (compiler, standard) = if source.ends_with(".cc") {
-        ("g++", "-std=gnu++17")
-    } else {
-        ("gcc", "-std=gnu11")
-    };
+    let (compiler, standard) = if source.ends_with(".cc") { ("g++", "-std=gnu++17") } else { ("gcc", "-std=gnu11") };
     let target = WORKSHOP.join(output);
     let unfinished = WORKSHOP.join(format!("{output}.{}", std::process::id()));
     let result = Command::new(compiler)
         // No builtins: the compiler must not reason about malloc, it is what is being tested.
-        .args([
-            standard,
-            "-O2",
-            "-g",
-            "-fno-builtin",
-            "-Wall",
-            "-Wextra",
-            "-pthread",
-            "-o",
-        ])
+        .args([standard, "-O2", "-g", "-fno-builtin", "-Wall", "-Wextra", "-pthread", "-o"])
         .arg(&unfinished)
-        .arg(
-            Path::new(env!("CARGO_MANIFEST_DIR"))
-                .join("tests/c")
-                .join(source),
-        )
+        .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/c").join(source))
         .args(extra)
         .arg("-ldl")
         .output()
-        .unwrap_or_else(|error| {
-            panic!("{compiler} is needed to build the conformance programs: {error}")
-        });
-    assert!(
-        result.status.success(),
-        "{source} does not compile:\n{}",
-        String::from_utf8_lossy(&result.stderr)
-    );
+        .unwrap_or_else(|error| panic!("{compiler} is needed to build the conformance programs: {error}"));
+    assert!(result.status.success(), "{source} does not compile:\n{}", String::from_utf8_lossy(&result.stderr));
     fs::rename(&unfinished, &target).expect("the compiled program to be put in its place");
     target
 }
@@ -183,13 +125,7 @@ struct Outcome {
 /// Runs a program under the library in a mode, and waits for it no longer than `PATIENCE`. Output goes to files: a pipe
 /// that a left-over grandchild holds open must not keep us waiting.
 fn run(mode: &Mode, name: &str, program: impl AsRef<OsStr>, arguments: &[&OsStr]) -> Outcome {
-    let output = |kind: &str| {
-        WORKSHOP.join(format!(
-            "{name}.{}.{}.{kind}",
-            mode.name,
-            std::process::id()
-        ))
-    };
+    let output = |kind: &str| WORKSHOP.join(format!("{name}.{}.{}.{kind}", mode.name, std::process::id()));
     let (stdout, stderr) = (output("stdout"), output("stderr"));
     let mut command = Command::new(program.as_ref());
     command
@@ -212,9 +148,7 @@ fn run(mode: &Mode, name: &str, program: impl AsRef<OsStr>, arguments: &[&OsStr]
         command.env("KMEM_EXPECT", "1");
     }
     let begun = Instant::now();
-    let mut child = command
-        .spawn()
-        .unwrap_or_else(|error| panic!("{name} does not start: {error}"));
+    let mut child = command.spawn().unwrap_or_else(|error| panic!("{name} does not start: {error}"));
     let mut status = None;
     while status.is_none() && begun.elapsed() < PATIENCE {
         thread::sleep(Duration::from_millis(5));
@@ -223,9 +157,7 @@ fn run(mode: &Mode, name: &str, program: impl AsRef<OsStr>, arguments: &[&OsStr]
     let hung = status.is_none();
     if hung {
         // The group, by its id; the child itself as well, should `kill` be missing.
-        let _ = Command::new("kill")
-            .args(["-KILL", "--", &format!("-{}", child.id())])
-            .status();
+        let _ = Command::new("kill").args(["-KILL", "--", &format!("-{}", child.id())]).status();
         let _ = child.kill();
     }
     let status = status.unwrap_or_else(|| child.wait().expect("to wait for the program"));
@@ -234,12 +166,8 @@ fn run(mode: &Mode, name: &str, program: impl AsRef<OsStr>, arguments: &[&OsStr]
         let _ = fs::remove_file(path);
         text
     };
-    let outcome = Outcome {
-        status,
-        stdout: read(&stdout),
-        stderr: read(&stderr),
-        seconds: begun.elapsed().as_secs_f64(),
-    };
+    let outcome =
+        Outcome { status, stdout: read(&stdout), stderr: read(&stderr), seconds: begun.elapsed().as_secs_f64() };
     assert!(
         !hung,
         "{name} ({}) hung and was ended after {PATIENCE:?}\n{}{}",
@@ -251,16 +179,9 @@ fn run(mode: &Mode, name: &str, program: impl AsRef<OsStr>, arguments: &[&OsStr]
 /// A program succeeds when it says so, with its count of checks, and has nothing to say on stderr.
 fn must_succeed(mode: &Mode, name: &str, program: impl AsRef<OsStr>, arguments: &[&OsStr]) {
     let outcome = run(mode, name, program, arguments);
-    println!(
-        "{name} ({}, {:.1} s): {}",
-        mode.name,
-        outcome.seconds,
-        outcome.stdout.trim_end()
-    );
+    println!("{name} ({}, {:.1} s): {}", mode.name, outcome.seconds, outcome.stdout.trim_end());
     assert!(
-        outcome.status.success()
-            && outcome.stdout.contains(" 0 failed")
-            && outcome.stderr.is_empty(),
+        outcome.status.success() && outcome.stdout.contains(" 0 failed") && outcome.stderr.is_empty(),
         "{name} ({}): {}\n{}{}",
         mode.name,
         outcome.status,
@@ -293,61 +214,16 @@ macro_rules! in_each_mode {
     };
 }
 
-in_each_mode!(entry_points, |mode| must_succeed(
-    mode,
-    "entry_points",
-    built("entry_points.c"),
-    &[]
-));
-in_each_mode!(refusals, |mode| must_succeed(
-    mode,
-    "refusals",
-    built("refusals.c"),
-    &[]
-));
-in_each_mode!(placement, |mode| must_succeed(
-    mode,
-    "placement",
-    built("placement.c"),
-    &[]
-));
-in_each_mode!(contents, |mode| must_succeed(
-    mode,
-    "contents",
-    built("contents.c"),
-    &[]
-));
-in_each_mode!(operators, |mode| must_succeed(
-    mode,
-    "operators",
-    built("operators.cc"),
-    &[]
-));
-in_each_mode!(threads, |mode| must_succeed(
-    mode,
-    "threads",
-    built("threads.c"),
-    &[]
-));
-in_each_mode!(forks, |mode| must_succeed(
-    mode,
-    "fork",
-    built("fork.c"),
-    &[]
-));
-in_each_mode!(stress, |mode| must_succeed(
-    mode,
-    "stress",
-    built("stress.cc"),
-    &[]
-));
+in_each_mode!(entry_points, |mode| must_succeed(mode, "entry_points", built("entry_points.c"), &[]));
+in_each_mode!(refusals, |mode| must_succeed(mode, "refusals", built("refusals.c"), &[]));
+in_each_mode!(placement, |mode| must_succeed(mode, "placement", built("placement.c"), &[]));
+in_each_mode!(contents, |mode| must_succeed(mode, "contents", built("contents.c"), &[]));
+in_each_mode!(operators, |mode| must_succeed(mode, "operators", built("operators.cc"), &[]));
+in_each_mode!(threads, |mode| must_succeed(mode, "threads", built("threads.c"), &[]));
+in_each_mode!(forks, |mode| must_succeed(mode, "fork", built("fork.c"), &[]));
+in_each_mode!(stress, |mode| must_succeed(mode, "stress", built("stress.cc"), &[]));
 in_each_mode!(lifecycle, before_main_and_after);
-in_each_mode!(exhaustion, |mode| must_succeed(
-    mode,
-    "exhaustion",
-    built("exhaustion.c"),
-    &[]
-));
+in_each_mode!(exhaustion, |mode| must_succeed(mode, "exhaustion", built("exhaustion.c"), &[]));
 in_each_mode!(exhaustion_in_100_mb, |mode| under_limit(mode, 100 * 1024));
 in_each_mode!(exhaustion_in_64_mb, |mode| under_limit(mode, 64 * 1024));
 in_each_mode!(misuse, is_reported);
@@ -356,10 +232,7 @@ in_each_mode!(misuse, is_reported);
 mod storm {
     use super::*;
 
-    const STORM: Mode = Mode {
-        name: "storm",
-        variables: &[("KMEM_STORM", "200")],
-    };
+    const STORM: Mode = Mode { name: "storm", variables: &[("KMEM_STORM", "200")] };
 
     #[test]
     fn threads() {
@@ -384,10 +257,7 @@ fn before_main_and_after(mode: &Mode) {
         let shared = [OsStr::new("-shared"), OsStr::new("-fPIC")];
         let plugin = compile("plugin.c", "plugin.so", &shared);
         let linked = compile("plugin.c", "linked.so", &shared);
-        (
-            compile("lifecycle.c", "lifecycle", &[linked.as_os_str()]),
-            plugin,
-        )
+        (compile("lifecycle.c", "lifecycle", &[linked.as_os_str()]), plugin)
     });
     must_succeed(mode, "lifecycle", program, &[plugin.as_os_str()]);
 }
@@ -428,17 +298,9 @@ fn is_reported(mode: &Mode) {
     ];
     let mut wrong = String::new();
     for way in WAYS {
-        let outcome = run(
-            mode,
-            &format!("misuse-{way}"),
-            built("misuse.c"),
-            &[OsStr::new(way)],
-        );
+        let outcome = run(mode, &format!("misuse-{way}"), built("misuse.c"), &[OsStr::new(way)]);
         let pointer = outcome.stdout.trim();
-        assert!(
-            pointer.starts_with("0x"),
-            "misuse {way} to print the pointer that it frees, got {pointer:?}"
-        );
+        assert!(pointer.starts_with("0x"), "misuse {way} to print the pointer that it frees, got {pointer:?}");
         let said = outcome.stderr.contains("kmem") && outcome.stderr.contains(pointer);
         let reported = if library().is_ours() {
             outcome.status.signal() == Some(ABORTED) && said
@@ -453,11 +315,7 @@ fn is_reported(mode: &Mode) {
             );
         }
     }
-    assert!(
-        wrong.is_empty(),
-        "misuse that is not reported ({}):\n{wrong}",
-        mode.name
-    );
+    assert!(wrong.is_empty(), "misuse that is not reported ({}):\n{wrong}", mode.name);
 }
 
 /// The malloc family, the replaceable C++ operators, and names of our own; not a symbol of Rust's among them.
@@ -476,37 +334,17 @@ fn exports_only_what_it_serves() {
         println!("not our library: its symbols are its own affair");
         return;
     };
-    let listing = Command::new("nm")
-        .args(["-D", "--defined-only"])
-        .arg(library)
-        .output()
-        .expect("nm (binutils) to run");
-    assert!(
-        listing.status.success(),
-        "nm to read {library:?}: {}",
-        String::from_utf8_lossy(&listing.stderr)
-    );
+    let listing =
+        Command::new("nm").args(["-D", "--defined-only"]).arg(library).output().expect("nm (binutils) to run");
+    assert!(listing.status.success(), "nm to read {library:?}: {}", String::from_utf8_lossy(&listing.stderr));
     let listing = String::from_utf8(listing.stdout).expect("symbol names to be text");
     // Address, kind, name; a version follows its name after '@'.
-    let exported: BTreeSet<&str> = listing
-        .lines()
-        .filter_map(|line| line.split_whitespace().last()?.split('@').next())
-        .collect();
-    let wanted: BTreeSet<&str> = [MALLOC_FAMILY, NEW, DELETE]
-        .iter()
-        .flat_map(|names| names.split_whitespace())
-        .collect();
+    let exported: BTreeSet<&str> =
+        listing.lines().filter_map(|line| line.split_whitespace().last()?.split('@').next()).collect();
+    let wanted: BTreeSet<&str> =
+        [MALLOC_FAMILY, NEW, DELETE].iter().flat_map(|names| names.split_whitespace()).collect();
     let missing: Vec<_> = wanted.difference(&exported).collect();
-    let surplus: Vec<_> = exported
-        .difference(&wanted)
-        .filter(|name| !name.starts_with("kmem_"))
-        .collect();
-    assert!(
-        missing.is_empty(),
-        "expected {library:?} to export these: {missing:?}"
-    );
-    assert!(
-        surplus.is_empty(),
-        "expected {library:?} not to export these: {surplus:?}"
-    );
+    let surplus: Vec<_> = exported.difference(&wanted).filter(|name| !name.starts_with("kmem_")).collect();
+    assert!(missing.is_empty(), "expected {library:?} to export these: {missing:?}");
+    assert!(surplus.is_empty(), "expected {library:?} not to export these: {surplus:?}");
 }

@@ -371,7 +371,7 @@ fn limited() {
 }
 
 #[test]
-fn windows_are_held_or_claimed() {
+fn windows_are_claimed() {
     passes("window", &[]);
     passes("limited", &[]);
 }

@@ -173,6 +173,9 @@ impl<P: Platform> Engine<P> {
                 }
             }
         }
+        if batch.is_empty() && self.give_up_all() {
+            self.refill(cache, home, want, batch);
+        }
         if batch.is_empty() { Err(AllocError) } else { Ok(()) }
     }
 

@@ -6,7 +6,7 @@
 
 use core::ptr::NonNull;
 
-use super::table::{GRANULE, KIND_CLEAN, KIND_DIRTY, KIND_INNER, KIND_NONE, Maps, Owner};
+use super::table::{GRANULE, KIND_CLEAN, KIND_DIRTY, KIND_INNER, KIND_NONE, KIND_RAW, Maps, Owner};
 use crate::platform::{CommitError, PageSource, Platform};
 use crate::sync::{AtomicU8, Mutex, Ordering, Rank};
 
@@ -45,13 +45,15 @@ pub struct PageStats {
     pub clean: usize,
     /// Handed out.
     pub used: usize,
+    /// In free runs that have to be committed before they serve again.
+    pub raw: usize,
     /// Skipped, because something else lay there.
     pub skipped: usize,
 }
 
 struct State {
-    /// Heads of the bins: dirty, clean.
-    bins: [[u32; BINS]; 2],
+    /// Heads of the bins: dirty, clean, raw.
+    bins: [[u32; BINS]; 3],
     /// First granule never handed out.
     top: usize,
     /// First granule not committed.
@@ -65,6 +67,20 @@ pub struct PageHeap {
     state: Mutex<State>,
 }
 
+/// The lists of bins.
+const DIRTY: usize = 0;
+const CLEAN: usize = 1;
+const RAW: usize = 2;
+const _: () = assert!(KIND_DIRTY < KIND_CLEAN, "merging takes the lesser kind: dirty");
+
+fn list_of(kind: u32) -> usize {
+    match kind {
+        KIND_DIRTY => DIRTY,
+        KIND_CLEAN => CLEAN,
+        _ => RAW,
+    }
+}
+
 fn bin_of(len: usize) -> usize {
     if len <= EXACT { len - 1 } else { (EXACT + (len / EXACT).ilog2() as usize).min(BINS - 1) }
 }
@@ -74,7 +90,8 @@ impl PageHeap {
     pub fn new<P: Platform>(platform: &P) -> Option<Self> {
         let window = platform.reserve()?;
         let maps = Maps::map(platform, window.base, window.len)?;
-        let state = State { bins: [[NIL; BINS]; 2], top: 0, committed: 0, stats: PageStats::default() };
+        let first = maps.table_granules();
+        let state = State { bins: [[NIL; BINS]; 3], top: first, committed: first, stats: PageStats::default() };
         Some(Self { maps, state: Mutex::new(Rank::Pages, state) })
     }
 
@@ -119,24 +136,46 @@ impl PageHeap {
             return None;
         }
         let mut state = self.state.lock(platform);
-        let (first, len, zero) = match self.take_free(&mut state, want) {
-            Some(found) => found,
-            None => self.grow(platform, &mut state, want).map(|(first, zero)| (first, want, zero))?,
-        };
-        let start = (self.maps.address_of(first).next_multiple_of(align.max(GRANULE)) - self.maps.base) / GRANULE;
-        let kind = if zero { KIND_CLEAN } else { KIND_DIRTY };
-        if start > first {
-            // A run that was just grown may have a free one before it.
-            self.merge(&mut state, first, start - first, kind);
+        for _ in 0..COMMIT_TRIES {
+            let (first, len, kind) = match self.take_free(&mut state, want) {
+                Some(found) => found,
+                None => self.grow(platform, &mut state, want).map(|(first, kind)| (first, want, kind))?,
+            };
+            let start = (self.maps.address_of(first).next_multiple_of(align.max(GRANULE)) - self.maps.base) / GRANULE;
+            let address = self.maps.address_of(start);
+            if kind == KIND_RAW {
+                // SAFETY: the granules were committed before, and given back since.
+                match unsafe { platform.commit(address, granules * GRANULE) } {
+                    Ok(()) => {
+                        state.stats.committed += granules;
+                        state.stats.raw -= granules;
+                    }
+                    Err(CommitError::NoMemory) => {
+                        self.merge(&mut state, first, len, kind);
+                        return None;
+                    }
+                    Err(CommitError::Taken) => {
+                        // Somebody else is there by now: the whole run is left to him.
+                        state.stats.skipped += len;
+                        state.stats.raw -= len;
+                        continue;
+                    }
+                }
+            }
+            if start > first {
+                // A run that was just grown may have a free one before it.
+                self.merge(&mut state, first, start - first, kind);
+            }
+            if first + len > start + granules {
+                self.insert(&mut state, start + granules, first + len - start - granules, kind);
+            }
+            state.stats.used += granules;
+            for inner in [start, start + granules - 1] {
+                self.maps.entry(inner).set(KIND_NONE, 0);
+            }
+            return Some(Run { address, granules, zero: kind != KIND_DIRTY });
         }
-        if first + len > start + granules {
-            self.insert(&mut state, start + granules, first + len - start - granules, kind);
-        }
-        state.stats.used += granules;
-        for inner in [start, start + granules - 1] {
-            self.maps.entry(inner).set(KIND_NONE, 0);
-        }
-        Some(Run { address: self.maps.address_of(start), granules, zero })
+        None
     }
 
     /// Takes a run back. No allocator lock may be held (I34).
@@ -184,6 +223,26 @@ impl PageHeap {
         }
     }
 
+    /// Gives the memory and the address space of all free runs back: they have to be committed before they serve again. For the moment when something else in the process
+    /// finds no room.
+    pub(crate) fn uncommit<P: Platform>(&self, platform: &P) {
+        for list in [DIRTY, CLEAN] {
+            loop {
+                let mut state = self.state.lock(platform);
+                let Some(bin) = state.bins[list].iter().position(|head| *head != NIL) else { break };
+                let first = state.bins[list][bin] as usize;
+                let len = self.remove(&mut state, first);
+                drop(state);
+                // SAFETY: the run is on no list, so nobody else uses it.
+                unsafe { platform.uncommit(self.maps.address_of(first), len * GRANULE) };
+                let mut state = self.state.lock(platform);
+                state.stats.committed -= len;
+                state.stats.raw += len;
+                self.merge(&mut state, first, len, KIND_RAW);
+            }
+        }
+    }
+
     /// Gives whole pages inside a used run back.
     ///
     /// # Safety
@@ -210,15 +269,15 @@ impl PageHeap {
         self.state.lock(platform).stats
     }
 
-    fn take_free(&self, state: &mut State, want: usize) -> Option<(usize, usize, bool)> {
-        for (list, zero) in [(0, false), (1, true)] {
+    fn take_free(&self, state: &mut State, want: usize) -> Option<(usize, usize, u32)> {
+        for (list, kind) in [(DIRTY, KIND_DIRTY), (CLEAN, KIND_CLEAN), (RAW, KIND_RAW)] {
             for bin in bin_of(want)..BINS {
                 let mut at = state.bins[list][bin];
                 while at != NIL {
                     let entry = self.maps.entry(at as usize);
                     if entry.len() >= want {
                         let len = self.remove(state, at as usize);
-                        return Some((at as usize, len, zero));
+                        return Some((at as usize, len, kind));
                     }
                     at = entry.next.load(Ordering::Relaxed) as u32;
                 }
@@ -227,9 +286,9 @@ impl PageHeap {
         None
     }
 
-    /// Takes `want` granules from the untouched rest of the window, and answers whether they are zero. Where the rest is too short for them, the free run
+    /// Takes `want` granules from the untouched rest of the window, and answers their kind. Where the rest is too short for them, the free run
     /// before it helps out (not before: what is fresh is zero, and would have to be cleared together with a dirty run).
-    fn grow<P: PageSource>(&self, platform: &P, state: &mut State, want: usize) -> Option<(usize, bool)> {
+    fn grow<P: PageSource>(&self, platform: &P, state: &mut State, want: usize) -> Option<(usize, u32)> {
         for _ in 0..COMMIT_TRIES {
             let tail = if state.top + want > self.maps.granules { self.tail(state) } else { 0 };
             let need = state.top - tail + want;
@@ -244,28 +303,44 @@ impl PageHeap {
                 return None;
             }
             let first = need - want;
-            let zero = tail == 0 || self.maps.entry(first).kind() == KIND_CLEAN;
+            let kind = if tail > 0 { self.maps.entry(first).kind() } else { KIND_CLEAN };
             if tail > 0 {
                 self.remove(state, first);
             }
             state.top = need;
-            return Some((first, zero));
+            return Some((first, kind));
         }
         None
     }
 
-    /// Length of the free run that ends where the untouched rest begins; 0 if there is none.
+    /// Length of the committed free run that ends where the untouched rest begins; 0 if there is none.
     fn tail(&self, state: &State) -> usize {
-        let Some(last) = state.top.checked_sub(1) else { return 0 };
-        let entry = self.maps.entry(last);
-        if matches!(entry.kind(), KIND_DIRTY | KIND_CLEAN | KIND_INNER) { entry.len() } else { 0 }
+        match self.run_before(state.top) {
+            Some(head) if self.maps.entry(head).kind() != KIND_RAW => state.top - head,
+            _ => 0,
+        }
+    }
+
+    /// The first granule of the free run that ends before `granule`.
+    fn run_before(&self, granule: usize) -> Option<usize> {
+        if granule == self.maps.table_granules() {
+            return None;
+        }
+        let last = self.maps.entry(granule - 1);
+        match last.kind() {
+            KIND_INNER => Some(granule - last.len()),
+            KIND_DIRTY | KIND_CLEAN | KIND_RAW => Some(granule - 1),
+            _ => None,
+        }
     }
 
     /// Commits up to granule `need`, by a full step if there is memory for it.
     fn commit<P: PageSource>(&self, platform: &P, state: &mut State, need: usize) -> Result<(), CommitError> {
+        let end = need.next_multiple_of(COMMIT_STEP).min(self.maps.granules);
+        // Without entries there are no granules: an obstacle in the table's way is the end of the window.
+        self.maps.extend(platform, end).map_err(|_| CommitError::NoMemory)?;
         let at = self.maps.address_of(state.committed);
-        let least = need - state.committed;
-        let full = need.next_multiple_of(COMMIT_STEP).min(self.maps.granules) - state.committed;
+        let (least, full) = (need - state.committed, end - state.committed);
         let mut step = full;
         // SAFETY: the range is inside the window, behind all that was committed.
         let mut done = unsafe { platform.commit(at, full * GRANULE) };
@@ -292,7 +367,7 @@ impl PageHeap {
     }
 
     fn insert(&self, state: &mut State, first: usize, len: usize, kind: u32) {
-        let list = (kind == KIND_CLEAN) as usize;
+        let list = list_of(kind);
         let head = state.bins[list][bin_of(len)];
         let entry = self.maps.entry(first);
         self.maps.entry(first + len - 1).set(KIND_INNER, len);
@@ -303,13 +378,16 @@ impl PageHeap {
             self.maps.entry(head as usize).prev.store(first as u32, Ordering::Relaxed);
         }
         state.bins[list][bin_of(len)] = first as u32;
-        if kind == KIND_CLEAN { state.stats.clean += len } else { state.stats.dirty += len }
+        match list {
+            DIRTY => state.stats.dirty += len,
+            CLEAN => state.stats.clean += len,
+            _ => {}
+        }
     }
 
     fn remove(&self, state: &mut State, first: usize) -> usize {
         let entry = self.maps.entry(first);
-        let (kind, len) = (entry.kind(), entry.len());
-        let list = (kind == KIND_CLEAN) as usize;
+        let (list, len) = (list_of(entry.kind()), entry.len());
         let (prev, next) = (entry.prev.load(Ordering::Relaxed), entry.next.load(Ordering::Relaxed) as u32);
         if prev == NIL {
             state.bins[list][bin_of(len)] = next;
@@ -321,35 +399,31 @@ impl PageHeap {
         }
         entry.set(KIND_NONE, 0);
         self.maps.entry(first + len - 1).set(KIND_NONE, 0);
-        if kind == KIND_CLEAN { state.stats.clean -= len } else { state.stats.dirty -= len }
+        match list {
+            DIRTY => state.stats.dirty -= len,
+            CLEAN => state.stats.clean -= len,
+            _ => {}
+        }
         len
     }
 
-    /// Puts a run on its list, together with free neighbours. A clean run that meets a dirty one becomes dirty: giving memory back twice is harmless.
+    /// Puts a run on its list, together with free neighbours. A clean run that meets a dirty one becomes dirty: giving memory back twice is harmless. Raw
+    /// runs and committed ones keep apart.
     fn merge(&self, state: &mut State, mut first: usize, mut len: usize, mut kind: u32) {
-        if first > 0 {
-            let before = self.maps.entry(first - 1);
-            let head = match before.kind() {
-                KIND_INNER => Some(first - before.len()),
-                KIND_DIRTY | KIND_CLEAN => Some(first - 1),
-                _ => None,
-            };
-            if let Some(head) = head {
-                if self.maps.entry(head).kind() == KIND_DIRTY {
-                    kind = KIND_DIRTY;
-                }
+        let joins = |other: u32, kind: u32| (other == KIND_RAW) == (kind == KIND_RAW);
+        if let Some(head) = self.run_before(first) {
+            let other = self.maps.entry(head).kind();
+            if joins(other, kind) {
+                kind = kind.min(other);
                 len += self.remove(state, head);
                 first = head;
             }
         }
         if first + len < state.top {
-            let after = first + len;
-            let after_kind = self.maps.entry(after).kind();
-            if matches!(after_kind, KIND_DIRTY | KIND_CLEAN) {
-                if after_kind == KIND_DIRTY {
-                    kind = KIND_DIRTY;
-                }
-                len += self.remove(state, after);
+            let other = self.maps.entry(first + len).kind();
+            if matches!(other, KIND_DIRTY | KIND_CLEAN | KIND_RAW) && joins(other, kind) {
+                kind = kind.min(other);
+                len += self.remove(state, first + len);
             }
         }
         self.insert(state, first, len, kind);

@@ -1,11 +1,14 @@
 //! The two maps over the window: a byte a granule for the fast path, an entry a granule for the slow ones.
 //!
+//! The class map is one mapping, since the fast path reads it without asking how far the heap has grown; a terabyte of window has 16 MiB of it. The granule
+//! table, sixteen times as long, stands in the window's own first granules and is committed as the heap grows: entries below its *reach* exist.
+//!
 //! An entry is written only by who owns its granules (the heap's lock for free runs, the run's owner else), and read without a lock by
 //! whoever frees an object: the object is live, so its granule's entry cannot change meanwhile. A wild pointer reads some entry, harmlessly, and is refused.
 
 use core::ptr::NonNull;
 
-use crate::platform::PageSource;
+use crate::platform::{CommitError, PageSource};
 use crate::sync::{AtomicU8, AtomicU32, AtomicUsize, Ordering};
 
 /// log2 of a granule's bytes.
@@ -29,6 +32,7 @@ pub enum Owner {
 pub(super) const KIND_NONE: u32 = 0;
 pub(super) const KIND_DIRTY: u32 = 1;
 pub(super) const KIND_CLEAN: u32 = 2;
+pub(super) const KIND_RAW: u32 = 7;
 /// A further granule of a free run: its last one, or stale inner ones.
 pub(super) const KIND_INNER: u32 = 3;
 const KIND_SLAB: u32 = 4;
@@ -58,12 +62,16 @@ impl Entry {
     }
 }
 
+/// Entries committed at a time: 64 KiB, for 256 MiB of window.
+const STEP: usize = 4096;
+
 /// The maps of a window.
 pub(super) struct Maps {
     pub(super) base: usize,
     pub(super) granules: usize,
-    entries: NonNull<Entry>,
     classes: NonNull<AtomicU8>,
+    /// Entries below this exist. Moved on under the heap's lock.
+    reach: AtomicUsize,
 }
 
 // SAFETY: both maps are atomics in mappings that live as long as this.
@@ -74,35 +82,46 @@ unsafe impl Sync for Maps {}
 impl Maps {
     pub(super) fn map<P: PageSource>(source: &P, base: usize, len: usize) -> Option<Self> {
         let granules = (len >> GRANULE_SHIFT).min((1 << LEN_BITS) - 1);
-        let classes = source.map(granules)?;
-        let Some(entries) = source.map(granules * size_of::<Entry>()) else {
-            // SAFETY: just mapped, nobody knows it.
-            unsafe { source.unmap(classes, granules) };
-            return None;
-        };
-        Some(Self { base, granules, entries: entries.cast(), classes: classes.cast() })
+        let classes = source.map(granules)?.cast();
+        Some(Self { base, granules, classes, reach: AtomicUsize::new(0) })
     }
 
     /// # Safety
     /// Nobody uses the maps any more.
     pub(super) unsafe fn unmap<P: PageSource>(&self, source: &P) {
-        // SAFETY: the mappings are those of `map`.
-        unsafe {
-            source.unmap(self.classes.cast(), self.granules);
-            source.unmap(self.entries.cast(), self.granules * size_of::<Entry>());
+        // SAFETY: the mapping is that of `map`; the table is the window's.
+        unsafe { source.unmap(self.classes.cast(), self.granules) }
+    }
+
+    /// The window's granules in which the table stands.
+    pub(super) fn table_granules(&self) -> usize {
+        (self.granules * size_of::<Entry>()).div_ceil(GRANULE)
+    }
+
+    /// Sees to it that the entries of all granules below `granule` exist. Called with the heap's lock held.
+    pub(super) fn extend<P: PageSource>(&self, source: &P, granule: usize) -> Result<(), CommitError> {
+        let reach = self.reach.load(Ordering::Relaxed);
+        if granule <= reach {
+            return Ok(());
         }
+        let next = granule.next_multiple_of(STEP).min(self.granules);
+        let (at, end) = (reach * size_of::<Entry>(), (next * size_of::<Entry>()).next_multiple_of(source.page_size()));
+        // SAFETY: the table's granules hold nothing else, and what is behind its reach was not committed before (steps are whole pages).
+        unsafe { source.commit(self.base + at, end - at)? };
+        self.reach.store(next, Ordering::Release);
+        Ok(())
     }
 
     pub(super) fn entry(&self, granule: usize) -> &Entry {
-        assert!(granule < self.granules, "a granule outside of the window");
-        // SAFETY: the table has an entry for each granule; zero is a valid entry.
-        unsafe { self.entries.add(granule).as_ref() }
+        assert!(granule < self.reach.load(Ordering::Acquire), "a granule that the heap has not grown to");
+        // SAFETY: entries below the reach are committed; zero is a valid entry.
+        unsafe { &*(self.base as *const Entry).add(granule) }
     }
 
-    /// The granule of an address, if it is in the window.
+    /// The granule of an address, if it is in the window and the heap has grown to it.
     pub(super) fn granule_of(&self, address: usize) -> Option<usize> {
         let granule = address.wrapping_sub(self.base) >> GRANULE_SHIFT;
-        (granule < self.granules).then_some(granule)
+        (granule < self.reach.load(Ordering::Acquire)).then_some(granule)
     }
 
     pub(super) fn address_of(&self, granule: usize) -> usize {

@@ -293,6 +293,11 @@ unsafe impl PageSource for Fake {
         unsafe { std::ptr::write_bytes(addr as *mut u8, 0, len) };
     }
 
+    unsafe fn uncommit(&self, addr: usize, len: usize) {
+        // SAFETY: passed on.
+        unsafe { self.purge(addr, len) }
+    }
+
     fn map(&self, len: usize) -> Option<NonNull<u8>> {
         if self.refused() {
             return None;

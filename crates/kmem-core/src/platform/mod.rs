@@ -97,7 +97,7 @@ pub unsafe trait PageSource {
     /// Makes `len` bytes at `addr` in the window usable and zero.
     ///
     /// # Safety
-    /// The range is inside the window and was not committed before.
+    /// The range is inside the window and is not committed.
     unsafe fn commit(&self, addr: usize, len: usize) -> Result<(), CommitError>;
 
     /// Gives the memory of a committed range back; it reads as zero afterwards and can be used again without a call.
@@ -105,6 +105,12 @@ pub unsafe trait PageSource {
     /// # Safety
     /// The range is committed and holds nothing anybody needs.
     unsafe fn purge(&self, addr: usize, len: usize);
+
+    /// Gives the memory of a committed range back, and the range itself: it cannot be used until it is committed again.
+    ///
+    /// # Safety
+    /// As for [`purge`](Self::purge).
+    unsafe fn uncommit(&self, addr: usize, len: usize);
 
     /// Zeroed memory for metadata, outside of the window, aligned to a page.
     fn map(&self, len: usize) -> Option<NonNull<u8>>;

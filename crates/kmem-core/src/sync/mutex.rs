@@ -56,8 +56,12 @@ impl<T> Mutex<T> {
 
     /// Takes the lock if it is free.
     pub fn try_lock<'a, P: Park>(&'a self, park: &'a P) -> Option<Guard<'a, T, P>> {
-        self.word.compare_exchange(FREE, HELD, Ordering::Acquire, Ordering::Relaxed).ok()?;
+        // Noted first: an assertion that fires must not leave the lock held.
         self.note(park, false);
+        if self.word.compare_exchange(FREE, HELD, Ordering::Acquire, Ordering::Relaxed).is_err() {
+            super::rank::unhold(park, self.rank);
+            return None;
+        }
         Some(Guard { lock: self, park })
     }
 

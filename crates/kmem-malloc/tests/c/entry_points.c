@@ -108,11 +108,11 @@ static void size_zero(void)
 }
 
 /* realloc(p, 0) frees p and gives NULL (glibc), or gives a new small block (BSD): a program may see either, but never
- * a leak: twenty thousand times a megabyte would soon be noticed. */
+ * a leak: two thousand times half a megabyte would be noticed. */
 static void realloc_to_zero(void)
 {
     size_t before = process_bytes(RESIDENT);
-    for (int i = 0; i < 20000; i++) {
+    for (int i = 0; i < 2000; i++) {
         size_t size = i % 2 ? 1 * MIB : 20 * KIB;
         char *p = (char *)malloc(size);
         REQUIRE(p, "malloc(%zu) to give memory, turn %d of realloc(p, 0)", size, i);

@@ -113,6 +113,8 @@ static void start_threads(pthread_t *thread)
 int main(int argc, char **argv)
 {
     begin("exhaustion");
+    pthread_t thread[THREADS];
+    start_threads(thread);
     struct rlimit limit;
     if (argc > 1 && strcmp(argv[1], "inherited") == 0) {
         getrlimit(RLIMIT_AS, &limit);
@@ -126,8 +128,6 @@ int main(int argc, char **argv)
         REQUIRE(setrlimit(RLIMIT_AS, &limit) == 0, "setrlimit to 200 MB to work");
         ceiling = 1024 * MIB;
     }
-    pthread_t thread[THREADS];
-    start_threads(thread);
     /* A quarter of the limit is for the allocator's plans, a quarter for the program and its libraries, a quarter for
      * what several sizes cannot share: a quarter at least has to reach whoever asks, whatever the size. */
     size_t least = limit.rlim_cur / 4;

@@ -5,6 +5,7 @@
  */
 #include "check.h"
 
+#include <sched.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 
@@ -22,17 +23,27 @@ static void *offend(void *p)
 }
 
 /* Many objects of one size, so that there is something to flush with. */
-static char *in_a_crowd(size_t size)
+static void gather(size_t size)
 {
     for (int i = 0; i < CROWD; i++)
         REQUIRE(crowd[i] = malloc(size), "malloc(%zu) to give memory", size);
+}
+
+static char *in_a_crowd(size_t size)
+{
+    gather(size);
     return (char *)malloc(size);
 }
 
-static void flush(void)
+/* Frees the crowd and gathers it anew, beginning elsewhere each time: what lay at the bottom of a magazine is handed out,
+ * and freed again among others, on its way to a slab. */
+static void flush(size_t size)
 {
-    for (int i = 0; i < CROWD; i++)
-        free(crowd[i]);
+    for (int turn = 0; turn < 4; turn++) {
+        for (int i = 0; i < CROWD; i++)
+            free(crowd[(i + turn * CROWD / 4) % CROWD]);
+        gather(size);
+    }
 }
 
 static void twice(size_t size)
@@ -47,6 +58,11 @@ int main(int argc, char **argv)
 {
     const struct rlimit no_core = {0, 0};
     setrlimit(RLIMIT_CORE, &no_core);
+    /* On one CPU throughout: what it leaves in the magazine of another would not be flushed by what follows. */
+    cpu_set_t here;
+    CPU_ZERO(&here);
+    CPU_SET(sched_getcpu(), &here);
+    sched_setaffinity(0, sizeof here, &here);
     begin("misuse");
     const char *way = argc > 1 ? argv[1] : "";
     char on_the_stack[256] __attribute__((aligned(64)));
@@ -68,10 +84,10 @@ int main(int argc, char **argv)
         free(realloc(offend(on_the_stack), 1000));
     } else if (!strcmp(way, "odd")) {
         free(offend(in_a_crowd(64) + 1));
-        flush();
+        flush(64);
     } else if (!strcmp(way, "interior-small")) {
         free(offend(in_a_crowd(256) + 16));
-        flush();
+        flush(256);
     } else if (!strcmp(way, "interior-medium")) {
         free(offend((char *)malloc(100 * KIB) + 4096));
     } else if (!strcmp(way, "interior-large")) {
@@ -82,14 +98,13 @@ int main(int argc, char **argv)
         char *p = in_a_crowd(64);
         free(p);
         free(offend(p));
-        flush();
+        flush(64);
     } else if (!strcmp(way, "double-later")) {
         char *p = in_a_crowd(64);
         free(p);
-        flush();
+        flush(64);
         free(offend(p));
-        in_a_crowd(64);
-        flush();
+        flush(64);
     } else if (!strcmp(way, "double-medium")) {
         twice(100 * KIB);
     } else if (!strcmp(way, "double-large")) {

@@ -55,7 +55,6 @@ pub struct Linux {
     possible: usize,
     online: CpuSet,
     nodes: usize,
-    window: pages::Window,
 }
 
 impl Linux {
@@ -69,7 +68,6 @@ impl Linux {
             possible: cpus.possible.unwrap_or(MAX_CPUS).min(MAX_CPUS),
             online: cpus.online,
             nodes: topology::nodes(),
-            window: pages::Window::default(),
         }
     }
 
@@ -187,17 +185,22 @@ unsafe impl PageSource for Linux {
     }
 
     fn reserve(&self) -> Option<Window> {
-        self.window.reserve()
+        pages::reserve()
     }
 
     unsafe fn commit(&self, addr: usize, len: usize) -> Result<(), CommitError> {
         // SAFETY: passed on.
-        unsafe { self.window.commit(addr, len) }
+        unsafe { pages::commit(addr, len) }
     }
 
     unsafe fn purge(&self, addr: usize, len: usize) {
         // SAFETY: passed on.
-        unsafe { self.window.purge(addr, len) }
+        unsafe { pages::purge(addr, len) }
+    }
+
+    unsafe fn uncommit(&self, addr: usize, len: usize) {
+        // SAFETY: passed on.
+        unsafe { pages::uncommit(addr, len) }
     }
 
     fn map(&self, len: usize) -> Option<NonNull<u8>> {

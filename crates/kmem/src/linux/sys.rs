@@ -46,7 +46,6 @@ mod nr {
     pub const MUNMAP: usize = 11;
     pub const RT_SIGPROCMASK: usize = 14;
     pub const SCHED_YIELD: usize = 24;
-    pub const MREMAP: usize = 25;
     pub const MADVISE: usize = 28;
     pub const GETPID: usize = 39;
     pub const FCNTL: usize = 72;
@@ -149,16 +148,6 @@ pub unsafe fn mprotect(addr: usize, len: usize, prot: usize) -> Result<usize, Er
 pub unsafe fn madvise_dontneed(addr: usize, len: usize) -> Result<usize, Errno> {
     // SAFETY: the caller's promise.
     unsafe { call(nr::MADVISE, [addr, len, MADV_DONTNEED, 0, 0, 0]) }
-}
-
-/// Resizes a mapping, which may move.
-///
-/// # Safety
-/// The mapping is the caller's, and nobody uses its old address any more if the call succeeds.
-pub unsafe fn mremap(addr: usize, old: usize, new: usize) -> Result<usize, Errno> {
-    const MAYMOVE: usize = 1;
-    // SAFETY: the caller's promise.
-    unsafe { call(nr::MREMAP, [addr, old, new, MAYMOVE, 0, 0]) }
 }
 
 /// Sleeps while the word at `word` is `expected`, at most `nanoseconds` if given.

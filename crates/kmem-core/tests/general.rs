@@ -1,0 +1,331 @@
+//! General memory: size classes, alignment, large runs, realloc, and pointers that must not be freed.
+
+mod common;
+
+use common::{E, Rng, bad_frees, config, distinct, engine, engine_of, fill, is_filled, recording, valid, with_room};
+use kmem_core::classes::{self, CLASSES, LARGEST, class_of, class_of_aligned, size_of_class};
+use kmem_core::general::Extent;
+use kmem_core::pages::GRANULE;
+use kmem_core::platform::fake::Machine;
+use kmem_core::slab::FreeError;
+use kmem_core::{AllocError, Population};
+use std::ptr::NonNull;
+
+fn alloc(engine: &E, size: usize, align: usize) -> usize {
+    engine.alloc_bytes(size, align).expect("memory").address.as_ptr() as usize
+}
+
+fn free(engine: &E, address: usize) {
+    // SAFETY: the memory is the test's, or the test wants to see it refused.
+    unsafe { engine.free_bytes(NonNull::new(address as *mut u8).expect("an address")) }
+}
+
+fn realloc(engine: &E, address: usize, size: usize, align: usize) -> Result<usize, AllocError> {
+    let old = NonNull::new(address as *mut u8).expect("an address");
+    // SAFETY: as above.
+    unsafe { engine.realloc_bytes(old, size, align) }.map(|new| new.as_ptr() as usize)
+}
+
+fn wide() -> E {
+    engine_of(Machine { granules: 4096, ..Machine::with_cpus(1) }, config(Population::OnFirstUse))
+}
+
+#[test]
+fn each_size_is_served_by_the_smallest_class_that_holds_it() {
+    let engine = wide();
+    for class in 1..=CLASSES as u8 {
+        let size = size_of_class(class);
+        let smaller = if class == 1 { 0 } else { size_of_class(class - 1) };
+        for asked in [smaller + 1, size - 1, size] {
+            let address = alloc(&engine, asked, 1);
+            assert_eq!(engine.extent(address), Ok(Extent::Class(class)), "{asked}");
+            assert_eq!(engine.usable_size(address), size);
+            assert_eq!(engine.heap().class_at(address), class);
+            free(&engine, address);
+        }
+    }
+    assert_eq!(class_of(0), Some(1));
+    assert_eq!(class_of(LARGEST), Some(CLASSES as u8));
+    for asked in [LARGEST + 1, GRANULE, GRANULE + 1, 10 * GRANULE - 1] {
+        let address = alloc(&engine, asked, 1);
+        assert_eq!(engine.extent(address), Ok(Extent::Large { size: asked.next_multiple_of(GRANULE) }));
+        assert_eq!(engine.heap().class_at(address), 0);
+        free(&engine, address);
+    }
+    valid(&engine, 0);
+}
+
+#[test]
+fn memory_is_aligned_as_asked_and_by_sixteen_at_least() {
+    let engine = wide();
+    let mut held = Vec::new();
+    for shift in 0..=22 {
+        let align = 1 << shift;
+        for size in [0, 1, 15, 16, 100, 1000, 4096, 5000, 32_768, 40_000, 300_000] {
+            // Several, so that colours and later objects of a slab are among them.
+            for _ in 0..4 {
+                let address = alloc(&engine, size, align);
+                assert!(address.is_multiple_of(align.max(16)), "{size} bytes aligned to {align}");
+                assert!(engine.usable_size(address) >= size);
+                held.push((address, size));
+                if shift > 17 {
+                    break;
+                }
+            }
+        }
+        let addresses: Vec<_> = held.iter().map(|(address, _)| *address).collect();
+        assert!(distinct(&addresses));
+        for (number, (address, size)) in held.iter().enumerate() {
+            fill(*address, *size, number as u8);
+        }
+        for (number, (address, size)) in held.drain(..).enumerate() {
+            assert!(is_filled(address, size, number as u8));
+            free(&engine, address);
+        }
+    }
+    valid(&engine, 0);
+}
+
+#[test]
+fn slabs_of_every_class_and_colour_are_aligned_by_their_size() {
+    let engine = wide();
+    for class in [3, 5, 12, 17, 20, 33, 47, 60, 71] {
+        let size = size_of_class(class);
+        let natural = 1 << size.trailing_zeros();
+        // More than two slabs' worth.
+        let objects: Vec<_> = (0..(300_000 / size).max(20)).map(|_| alloc(&engine, size, natural)).collect();
+        assert!(objects.iter().all(|object| object.is_multiple_of(natural)));
+        objects.iter().for_each(|object| free(&engine, *object));
+    }
+}
+
+#[test]
+fn impossible_sizes_and_alignments_are_errors() {
+    let engine = engine(1);
+    for (size, align) in [
+        (usize::MAX, 1),
+        (usize::MAX, 4096),
+        (usize::MAX - GRANULE, GRANULE),
+        (1 << 47, 16),
+        (1, 1 << 62),
+        (1, 1 << 63),
+        (usize::MAX / 2, 1 << 63),
+        (65 << 20, 16),
+    ] {
+        assert_eq!(engine.alloc_bytes(size, align), Err(AllocError), "{size} bytes aligned to {align}");
+    }
+    let address = alloc(&engine, 1000, 16);
+    fill(address, 1000, 7);
+    for size in [usize::MAX, usize::MAX - GRANULE + 2, 1 << 48, 65 << 20] {
+        assert_eq!(realloc(&engine, address, size, 16), Err(AllocError));
+        assert!(is_filled(address, 1000, 7), "the old memory is as it was");
+    }
+    free(&engine, address);
+    valid(&engine, 0);
+}
+
+#[test]
+fn realloc_keeps_what_fits() {
+    let engine = wide();
+    let sizes =
+        [1, 16, 17, 100, 128, 129, 1000, 4096, 16_384, 32_768, 32_769, 65_536, 65_537, 200_000, 1 << 20, 3 << 20];
+    for from in sizes {
+        for to in sizes {
+            for align in [16, 64, 4096] {
+                let address = alloc(&engine, from, 16);
+                fill(address, from, 3);
+                let moved = realloc(&engine, address, to, align).expect("memory");
+                assert!(is_filled(moved, from.min(to), 3), "{from} to {to}");
+                assert!(moved.is_multiple_of(align) && engine.usable_size(moved) >= to);
+                free(&engine, moved);
+            }
+        }
+    }
+    valid(&engine, 0);
+    assert_eq!(engine.heap().stats(engine.platform()).used, engine.page_stats().used);
+}
+
+#[test]
+fn realloc_stays_where_it_can() {
+    let engine = wide();
+    for (from, to, stays) in
+        [(100, 112, true), (112, 60, true), (112, 40, false), (200_000, 196_609, true), (200_000, 100_000, false)]
+    {
+        let address = alloc(&engine, from, 16);
+        let moved = realloc(&engine, address, to, 16).expect("memory");
+        assert_eq!(moved == address, stays, "{from} to {to}");
+        free(&engine, moved);
+    }
+}
+
+#[test]
+fn wild_pointers_are_reported_and_lose_nothing() {
+    let engine = recording(1);
+    let (small, large) = (alloc(&engine, 100, 16), alloc(&engine, 200_000, 16));
+    let (window, granules) = engine.heap().window();
+    let on_stack = 0u64;
+    let wild = [
+        small + 16,
+        small + 1,
+        large + 1,
+        large + GRANULE,
+        large + 3 * GRANULE,
+        window + (granules - 1) * GRANULE,
+        window + granules * GRANULE,
+        window - 16,
+        &raw const on_stack as usize,
+        8,
+        usize::MAX,
+    ];
+    for address in wild {
+        free(&engine, address);
+        assert_eq!(bad_frees(), [(address, FreeError::NotAnObject)], "{address:#x}");
+        assert_eq!(engine.usable_size(address), 0);
+        assert_eq!(engine.extent(address), Err(FreeError::NotAnObject));
+        assert_eq!(realloc(&engine, address, 500, 16), Err(AllocError));
+        assert_eq!(bad_frees(), [(address, FreeError::NotAnObject)]);
+    }
+    valid(&engine, 1);
+    free(&engine, large);
+    free(&engine, large);
+    assert_eq!(bad_frees(), [(large, FreeError::NotAnObject)], "a large run that is free already");
+    free(&engine, small);
+    valid(&engine, 0);
+}
+
+#[test]
+fn a_double_free_is_reported_when_it_reaches_the_slab() {
+    let engine = recording(2);
+    let cache = common::Cache::new(&engine, "twice", 64);
+    let objects = cache.bulk(10);
+    // Back on its slab, and then once more by way of the slot.
+    cache.free(objects[0]);
+    cache.shrink();
+    cache.free(objects[0]);
+    assert!(engine.validate().is_err());
+    cache.shrink();
+    assert_eq!(bad_frees(), [(objects[0], FreeError::DoubleFree)]);
+    valid(&engine, 9);
+    // Twice in the slot.
+    cache.free(objects[1]);
+    cache.free(objects[1]);
+    assert!(engine.validate().is_err());
+    cache.shrink();
+    assert_eq!(bad_frees(), [(objects[1], FreeError::DoubleFree)]);
+    valid(&engine, 8);
+    cache.free_bulk(&objects[2..]);
+    cache.destroy().expect("nobody uses it");
+    valid(&engine, 0);
+}
+
+#[test]
+fn validate_names_what_is_wrong_and_leaves_it_as_it_is() {
+    use kmem_core::validate::Violation;
+    let engine = recording(2);
+    let cache = common::Cache::new(&engine, "wronged", 64);
+    let objects = cache.bulk(10);
+    cache.free(objects[3]);
+    cache.shrink();
+    // On its slab and in the slot, behind others.
+    cache.free_bulk(&objects[4..8]);
+    cache.free(objects[3]);
+    cache.free(objects[8]);
+    for _ in 0..3 {
+        assert_eq!(engine.validate(), Err(Violation::InTwoPlaces { object: objects[3] }));
+    }
+    cache.shrink();
+    assert_eq!(bad_frees(), [(objects[3], FreeError::DoubleFree)]);
+    valid(&engine, 4);
+    // An object of another cache.
+    let other = common::Cache::new(&engine, "other", 64);
+    let foreign = other.alloc();
+    cache.free(foreign);
+    assert_eq!(engine.validate(), Err(Violation::Foreign { object: foreign }));
+}
+
+#[test]
+fn objects_of_named_caches_can_be_freed_by_address() {
+    let engine = engine(1);
+    let cache = common::Cache::new(&engine, "named", 100);
+    let object = cache.alloc();
+    assert_eq!(engine.extent(object), Ok(Extent::Object { size: 104 }));
+    free(&engine, object);
+    assert_eq!(cache.figures().live, 0);
+    cache.destroy().expect("nobody uses it");
+}
+
+#[test]
+fn random_sizes_never_overlap_and_all_comes_back() {
+    let engine = wide();
+    let mut rng = Rng::new(7);
+    let mut held: Vec<(usize, usize, u8)> = Vec::new();
+    for round in 0..20_000 {
+        if held.len() < 400 && !rng.one_in(3) {
+            let size = match rng.below(20) {
+                0 => rng.below(400_000),
+                1..4 => rng.below(LARGEST),
+                _ => rng.below(600),
+            };
+            let align = 1 << if rng.one_in(5) { rng.below(18) } else { 0 };
+            let address = alloc(&engine, size, align);
+            let seed = round as u8;
+            fill(address, size, seed);
+            held.push((address, size, seed));
+        } else if !held.is_empty() {
+            let (address, size, seed) = rng.take(&mut held);
+            assert!(is_filled(address, size, seed), "round {round}");
+            if rng.one_in(3) {
+                let to = rng.below(2 * size + 10);
+                let moved = realloc(&engine, address, to, 16).expect("memory");
+                assert!(is_filled(moved, size.min(to), seed), "round {round}");
+                fill(moved, to, seed);
+                held.push((moved, to, seed));
+            } else {
+                free(&engine, address);
+            }
+        }
+    }
+    for (address, size, seed) in held {
+        assert!(is_filled(address, size, seed));
+        free(&engine, address);
+    }
+    engine.trim().expect("not in a callback");
+    valid(&engine, 0);
+    let pages = engine.page_stats();
+    assert_eq!((pages.used, pages.dirty), (0, 0));
+}
+
+#[test]
+fn class_tables_agree_with_the_sizes() {
+    assert_eq!(classes::SIZES[CLASSES] as usize, LARGEST);
+    for align in (0..16).map(|shift| 1usize << shift) {
+        for size in (0..=LARGEST).step_by(61) {
+            if let Some(class) = class_of_aligned(size, align) {
+                assert!(size_of_class(class) >= size && size_of_class(class).is_multiple_of(align));
+            } else {
+                assert!(size.next_multiple_of(align) > LARGEST / 2, "{size} aligned to {align} has a class");
+            }
+        }
+    }
+}
+
+#[test]
+fn window_exhausted_is_an_error_and_frees_bring_it_back() {
+    let engine = engine_of(with_room(1, 64), config(Population::OnFirstUse));
+    for _ in 0..3 {
+        let mut held = Vec::new();
+        while let Ok(fresh) = engine.alloc_bytes(3000, 16) {
+            held.push(fresh.address.as_ptr() as usize);
+        }
+        assert!(held.len() > 1000);
+        assert_eq!(engine.alloc_bytes(100_000, 16), Err(AllocError));
+        assert!(distinct(&held));
+        valid(&engine, held.len());
+        held.iter().for_each(|address| free(&engine, *address));
+        engine.trim().expect("not in a callback");
+        assert_eq!(engine.page_stats().used, 0);
+        // All of it in one piece.
+        let all = alloc(&engine, 64 * GRANULE, 16);
+        free(&engine, all);
+    }
+}

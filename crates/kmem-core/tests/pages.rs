@@ -1,0 +1,272 @@
+//! The page heap: runs merge again, never overlap, are aligned, read as zero when they say so; obstacles and exhaustion.
+
+mod common;
+
+use common::{E, Rng, config, engine_of, own_granules, with_room};
+use kmem_core::Population;
+use kmem_core::pages::{GRANULE, Owner, Run};
+use std::ptr::NonNull;
+
+fn heap(granules: usize) -> E {
+    engine_of(with_room(1, granules), config(Population::OnFirstUse))
+}
+
+fn alloc(engine: &E, granules: usize, align: usize) -> Option<Run> {
+    let run = engine.heap().alloc(engine.platform(), granules, align)?;
+    assert_eq!(run.granules, granules);
+    assert!(run.address.is_multiple_of(align.max(GRANULE)));
+    Some(run)
+}
+
+fn free(engine: &E, run: Run) {
+    // SAFETY: the run is the test's, and nobody uses it any more.
+    unsafe { engine.heap().free(engine.platform(), run.address, run.granules) }
+}
+
+fn bytes(run: &mut Run) -> &mut [u8] {
+    // SAFETY: the run is the test's.
+    unsafe { std::slice::from_raw_parts_mut(run.address as *mut u8, run.granules * GRANULE) }
+}
+
+/// Every granule is where the statistics say.
+fn consistent(engine: &E, used: usize) {
+    let stats = engine.page_stats();
+    assert_eq!(stats.used, used, "{stats:?}");
+    assert!(stats.used + stats.dirty + stats.clean <= stats.committed, "{stats:?}");
+}
+
+#[test]
+fn neighbours_merge_in_every_order_of_frees() {
+    for order in [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]] {
+        let engine = heap(64);
+        let runs: Vec<_> = [3, 1, 5].map(|n| alloc(&engine, n, 1).expect("room")).to_vec();
+        let guard = alloc(&engine, 1, 1).expect("room");
+        order.iter().for_each(|n| free(&engine, runs[*n]));
+        let whole = alloc(&engine, 9, 1).expect("room");
+        assert_eq!(whole.address, runs[0].address, "nine granules in one piece again");
+        free(&engine, whole);
+        free(&engine, guard);
+        consistent(&engine, 0);
+    }
+}
+
+#[test]
+fn random_runs_never_overlap_and_all_merge_in_the_end() {
+    for seed in 0..4 {
+        let engine = heap(512);
+        let mut rng = Rng::new(seed);
+        let mut held: Vec<Run> = Vec::new();
+        let mut owner = vec![None; 512];
+        let window = engine.heap().window().0 + own_granules() * GRANULE;
+        for step in 0..4_000usize {
+            if rng.below(100) < if (step / 500) % 2 == 0 { 60 } else { 40 } {
+                let align = if rng.one_in(4) { GRANULE << rng.below(5) } else { 1 };
+                let granules = if rng.one_in(20) { 1 + rng.below(60) } else { 1 + rng.below(9) };
+                let Some(run) = alloc(&engine, granules, align) else { continue };
+                let first = (run.address - window) / GRANULE;
+                for place in &mut owner[first..first + granules] {
+                    assert_eq!(place.replace(step), None, "a granule was handed out twice");
+                }
+                held.push(run);
+            } else if !held.is_empty() {
+                let run = rng.take(&mut held);
+                let first = (run.address - window) / GRANULE;
+                owner[first..first + run.granules].fill(None);
+                free(&engine, run);
+            }
+            if rng.one_in(500) {
+                engine.heap().purge(engine.platform());
+            }
+            consistent(&engine, owner.iter().flatten().count());
+        }
+        while !held.is_empty() {
+            let run = rng.take(&mut held);
+            free(&engine, run);
+        }
+        consistent(&engine, 0);
+        let all = alloc(&engine, 512, 1).expect("everything is one run again");
+        free(&engine, all);
+    }
+}
+
+#[test]
+fn a_run_that_says_zero_is_zero() {
+    let engine = heap(256);
+    let mut rng = Rng::new(3);
+    let mut held: Vec<Run> = Vec::new();
+    let mut zeros = 0;
+    let is = |run: &mut Run, byte: u8| bytes(run).chunks_exact(GRANULE).all(|granule| granule == [byte; GRANULE]);
+    for _ in 0..250 {
+        if held.len() < 12 {
+            let mut run = alloc(&engine, 1 + rng.below(18), if rng.one_in(3) { 4 * GRANULE } else { 1 }).expect("room");
+            if run.zero {
+                assert!(is(&mut run, 0));
+                zeros += 1;
+            }
+            bytes(&mut run).fill(0xa5);
+            held.push(run);
+        } else {
+            let mut run = rng.take(&mut held);
+            assert!(is(&mut run, 0xa5), "its owner alone writes to it");
+            free(&engine, run);
+        }
+        if rng.one_in(40) {
+            engine.heap().purge(engine.platform());
+        }
+    }
+    assert!(zeros > 10, "{zeros}");
+}
+
+#[test]
+fn purged_runs_are_zero_and_counted() {
+    let engine = heap(256);
+    // Below 16 granules memory stays for the next one; from there on it goes at once.
+    let (mut small, mut large) = (alloc(&engine, 15, 1).expect("room"), alloc(&engine, 16, 1).expect("room"));
+    let guard = alloc(&engine, 1, 1).expect("room");
+    bytes(&mut small).fill(1);
+    bytes(&mut large).fill(1);
+    free(&engine, large);
+    assert_eq!((engine.page_stats().dirty, engine.page_stats().clean >= 16), (0, true));
+    free(&engine, small);
+    // They are neighbours: together they count as dirty.
+    assert_eq!(engine.page_stats().dirty, 31);
+    assert_eq!(engine.heap().purge(engine.platform()), 31 * GRANULE);
+    assert_eq!(engine.page_stats().dirty, 0);
+    let mut again = alloc(&engine, 31, 1).expect("room");
+    assert!(again.zero && again.address == small.address && bytes(&mut again).iter().all(|byte| *byte == 0));
+    free(&engine, again);
+    free(&engine, guard);
+    assert_eq!(engine.heap().purge(engine.platform()), 32 * GRANULE, "a clean run that meets a dirty one is dirty");
+}
+
+#[test]
+fn aligned_runs_leave_their_padding_for_others() {
+    let engine = heap(128);
+    let first = alloc(&engine, 1, 1).expect("room");
+    let aligned = alloc(&engine, 2, 32 * GRANULE).expect("room");
+    // The padding before it is free, and merges with what is freed before it.
+    free(&engine, first);
+    free(&engine, aligned);
+    let all = alloc(&engine, 128, 1).expect("everything is one run again");
+    free(&engine, all);
+    for align in [0, 1, 4096, GRANULE, 64 * GRANULE] {
+        let run = alloc(&engine, 3, align).expect("room");
+        free(&engine, run);
+    }
+    assert_eq!(alloc(&engine, 1, 1 << 63), None);
+    assert_eq!(alloc(&engine, usize::MAX, 1 << 20), None);
+    assert_eq!(alloc(&engine, 0, 1), None);
+}
+
+#[test]
+fn padding_of_a_fresh_run_merges_with_the_free_run_before_it() {
+    let (engine, mut rng) = (heap(1024), Rng::new(5));
+    // A free run at the end of what was handed out, then an aligned one behind it.
+    let head = alloc(&engine, 1, 1).expect("room");
+    let tail = alloc(&engine, 1 + rng.below(3), 1).expect("room");
+    free(&engine, tail);
+    let aligned = alloc(&engine, 30, 64 * GRANULE).expect("room");
+    let before = (aligned.address - head.address) / GRANULE - 1;
+    let gap = alloc(&engine, before, 1).expect("all between the two is one run");
+    assert_eq!(gap.address, head.address + GRANULE);
+}
+
+#[test]
+fn exhaustion_is_an_error_and_frees_bring_it_back() {
+    let engine = heap(100);
+    for _ in 0..3 {
+        let mut held = Vec::new();
+        while let Some(run) = alloc(&engine, 7, 1) {
+            held.push(run);
+        }
+        assert_eq!(held.len(), 14);
+        assert_eq!(alloc(&engine, 7, 1), None);
+        let rest = alloc(&engine, 2, 1).expect("the last two");
+        assert_eq!(alloc(&engine, 1, 1), None);
+        free(&engine, rest);
+        held.drain(..).for_each(|run| free(&engine, run));
+        consistent(&engine, 0);
+    }
+}
+
+#[test]
+fn commit_refused_is_an_error_and_a_smaller_step_is_tried() {
+    let engine = heap(256);
+    let platform = engine.platform();
+    let first = alloc(&engine, 1, 1).expect("memory");
+    let before = engine.page_stats().committed;
+    platform.fail_nth(0);
+    // The full step fails, the least one does not.
+    let run = alloc(&engine, 40, 1).expect("a smaller step");
+    assert_eq!(engine.page_stats().committed, 41);
+    assert!(before < 41);
+    platform.fail_from(0);
+    assert_eq!(alloc(&engine, 1, 1), None);
+    free(&engine, run);
+    let again = alloc(&engine, 40, 1).expect("what is committed stays usable");
+    assert_eq!(alloc(&engine, 4, 1), None);
+    platform.fail_never();
+    let more = alloc(&engine, 50, 1).expect("memory is back");
+    for run in [first, again, more] {
+        free(&engine, run);
+    }
+    consistent(&engine, 0);
+}
+
+#[test]
+fn obstacles_in_the_window_are_stepped_over() {
+    for (first, granules) in [(0, 1), (5, 1), (31, 2), (32, 32), (40, 200), (100, 3)] {
+        let engine = heap(480);
+        engine.platform().obstruct(own_granules() + first, granules);
+        let window = engine.heap().window().0 + own_granules() * GRANULE;
+        let mut held = Vec::new();
+        while let Some(run) = alloc(&engine, 6, 1) {
+            let start = (run.address - window) / GRANULE;
+            assert!(start + 6 <= first || start >= first + granules, "a run lies in the obstacle at {first}");
+            held.push(run);
+        }
+        let used = held.len() * 6;
+        let stats = engine.page_stats();
+        consistent(&engine, used);
+        assert!(stats.skipped >= granules && stats.skipped <= granules + 64, "{first}, {granules}: {stats:?}");
+        assert!(used >= 480 - stats.skipped - 12, "{first}, {granules}: {stats:?}");
+        held.drain(..).for_each(|run| free(&engine, run));
+        consistent(&engine, 0);
+    }
+}
+
+#[test]
+fn a_window_that_is_taken_everywhere_is_an_error() {
+    let engine = heap(1024);
+    engine.platform().obstruct(own_granules(), 1024);
+    assert_eq!(alloc(&engine, 1, 1), None);
+    assert_eq!(alloc(&engine, 1, 1), None);
+    consistent(&engine, 0);
+}
+
+#[test]
+fn the_granule_table_knows_who_owns_what() {
+    let engine = heap(64);
+    let (window, granules) = engine.heap().window();
+    assert_eq!(engine.heap().owner(window), Owner::None);
+    assert_eq!(engine.heap().owner(window.wrapping_sub(1)), Owner::None);
+    assert_eq!(engine.heap().owner(window + granules * GRANULE), Owner::None);
+    let run = alloc(&engine, 4, 1).expect("room");
+    assert_eq!(engine.heap().owner(run.address), Owner::None, "handed out, but nothing yet");
+    engine.heap().set_large(&run);
+    assert_eq!(engine.heap().owner(run.address + 5), Owner::Large(4));
+    assert_eq!(engine.heap().owner(run.address + 4 * GRANULE - 1), Owner::LargeTail);
+    let mut word = 0u64;
+    let slab = NonNull::from(&mut word).cast::<u8>();
+    engine.heap().set_slab(&run, slab, 9);
+    for n in 0..4 {
+        assert_eq!(engine.heap().owner(run.address + n * GRANULE), Owner::Slab(slab));
+        assert_eq!(engine.heap().class_at(run.address + n * GRANULE), 9);
+    }
+    free(&engine, run);
+    for n in 0..4 {
+        assert_eq!(engine.heap().owner(run.address + n * GRANULE), Owner::None);
+        assert_eq!(engine.heap().class_at(run.address + n * GRANULE), 0);
+    }
+    assert_eq!(engine.heap().class_at(0), 0);
+}
