@@ -124,7 +124,7 @@ mod tests {
         for align in [16, 32, 64, 128, 256, 1024, 4096, 16384, 32768] {
             for size in (0..=LARGEST).step_by(7) {
                 if let Some(class) = class_of_aligned(size, align) {
-                    assert!(size_of_class(class) >= size && size_of_class(class) % align == 0);
+                    assert!(size_of_class(class) >= size && size_of_class(class).is_multiple_of(align));
                 }
             }
         }

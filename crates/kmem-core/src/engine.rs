@@ -143,6 +143,11 @@ impl<P: Platform> Engine<P> {
         self.cpus.possible()
     }
 
+    /// Whether the calling thread is inside a hotplug callback.
+    pub fn is_inside_callback(&self) -> bool {
+        self.gate.is_writer(&self.platform)
+    }
+
     /// The CPUs that are online at this moment.
     pub fn online_cpus(&self) -> CpuSet {
         self.cpus.online()
@@ -160,12 +165,23 @@ impl<P: Platform> Engine<P> {
         Ok(self.heap.purge(&self.platform))
     }
 
-    /// Memory is out: gives back all that caches hold for later, and the address space of free runs. Answers whether it is worth to try again; a hotplug callback cannot.
+    /// Memory is out: gives back all that caches hold for later, and the address space of free runs.
+    ///
+    /// This runs inside any allocation, in whatever state its caller is. So it waits for no transition (while one runs, only the free runs go), and leaves caches with
+    /// a destructor alone: that is somebody's code.
     #[cold]
-    pub(crate) fn give_up_all(&self) -> bool {
-        let trimmed = self.trim().is_ok();
+    pub(crate) fn give_up_all(&self) {
+        if let Some(gate) = self.gate.try_read(&self.platform) {
+            let mut reclaim = Reclaim::new();
+            self.registry.for_each(&self.platform, |cache| {
+                if cache.ops().is_none() {
+                    self.drain(cache, &gate.online(&self.cpus), &mut reclaim);
+                }
+            });
+            drop(gate);
+            self.release(reclaim);
+        }
         self.heap.uncommit(&self.platform);
-        trimmed
     }
 
     pub(crate) fn env(&self) -> Env<'_, P> {

@@ -51,6 +51,16 @@ pub enum Extent {
     },
 }
 
+impl Extent {
+    /// Bytes usable.
+    pub fn bytes(self) -> usize {
+        match self {
+            Self::Class(class) => classes::size_of_class(class),
+            Self::Object { size } | Self::Large { size } => size,
+        }
+    }
+}
+
 /// "kmalloc-" and the size.
 fn name_of(class: u8, into: &mut [u8; 16]) -> &str {
     const PREFIX: &[u8] = b"kmalloc-";
@@ -82,9 +92,13 @@ impl<P: Platform> Engine<P> {
         Ok(())
     }
 
-    /// The general cache of a class, 1 to [`CLASSES`].
+    /// The general cache of a class.
+    ///
+    /// # Panics
+    /// If the class is not between 1 and [`CLASSES`].
     #[inline]
     pub fn general_cache(&self, class: u8) -> &CacheDesc {
+        assert!(class != 0, "class 0 is no class");
         // SAFETY: general caches are made with the engine and never destroyed.
         unsafe { &*self.general.caches[class as usize].load(Ordering::Acquire) }
     }
@@ -102,8 +116,17 @@ impl<P: Platform> Engine<P> {
     #[cold]
     pub fn alloc_large(&self, size: usize, align: usize) -> Result<Fresh, AllocError> {
         let granules = size.max(1).div_ceil(GRANULE);
+        if granules.saturating_add((align / GRANULE).saturating_sub(1)) > self.heap.window().1 {
+            // What can never be had is no reason to take anything from anybody.
+            return Err(AllocError);
+        }
         let alloc = || self.heap.alloc(&self.platform, granules, align);
-        let run = alloc().or_else(|| if self.give_up_all() { alloc() } else { None }).ok_or(AllocError)?;
+        let again = || {
+            // What the window could never hold is not worth emptying the caches for.
+            let fits = self.heap.could_hold(granules, align);
+            fits.then(|| self.give_up_all()).and_then(|()| alloc())
+        };
+        let run = alloc().or_else(again).ok_or(AllocError)?;
         self.heap.set_large(&run);
         let address = NonNull::new(run.address as *mut u8).ok_or(AllocError)?;
         Ok(Fresh { address, zero: run.zero })
@@ -115,7 +138,7 @@ impl<P: Platform> Engine<P> {
             Owner::Slab(_) => {
                 let (slab, _) = slab::find(&self.heap, address).ok_or(FreeError::NotAnObject)?;
                 // SAFETY: the object lives, by the caller's word; so do its slab and its cache.
-                let cache = unsafe { slab.as_ref().cache.as_ref() };
+                let (cache, _) = unsafe { slab::Slab::home_of(slab) };
                 Ok(match cache.class() {
                     0 => Extent::Object { size: cache.layout().size },
                     class => Extent::Class(class),
@@ -135,7 +158,7 @@ impl<P: Platform> Engine<P> {
         match self.heap.owner(address.as_ptr() as usize) {
             Owner::Slab(_) => match slab::find(&self.heap, address.as_ptr() as usize) {
                 // SAFETY: the object lives, by the caller's word; so does its cache, to whose slot it goes.
-                Some((slab, _)) => unsafe { self.free(slab.as_ref().cache.as_ref(), address) },
+                Some((slab, _)) => unsafe { self.free(slab::Slab::home_of(slab).0, address) },
                 None => self.bad_free(address.as_ptr() as usize, FreeError::NotAnObject),
             },
             Owner::Large(granules) if (address.as_ptr() as usize).is_multiple_of(GRANULE) => {
@@ -148,30 +171,32 @@ impl<P: Platform> Engine<P> {
 
     /// Bytes usable at `address`, which may be more than were asked for; 0 where nothing of ours begins there.
     pub fn usable_size(&self, address: usize) -> usize {
-        match self.extent(address) {
-            Ok(Extent::Class(class)) => classes::size_of_class(class),
-            Ok(Extent::Object { size } | Extent::Large { size }) => size,
-            Err(_) => 0,
-        }
+        self.extent(address).map_or(0, Extent::bytes)
     }
 
     /// Memory of `size` bytes aligned to `align` with the content of `old`, as far as it fits; `old` is given back. On an error `old` is as it was.
     ///
-    /// Stays in place where the size class is the same, or a run of the same length, or the object shrinks by less than half.
+    /// Stays in place where an object shrinks by less than half, or a large run has room behind it.
     ///
     /// # Safety
     /// As for [`free_bytes`](Self::free_bytes).
     pub unsafe fn realloc_bytes(&self, old: NonNull<u8>, size: usize, align: usize) -> Result<NonNull<u8>, AllocError> {
-        let usable = self.usable_size(old.as_ptr() as usize);
-        let stays = match classes::class_of_aligned(size, align) {
-            _ if usable == 0 => {
-                self.bad_free(old.as_ptr() as usize, FreeError::NotAnObject);
-                return Err(AllocError);
-            }
-            Some(_) => size <= usable && size >= usable / 2,
-            None => usable.is_multiple_of(GRANULE) && size.div_ceil(GRANULE) == usable / GRANULE,
+        let address = old.as_ptr() as usize;
+        let Ok(extent) = self.extent(address) else {
+            self.bad_free(address, FreeError::NotAnObject);
+            return Err(AllocError);
         };
-        if stays && (old.as_ptr() as usize).is_multiple_of(align) {
+        let usable = extent.bytes();
+        let stays = address.is_multiple_of(align)
+            && match (extent, classes::class_of_aligned(size, align)) {
+                (Extent::Large { .. }, None) => {
+                    let (had, want) = (usable / GRANULE, size.div_ceil(GRANULE));
+                    // SAFETY: the run is the caller's, and what is behind `size` is not needed any more.
+                    want == had || unsafe { self.heap.resize(&self.platform, address, had, want) }
+                }
+                _ => size <= usable && size >= usable / 2,
+            };
+        if stays {
             return Ok(old);
         }
         let new = self.alloc_bytes(size, align)?.address;

@@ -6,7 +6,9 @@ mod common;
 
 use common::{Cache, E, config, distinct, engine_of, valid};
 use kmem_core::platform::fake::{self, Machine};
-use kmem_core::{DestroyError, Population};
+use kmem_core::slab::FreeError;
+use kmem_core::{Config, DestroyError, Population};
+use std::cell::RefCell;
 
 #[derive(Clone, Copy, Debug)]
 enum Section {
@@ -64,7 +66,7 @@ fn damaged(fences: bool, section: Section, taker: Taker) -> bool {
         Section::PushBatch => cache.free_bulk(&given),
     }
     mine.retain(|object| !given.contains(object));
-    let lost = engine.validate().map(|report| report.held) != Ok(mine.len());
+    let lost = common::check(&engine).map(|report| report.held) != Ok(mine.len());
     // CPU 1 takes all there is, and more.
     fake::run_on(1);
     let others = cache.bulk(cache.figures().total + 1);
@@ -176,6 +178,39 @@ fn without_the_fence_growth_hands_out_an_object_twice() {
 fn with_the_fence_growth_loses_and_doubles_nothing() {
     assert!(!damaged_by_growth(true, Section::Pop));
     assert!(!damaged_by_growth(true, Section::Push));
+}
+
+thread_local! {
+    static ON_BAD_FREE: RefCell<Option<Box<dyn FnOnce()>>> = const { RefCell::new(None) };
+}
+
+fn on_bad_free(_: usize, _: FreeError) {
+    ON_BAD_FREE.take().expect("a bad free that the test made")();
+}
+
+#[test]
+fn while_a_slot_is_drained_its_cpu_misses() {
+    fake::run_on(0);
+    let engine = engine_of(Machine::with_cpus(2), Config { bad_free: on_bad_free, ..config(Population::OnFirstUse) });
+    let cache = Cache::new(&engine, "drained", 64);
+    // One batch, which is in the slot as a whole, and above it something that is refused when it reaches the slabs: there the drain has half of its work before it.
+    let objects = cache.bulk(60);
+    cache.free_bulk(&objects);
+    cache.free(objects[0] + 8);
+    assert_eq!(cache.figures().in_slots, 61);
+    let (send, receive) = std::sync::mpsc::channel();
+    let user = cache.clone();
+    ON_BAD_FREE.set(Some(Box::new(move || {
+        let thread = std::thread::spawn(move || {
+            fake::run_on(0);
+            user.alloc()
+        });
+        send.send(thread.join().expect("no panic")).expect("the test waits");
+    })));
+    cache.shrink();
+    let object = receive.recv().expect("it was refused");
+    assert!(!objects.contains(&object), "it was taken from a slot that is private to the drain");
+    valid(&engine, 1);
 }
 
 #[test]

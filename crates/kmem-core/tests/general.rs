@@ -148,9 +148,15 @@ fn realloc_keeps_what_fits() {
 #[test]
 fn realloc_stays_where_it_can() {
     let engine = wide();
-    for (from, to, stays) in
-        [(100, 112, true), (112, 60, true), (112, 40, false), (200_000, 196_609, true), (200_000, 100_000, false)]
-    {
+    for (from, to, stays) in [
+        (100, 112, true),
+        (112, 60, true),
+        (112, 40, false),
+        (200_000, 196_609, true),
+        (200_000, 100_000, true),
+        (200_000, 900_000, true),
+        (200_000, 20_000, false),
+    ] {
         let address = alloc(&engine, from, 16);
         let moved = realloc(&engine, address, to, 16).expect("memory");
         assert_eq!(moved == address, stays, "{from} to {to}");
@@ -202,14 +208,14 @@ fn a_double_free_is_reported_when_it_reaches_the_slab() {
     cache.free(objects[0]);
     cache.shrink();
     cache.free(objects[0]);
-    assert!(engine.validate().is_err());
+    assert!(common::check(&engine).is_err());
     cache.shrink();
     assert_eq!(bad_frees(), [(objects[0], FreeError::DoubleFree)]);
     valid(&engine, 9);
     // Twice in the slot.
     cache.free(objects[1]);
     cache.free(objects[1]);
-    assert!(engine.validate().is_err());
+    assert!(common::check(&engine).is_err());
     cache.shrink();
     assert_eq!(bad_frees(), [(objects[1], FreeError::DoubleFree)]);
     valid(&engine, 8);
@@ -231,7 +237,7 @@ fn validate_names_what_is_wrong_and_leaves_it_as_it_is() {
     cache.free(objects[3]);
     cache.free(objects[8]);
     for _ in 0..3 {
-        assert_eq!(engine.validate(), Err(Violation::InTwoPlaces { object: objects[3] }));
+        assert_eq!(common::check(&engine), Err(Violation::InTwoPlaces { object: objects[3] }));
     }
     cache.shrink();
     assert_eq!(bad_frees(), [(objects[3], FreeError::DoubleFree)]);
@@ -240,7 +246,7 @@ fn validate_names_what_is_wrong_and_leaves_it_as_it_is() {
     let other = common::Cache::new(&engine, "other", 64);
     let foreign = other.alloc();
     cache.free(foreign);
-    assert_eq!(engine.validate(), Err(Violation::Foreign { object: foreign }));
+    assert_eq!(common::check(&engine), Err(Violation::Foreign { object: foreign }));
 }
 
 #[test]
@@ -328,4 +334,26 @@ fn window_exhausted_is_an_error_and_frees_bring_it_back() {
         let all = alloc(&engine, 64 * GRANULE, 16);
         free(&engine, all);
     }
+}
+
+#[test]
+fn a_large_run_grows_over_what_was_freed_behind_it_and_no_further() {
+    let engine = wide();
+    let first = alloc(&engine, 4 * GRANULE, 16);
+    let gap = alloc(&engine, 4 * GRANULE, 16);
+    let last = alloc(&engine, GRANULE, 16);
+    assert!(gap == first + 4 * GRANULE && last == gap + 4 * GRANULE, "runs are handed out in order");
+    fill(first, 4 * GRANULE, 5);
+    free(&engine, gap);
+    let grown = realloc(&engine, first, 7 * GRANULE, 16).expect("memory");
+    assert_eq!((grown, engine.usable_size(grown)), (first, 7 * GRANULE));
+    let moved = realloc(&engine, grown, 9 * GRANULE, 16).expect("memory");
+    assert!(moved != first && is_filled(moved, 4 * GRANULE, 5));
+    let cut = realloc(&engine, moved, GRANULE + 1, 16).expect("memory");
+    assert_eq!((cut, engine.usable_size(cut)), (moved, 2 * GRANULE));
+    let used = engine.page_stats().used;
+    free(&engine, cut);
+    free(&engine, last);
+    assert_eq!(engine.page_stats().used, used - 3);
+    valid(&engine, 0);
 }

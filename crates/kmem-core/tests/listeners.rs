@@ -108,6 +108,26 @@ fn what_has_happened_cannot_be_refused() {
 }
 
 #[test]
+fn an_adoption_that_is_refused_is_served_by_the_depot() {
+    let engine = engine(2);
+    let cache = Cache::new(&engine, "unwelcome", 64);
+    let (heard, refuses) = four(&engine);
+    engine.cpu_left(1).expect("CPU 0 stays");
+    taken(&heard);
+    refuses.store(3, Ordering::Relaxed);
+    fake::run_on(1);
+    let objects = cache.bulk(50);
+    assert!(!engine.online_cpus().contains(1));
+    let heard_of = taken(&heard);
+    assert!(heard_of.starts_with(&all(Event::UpPrepare).collect::<Vec<_>>()), "{heard_of:?}");
+    refuses.store(NOBODY, Ordering::Relaxed);
+    cache.free_bulk(&objects);
+    assert!(engine.online_cpus().contains(1), "welcome now");
+    assert_eq!(taken(&heard), all(Event::UpPrepare).chain(all(Event::Online)).collect::<Vec<_>>());
+    valid(&engine, 0);
+}
+
+#[test]
 fn sixteen_listeners_and_no_more() {
     let engine = engine(2);
     let count = Arc::new(AtomicUsize::new(0));
@@ -174,7 +194,7 @@ fn what_needs_the_gate_is_refused_in_a_callback_and_never_hangs() {
         assert_eq!(engine.cpu_up(2), Err(HotplugError::InsideCallback));
         assert_eq!(engine.cpu_down(2), Err(HotplugError::InsideCallback));
         assert_eq!(engine.cpu_left(0), Err(HotplugError::InsideCallback));
-        assert_eq!(engine.validate(), Err(Violation::InsideCallback));
+        assert_eq!(common::check(engine), Err(Violation::InsideCallback));
         struct Deaf;
         impl kmem_core::cpu::Listener for Deaf {
             fn event(&self, _: Event, _: usize) -> Result<(), Refused> {

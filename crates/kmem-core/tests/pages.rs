@@ -236,6 +236,21 @@ fn obstacles_in_the_window_are_stepped_over() {
 }
 
 #[test]
+fn an_obstacle_at_a_step_of_the_granule_table_is_stepped_over() {
+    // Entries exist up to a multiple of 4,096 granules; the obstacle is there.
+    let engine = heap(4_500);
+    let (window, _) = engine.heap().window();
+    let most = alloc(&engine, 4_060, 1).expect("room");
+    engine.platform().obstruct(4_080, 20);
+    assert_eq!(alloc(&engine, 600, 1), None, "longer than the rest of the window");
+    for granules in [100, 200] {
+        let run = alloc(&engine, granules, 1).expect("room behind the obstacle");
+        assert!((run.address - window) / GRANULE >= 4_100);
+    }
+    free(&engine, most);
+}
+
+#[test]
 fn a_window_that_is_taken_everywhere_is_an_error() {
     let engine = heap(1024);
     engine.platform().obstruct(own_granules(), 1024);

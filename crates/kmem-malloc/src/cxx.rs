@@ -1,18 +1,59 @@
 //! operator new and operator delete.
 //!
+//! A C++ program may replace the basic forms by its own, and then the other forms have to come to those: `new[]` to `new`, `delete[]` and the sized forms to `delete`, nothrow `new`
+//! to `new` with its exceptions caught. So only the basic forms do work here; every other form *jumps* to its basic form through the global offset table, where a
+//! program's own one stands if there is one.
+//!
 //! Where memory ends, C++ wants the new-handler called until it gives up by throwing, or there is none, and then `std::bad_alloc` thrown. An exception must not pass through a Rust
-//! frame. So the throwing operators are a few lines of assembly with unwind information: they call into Rust for memory and for the handler, neither of which throws, call the handler
-//! themselves, and call the C++ library's own thrower. The nothrow operators do the same and answer null in the end; where the handler throws, they catch it, by a personality of
-//! their own, which knows one landing pad. The C++ library's functions are weak: a program without one has no use for them.
+//! frame. So the throwing forms are a few lines of assembly with unwind information: they call into Rust for memory, for the handler and for the C++ library's thrower, none of
+//! which throws, and call handler and thrower themselves. The nothrow forms catch what comes out of the basic form, by a personality of their own, which knows one landing pad.
+//!
+//! The C++ library may have come with the program, or later by dlopen (a plugin, an extension of an interpreter), or not at all. Its functions are looked for only here, where memory
+//! has ended or an exception is on its way ([`library`]).
 
-use core::arch::naked_asm;
-use core::ffi::c_void;
+use core::arch::{asm, naked_asm};
+use core::ffi::{CStr, c_char, c_int, c_void};
 use core::ptr::null_mut;
 
 use kmem::general;
 use kmem::linux::sys;
 
 use crate::c::free;
+
+const RTLD_LAZY: c_int = 1;
+const RTLD_NOLOAD: c_int = 4;
+
+#[link(name = "c")]
+unsafe extern "C" {
+    fn dlopen(file: *const c_char, flags: c_int) -> *mut c_void;
+    fn dlsym(library: *mut c_void, name: *const c_char) -> *mut c_void;
+}
+
+/// A function of a library that is loaded, however it came; null where it is not.
+fn library(file: &CStr, name: &CStr) -> *mut c_void {
+    // SAFETY: nothing is loaded by this, and the names are strings.
+    unsafe {
+        let library = dlopen(file.as_ptr(), RTLD_LAZY | RTLD_NOLOAD);
+        if library.is_null() { null_mut() } else { dlsym(library, name.as_ptr()) }
+    }
+}
+
+/// A function that the program may have brought, or else one of a library that is loaded.
+macro_rules! weak {
+    ($symbol:literal, $file:literal, $name:literal) => {{
+        let address: *mut c_void;
+        // SAFETY: loads a word of the global offset table, which holds an address or null.
+        unsafe {
+            asm!(
+                concat!(".weak ", $symbol),
+                concat!("mov {}, qword ptr [rip + ", $symbol, "@GOTPCREL]"),
+                out(reg) address,
+                options(nostack, preserves_flags, readonly),
+            );
+        }
+        if address.is_null() { library($file, $name) } else { address }
+    }};
+}
 
 extern "C" fn plain(size: usize) -> *mut c_void {
     general::alloc(size).map_or(null_mut(), |address| address.as_ptr().cast())
@@ -25,8 +66,37 @@ extern "C" fn aligned(size: usize, align: usize) -> *mut c_void {
     general::alloc_aligned(size, align).map_or(null_mut(), |address| address.as_ptr().cast())
 }
 
-extern "C" fn no_library() -> ! {
-    sys::fatal(&["kmem: operator new is out of memory, and there is no C++ library to throw std::bad_alloc"])
+/// The new-handler, or null.
+extern "C" fn handler() -> *mut c_void {
+    let get = weak!("_ZSt15get_new_handlerv", c"libstdc++.so.6", c"_ZSt15get_new_handlerv");
+    if get.is_null() {
+        return null_mut();
+    }
+    // SAFETY: the C++ library's function takes nothing, answers a pointer and does not throw.
+    unsafe { core::mem::transmute::<*mut c_void, extern "C" fn() -> *mut c_void>(get)() }
+}
+
+/// What throws `std::bad_alloc`.
+extern "C" fn thrower() -> *mut c_void {
+    let throw = weak!("_ZSt17__throw_bad_allocv", c"libstdc++.so.6", c"_ZSt17__throw_bad_allocv");
+    if throw.is_null() {
+        sys::fatal(&["kmem: operator new is out of memory, and there is no C++ library to throw std::bad_alloc"]);
+    }
+    throw
+}
+
+/// Ends the exception that arrived at the landing pad.
+extern "C" fn forget_exception(exception: *mut c_void) {
+    let begin = weak!("__cxa_begin_catch", c"libstdc++.so.6", c"__cxa_begin_catch");
+    let end = weak!("__cxa_end_catch", c"libstdc++.so.6", c"__cxa_end_catch");
+    if begin.is_null() || end.is_null() {
+        sys::fatal(&["kmem: an exception came out of operator new, and there is no C++ library to catch it"]);
+    }
+    // SAFETY: the C++ library's functions: one takes the exception, the other nothing.
+    unsafe {
+        core::mem::transmute::<*mut c_void, extern "C" fn(*mut c_void) -> *mut c_void>(begin)(exception);
+        core::mem::transmute::<*mut c_void, extern "C" fn()>(end)();
+    }
 }
 
 /// Memory from `get`, or the handler and once more, or `std::bad_alloc`. Size and alignment, as the operators get them, are kept in rbx and r14.
@@ -57,21 +127,13 @@ macro_rules! throwing {
                 "call {get}",
                 "test rax, rax",
                 "jnz 4f",
-                ".weak _ZSt15get_new_handlerv",
-                "mov rax, qword ptr [rip + _ZSt15get_new_handlerv@GOTPCREL]",
-                "test rax, rax",
-                "jz 3f",
-                "call rax",
+                "call {handler}",
                 "test rax, rax",
                 "jz 3f",
                 "call rax",
                 "jmp 2b",
                 "3:",
-                ".weak _ZSt17__throw_bad_allocv",
-                "mov rax, qword ptr [rip + _ZSt17__throw_bad_allocv@GOTPCREL]",
-                "lea rcx, [rip + {none}]",
-                "test rax, rax",
-                "cmovz rax, rcx",
+                "call {thrower}",
                 "call rax",
                 "ud2",
                 "4:",
@@ -86,7 +148,8 @@ macro_rules! throwing {
                 "ret",
                 ".cfi_endproc",
                 get = sym $get,
-                none = sym no_library,
+                handler = sym handler,
+                thrower = sym thrower,
             )
         }
     };
@@ -94,14 +157,72 @@ macro_rules! throwing {
 
 throwing!(/// operator new(size_t)
     _Znwm, plain);
-throwing!(/// operator new[](size_t)
-    _Znam, plain);
 throwing!(/// operator new(size_t, align_val_t)
     _ZnwmSt11align_val_t, aligned);
-throwing!(/// operator new[](size_t, align_val_t)
-    _ZnamSt11align_val_t, aligned);
 
-/// What the unwinder asks about [`nothrow`]'s frame: it catches everything but a forced unwind (a thread that is canceled).
+/// operator delete(void*)
+///
+/// # Safety
+/// As in C++.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn _ZdlPv(address: *mut c_void) {
+    // SAFETY: passed on.
+    unsafe { free(address) }
+}
+
+/// operator delete(void*, align_val_t)
+///
+/// # Safety
+/// As in C++.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn _ZdlPvSt11align_val_t(address: *mut c_void, _align: usize) {
+    // SAFETY: passed on.
+    unsafe { free(address) }
+}
+
+/// Forms that are another form under a further name, or with arguments that it does not need; what it does need is where it expects it.
+macro_rules! jumps {
+    ($($(#[$doc:meta])* $name:ident -> $basic:literal $(, $first:literal)?;)*) => {$(
+        $(#[$doc])*
+        ///
+        /// # Safety
+        /// As in C++.
+        #[unsafe(naked)]
+        #[unsafe(no_mangle)]
+        pub unsafe extern "C" fn $name() {
+            naked_asm!($($first,)? concat!("jmp qword ptr [rip + ", $basic, "@GOTPCREL]"))
+        }
+    )*};
+}
+
+jumps! {
+    /// operator new[](size_t)
+    _Znam -> "_Znwm";
+    /// operator new[](size_t, align_val_t)
+    _ZnamSt11align_val_t -> "_ZnwmSt11align_val_t";
+    /// operator delete[](void*)
+    _ZdaPv -> "_ZdlPv";
+    /// operator delete(void*, size_t)
+    _ZdlPvm -> "_ZdlPv";
+    /// operator delete[](void*, size_t)
+    _ZdaPvm -> "_ZdaPv";
+    /// operator delete(void*, nothrow_t const&)
+    _ZdlPvRKSt9nothrow_t -> "_ZdlPv";
+    /// operator delete[](void*, nothrow_t const&)
+    _ZdaPvRKSt9nothrow_t -> "_ZdaPv";
+    /// operator delete[](void*, align_val_t)
+    _ZdaPvSt11align_val_t -> "_ZdlPvSt11align_val_t";
+    /// operator delete(void*, size_t, align_val_t)
+    _ZdlPvmSt11align_val_t -> "_ZdlPvSt11align_val_t", "mov rsi, rdx";
+    /// operator delete[](void*, size_t, align_val_t)
+    _ZdaPvmSt11align_val_t -> "_ZdaPvSt11align_val_t", "mov rsi, rdx";
+    /// operator delete(void*, align_val_t, nothrow_t const&)
+    _ZdlPvSt11align_val_tRKSt9nothrow_t -> "_ZdlPvSt11align_val_t";
+    /// operator delete[](void*, align_val_t, nothrow_t const&)
+    _ZdaPvSt11align_val_tRKSt9nothrow_t -> "_ZdaPvSt11align_val_t";
+}
+
+/// What the unwinder asks about the frame of a nothrow form: it catches everything but a forced unwind (a thread that is canceled).
 extern "C" fn personality(_version: i32, actions: i32, _class: u64, exception: usize, context: *mut c_void) -> i32 {
     const SEARCH: i32 = 1;
     const HANDLER_FRAME: i32 = 4;
@@ -109,6 +230,8 @@ extern "C" fn personality(_version: i32, actions: i32, _class: u64, exception: u
     const HANDLER_FOUND: i32 = 6;
     const INSTALL_CONTEXT: i32 = 7;
     const CONTINUE: i32 = 8;
+    /// The number of rax in unwind tables.
+    const RAX: i32 = 0;
     if actions & FORCED != 0 {
         return CONTINUE;
     }
@@ -118,164 +241,79 @@ extern "C" fn personality(_version: i32, actions: i32, _class: u64, exception: u
     if actions & HANDLER_FRAME == 0 {
         return CONTINUE;
     }
-    // SAFETY: the unwinder that asks is the one that is called; the landing pad is `nothrow`'s.
-    unsafe { install(context, exception) };
+    let set_register = weak!("_Unwind_SetGR", c"libgcc_s.so.1", c"_Unwind_SetGR");
+    let set_address = weak!("_Unwind_SetIP", c"libgcc_s.so.1", c"_Unwind_SetIP");
+    if set_register.is_null() || set_address.is_null() {
+        sys::fatal(&["kmem: an exception came out of operator new, and its unwinder is not to be found"]);
+    }
+    // SAFETY: these are the functions of the unwinder that asks; the context is its own; the landing pad is in the frame that it asks about.
+    unsafe {
+        core::mem::transmute::<*mut c_void, extern "C" fn(*mut c_void, i32, usize)>(set_register)(context, RAX, exception);
+        core::mem::transmute::<*mut c_void, extern "C" fn(*mut c_void, usize)>(set_address)(context, landing_pad());
+    }
     INSTALL_CONTEXT
 }
 
-/// Lets the unwinder go on at the landing pad of [`nothrow`], with the exception in rax.
-///
-/// # Safety
-/// Called by [`personality`] in the second phase, for the frame of `nothrow`.
-#[unsafe(naked)]
-unsafe extern "C" fn install(context: *mut c_void, exception: usize) {
-    naked_asm!(
-        ".cfi_startproc",
-        "push rbx",
-        ".cfi_adjust_cfa_offset 8",
-        ".cfi_rel_offset rbx, 0",
-        "mov rbx, rdi",
-        "mov rdx, rsi",
-        "xor esi, esi",
-        ".weak _Unwind_SetGR",
-        "call qword ptr [rip + _Unwind_SetGR@GOTPCREL]",
-        "mov rdi, rbx",
-        "lea rsi, [rip + kmem_cxx_landing_pad]",
-        ".weak _Unwind_SetIP",
-        "call qword ptr [rip + _Unwind_SetIP@GOTPCREL]",
-        "pop rbx",
-        ".cfi_adjust_cfa_offset -8",
-        ".cfi_restore rbx",
-        "ret",
-        ".cfi_endproc",
-    )
+/// Where the frame of [`nothrow`] goes on with an exception in rax.
+fn landing_pad() -> usize {
+    let address;
+    // SAFETY: computes an address.
+    unsafe { asm!("lea {}, [rip + kmem_cxx_landing_pad]", out(reg) address, options(nomem, nostack, preserves_flags)) };
+    address
 }
 
-/// Memory from `get`, or the handler and once more, or null; null also where the handler throws.
+/// Calls the form in rax with the arguments as they are; answers null where it throws.
 ///
 /// # Safety
-/// `get` takes the size and the alignment.
+/// Jumped to by the nothrow forms only.
 #[unsafe(naked)]
-unsafe extern "C" fn nothrow(get: extern "C" fn(usize, usize) -> *mut c_void, size: usize, align: usize) -> *mut c_void {
+unsafe extern "C" fn nothrow() {
     naked_asm!(
         ".cfi_startproc",
         ".cfi_personality 0x1b, {personality}",
-        "push rbx",
+        "sub rsp, 8",
         ".cfi_adjust_cfa_offset 8",
-        ".cfi_rel_offset rbx, 0",
-        "push r14",
-        ".cfi_adjust_cfa_offset 8",
-        ".cfi_rel_offset r14, 0",
-        "push r15",
-        ".cfi_adjust_cfa_offset 8",
-        ".cfi_rel_offset r15, 0",
-        "mov r15, rdi",
-        "mov rbx, rsi",
-        "mov r14, rdx",
-        "2:",
-        "mov rdi, rbx",
-        "mov rsi, r14",
-        "call r15",
-        "test rax, rax",
-        "jnz 3f",
-        ".weak _ZSt15get_new_handlerv",
-        "mov rax, qword ptr [rip + _ZSt15get_new_handlerv@GOTPCREL]",
-        "test rax, rax",
-        "jz 3f",
         "call rax",
-        "test rax, rax",
-        "jz 3f",
-        "call rax",
-        "jmp 2b",
+        "add rsp, 8",
+        ".cfi_adjust_cfa_offset -8",
+        "ret",
+        ".cfi_adjust_cfa_offset 8",
         ".globl kmem_cxx_landing_pad",
         ".hidden kmem_cxx_landing_pad",
         "kmem_cxx_landing_pad:",
         "mov rdi, rax",
-        ".weak __cxa_begin_catch",
-        "call qword ptr [rip + __cxa_begin_catch@GOTPCREL]",
-        ".weak __cxa_end_catch",
-        "call qword ptr [rip + __cxa_end_catch@GOTPCREL]",
+        "call {forget}",
         "xor eax, eax",
-        "3:",
-        "pop r15",
+        "add rsp, 8",
         ".cfi_adjust_cfa_offset -8",
-        ".cfi_restore r15",
-        "pop r14",
-        ".cfi_adjust_cfa_offset -8",
-        ".cfi_restore r14",
-        "pop rbx",
-        ".cfi_adjust_cfa_offset -8",
-        ".cfi_restore rbx",
         "ret",
         ".cfi_endproc",
         personality = sym personality,
+        forget = sym forget_exception,
     )
 }
 
-macro_rules! nothrow {
-    ($(#[$doc:meta])* $name:ident(size $(, $align:ident)?)) => {
+macro_rules! catching {
+    ($($(#[$doc:meta])* $name:ident -> $basic:literal;)*) => {$(
         $(#[$doc])*
         ///
         /// # Safety
         /// As in C++.
+        #[unsafe(naked)]
         #[unsafe(no_mangle)]
-        pub unsafe extern "C" fn $name(size: usize, $($align: usize,)? _nothrow: *const c_void) -> *mut c_void {
-            let align = general::MIN_ALIGN;
-            $(let align = $align.max(align);)?
-            let memory = aligned(size, align);
-            // SAFETY: the function takes a size and an alignment.
-            if memory.is_null() { unsafe { nothrow(aligned, size, align) } } else { memory }
-        }
-    };
-}
-
-nothrow!(/// operator new(size_t, nothrow_t const&)
-    _ZnwmRKSt9nothrow_t(size));
-nothrow!(/// operator new[](size_t, nothrow_t const&)
-    _ZnamRKSt9nothrow_t(size));
-nothrow!(/// operator new(size_t, align_val_t, nothrow_t const&)
-    _ZnwmSt11align_val_tRKSt9nothrow_t(size, align));
-nothrow!(/// operator new[](size_t, align_val_t, nothrow_t const&)
-    _ZnamSt11align_val_tRKSt9nothrow_t(size, align));
-
-/// Every delete is `free`: what else its caller knows is not needed, and a wrong size (a class deleted through a base without a virtual destructor) does no harm.
-macro_rules! delete {
-    ($($(#[$doc:meta])* $name:ident($($more:ty),*);)*) => {$(
-        $(#[$doc])*
-        ///
-        /// # Safety
-        /// As in C++.
-        #[unsafe(no_mangle)]
-        pub unsafe extern "C" fn $name(address: *mut c_void $(, _: $more)*) {
-            // SAFETY: passed on.
-            unsafe { free(address) }
+        pub unsafe extern "C" fn $name() {
+            naked_asm!(concat!("mov rax, qword ptr [rip + ", $basic, "@GOTPCREL]"), "jmp {nothrow}", nothrow = sym nothrow)
         }
     )*};
 }
 
-delete! {
-    /// operator delete(void*)
-    _ZdlPv();
-    /// operator delete[](void*)
-    _ZdaPv();
-    /// operator delete(void*, size_t)
-    _ZdlPvm(usize);
-    /// operator delete[](void*, size_t)
-    _ZdaPvm(usize);
-    /// operator delete(void*, nothrow_t const&)
-    _ZdlPvRKSt9nothrow_t(*const c_void);
-    /// operator delete[](void*, nothrow_t const&)
-    _ZdaPvRKSt9nothrow_t(*const c_void);
-    /// operator delete(void*, align_val_t)
-    _ZdlPvSt11align_val_t(usize);
-    /// operator delete[](void*, align_val_t)
-    _ZdaPvSt11align_val_t(usize);
-    /// operator delete(void*, size_t, align_val_t)
-    _ZdlPvmSt11align_val_t(usize, usize);
-    /// operator delete[](void*, size_t, align_val_t)
-    _ZdaPvmSt11align_val_t(usize, usize);
-    /// operator delete(void*, align_val_t, nothrow_t const&)
-    _ZdlPvSt11align_val_tRKSt9nothrow_t(usize, *const c_void);
-    /// operator delete[](void*, align_val_t, nothrow_t const&)
-    _ZdaPvSt11align_val_tRKSt9nothrow_t(usize, *const c_void);
+catching! {
+    /// operator new(size_t, nothrow_t const&)
+    _ZnwmRKSt9nothrow_t -> "_Znwm";
+    /// operator new[](size_t, nothrow_t const&)
+    _ZnamRKSt9nothrow_t -> "_Znam";
+    /// operator new(size_t, align_val_t, nothrow_t const&)
+    _ZnwmSt11align_val_tRKSt9nothrow_t -> "_ZnwmSt11align_val_t";
+    /// operator new[](size_t, align_val_t, nothrow_t const&)
+    _ZnamSt11align_val_tRKSt9nothrow_t -> "_ZnamSt11align_val_t";
 }

@@ -39,7 +39,8 @@ use crate::{Busy, general};
 pub struct ObjectCache<T: Send + 'static> {
     raw: RawCache,
     constructor: Constructor,
-    _values: PhantomData<fn() -> T>,
+    /// Takes and gives values of `T`: invariant, since what one user leaves in an object the next one finds.
+    _values: PhantomData<fn(T) -> T>,
 }
 
 /// The constructor's closure, in general memory, and how to end it.
@@ -184,11 +185,19 @@ impl<T: Send + 'static> fmt::Debug for ObjectCache<T> {
 }
 
 /// An object of an [`ObjectCache`], in use; dropping it gives it back as it is.
+///
+/// What is left in it must be a whole `T`, not a shorter-lived cousin:
+/// ```compile_fail
+/// type Any = for<'a> fn(&'a str);
+/// fn narrow<'c>(object: kmem::Object<'c, Any>) -> kmem::Object<'c, fn(&'static str)> {
+///     object
+/// }
+/// ```
 #[must_use]
 pub struct Object<'c, T: Send + 'static> {
     object: NonNull<T>,
     handle: Handle,
-    _cache: PhantomData<(&'c (), T)>,
+    _cache: PhantomData<(&'c (), T, fn(T) -> T)>,
 }
 
 impl<'c, T: Send> Object<'c, T> {

@@ -19,15 +19,22 @@ const MAX_CACHES: usize = 16 << 10;
 const MAX_CACHES_LIMITED: usize = 2 << 10;
 
 const NONE: u32 = 0;
-const MAKING: u32 = 1;
-const READY: u32 = 2;
+const READY: u32 = 1;
+
+/// Takes a state for making what it guards: it must be free, or belong to a thread that fork left behind in the parent. A state that is being made carries the
+/// process's number, so that a child does not wait for a thread it does not have.
+pub fn try_make(state: &AtomicU32, seen: u32) -> bool {
+    let mine = (sys::getpid() as u32) << 2 | 2;
+    (seen == NONE || (seen != READY && seen != mine))
+        && state.compare_exchange(seen, mine, Ordering::Acquire, Ordering::Relaxed).is_ok()
+}
 
 struct Place {
     state: AtomicU32,
     engine: UnsafeCell<MaybeUninit<Engine<Linux>>>,
 }
 
-// SAFETY: the engine is written once, by who moved the state from NONE to MAKING, and read after READY.
+// SAFETY: the engine is written once, by who made the state its own, and read after READY.
 unsafe impl Sync for Place {}
 
 static PLACE: Place = Place { state: AtomicU32::new(NONE), engine: UnsafeCell::new(MaybeUninit::uninit()) };
@@ -71,11 +78,14 @@ pub fn existing() -> Option<&'static Engine<Linux>> {
 #[cold]
 fn make() -> Option<&'static Engine<Linux>> {
     loop {
-        match PLACE.state.compare_exchange(NONE, MAKING, Ordering::Acquire, Ordering::Acquire) {
-            Ok(_) => break,
-            Err(READY) => return engine(),
-            Err(_) => sys::sched_yield(),
-        };
+        let seen = PLACE.state.load(Ordering::Acquire);
+        if seen == READY {
+            return engine();
+        }
+        if try_make(&PLACE.state, seen) {
+            break;
+        }
+        sys::sched_yield();
     }
     let config = Config {
         max_caches: if sys::address_space_limit().is_some() { MAX_CACHES_LIMITED } else { MAX_CACHES },
@@ -86,13 +96,13 @@ fn make() -> Option<&'static Engine<Linux>> {
         PLACE.state.store(NONE, Ordering::Release);
         return None;
     };
-    // SAFETY: the state is MAKING, so this thread alone may write.
+    // SAFETY: the state is this thread's, which alone may write.
     let engine = unsafe { (*PLACE.engine.get()).write(engine) };
     let (base, granules) = engine.heap().window();
     CLASS_MAP.classes.store(engine.heap().class_map().as_ptr(), Ordering::Release);
     CLASS_MAP.base.store(base, Ordering::Release);
     CLASS_MAP.granules.store(granules, Ordering::Release);
-    // SAFETY: the table lives as long as the engine, for ever; the state is MAKING, so this happens once.
+    // SAFETY: the table lives as long as the engine, for ever; the state is this thread's, so this happens once.
     unsafe { engine.platform().publish(engine.table()) };
     PLACE.state.store(READY, Ordering::Release);
     // The handlers come last: libc may allocate here, which is served already.
@@ -140,8 +150,42 @@ unsafe extern "C" {
     ) -> core::ffi::c_int;
 }
 
+/// glibc's lock of the list of streams, which fork takes *after* the prepare handlers. A thread inside `fflush(NULL)` holds it and waits for a stream, whose holder may wait for
+/// memory: had we all our locks by then, three threads would wait in a circle. So it is taken before them; it is recursive, and fork itself resets it in the child.
+mod streams {
+    use core::arch::asm;
+
+    macro_rules! call_if_there {
+        ($symbol:literal) => {{
+            let function: *const ();
+            // SAFETY: loads a word of the global offset table, which holds an address or null.
+            unsafe {
+                asm!(
+                    concat!(".weak ", $symbol),
+                    concat!("mov {}, qword ptr [rip + ", $symbol, "@GOTPCREL]"),
+                    out(reg) function,
+                    options(nostack, preserves_flags, readonly),
+                );
+            }
+            if !function.is_null() {
+                // SAFETY: glibc's function takes nothing and answers nothing.
+                unsafe { core::mem::transmute::<*const (), extern "C" fn()>(function)() }
+            }
+        }};
+    }
+
+    pub(super) fn lock() {
+        call_if_there!("_IO_list_lock")
+    }
+
+    pub(super) fn unlock() {
+        call_if_there!("_IO_list_unlock")
+    }
+}
+
 unsafe extern "C" fn before_fork() {
     if let Some(engine) = existing() {
+        streams::lock();
         engine.before_fork();
         engine.platform().before_fork();
     }
@@ -152,6 +196,7 @@ unsafe extern "C" fn after_fork() {
         engine.platform().after_fork();
         // SAFETY: `before_fork` ran on this thread.
         unsafe { engine.after_fork() };
+        streams::unlock();
     }
 }
 

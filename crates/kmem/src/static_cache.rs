@@ -8,11 +8,10 @@ use kmem_core::sync::{AtomicU32, Ordering};
 use kmem_core::{AllocError, CreateError};
 
 use crate::linux::sys;
-use crate::{Box, Cache};
+use crate::{Box, Cache, runtime};
 
 const NONE: u32 = 0;
-const MAKING: u32 = 1;
-const READY: u32 = 2;
+const READY: u32 = 1;
 
 /// A cache that is created on its first use and lives for ever, so that its boxes are `'static`.
 ///
@@ -31,7 +30,7 @@ pub struct StaticCache<T> {
     cache: UnsafeCell<MaybeUninit<Cache<T>>>,
 }
 
-// SAFETY: the cache is written once, by who moved the state from NONE to MAKING, and shared after READY; a cache may be shared.
+// SAFETY: the cache is written once, by who made the state its own, and shared after READY; a cache may be shared.
 unsafe impl<T> Sync for StaticCache<T> {}
 
 /// Why a [`StaticCache`] could not serve.
@@ -77,16 +76,23 @@ impl<T> StaticCache<T> {
     #[cold]
     fn make(&'static self) -> Result<&'static Cache<T>, CreateError> {
         loop {
-            match self.state.compare_exchange(NONE, MAKING, Ordering::Acquire, Ordering::Acquire) {
-                Ok(_) => break,
-                Err(READY) => return self.get(),
-                Err(_) => sys::sched_yield(),
-            };
+            let seen = self.state.load(Ordering::Acquire);
+            if seen == READY {
+                return self.get();
+            }
+            if runtime::try_make(&self.state, seen) {
+                break;
+            }
+            if runtime::existing().is_some_and(|engine| engine.is_inside_callback()) {
+                // Who makes it may wait for the transition that this thread is part of (I33).
+                return Err(CreateError::InsideCallback);
+            }
+            sys::sched_yield();
         }
         let made = Cache::new(self.name);
         let state = if made.is_ok() { READY } else { NONE };
         let made = made.map(|cache| {
-            // SAFETY: the state is MAKING, so this thread alone may write.
+            // SAFETY: the state is this thread's, which alone may write.
             unsafe { &*(*self.cache.get()).write(cache) }
         });
         self.state.store(state, Ordering::Release);

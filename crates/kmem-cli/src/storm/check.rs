@@ -40,7 +40,7 @@ pub struct Checker {
 impl Checker {
     /// Takes the state before the storm. An error if the engine finds itself wrong before anything happened.
     pub fn new(hand: Hand) -> Result<Self, String> {
-        let before = kmem::validate().map_err(|e| format!("the allocator is not sound before the storm: {e}"))?;
+        let before = source::validate().map_err(|e| format!("the allocator is not sound before the storm: {e}"))?;
         Ok(Self { hand, before, valid: true, known: 0 })
     }
 
@@ -85,7 +85,7 @@ impl Checker {
     fn validate(&mut self, ours: i64, others: i64, shared: &Shared) -> Option<ValidReport> {
         let totals = &shared.totals;
         self.hand.tally.checks += 1;
-        let report = match kmem::validate() {
+        let report = match source::validate() {
             Ok(report) => Some(report),
             Err(violation) => {
                 self.valid = false;

@@ -64,16 +64,18 @@ impl<P: Platform> Engine<P> {
         let layout = spec.check()?;
         let gate = self.gate.read(&self.platform).map_err(|_| CreateError::InsideCallback)?;
         let desc = CacheDesc::new(spec.name, spec.size, layout, class, spec.ops, &self.meta, &self.platform).ok_or(CreateError::NoMemory)?;
-        // SAFETY: the descriptor is new and valid; it is freed only on the two paths below, where nobody else knows it.
-        let cache = unsafe { desc.as_ref() };
-        *cache.life.lock(&self.platform) = CacheState::Live;
+        // SAFETY: the descriptor is new and nobody else knows it.
+        *unsafe { desc.as_ref() }.life.lock(&self.platform) = CacheState::Live;
         let id = self.registry.list(&self.platform, desc).inspect_err(|_| {
             // SAFETY: the descriptor was not listed, and it has nothing in it.
             unsafe { CacheDesc::free(desc, &self.meta, &self.platform) };
         })?;
         if self.config.population == Population::Eager {
-            let online = gate.online(&self.cpus);
-            if !self.enable_on(cache, &online.set()) {
+            let online = gate.online(&self.cpus).set();
+            let cache = self.registry.pin(&self.platform, id);
+            let enabled = cache.as_ref().is_some_and(|cache| self.enable_on(cache, &online));
+            drop(cache);
+            if !enabled {
                 drop(gate);
                 // No user knows the cache yet: it cannot be busy.
                 let undone = self.destroy(id);

@@ -14,8 +14,8 @@ use crate::sync::{AtomicU32, Mutex, Ordering, Rank};
 pub const NAME_MAX: usize = 63;
 /// Bytes of objects that one slot holds at most, however much its capacity grows.
 const SLOT_BYTES_MAX: usize = 256 << 10;
-/// Objects that one slot holds at most.
-const CAPACITY_MAX: usize = 2048;
+/// Objects that one slot holds at most: with its mark, a piece of metadata, not a mapping of its own.
+const CAPACITY_MAX: usize = 2047;
 
 /// Where a cache stands. Guarded by its life lock.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -157,8 +157,11 @@ impl CacheDesc {
         }
     }
 
-    pub(super) fn set_id(&mut self, id: CacheId) {
-        self.id = id;
+    /// # Safety
+    /// The descriptor is not listed, and nobody reads its id meanwhile.
+    pub(super) unsafe fn set_id(desc: NonNull<Self>, id: CacheId) {
+        // SAFETY: the caller's promise.
+        unsafe { (&raw mut (*desc.as_ptr()).id).write(id) };
     }
 
     /// The cache's id.

@@ -163,20 +163,26 @@ impl<P: Platform> Engine<P> {
         self.refill(cache, home, want, batch);
         if batch.is_empty() {
             // Memory is out. What other nodes' depots and slabs still hold serves too.
-            for node in 0..cache.node_count() {
-                if cache.node(node).depot.take(&self.platform, batch) > 0 {
-                    break;
-                }
-                self.refill(cache, node, want, batch);
-                if !batch.is_empty() {
-                    break;
-                }
-            }
+            self.take_anywhere(cache, want, batch);
         }
-        if batch.is_empty() && self.give_up_all() {
-            self.refill(cache, home, want, batch);
+        if batch.is_empty() {
+            self.give_up_all();
+            self.take_anywhere(cache, want, batch);
         }
         if batch.is_empty() { Err(AllocError) } else { Ok(()) }
+    }
+
+    /// Takes objects from whichever node has some.
+    fn take_anywhere(&self, cache: &CacheDesc, want: usize, batch: &mut Batch) {
+        for node in 0..cache.node_count() {
+            if cache.node(node).depot.take(&self.platform, batch) > 0 {
+                return;
+            }
+            self.refill(cache, node, want, batch);
+            if !batch.is_empty() {
+                return;
+            }
+        }
     }
 
     /// Takes objects from the slabs, constructed, the lowest address last.

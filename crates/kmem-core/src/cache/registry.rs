@@ -121,7 +121,7 @@ impl Registry {
     }
 
     /// Lists a new cache and gives it its index. Of two creates of one name, one wins (I13).
-    pub(super) fn list<P: Platform>(&self, platform: &P, mut desc: NonNull<CacheDesc>) -> Result<CacheId, CreateError> {
+    pub(super) fn list<P: Platform>(&self, platform: &P, desc: NonNull<CacheDesc>) -> Result<CacheId, CreateError> {
         // SAFETY: the descriptor is not listed, so it is the caller's alone; listed ones are read only.
         let name = unsafe { desc.as_ref() }.name();
         let hash = hash(name);
@@ -154,7 +154,7 @@ impl Registry {
         *state.bucket(hash) = index;
         state.count += 1;
         // SAFETY: the registry's lock is held, so nobody has seen the descriptor yet.
-        unsafe { desc.as_mut() }.set_id(id);
+        unsafe { CacheDesc::set_id(desc, id) };
         Ok(id)
     }
 

@@ -52,10 +52,9 @@ impl<P: Platform> Engine<P> {
     pub(crate) fn drain(&self, cache: &CacheDesc, online: &OnlineCpus<'_>, reclaim: &mut Reclaim) {
         let holders = cache.enabled_on.snapshot();
         if !holders.is_empty() {
+            // One fence for all; then each CPU runs again as soon as its slot is empty.
             let stopped = Stopped::new(online, &self.cpus, &self.table, &self.platform, &holders);
-            for (cpu, area) in stopped.areas() {
-                self.empty_slot(cache, cpu, area, Destination::Slabs, reclaim);
-            }
+            stopped.for_each(|cpu, area| self.empty_slot(cache, cpu, area, Destination::Slabs, reclaim));
         }
         for node in cache.nodes() {
             // Never in this thread's hands alone: a destroy beside this shrink would count them as in use (I16).
@@ -94,7 +93,7 @@ impl<P: Platform> Engine<P> {
         let (slot, slots) = (cache.slot(), self.table.slots());
         // SAFETY: the control is held, so the area stays mapped.
         let capacity = unsafe { area.capacity(slot, slots) };
-        if capacity == 0 || capacity >= cache.max_capacity() || self.table.get(cpu) != area {
+        if capacity == 0 || capacity >= cache.max_capacity() || self.table.get(cpu) != area || !self.platform.can_fence() {
             return;
         }
         let wider = (capacity * 2).min(cache.max_capacity());

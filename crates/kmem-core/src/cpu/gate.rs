@@ -59,6 +59,15 @@ impl Gate {
         Ok(ReadGuard { gate: self, park })
     }
 
+    /// Takes the read side if no transition is running or waiting.
+    pub fn try_read<'a, P: Park>(&'a self, park: &'a P) -> Option<ReadGuard<'a, P>> {
+        let turnstile = self.turnstile.try_lock(park)?;
+        self.readers.fetch_add(1, Ordering::Acquire);
+        drop(turnstile);
+        sync::hold(park, Rank::Gate, false);
+        Some(ReadGuard { gate: self, park })
+    }
+
     /// Takes the write side, waiting for the readers inside to leave.
     pub fn write<'a, P: Park>(&'a self, park: &'a P) -> Result<WriteGuard<'a, P>, InsideCallback> {
         self.refuse_callback(park)?;

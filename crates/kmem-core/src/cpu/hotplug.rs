@@ -45,6 +45,8 @@ impl<P: Platform> Engine<P> {
     }
 
     /// Brings a CPU up on which a thread runs, if it may come up by itself and nobody has to be waited for.
+    ///
+    /// This runs inside any allocation, in whatever state its caller is, so it calls nobody's code: where there are listeners, CPUs come up only by name.
     pub(crate) fn try_adopt(&self, cpu: usize) -> bool {
         let Some(control) = self.cpus.get(cpu) else { return false };
         let may_come = match control.lock.try_lock(&self.platform) {
@@ -55,7 +57,12 @@ impl<P: Platform> Engine<P> {
             return false;
         }
         let Some(gate) = self.gate.try_write(&self.platform) else { return false };
-        self.up(gate, cpu).is_ok()
+        // Looked at again: somebody may have taken the CPU up and down, by name, before the gate was ours.
+        let may_come = {
+            let control = control.lock.lock(&self.platform);
+            control.state() == CpuState::Offline && !control.held_down
+        };
+        may_come && self.listeners().is_empty() && self.up(gate, cpu).is_ok()
     }
 
     fn check(&self, cpu: usize) -> Result<(), HotplugError> {
@@ -128,6 +135,9 @@ impl<P: Platform> Engine<P> {
         let gate = self.gate.write(&self.platform).map_err(|_| HotplugError::InsideCallback)?;
         let online = gate.online(&self.cpus);
         if self.state(cpu) != CpuState::Online {
+            if let (true, Some(control)) = (hold, self.cpus.get(cpu)) {
+                control.lock.lock(&self.platform).held_down = true;
+            }
             return Err(HotplugError::AlreadyOffline { cpu });
         }
         if online.set().len() == 1 {
@@ -168,7 +178,8 @@ impl<P: Platform> Engine<P> {
                 self.empty_slot(cache, cpu, area, Destination::Depot, &mut reclaim);
             }
         });
-        if let Some(area) = control.lock.lock(&self.platform).area.take() {
+        let area = control.lock.lock(&self.platform).area.take();
+        if let Some(area) = area {
             // SAFETY: the area was withdrawn and fenced, its slots are empty and disabled, and its control no longer names it (I36).
             unsafe { area.unmap(&self.platform, self.table.slots()) };
         }

@@ -52,6 +52,10 @@ impl Listeners {
         true
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
     fn iter(&self) -> impl Iterator<Item = &'static dyn Listener> + '_ {
         self.list[..self.len].iter().flatten().copied()
     }

@@ -39,28 +39,37 @@ impl<'a, P: Platform> Stopped<'a, P> {
         stopped
     }
 
-    /// The private areas, by CPU. A CPU on which nothing was ever cached has none.
-    pub fn areas(&self) -> impl Iterator<Item = (usize, Area)> + '_ {
-        self.set.iter().filter_map(|cpu| {
-            let control = self.cpus.get(cpu)?;
+    /// Calls `work` with each CPU and its private area, and lets the CPU run again behind it. A CPU on which nothing was ever cached has no area.
+    pub fn for_each(mut self, mut work: impl FnMut(usize, Area)) {
+        let set = self.set;
+        for cpu in set.iter() {
+            let Some(control) = self.cpus.get(cpu) else { break };
             // SAFETY: the control is held, by a guard that `new` kept; this one is kept again.
             let guard = unsafe { control.lock.adopt(self.platform) };
             let area = guard.area;
             guard.keep();
-            Some((cpu, area?))
-        })
+            if let Some(area) = area {
+                work(cpu, area);
+            }
+            self.set.remove(cpu);
+            self.resume(cpu);
+        }
     }
-}
 
-impl<P: Platform> Drop for Stopped<'_, P> {
-    fn drop(&mut self) {
-        for cpu in self.set.iter() {
-            let Some(control) = self.cpus.get(cpu) else { break };
+    /// Lets a CPU run again. It was removed from the set, and its control is held.
+    fn resume(&self, cpu: usize) {
+        if let Some(control) = self.cpus.get(cpu) {
             // SAFETY: the control is held, by a guard that `new` kept.
             let guard = unsafe { control.lock.adopt(self.platform) };
             if let (CpuState::Online, Some(area)) = (guard.state(), guard.area) {
                 self.table.publish(cpu, area);
             }
         }
+    }
+}
+
+impl<P: Platform> Drop for Stopped<'_, P> {
+    fn drop(&mut self) {
+        self.set.iter().for_each(|cpu| self.resume(cpu));
     }
 }

@@ -14,8 +14,8 @@ use crate::sync::{AtomicU8, Mutex, Ordering, Rank};
 const COMMIT_STEP: usize = (2 << 20) / GRANULE;
 /// Places tried when something else lies in the window's way (windows that are not held, under RLIMIT_AS).
 const COMMIT_TRIES: usize = 64;
-/// Runs of at least so many granules (1 MiB) give their memory back as soon as they are freed.
-const PURGE_AT_ONCE: usize = (1 << 20) / GRANULE;
+/// Runs of at least so many granules (16 MiB) give their memory back as soon as they are freed.
+const PURGE_AT_ONCE: usize = (16 << 20) / GRANULE;
 /// Dirty granules (32 MiB) beyond which free runs give their memory back.
 const DIRTY_MAX: usize = (32 << 20) / GRANULE;
 const EXACT: usize = 64;
@@ -71,7 +71,6 @@ pub struct PageHeap {
 const DIRTY: usize = 0;
 const CLEAN: usize = 1;
 const RAW: usize = 2;
-const _: () = assert!(KIND_DIRTY < KIND_CLEAN, "merging takes the lesser kind: dirty");
 
 fn list_of(kind: u32) -> usize {
     match kind {
@@ -130,11 +129,10 @@ impl PageHeap {
 
     /// A run of `granules`, its address a multiple of `align` bytes (a power of two).
     pub fn alloc<P: Platform>(&self, platform: &P, granules: usize, align: usize) -> Option<Run> {
-        let pad = (align / GRANULE).saturating_sub(1);
-        let want = granules.checked_add(pad)?;
-        if granules == 0 || want > self.maps.granules {
+        if granules == 0 || !self.could_hold(granules, align) {
             return None;
         }
+        let want = granules + (align / GRANULE).saturating_sub(1);
         let mut state = self.state.lock(platform);
         for _ in 0..COMMIT_TRIES {
             let (first, len, kind) = match self.take_free(&mut state, want) {
@@ -178,6 +176,52 @@ impl PageHeap {
         None
     }
 
+    /// Makes a large run longer or shorter where it lies; `false` where something is behind it, and it stays as it was.
+    ///
+    /// # Safety
+    /// The run is one that `alloc` gave, marked as large, and the caller's; nobody uses the part that is cut off. No allocator lock is held (I34).
+    pub unsafe fn resize<P: Platform>(&self, platform: &P, address: usize, old: usize, new: usize) -> bool {
+        let first = (address - self.maps.base) / GRANULE;
+        if new < old {
+            self.maps.set_large(first, new);
+            // SAFETY: the tail is the caller's, and is a run like any other.
+            unsafe { self.free(platform, address + new * GRANULE, old - new) };
+            return true;
+        }
+        let (end, more) = (first + old, new - old);
+        let mut state = self.state.lock(platform);
+        if end == state.top {
+            let need = end + more;
+            let there = need <= self.maps.granules && (need <= state.committed || self.commit(platform, &mut state, need).is_ok());
+            if !there {
+                return false;
+            }
+            state.top = need;
+        } else {
+            if !self.maps.reaches(end) {
+                return false;
+            }
+            let entry = self.maps.entry(end);
+            let kind = entry.kind();
+            if !matches!(kind, KIND_DIRTY | KIND_CLEAN) || entry.len() < more {
+                return false;
+            }
+            let len = self.remove(&mut state, end);
+            if len > more {
+                self.insert(&mut state, end + more, len - more, kind);
+            }
+        }
+        state.stats.used += more;
+        self.maps.set_large(first, new);
+        true
+    }
+
+    /// Whether an empty window would have room for such a run.
+    pub fn could_hold(&self, granules: usize, align: usize) -> bool {
+        let pad = (align / GRANULE).saturating_sub(1);
+        granules.checked_add(pad).is_some_and(|want| want <= self.maps.granules - self.maps.table_granules())
+    }
+
     /// Takes a run back. No allocator lock may be held (I34).
     ///
     /// # Safety
@@ -197,23 +241,27 @@ impl PageHeap {
         let mut state = self.state.lock(platform);
         state.stats.used -= granules;
         self.merge(&mut state, first, granules, kind);
-        let purge = state.stats.dirty > DIRTY_MAX;
+        let dirty = state.stats.dirty;
         drop(state);
-        if purge {
-            self.purge(platform);
+        if dirty > DIRTY_MAX {
+            self.purge_some(platform, dirty - DIRTY_MAX / 2);
         }
     }
 
-    /// Gives the memory of all free runs back and answers how many bytes that were.
+    /// Gives the memory of all free runs back and answers how many bytes that were. What others free meanwhile is left for the next time.
     pub fn purge<P: Platform>(&self, platform: &P) -> usize {
+        let dirty = self.state.lock(platform).stats.dirty;
+        self.purge_some(platform, dirty)
+    }
+
+    /// Gives the memory of free runs back, until it was that of `budget` granules or no more is there; answers the bytes.
+    fn purge_some<P: Platform>(&self, platform: &P, budget: usize) -> usize {
         let mut bytes = 0;
-        loop {
+        while bytes < budget * GRANULE {
             // Each run is ours alone while its memory goes back: no lock is held over the call to the source.
             let mut state = self.state.lock(platform);
-            let Some(bin) = state.bins[0].iter().position(|head| *head != NIL) else {
-                return bytes;
-            };
-            let first = state.bins[0][bin] as usize;
+            let Some(bin) = state.bins[DIRTY].iter().position(|head| *head != NIL) else { break };
+            let first = state.bins[DIRTY][bin] as usize;
             let len = self.remove(&mut state, first);
             drop(state);
             // SAFETY: the run is on no list, so nobody else uses it.
@@ -221,18 +269,22 @@ impl PageHeap {
             bytes += len * GRANULE;
             self.merge(&mut self.state.lock(platform), first, len, KIND_CLEAN);
         }
+        bytes
     }
 
     /// Gives the memory and the address space of all free runs back: they have to be committed before they serve again. For the moment when something else in the process
     /// finds no room.
     pub(crate) fn uncommit<P: Platform>(&self, platform: &P) {
+        let stats = self.state.lock(platform).stats;
+        let mut budget = stats.dirty + stats.clean;
         for list in [DIRTY, CLEAN] {
-            loop {
+            while budget > 0 {
                 let mut state = self.state.lock(platform);
                 let Some(bin) = state.bins[list].iter().position(|head| *head != NIL) else { break };
                 let first = state.bins[list][bin] as usize;
                 let len = self.remove(&mut state, first);
                 drop(state);
+                budget = budget.saturating_sub(len);
                 // SAFETY: the run is on no list, so nobody else uses it.
                 unsafe { platform.uncommit(self.maps.address_of(first), len * GRANULE) };
                 let mut state = self.state.lock(platform);
@@ -289,14 +341,14 @@ impl PageHeap {
     /// Takes `want` granules from the untouched rest of the window, and answers their kind. Where the rest is too short for them, the free run
     /// before it helps out (not before: what is fresh is zero, and would have to be cleared together with a dirty run).
     fn grow<P: PageSource>(&self, platform: &P, state: &mut State, want: usize) -> Option<(usize, u32)> {
-        for _ in 0..COMMIT_TRIES {
+        for attempt in 0..COMMIT_TRIES {
             let tail = if state.top + want > self.maps.granules { self.tail(state) } else { 0 };
             let need = state.top - tail + want;
             if need > self.maps.granules {
                 return None;
             }
             if need > state.committed && self.commit(platform, state, need) == Err(CommitError::Taken) {
-                self.skip(state);
+                self.skip(state, COMMIT_STEP << attempt.min(20));
                 continue;
             }
             if need > state.committed {
@@ -323,7 +375,8 @@ impl PageHeap {
 
     /// The first granule of the free run that ends before `granule`.
     fn run_before(&self, granule: usize) -> Option<usize> {
-        if granule == self.maps.table_granules() {
+        // Nothing was ever handed out that the table does not reach to: there is an obstacle before it.
+        if granule == self.maps.table_granules() || !self.maps.reaches(granule - 1) {
             return None;
         }
         let last = self.maps.entry(granule - 1);
@@ -355,15 +408,17 @@ impl PageHeap {
         Ok(())
     }
 
-    /// Goes on behind an obstacle; what is left before it becomes a free run.
-    fn skip(&self, state: &mut State) {
+    /// Goes on `step` granules further, behind an obstacle, as one hopes; what is left before it becomes a free run. Steps are doubled, so an obstacle of any size is passed
+    /// in few of them, for at most as much window again as it has.
+    fn skip(&self, state: &mut State, step: usize) {
         if state.top < state.committed {
             let rest = state.committed - state.top;
             self.merge(state, state.top, rest, KIND_CLEAN);
         }
-        state.stats.skipped += COMMIT_STEP;
-        state.committed = (state.committed + COMMIT_STEP).min(self.maps.granules);
-        state.top = state.committed;
+        let next = (state.committed + step).next_multiple_of(COMMIT_STEP).min(self.maps.granules);
+        state.stats.skipped += next - state.committed;
+        state.committed = next;
+        state.top = next;
     }
 
     fn insert(&self, state: &mut State, first: usize, len: usize, kind: u32) {
@@ -407,24 +462,15 @@ impl PageHeap {
         len
     }
 
-    /// Puts a run on its list, together with free neighbours. A clean run that meets a dirty one becomes dirty: giving memory back twice is harmless. Raw
-    /// runs and committed ones keep apart.
-    fn merge(&self, state: &mut State, mut first: usize, mut len: usize, mut kind: u32) {
-        let joins = |other: u32, kind: u32| (other == KIND_RAW) == (kind == KIND_RAW);
-        if let Some(head) = self.run_before(first) {
-            let other = self.maps.entry(head).kind();
-            if joins(other, kind) {
-                kind = kind.min(other);
-                len += self.remove(state, head);
-                first = head;
-            }
+    /// Puts a run on its list, together with free neighbours of its kind. Others keep apart: a dirty megabyte must not make a clean gigabyte dirty, which would then be given back
+    /// again and again. They come together when all are given back.
+    fn merge(&self, state: &mut State, mut first: usize, mut len: usize, kind: u32) {
+        if let Some(head) = self.run_before(first).filter(|head| self.maps.entry(*head).kind() == kind) {
+            len += self.remove(state, head);
+            first = head;
         }
-        if first + len < state.top {
-            let other = self.maps.entry(first + len).kind();
-            if matches!(other, KIND_DIRTY | KIND_CLEAN | KIND_RAW) && joins(other, kind) {
-                kind = kind.min(other);
-                len += self.remove(state, first + len);
-            }
+        if first + len < state.top && self.maps.entry(first + len).kind() == kind {
+            len += self.remove(state, first + len);
         }
         self.insert(state, first, len, kind);
     }

@@ -112,8 +112,13 @@ impl Maps {
         Ok(())
     }
 
+    /// Whether the granule has an entry.
+    pub(super) fn reaches(&self, granule: usize) -> bool {
+        granule < self.reach.load(Ordering::Acquire)
+    }
+
     pub(super) fn entry(&self, granule: usize) -> &Entry {
-        assert!(granule < self.reach.load(Ordering::Acquire), "a granule that the heap has not grown to");
+        assert!(self.reaches(granule), "a granule that the heap has not grown to");
         // SAFETY: entries below the reach are committed; zero is a valid entry.
         unsafe { &*(self.base as *const Entry).add(granule) }
     }
@@ -121,7 +126,7 @@ impl Maps {
     /// The granule of an address, if it is in the window and the heap has grown to it.
     pub(super) fn granule_of(&self, address: usize) -> Option<usize> {
         let granule = address.wrapping_sub(self.base) >> GRANULE_SHIFT;
-        (granule < self.reach.load(Ordering::Acquire)).then_some(granule)
+        self.reaches(granule).then_some(granule)
     }
 
     pub(super) fn address_of(&self, granule: usize) -> usize {

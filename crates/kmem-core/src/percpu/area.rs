@@ -109,7 +109,7 @@ impl Area {
     /// `offset` was read from a slot of the area (its cursor, its end, or a word between mark and end), whose magazine is mapped.
     pub(super) unsafe fn word<'a>(self, offset: usize) -> &'a AtomicUsize {
         // SAFETY: the caller's offset leads to a word of a magazine, or to the mark.
-        unsafe { &*self.0.as_ptr().wrapping_add(offset).cast::<AtomicUsize>() }
+        unsafe { &*(self.address().wrapping_add(offset) as *const AtomicUsize) }
     }
 
     /// Whether the slot has a magazine.

@@ -17,7 +17,8 @@
 //! they are used.
 //!
 //! Enabling needs no fence: the writer stores the cursor, then (release) the end; a push reads the end first (acquire), so a push that
-//! sees the new end sees the new cursor, and one that sees the old end misses. A pop sees either cursor, and behind both stands an odd word.
+//! sees the new end sees the new cursor, and one that sees the old end misses. A pop sees either cursor
+//! (acquire), and behind both stands an odd word.
 //!
 //! # Taking a magazine away
 //! ```text

@@ -28,7 +28,8 @@ pub struct Room {
 pub unsafe fn peek(area: Area, slot: SlotIndex, out: &mut [usize]) -> (usize, usize) {
     // SAFETY: the word before a cursor is an object, the magazine's mark, or the area's mark (I3); a mark ends the walk.
     unsafe {
-        let mut cursor = area.slot(slot).cursor.load(Ordering::Relaxed);
+        // Acquire: who sees the cursor of a slot that was just enabled sees the mark in front of it.
+        let mut cursor = area.slot(slot).cursor.load(Ordering::Acquire);
         let mut count = 0;
         while count < out.len() {
             let word = area.word(cursor.wrapping_sub(WORD)).load(Ordering::Relaxed);

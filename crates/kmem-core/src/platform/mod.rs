@@ -61,6 +61,11 @@ pub unsafe trait Sections {
     /// Waits until no section that began before the call can still commit on any CPU of `cpus`.
     fn fence(&self, cpus: &CpuSet);
 
+    /// Whether a fence can be had at this moment. Asked before one is taken that could be done without.
+    fn can_fence(&self) -> bool {
+        true
+    }
+
     /// The CPU that the thread runs on, as far as is known: a hint, which may be stale, out of range or a lie (I4, I5).
     fn current_cpu(&self) -> usize;
 }

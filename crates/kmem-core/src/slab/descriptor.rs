@@ -93,10 +93,28 @@ impl Slab {
     }
 
     /// The index of the object at `address`; `None` where no object begins there.
-    pub(crate) fn index_of(&self, address: usize) -> Option<usize> {
-        let offset = u32::try_from(address.checked_sub(self.first)?).ok()?;
-        let index = offset / self.size;
-        (index < self.objects && index * self.size == offset).then_some(index as usize)
+    ///
+    /// Reads fields that never change, one by one: another thread may hold the node's lock and be changing others.
+    ///
+    /// # Safety
+    /// The slab lives.
+    pub(crate) unsafe fn index_of(slab: NonNull<Self>, address: usize) -> Option<usize> {
+        let slab = slab.as_ptr();
+        // SAFETY: the slab lives, and these fields are not written after it was made.
+        let (first, size, objects) = unsafe { ((&raw const (*slab).first).read(), (&raw const (*slab).size).read(), (&raw const (*slab).objects).read()) };
+        let offset = u32::try_from(address.checked_sub(first)?).ok()?;
+        let index = offset / size;
+        (index < objects && index * size == offset).then_some(index as usize)
+    }
+
+    /// The slab's cache and its node there, read as [`index_of`](Self::index_of) reads.
+    ///
+    /// # Safety
+    /// The slab lives.
+    pub(crate) unsafe fn home_of<'a>(slab: NonNull<Self>) -> (&'a CacheDesc, usize) {
+        let slab = slab.as_ptr();
+        // SAFETY: as in `index_of`; a cache outlives its slabs.
+        unsafe { ((&raw const (*slab).cache).read().as_ref(), (&raw const (*slab).node).read() as usize) }
     }
 
     pub(crate) fn address_of(&self, index: usize) -> usize {

@@ -71,7 +71,7 @@ mod tests {
                 assert!((layout.bytes() - used) * 8 <= layout.bytes(), "{layout:?}");
                 let last_colour = (layout.colours - 1) * layout.colour_step;
                 assert!(used + last_colour <= layout.bytes(), "{layout:?}");
-                assert!(layout.size % layout.align == 0 && layout.colour_step % layout.align == 0);
+                assert!(layout.size.is_multiple_of(layout.align) && layout.colour_step.is_multiple_of(layout.align));
             }
         }
     }

@@ -258,19 +258,17 @@ pub(crate) fn put_back<P: Platform>(
     into: &mut Reclaim,
     mut bad: impl FnMut(usize, FreeError),
 ) {
-    let mut held: Option<(NonNull<CacheDesc>, u16, Guard<'_, Lists, P>)> = None;
+    let mut held: Option<(&CacheDesc, usize, Guard<'_, Lists, P>)> = None;
     for (place, object) in objects.iter().enumerate() {
         let Some((slab, index)) = find(env.heap, *object) else {
             bad(*object, FreeError::NotAnObject);
             continue;
         };
         // SAFETY: the object is not free, so its slab and the slab's cache live.
-        let (cache, node) = unsafe { (slab.as_ref().cache, slab.as_ref().node) };
-        if held.as_ref().is_none_or(|(c, n, _)| (*c, *n) != (cache, node)) {
+        let (cache, node) = unsafe { Slab::home_of(slab) };
+        if held.as_ref().is_none_or(|(c, n, _)| !core::ptr::eq(*c, cache) || *n != node) {
             drop(held.take());
-            // SAFETY: as above; the node is one of the cache's.
-            let lists = unsafe { &cache.as_ref().node(node as usize).slabs.lists };
-            held = Some((cache, node, lists.lock(env.platform)));
+            held = Some((cache, node, cache.node(node).slabs.lists.lock(env.platform)));
         }
         if let Some((_, _, lists)) = held.as_mut()
             && let Err(error) = Node::put(lists, slab, index, constructed(place), into)
@@ -288,6 +286,6 @@ pub(crate) fn find(heap: &PageHeap, address: usize) -> Option<(NonNull<Slab>, us
     let slab = slab.cast::<Slab>();
     // SAFETY: an entry that names a slab names one that lives while an object of it does. (A pointer to a slab that just went
     // away is a use after free of the caller's.)
-    let index = unsafe { slab.as_ref() }.index_of(address)?;
+    let index = unsafe { Slab::index_of(slab, address) }?;
     Some((slab, index))
 }

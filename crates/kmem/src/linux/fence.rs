@@ -24,6 +24,11 @@ pub fn fence(cpus: &CpuSet) {
     }
 }
 
+/// Whether a fence would be granted at this moment: it may be refused by a seccomp filter that was installed later.
+pub fn is_granted() -> bool {
+    !fault::refused(Call::Fence) && sys::membarrier_rseq(Some(0)).is_ok()
+}
+
 fn fence_one(cpu: usize) {
     while barrier(Some(cpu)).is_err() {
         sys::sched_yield();

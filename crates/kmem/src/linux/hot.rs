@@ -212,7 +212,7 @@ pub unsafe fn area_at<'a>(offset: usize) -> &'a RseqArea {
     unsafe { &*(thread_pointer().wrapping_add(offset) as *const RseqArea) }
 }
 
-/// The CPU that the calling thread last was on, by the area that sections use: always an index, 0 where it is not registered (I4).
+/// The CPU that the calling thread last was on, by the area that sections use; out of range where it is not registered (I4, I5).
 #[inline]
 pub fn current_cpu() -> usize {
     let cpu: usize;
@@ -221,7 +221,7 @@ pub fn current_cpu() -> usize {
         asm!(
             concat!("mov {t}, qword ptr [rip + ", thread_symbol!(), "@GOTTPOFF]"),
             "add {t}, qword ptr [rip + {hot}]",
-            "mov {t:e}, dword ptr fs:[{t}]",
+            "movsxd {t}, dword ptr fs:[{t} + 4]",
             t = out(reg) cpu,
             hot = sym HOT,
             options(nostack, readonly),

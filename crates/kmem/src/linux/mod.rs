@@ -170,6 +170,10 @@ unsafe impl Sections for Linux {
         }
     }
 
+    fn can_fence(&self) -> bool {
+        matches!(self.mode, Mode::Fallback(_)) || fence::is_granted()
+    }
+
     fn current_cpu(&self) -> usize {
         match self.mode {
             Mode::Fallback(_) => fallback::current_cpu(),

@@ -245,6 +245,12 @@ pub fn sched_yield() {
     let _ = unsafe { call(nr::SCHED_YIELD, [0; 6]) };
 }
 
+/// The kernel's number of the process.
+pub fn getpid() -> usize {
+    // SAFETY: touches no memory; cannot fail.
+    unsafe { call(nr::GETPID, [0; 6]) }.unwrap_or(0)
+}
+
 /// The kernel's number of the calling thread.
 pub fn gettid() -> usize {
     // SAFETY: touches no memory; cannot fail.
@@ -296,8 +302,7 @@ pub fn fatal(parts: &[&str]) -> ! {
     // SAFETY: the kernel reads the mask; the signal goes to the calling thread.
     unsafe {
         let _ = call(nr::RT_SIGPROCMASK, [SIG_UNBLOCK, &raw const mask as usize, 0, size_of::<u64>(), 0, 0]);
-        let process = call(nr::GETPID, [0; 6]).unwrap_or(0);
-        let _ = call(nr::TGKILL, [process, gettid(), SIGABRT, 0, 0, 0]);
+        let _ = call(nr::TGKILL, [getpid(), gettid(), SIGABRT, 0, 0, 0]);
     }
     loop {
         // SAFETY: ends the process.
