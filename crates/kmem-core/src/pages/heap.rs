@@ -132,6 +132,11 @@ impl PageHeap {
         if granules == 0 || !self.could_hold(granules, align) {
             return None;
         }
+        // Where only dirty and clean runs together would do, they become one by giving the memory of the dirty ones back.
+        self.search(platform, granules, align).or_else(|| if self.purge(platform) > 0 { self.search(platform, granules, align) } else { None })
+    }
+
+    fn search<P: Platform>(&self, platform: &P, granules: usize, align: usize) -> Option<Run> {
         let want = granules + (align / GRANULE).saturating_sub(1);
         let mut state = self.state.lock(platform);
         for _ in 0..COMMIT_TRIES {
