@@ -171,16 +171,17 @@ impl<P: Platform> Engine<P> {
     /// a destructor alone: that is somebody's code.
     #[cold]
     pub(crate) fn give_up_all(&self) {
-        if let Some(gate) = self.gate.try_read(&self.platform) {
-            let mut reclaim = Reclaim::new();
-            self.registry.for_each(&self.platform, |cache| {
-                if cache.ops().is_none() {
-                    self.drain(cache, &gate.online(&self.cpus), &mut reclaim);
-                }
-            });
-            drop(gate);
-            self.release(reclaim);
-        }
+        self.registry.for_each(&self.platform, |cache| {
+            if cache.ops().is_none()
+                && let Some(gate) = self.gate.try_read(&self.platform)
+            {
+                // Released cache by cache, for it is the pin that keeps the slabs' cache (I19).
+                let mut reclaim = Reclaim::new();
+                self.drain(cache, &gate.online(&self.cpus), &mut reclaim);
+                drop(gate);
+                self.release(reclaim);
+            }
+        });
         self.heap.uncommit(&self.platform);
     }
 

@@ -10,6 +10,7 @@ use kmem_core::slab::FreeError;
 use kmem_core::{Config, DestroyError, Population};
 use std::cell::RefCell;
 use std::sync::mpsc;
+use std::time::Duration;
 
 /// Allocates and frees on each of `cpus`, so that their slots hold something.
 fn use_on(cache: &Cache, cpus: impl IntoIterator<Item = usize>) {
@@ -212,7 +213,7 @@ fn during_destroy<R: Send + 'static>(
         .at_next_fence(move || send.send(std::thread::spawn(code).join().expect("no panic")).expect("the test waits"));
     let cache = cache.clone();
     let answer = ends(move || cache.destroy());
-    (answer, receive.recv().expect("it ran"))
+    (answer, receive.recv_timeout(Duration::from_secs(10)).expect("there was a fence"))
 }
 
 #[test]
@@ -267,7 +268,7 @@ fn a_cpu_comes_up_before_or_after_a_destroy_but_not_in_it() {
             let comer = comer.clone();
             move || comer.cpu_up(2)
         });
-        std::thread::sleep(std::time::Duration::from_millis(20));
+        std::thread::sleep(Duration::from_millis(20));
         (thread, comer.online_cpus().contains(2))
     });
     answer.expect("nobody uses it");
@@ -300,7 +301,7 @@ fn a_shrink_beside_a_destroy_does_not_make_it_busy() {
     let destroyer = cache.clone();
     ON_BAD_FREE.set(Some(Box::new(move || {
         let thread = std::thread::spawn(move || destroyer.destroy());
-        std::thread::sleep(std::time::Duration::from_millis(50));
+        std::thread::sleep(Duration::from_millis(50));
         send.send(thread).expect("the test waits");
     })));
     engine.trim().expect("not in a callback");
@@ -330,6 +331,30 @@ fn destroy_ends_while_somebody_looks_at_the_statistics() {
         });
         thread.take().expect("it was visited").join().expect("no panic").expect("nobody uses it");
     });
+    valid(&engine, 0);
+}
+
+#[test]
+fn a_descriptor_lives_while_somebody_looks_at_it() {
+    let engine = engine(2);
+    let cache = Cache::new(&engine, "looked at", 64);
+    let mut thread = None;
+    engine.for_each_cache(|stats| {
+        if stats.name == "looked at" {
+            let destroyer = cache.clone();
+            thread = Some(std::thread::spawn(move || destroyer.destroy()));
+            while engine.descriptor(cache.id).is_some() {
+                std::thread::yield_now();
+            }
+            // Whatever is made now takes other memory and another index (I19).
+            let others: Vec<_> = (0..10).map(|n| Cache::new(&engine, &format!("other {n}"), 64)).collect();
+            std::thread::sleep(Duration::from_millis(20));
+            assert!(!thread.as_ref().expect("it was started").is_finished());
+            assert_eq!(stats.name, "looked at");
+            assert!(others.iter().all(|other| other.desc().slot() != cache.desc().slot()));
+        }
+    });
+    thread.expect("it was visited").join().expect("no panic").expect("nobody uses it");
     valid(&engine, 0);
 }
 

@@ -232,67 +232,6 @@ fn growth_without_memory_leaves_the_magazine_as_it_is() {
 }
 
 #[test]
-fn what_other_caches_keep_for_later_serves_before_an_allocation_fails() {
-    let engine = engine_of(with_room(2, 40), config(Population::OnFirstUse));
-    for (large, round) in [(false, 0), (true, 1), (false, 2)] {
-        fake::run_on(0);
-        let hoarder = Cache::new(&engine, "hoarder", 4000);
-        let keep = hoarder.alloc();
-        let mut all = vec![];
-        while let Ok(object) = hoarder.try_alloc() {
-            all.push(object);
-        }
-        // Twenty-four to a slot, the rest in the depot and on empty slabs, all of it free.
-        hoarder.free_bulk(&all);
-        fake::run_on(round % 2);
-        if large {
-            let run = engine.alloc_bytes(25 << 16, 16).expect("slabs that nobody uses go back").address;
-            // SAFETY: the run is ours.
-            unsafe { engine.free_bytes(run) };
-        } else {
-            let other = Cache::new(&engine, "needy", 60_000);
-            let objects = other.bulk(20);
-            other.free_bulk(&objects);
-            other.destroy().expect("nobody uses it");
-        }
-        valid(&engine, 1);
-        hoarder.free(keep);
-        hoarder.destroy().expect("nobody uses it");
-        assert_eq!(engine.page_stats().used, 0);
-    }
-}
-
-#[test]
-fn what_can_never_be_served_takes_nothing_from_others() {
-    let engine = plain(Population::OnFirstUse);
-    let cache = Cache::new(&engine, "undisturbed", 64);
-    cache.free_bulk(&cache.bulk(500));
-    let (before, fences) = (cache.figures(), engine.platform().fence_count());
-    for (size, align) in [(usize::MAX, 16), (1 << 46, 16), (1, 1 << 62)] {
-        assert_eq!(engine.alloc_bytes(size, align), Err(AllocError));
-    }
-    assert_eq!((cache.figures(), engine.platform().fence_count()), (before, fences));
-}
-
-#[test]
-fn memory_that_was_given_up_comes_back() {
-    let engine = engine_of(with_room(1, 200), config(Population::OnFirstUse));
-    let cache = Cache::new(&engine, "back", 64);
-    for round in 0..5 {
-        let objects = cache.bulk(5000);
-        objects.iter().for_each(|object| common::fill(*object, 64, round));
-        let large = engine.alloc_bytes(40 << 16, 16).expect("memory").address;
-        assert!(engine.alloc_bytes(190 << 16, 16).is_err(), "this gives up all that is free");
-        assert!(objects.iter().all(|object| common::is_filled(*object, 64, round)));
-        cache.free_bulk(&objects);
-        // SAFETY: the run is ours.
-        unsafe { engine.free_bytes(large) };
-        assert!(engine.alloc_bytes(200 << 16, 16).is_err() || round == 0, "and this again");
-        valid(&engine, 0);
-    }
-}
-
-#[test]
 fn without_memory_objects_of_another_node_serve() {
     // One granule: the slab of node 1 is all there is.
     let engine = engine_of(Machine { nodes: 2, ..with_room(2, 1) }, config(Population::OnFirstUse));

@@ -120,6 +120,13 @@ fn a_cpu_that_was_taken_down_stays_down_and_one_that_left_comes_back_by_itself()
     fake::run_on(1);
     cache.fill_slot();
     assert_eq!(cache.figures().cpus, 2);
+    // A CPU that left is taken down by name: it was down already, and now it is held.
+    engine.cpu_left(2).expect("others stay");
+    assert_eq!(engine.cpu_down(2), Err(HotplugError::AlreadyOffline { cpu: 2 }));
+    fake::run_on(2);
+    cache.free_bulk(&cache.bulk(300));
+    assert!(!engine.online_cpus().contains(2));
+    fake::run_on(1);
     // Up by name ends the hold: from now on it may leave and come.
     engine.cpu_left(1).expect("others stay");
     cache.free_bulk(&cache.bulk(300));

@@ -67,15 +67,40 @@ fn random_runs_never_overlap_and_all_merge_in_the_end() {
                 for place in &mut owner[first..first + granules] {
                     assert_eq!(place.replace(step), None, "a granule was handed out twice");
                 }
+                engine.heap().set_large(&run);
                 held.push(run);
             } else if !held.is_empty() {
-                let run = rng.take(&mut held);
+                let mut run = rng.take(&mut held);
                 let first = (run.address - window) / GRANULE;
                 owner[first..first + run.granules].fill(None);
-                free(&engine, run);
+                if rng.one_in(4) {
+                    // Longer or shorter where it lies, if that can be.
+                    let granules = 1 + rng.below(2 * run.granules + 4);
+                    // SAFETY: the run is the test's, and holds nothing.
+                    let resize = |to| unsafe { engine.heap().resize(engine.platform(), run.address, run.granules, to) };
+                    if granules != run.granules && resize(granules) {
+                        run.granules = granules;
+                    }
+                    for place in &mut owner[first..first + run.granules] {
+                        assert_eq!(place.replace(step), None, "a granule was handed out twice");
+                    }
+                    assert_eq!(engine.heap().owner(run.address), Owner::Large(run.granules));
+                    held.push(run);
+                } else {
+                    free(&engine, run);
+                }
             }
-            if rng.one_in(500) {
+            if rng.one_in(300) {
                 engine.heap().purge(engine.platform());
+            }
+            if rng.one_in(300) {
+                // More than there is: everything that is free is given up.
+                let all = engine.alloc_bytes(512 * GRANULE, 1);
+                assert_eq!(all.is_ok(), held.is_empty());
+                if let Ok(all) = all {
+                    // SAFETY: the run is ours.
+                    unsafe { engine.free_bytes(all.address) };
+                }
             }
             consistent(&engine, owner.iter().flatten().count());
         }
@@ -84,8 +109,11 @@ fn random_runs_never_overlap_and_all_merge_in_the_end() {
             free(&engine, run);
         }
         consistent(&engine, 0);
-        let all = alloc(&engine, 512, 1).expect("everything is one run again");
-        free(&engine, all);
+        // Also what was given up, by way of whoever asks for more than there is otherwise.
+        let all = engine.alloc_bytes(512 * GRANULE, 1).expect("everything is one run again").address;
+        // SAFETY: the run is ours.
+        unsafe { engine.free_bytes(all) };
+        consistent(&engine, 0);
     }
 }
 

@@ -59,8 +59,9 @@ impl Gate {
         Ok(ReadGuard { gate: self, park })
     }
 
-    /// Takes the read side if no transition is running or waiting.
+    /// Takes the read side if no transition is running or waiting; never inside a hotplug callback.
     pub fn try_read<'a, P: Park>(&'a self, park: &'a P) -> Option<ReadGuard<'a, P>> {
+        self.refuse_callback(park).ok()?;
         let turnstile = self.turnstile.try_lock(park)?;
         self.readers.fetch_add(1, Ordering::Acquire);
         drop(turnstile);

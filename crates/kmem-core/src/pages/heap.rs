@@ -298,6 +298,22 @@ impl PageHeap {
                 self.merge(&mut state, first, len, KIND_RAW);
             }
         }
+        self.withdraw_top(platform);
+    }
+
+    /// Moves the untouched rest of the window down over the raw run before it, so that both together serve a request that is too long for either. What was committed
+    /// ahead goes back; that happens under the lock, for it is nobody's run.
+    fn withdraw_top<P: Platform>(&self, platform: &P) {
+        let mut state = self.state.lock(platform);
+        let Some(head) = self.run_before(state.top).filter(|head| self.maps.entry(*head).kind() == KIND_RAW) else { return };
+        let ahead = state.committed - state.top;
+        if ahead > 0 {
+            // SAFETY: behind the top nothing was handed out.
+            unsafe { platform.uncommit(self.maps.address_of(state.top), ahead * GRANULE) };
+            state.stats.committed -= ahead;
+        }
+        state.stats.raw -= self.remove(&mut state, head);
+        (state.top, state.committed) = (head, head);
     }
 
     /// Gives whole pages inside a used run back.
