@@ -1,6 +1,6 @@
 //! What a home of the engine implements: five small traits, and [`Platform`] for all of them together.
 //!
-//! | trait | on Linux | on bare metal | in the fake |
+//! | trait | on Linux | on bare metal | in `kmem-sim` |
 //! |---|---|---|---|
 //! | [`Sections`] | restartable sequences, or a try-lock a CPU | interrupts off | modelled aborts |
 //! | [`Sections::fence`] | membarrier | IPI | an epoch a CPU |
@@ -15,9 +15,6 @@ use core::ptr::NonNull;
 use crate::cpu::CpuSet;
 use crate::percpu::{CpuTable, SlotIndex};
 use crate::sync::{AtomicU32, HeldRanks};
-
-#[cfg(any(test, feature = "fake"))]
-pub mod fake;
 
 /// All that the engine needs of its home.
 pub trait Platform: Sections + PageSource + Park + Topology + Clock + Send + Sync + Sized + 'static {}

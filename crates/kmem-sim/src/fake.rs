@@ -14,11 +14,11 @@ use std::cell::{Cell, RefCell};
 use std::ptr::NonNull;
 use std::sync::{Arc, Mutex as StdMutex};
 
-use super::{Clock, CommitError, PageSource, Park, Sections, Topology, Window};
-use crate::cpu::CpuSet;
-use crate::pages::GRANULE;
-use crate::percpu::{Area, CpuTable, SlotIndex, section};
-use crate::sync::{AtomicU32, AtomicU64, AtomicUsize, HeldRanks, Ordering};
+use kmem_core::cpu::CpuSet;
+use kmem_core::pages::GRANULE;
+use kmem_core::percpu::{Area, CpuTable, SlotIndex, section};
+use kmem_core::platform::{Clock, CommitError, PageSource, Park, Sections, Topology, Window};
+use kmem_core::sync::{AtomicU32, AtomicU64, AtomicUsize, HeldRanks, Ordering};
 
 const PAGE: usize = 4096;
 
