@@ -1,15 +1,16 @@
 //! The command `kmem`.
 //!
-//! Three things a person wants of a slab allocator before reading any of its code:
+//! Four things a person wants of a slab allocator before reading any of its code:
 //!
 //! - `kmem run -- PROGRAM ARGS...` serves an unmodified program ([`run`]);
 //! - `kmem storm` loads and unloads modules, each with its caches, while CPUs go and come, and looks
 //!   for objects that were lost, handed out twice or left behind ([`storm`]);
-//! - `kmem info` says how this process would be served on this machine ([`info`]).
+//! - `kmem info` says how this process would be served on this machine ([`info`]);
+//! - `kmem race` finds the races of 2004 again, and shows which defence keeps them out ([`race`]).
 //!
 //! Without arguments the command is a storm of ten seconds: the shortest way to see the allocator at work.
 //!
-//! Exit codes: 0 all is well; 1 a storm found a fault; 2 the arguments make no sense; 125 `kmem run` could
+//! Exit codes: 0 all is well; 1 a storm found a fault, or a race a schedule that fails; 2 the arguments make no sense; 125 `kmem run` could
 //! not set the program up; 126 the program cannot be executed, 127 it is not there. Otherwise `kmem run`
 //! *becomes* the program, so the code (or the signal) is the program's own.
 
@@ -20,6 +21,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 mod info;
+mod race;
 mod run;
 mod storm;
 
@@ -40,6 +42,8 @@ enum Command {
     Storm(storm::StormArgs),
     /// Say how this machine is served: rseq or fallback (and why), CPUs, nodes, pages
     Info(info::InfoArgs),
+    /// Find the races of 2004 again, on virtual CPUs, and see which defence keeps them out
+    Race(race::RaceArgs),
 }
 
 fn main() -> ExitCode {
@@ -48,6 +52,7 @@ fn main() -> ExitCode {
         Command::Run(args) => run::run(&args),
         Command::Storm(args) => storm::storm(&args),
         Command::Info(args) => info::info(&args),
+        Command::Race(args) => race::race(&args),
     }
 }
 

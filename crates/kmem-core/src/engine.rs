@@ -1,13 +1,13 @@
 //! The whole allocator, put together.
 
-use crate::cache::Registry;
+use crate::cache::{CacheDesc, Registry};
 use crate::cpu::{CpuSet, Cpus, Gate, Listeners, MAX_CPUS};
 use crate::error::{AllocError, DestroyError};
 use crate::general::General;
 use crate::meta::Meta;
 use crate::pages::PageHeap;
 use crate::percpu::CpuTable;
-use crate::platform::Platform;
+use crate::platform::{CacheStep, Platform, Step};
 use crate::slab::{Env, FreeError, Reclaim};
 use crate::sync::{Mutex, Rank};
 
@@ -52,6 +52,26 @@ impl<P: Platform> Engine<P> {
     /// # Errors
     /// The platform has no memory. What was mapped is given back.
     pub fn new(platform: P, config: Config) -> Result<Self, AllocError> {
+        // SAFETY: the general caches are made before anybody can use them.
+        let engine = unsafe { Self::without_general(platform, config)? };
+        match engine.create_general() {
+            Ok(()) => Ok(engine),
+            Err(error) => {
+                // SAFETY: nobody else has seen the engine.
+                unsafe { engine.unmake() };
+                Err(error)
+            }
+        }
+    }
+
+    /// An allocator for named caches only.
+    ///
+    /// # Errors
+    /// As for [`new`](Self::new).
+    ///
+    /// # Safety
+    /// Nothing of [`general`](crate::general) but `free_bytes`, `extent` and `usable_size` is used.
+    pub unsafe fn without_general(platform: P, config: Config) -> Result<Self, AllocError> {
         let possible = platform.possible_cpus().clamp(1, MAX_CPUS);
         let initial: CpuSet = platform.initial_cpus().iter().filter(|cpu| *cpu < possible).collect();
         let initial = if initial.is_empty() { CpuSet::of(0) } else { initial };
@@ -74,7 +94,7 @@ impl<P: Platform> Engine<P> {
             }
             return Err(AllocError);
         };
-        let engine = Self {
+        Ok(Self {
             platform,
             config,
             gate: Gate::new(),
@@ -85,15 +105,7 @@ impl<P: Platform> Engine<P> {
             meta: Meta::new(),
             general: General::new(),
             listeners: Mutex::new(Rank::Stats, Listeners::default()),
-        };
-        match engine.create_general() {
-            Ok(()) => Ok(engine),
-            Err(error) => {
-                // SAFETY: nobody else has seen the engine.
-                unsafe { engine.unmake() };
-                Err(error)
-            }
-        }
+        })
     }
 
     /// Gives back what an engine without users has mapped.
@@ -183,6 +195,12 @@ impl<P: Platform> Engine<P> {
             }
         });
         self.heap.uncommit(&self.platform);
+    }
+
+    /// Tells a simulator what was done with a cache.
+    #[inline(always)]
+    pub(crate) fn tell(&self, cache: &CacheDesc, did: CacheStep<'_>) {
+        self.platform.step(Step::Cache { cache, did });
     }
 
     pub(crate) fn env(&self) -> Env<'_, P> {

@@ -1,7 +1,7 @@
 //! The engine of kmem: a slab allocator whose per-CPU caches stay correct while CPUs come and go.
 //!
 //! The engine knows nothing of an operating system. It is generic over a [`platform::Platform`], which gives it
-//! CPU-local sections, a fence, pages, parking and a clock; Linux user space, bare metal and the fake platform of the tests
+//! CPU-local sections, a fence, pages, parking and a clock; Linux user space, bare metal and the virtual CPUs of `kmem-sim`
 //! are such platforms. It has no dependency, needs no `alloc`, and never allocates from itself.
 //!
 //! The floors, each of which uses only those below:
@@ -19,7 +19,7 @@
 //! | [`meta`] | memory for descriptors, areas and magazines |
 //! | [`platform`] | the traits that a home of the engine implements |
 //! | [`sync`] | the only module that names atomics and cells; locks and their ranks |
-#![cfg_attr(not(any(test, feature = "fake")), no_std)]
+#![cfg_attr(not(test), no_std)]
 
 pub mod cache;
 pub mod classes;

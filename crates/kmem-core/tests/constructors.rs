@@ -7,7 +7,7 @@ use common::{
     Cache, E, Footprint, config, distinct, eager, ends, engine, engine_of, holds_no_lock, listen, spec, valid,
 };
 use kmem_core::Population;
-use kmem_core::platform::fake::{self, Machine};
+use kmem_sim::fake::{self, Machine};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 

@@ -5,7 +5,7 @@ mod common;
 use common::{
     Cache, E, Footprint, bad_frees, config, distinct, eager, ends, engine, engine_of, recording, spec, valid,
 };
-use kmem_core::platform::fake::{self, Machine};
+use kmem_sim::fake::{self, Machine};
 use kmem_core::slab::FreeError;
 use kmem_core::{Config, DestroyError, Population};
 use std::cell::RefCell;

@@ -6,7 +6,7 @@
 mod common;
 
 use common::{Cache, E, Footprint, config, distinct, engine_of, spec, valid, with_room};
-use kmem_core::platform::fake::{self, Fake, Machine};
+use kmem_sim::fake::{self, Fake, Machine};
 use kmem_core::{AllocError, CreateError, Engine, HotplugError, Population};
 
 #[derive(Clone, Copy, Debug)]

@@ -5,9 +5,9 @@
 mod common;
 
 use common::{Cache, E, config, distinct, engine_of, valid};
-use kmem_core::platform::fake::{self, Machine};
 use kmem_core::slab::FreeError;
 use kmem_core::{Config, DestroyError, Population};
+use kmem_sim::fake::{self, Machine};
 use std::cell::RefCell;
 
 #[derive(Clone, Copy, Debug)]

@@ -3,7 +3,7 @@
 mod common;
 
 use common::{Cache, E, eager, ends, engine, listen, spec, valid};
-use kmem_core::platform::fake;
+use kmem_sim::fake;
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 

@@ -6,7 +6,7 @@ use common::{E, Rng, bad_frees, config, distinct, engine, engine_of, fill, is_fi
 use kmem_core::classes::{self, CLASSES, LARGEST, class_of, class_of_aligned, size_of_class};
 use kmem_core::general::Extent;
 use kmem_core::pages::GRANULE;
-use kmem_core::platform::fake::Machine;
+use kmem_sim::fake::Machine;
 use kmem_core::slab::FreeError;
 use kmem_core::{AllocError, Population};
 use std::ptr::NonNull;

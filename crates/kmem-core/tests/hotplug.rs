@@ -4,7 +4,7 @@ mod common;
 
 use common::{Cache, Footprint, config, distinct, eager, engine, engine_of, listen, valid};
 use kmem_core::cpu::{CpuEvent as E, CpuSet, CpuState as S, Event, Refused};
-use kmem_core::platform::fake::{self, Machine};
+use kmem_sim::fake::{self, Machine};
 use kmem_core::{HotplugError, Population};
 
 #[test]

@@ -4,7 +4,7 @@ mod common;
 
 use common::{Cache, E, eager, ends, engine, listen, panic_now, panics, spec, valid};
 use kmem_core::cpu::{CpuSet, Event, Refused};
-use kmem_core::platform::fake;
+use kmem_sim::fake;
 use kmem_core::validate::Violation;
 use kmem_core::{CreateError, DestroyError, HotplugError, SubscribeError};
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -5,7 +5,7 @@ mod common;
 use common::{Cache, config, ends, engine_of, panics};
 use kmem_core::cpu::{CpuSet, Gate, InsideCallback};
 use kmem_core::platform::Park;
-use kmem_core::platform::fake::{Fake, Machine};
+use kmem_sim::fake::{Fake, Machine};
 use kmem_core::slab::FreeError;
 use kmem_core::sync::{Mutex, Rank};
 use kmem_core::{Config, Population};

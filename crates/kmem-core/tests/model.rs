@@ -6,7 +6,7 @@ mod common;
 
 use common::{Cache, E, Rng, config, engine_of, fill, is_filled, spec, valid};
 use kmem_core::cpu::CpuSet;
-use kmem_core::platform::fake::{self, Machine};
+use kmem_sim::fake::{self, Machine};
 use kmem_core::{CreateError, DestroyError, HotplugError, Population};
 use std::collections::BTreeMap;
 use std::ptr::NonNull;

@@ -6,7 +6,7 @@ mod common;
 
 use common::counted::{Counted, touch};
 use common::{Cache, E, Rng, config, engine_of, fill, is_filled, spec, valid};
-use kmem_core::platform::fake::{self, Machine};
+use kmem_sim::fake::{self, Machine};
 use kmem_core::{DestroyError, HotplugError, Population};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};

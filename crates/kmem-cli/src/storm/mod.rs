@@ -95,7 +95,7 @@ fn modules(text: &str) -> Result<usize, String> {
     Ok(modules as usize)
 }
 
-fn seed(text: &str) -> Result<u64, String> {
+pub fn seed(text: &str) -> Result<u64, String> {
     let parsed = match text.strip_prefix("0x") {
         Some(hexadecimal) => u64::from_str_radix(hexadecimal, 16),
         None => text.parse(),

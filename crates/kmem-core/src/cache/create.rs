@@ -9,7 +9,7 @@ use core::ptr::NonNull;
 use super::{CacheDesc, CacheId, CacheState, NAME_MAX, ObjectOps};
 use crate::engine::{Engine, Population};
 use crate::error::CreateError;
-use crate::platform::Platform;
+use crate::platform::{CacheStep, Platform};
 use crate::slab::{Layout, MAX_ALIGN, MAX_SIZE};
 
 /// What a new cache shall be.
@@ -64,16 +64,29 @@ impl<P: Platform> Engine<P> {
         let layout = spec.check()?;
         let gate = self.gate.read(&self.platform).map_err(|_| CreateError::InsideCallback)?;
         let desc = CacheDesc::new(spec.name, spec.size, layout, class, spec.ops, &self.meta, &self.platform).ok_or(CreateError::NoMemory)?;
-        // SAFETY: the descriptor is new and nobody else knows it.
-        *unsafe { desc.as_ref() }.life.lock(&self.platform) = CacheState::Live;
-        let id = self.registry.list(&self.platform, desc).inspect_err(|_| {
+        // SAFETY: the descriptor is new and nobody else knows it; it is freed only where that is still so.
+        let described = || unsafe { desc.as_ref() };
+        self.tell(described(), CacheStep::Described { bytes: described().bytes_of_all() });
+        let not_listed = |_: &CreateError| {
+            self.tell(described(), CacheStep::Freed { bytes: described().bytes_of_all() });
             // SAFETY: the descriptor was not listed, and it has nothing in it.
             unsafe { CacheDesc::free(desc, &self.meta, &self.platform) };
-        })?;
+        };
+        if !self.platform.protocol().keep_listed {
+            return self.list_historic(desc, &gate.online(&self.cpus)).inspect_err(not_listed);
+        }
+        *described().life.lock(&self.platform) = CacheState::Live;
+        let id = self.registry.list(&self.platform, desc).inspect_err(not_listed)?;
+        // SAFETY: nobody knows the id but this create, so nobody can destroy the cache.
+        self.tell(unsafe { desc.as_ref() }, CacheStep::Listed);
         if self.config.population == Population::Eager {
             let online = gate.online(&self.cpus).set();
             let cache = self.registry.pin(&self.platform, id);
-            let enabled = cache.as_ref().is_some_and(|cache| self.enable_on(cache, &online));
+            let enabled = cache.as_ref().is_some_and(|cache| {
+                let enabled = self.enable_on(cache, &online);
+                self.tell(cache, CacheStep::SlotsMade { cpus: &online });
+                enabled
+            });
             drop(cache);
             if !enabled {
                 drop(gate);

@@ -6,7 +6,7 @@ use crate::cpu::AtomicCpuSet;
 use crate::depot::Depot;
 use crate::meta::Meta;
 use crate::percpu::{BATCH_MAX, SlotIndex, start_capacity};
-use crate::platform::Platform;
+use crate::platform::{CacheStep, Platform, Step};
 use crate::slab::{Layout, Node};
 use crate::sync::{AtomicU32, Mutex, Ordering, Rank};
 
@@ -155,6 +155,22 @@ impl CacheDesc {
             let bytes = Self::bytes(desc.as_ref().node_count);
             meta.free(platform, desc.cast(), bytes);
         }
+    }
+
+    /// Bytes of the descriptor and of what stands behind it.
+    pub(super) fn bytes_of_all(&self) -> usize {
+        Self::bytes(self.node_count)
+    }
+
+    /// Live -> Dying; `false` where it is not live.
+    pub(super) fn begin_to_die<P: Platform>(&self, platform: &P) -> bool {
+        let mut life = self.life.lock(platform);
+        let live = *life == CacheState::Live;
+        if live {
+            *life = CacheState::Dying;
+            platform.step(Step::Cache { cache: self, did: CacheStep::Dying });
+        }
+        live
     }
 
     /// # Safety

@@ -16,7 +16,7 @@
 use super::{CacheDesc, CacheId, CacheState};
 use crate::engine::Engine;
 use crate::error::DestroyError;
-use crate::platform::Platform;
+use crate::platform::{CacheStep, Platform};
 use crate::slab::Reclaim;
 
 impl<P: Platform> Engine<P> {
@@ -25,27 +25,29 @@ impl<P: Platform> Engine<P> {
     /// Costs O(what the cache holds) and at most one fence, whatever the number of other caches (I21). The caller sees to it that nobody is inside `alloc`
     /// or `free` of this cache; typed handles express that by ownership.
     pub fn destroy(&self, id: CacheId) -> Result<(), DestroyError> {
+        if !self.platform.protocol().keep_listed {
+            return self.destroy_historic(id);
+        }
         let gate = self.gate.read(&self.platform).map_err(|_| DestroyError::InsideCallback)?;
         let cache = self.registry.pin(&self.platform, id).ok_or(DestroyError::NoSuchCache)?;
-        {
-            let mut life = cache.life.lock(&self.platform);
-            if *life != CacheState::Live {
-                drop(life);
-                return Err(DestroyError::NoSuchCache);
-            }
-            *life = CacheState::Dying;
+        if !cache.begin_to_die(&self.platform) {
+            return Err(DestroyError::NoSuchCache);
         }
         let mut reclaim = Reclaim::new();
         self.drain(&cache, &gate.online(&self.cpus), &mut reclaim);
-        let live: usize = cache.nodes().map(|node| node.slabs.stats(&self.platform).in_use).sum();
+        self.tell(&cache, CacheStep::Drained);
+        let live = self.objects_in_use(&cache);
+        self.tell(&cache, CacheStep::Checked { live });
         if live > 0 {
             *cache.life.lock(&self.platform) = CacheState::Live;
+            self.tell(&cache, CacheStep::Revived);
             drop(gate);
             self.release(reclaim);
             return Err(DestroyError::Busy { live });
         }
         *cache.life.lock(&self.platform) = CacheState::Drained;
         self.registry.unlist(&cache);
+        self.tell(&cache, CacheStep::Unlisted);
         drop(gate);
         let desc = self.registry.only_pin(cache);
         let freeing = Freeing { engine: self, desc, id };
@@ -53,18 +55,26 @@ impl<P: Platform> Engine<P> {
         drop(freeing);
         Ok(())
     }
+
+    /// Objects that are not on their slabs: with users only, once slots and depot are drained.
+    pub(super) fn objects_in_use(&self, cache: &CacheDesc) -> usize {
+        cache.nodes().map(|node| node.slabs.stats(&self.platform).in_use).sum()
+    }
 }
 
 /// The last step of a destroy, also where a destructor panics.
-struct Freeing<'a, P: Platform> {
-    engine: &'a Engine<P>,
-    desc: core::ptr::NonNull<CacheDesc>,
-    id: CacheId,
+pub(super) struct Freeing<'a, P: Platform> {
+    pub(super) engine: &'a Engine<P>,
+    pub(super) desc: core::ptr::NonNull<CacheDesc>,
+    pub(super) id: CacheId,
 }
 
 impl<P: Platform> Drop for Freeing<'_, P> {
     fn drop(&mut self) {
         let engine = self.engine;
+        // SAFETY: the descriptor is not freed yet.
+        let cache = unsafe { self.desc.as_ref() };
+        engine.tell(cache, CacheStep::Freed { bytes: cache.bytes_of_all() });
         // SAFETY: the cache is drained, unlisted and not pinned; its slabs and magazines went back.
         unsafe { CacheDesc::free(self.desc, &engine.meta, &engine.platform) };
         engine.registry.recycle(&engine.platform, self.id);

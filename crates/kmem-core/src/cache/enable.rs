@@ -4,10 +4,10 @@
 //! cache's life lock keeps a destroy from beginning in between (I14, I15), the CPU's control a transition (I36).
 
 use super::{CacheDesc, CacheState};
-use crate::cpu::{CpuSet, CpuState};
+use crate::cpu::{Control, CpuSet, CpuState};
 use crate::engine::Engine;
 use crate::percpu::Area;
-use crate::platform::Platform;
+use crate::platform::{Platform, SlotStep, Step};
 
 impl<P: Platform> Engine<P> {
     /// Enables the slot of `cache` on `cpu` for a thread that missed there, if that can be done without waiting for anybody.
@@ -27,17 +27,10 @@ impl<P: Platform> Engine<P> {
         if control.state() != CpuState::Online {
             return false;
         }
-        let area = match control.area {
-            Some(area) => area,
-            None => {
-                let Some(area) = Area::map(&self.platform, self.table.slots()) else {
-                    return false;
-                };
-                self.table.publish(cpu, area);
-                *control.area.insert(area)
-            }
-        };
-        self.enable_slot(cache, cpu, area)
+        match self.area_of(&mut control, cpu) {
+            Some(area) => self.enable_slot(cache, cpu, area),
+            None => false,
+        }
     }
 
     /// Enables the slots of `cache` on all of `cpus`; those done before a failure stay.
@@ -59,23 +52,27 @@ impl<P: Platform> Engine<P> {
         if !matches!(control.state(), CpuState::Online | CpuState::Prepared) {
             return true;
         }
-        let area = match control.area {
-            Some(area) => area,
-            None => {
-                let Some(area) = Area::map(&self.platform, self.table.slots()) else {
-                    return false;
-                };
-                if control.state() == CpuState::Online {
-                    self.table.publish(cpu, area);
-                }
-                *control.area.insert(area)
-            }
-        };
-        self.enable_slot(cache, cpu, area)
+        match self.area_of(&mut control, cpu) {
+            Some(area) => self.enable_slot(cache, cpu, area),
+            None => false,
+        }
+    }
+
+    /// The CPU's area, a new one if it has none; published if the CPU is online. `None`: no memory.
+    pub(super) fn area_of(&self, control: &mut Control, cpu: usize) -> Option<Area> {
+        if let Some(area) = control.area {
+            return Some(area);
+        }
+        let area = Area::map(&self.platform, self.table.slots())?;
+        if control.state() == CpuState::Online {
+            self.table.publish(cpu, area);
+        }
+        control.area = Some(area);
+        Some(area)
     }
 
     /// The caller holds the cache's life lock (it is live) and the CPU's control (it is online or prepared).
-    fn enable_slot(&self, cache: &CacheDesc, cpu: usize, area: Area) -> bool {
+    pub(super) fn enable_slot(&self, cache: &CacheDesc, cpu: usize, area: Area) -> bool {
         // SAFETY: the area is mapped while the control is held, and the slot is below its number: indexes of caches are.
         let enabled = unsafe {
             area.is_enabled(cache.slot())
@@ -83,6 +80,7 @@ impl<P: Platform> Engine<P> {
         };
         if enabled {
             cache.enabled_on.insert(cpu);
+            self.platform.step(Step::Slot { cache, cpu, did: SlotStep::Enabled });
         }
         enabled
     }

@@ -144,6 +144,10 @@ impl<P: Platform> Engine<P> {
         if cache.enabled_on.contains(cpu) {
             return self.table.get(cpu) != self.table.empty();
         }
+        if !self.platform.protocol().keep_listed {
+            self.miss_historic(cache, cpu);
+            return false;
+        }
         self.try_enable(cache, cpu) || (self.try_adopt(cpu) && self.try_enable(cache, cpu))
     }
 

@@ -11,6 +11,7 @@ mod descriptor;
 mod destroy;
 mod enable;
 mod flow;
+mod historic;
 mod registry;
 mod shrink;
 

@@ -45,6 +45,52 @@ impl State {
         // SAFETY: there are `BUCKETS` buckets.
         unsafe { self.buckets.add(hash as usize % BUCKETS).as_mut() }
     }
+
+    /// Whether a listed cache has this name.
+    fn is_taken(&mut self, name: &str) -> bool {
+        let mut at = *self.bucket(hash(name));
+        while at != 0 {
+            let entry = self.entry(at);
+            // SAFETY: chained entries are listed, and listed descriptors are valid.
+            if entry.desc.is_some_and(|other| unsafe { other.as_ref() }.name() == name) {
+                return true;
+            }
+            at = entry.next;
+        }
+        false
+    }
+
+    /// Gives a descriptor that nobody else knows an index.
+    fn assign(&mut self, desc: NonNull<CacheDesc>, max: u32) -> Result<CacheId, CreateError> {
+        let index = match self.free {
+            0 if self.fresh == max => return Err(CreateError::TooManyCaches { max: max as usize - 1 }),
+            0 => {
+                self.fresh += 1;
+                self.fresh - 1
+            }
+            free => {
+                self.free = self.entry(free).next;
+                free
+            }
+        };
+        let id = CacheId { index, generation: self.entry(index).generation };
+        // SAFETY: the descriptor is not listed, so nobody has seen it yet.
+        unsafe { CacheDesc::set_id(desc, id) };
+        Ok(id)
+    }
+
+    /// Puts a descriptor with an index on the list.
+    fn link(&mut self, desc: NonNull<CacheDesc>) {
+        // SAFETY: the caller keeps the descriptor from being freed.
+        let cache = unsafe { desc.as_ref() };
+        let (hash, index) = (hash(cache.name()), cache.id().index);
+        let first = *self.bucket(hash);
+        let entry = self.entry(index);
+        entry.desc = Some(desc);
+        entry.next = first;
+        *self.bucket(hash) = index;
+        self.count += 1;
+    }
 }
 
 /// The list of all caches.
@@ -110,11 +156,6 @@ impl Registry {
         }
     }
 
-    /// Most caches.
-    pub(crate) fn max(&self) -> usize {
-        self.max as usize - 1
-    }
-
     /// How many caches are listed.
     pub(crate) fn count<P: Platform>(&self, platform: &P) -> usize {
         self.state.lock(platform).count
@@ -122,40 +163,36 @@ impl Registry {
 
     /// Lists a new cache and gives it its index. Of two creates of one name, one wins (I13).
     pub(super) fn list<P: Platform>(&self, platform: &P, desc: NonNull<CacheDesc>) -> Result<CacheId, CreateError> {
-        // SAFETY: the descriptor is not listed, so it is the caller's alone; listed ones are read only.
+        // SAFETY: the descriptor is not listed, so it is the caller's alone.
         let name = unsafe { desc.as_ref() }.name();
-        let hash = hash(name);
         let mut state = self.state.lock(platform);
-        let first = *state.bucket(hash);
-        let mut at = first;
-        while at != 0 {
-            let entry = state.entry(at);
-            // SAFETY: chained entries are listed.
-            if entry.desc.is_some_and(|other| unsafe { other.as_ref() }.name() == name) {
-                return Err(CreateError::NameTaken);
-            }
-            at = entry.next;
+        if state.is_taken(name) {
+            return Err(CreateError::NameTaken);
         }
-        let index = match state.free {
-            0 if state.fresh == self.max => return Err(CreateError::TooManyCaches { max: self.max() }),
-            0 => {
-                state.fresh += 1;
-                state.fresh - 1
-            }
-            free => {
-                state.free = state.entry(free).next;
-                free
-            }
-        };
-        let entry = state.entry(index);
-        entry.desc = Some(desc);
-        entry.next = first;
-        let id = CacheId { index, generation: entry.generation };
-        *state.bucket(hash) = index;
-        state.count += 1;
-        // SAFETY: the registry's lock is held, so nobody has seen the descriptor yet.
-        unsafe { CacheDesc::set_id(desc, id) };
+        let id = state.assign(desc, self.max)?;
+        state.link(desc);
         Ok(id)
+    }
+
+    /// The first half of [`list`](Self::list) alone: an index (the order of 2004 makes slots before it lists).
+    pub(super) fn assign<P: Platform>(&self, platform: &P, desc: NonNull<CacheDesc>) -> Result<CacheId, CreateError> {
+        self.state.lock(platform).assign(desc, self.max)
+    }
+
+    /// The second half alone.
+    pub(super) fn link_new<P: Platform>(&self, platform: &P, desc: NonNull<CacheDesc>) -> Result<(), CreateError> {
+        let mut state = self.state.lock(platform);
+        // SAFETY: the caller's descriptor is not listed yet, and not freed.
+        if state.is_taken(unsafe { desc.as_ref() }.name()) {
+            return Err(CreateError::NameTaken);
+        }
+        state.link(desc);
+        Ok(())
+    }
+
+    /// Lists a cache again that was unlisted, and turned out to be busy (the order of 2004).
+    pub(super) fn relist<P: Platform>(&self, pinned: &Pinned<'_, P>) {
+        self.state.lock(pinned.platform).link(pinned.desc);
     }
 
     /// Takes a drained cache off the list: nobody can pin it any more.

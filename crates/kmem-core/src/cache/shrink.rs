@@ -5,7 +5,7 @@ use crate::cpu::{CpuSet, OnlineCpus, Stopped};
 use crate::engine::Engine;
 use crate::error::DestroyError;
 use crate::percpu::{Area, Batch};
-use crate::platform::Platform;
+use crate::platform::{CacheStep, Platform, SlotStep, Step};
 use crate::slab::Reclaim;
 
 /// Where the objects of a slot go.
@@ -30,7 +30,11 @@ impl<P: Platform> Engine<P> {
     pub(crate) fn shrink_pinned(&self, cache: &CacheDesc) -> Result<usize, DestroyError> {
         let gate = self.gate.read(&self.platform).map_err(|_| DestroyError::InsideCallback)?;
         let mut reclaim = Reclaim::new();
-        self.drain(cache, &gate.online(&self.cpus), &mut reclaim);
+        if self.platform.protocol().keep_listed {
+            self.drain(cache, &gate.online(&self.cpus), &mut reclaim);
+        } else {
+            self.shrink_historic(cache, &gate.online(&self.cpus), &mut reclaim);
+        }
         drop(gate);
         Ok(self.release(reclaim))
     }
@@ -51,11 +55,17 @@ impl<P: Platform> Engine<P> {
     /// out: in a dying cache none can be added (I39), in a live one a newcomer is as good as one that came after the shrink.
     pub(crate) fn drain(&self, cache: &CacheDesc, online: &OnlineCpus<'_>, reclaim: &mut Reclaim) {
         let holders = cache.enabled_on.snapshot();
+        self.tell(cache, CacheStep::Draining { cpus: &holders });
         if !holders.is_empty() {
             // One fence for all; then each CPU runs again as soon as its slot is empty.
             let stopped = Stopped::new(online, &self.cpus, &self.table, &self.platform, &holders);
             stopped.for_each(|cpu, area| self.empty_slot(cache, cpu, area, Destination::Slabs, reclaim));
         }
+        self.drain_depots(cache, reclaim);
+    }
+
+    /// The depots' part of a drain, and the empty slabs.
+    pub(super) fn drain_depots(&self, cache: &CacheDesc, reclaim: &mut Reclaim) {
         for node in cache.nodes() {
             // Never in this thread's hands alone: a destroy beside this shrink would count them as in use (I16).
             while node.depot.empty_one(&self.platform, |objects| self.put_on_slabs(objects, reclaim)) {}
@@ -69,6 +79,15 @@ impl<P: Platform> Engine<P> {
     /// Empties and disables the slot of `cache` on a CPU whose area is private to the caller (its control is held, its sections are fenced off). The objects reach
     /// their destination before the control is given up, so whoever drains the cache next finds all of them (I6, I8).
     pub(crate) fn empty_slot(&self, cache: &CacheDesc, cpu: usize, area: Area, to: Destination, reclaim: &mut Reclaim) {
+        self.take_out(cache, cpu, area, to, reclaim);
+        // SAFETY: the area is private, by the caller's word, and the slot is empty.
+        unsafe { area.disable(cache.slot(), self.table.slots(), &self.meta, &self.platform) };
+        cache.enabled_on.remove(cpu);
+        self.platform.step(Step::Slot { cache, cpu, did: SlotStep::Disabled });
+    }
+
+    /// The objects' part of [`empty_slot`](Self::empty_slot).
+    pub(super) fn take_out(&self, cache: &CacheDesc, cpu: usize, area: Area, to: Destination, reclaim: &mut Reclaim) {
         let slot = cache.slot();
         let mut batch = Batch::new();
         loop {
@@ -83,9 +102,6 @@ impl<P: Platform> Engine<P> {
             }
             batch.truncate(0);
         }
-        // SAFETY: as above, and the slot is empty.
-        unsafe { area.disable(slot, self.table.slots(), &self.meta, &self.platform) };
-        cache.enabled_on.remove(cpu);
     }
 
     /// Gives the slot of `cache` a magazine of twice the capacity, and its objects with it. The caller holds the CPU's control.

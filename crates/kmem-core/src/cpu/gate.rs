@@ -6,7 +6,7 @@
 //! what a hotplug callback does that creates a cache; a reader that comes back is caught by the lock ranks in debug builds.
 
 use super::{CpuSet, Cpus};
-use crate::platform::Park;
+use crate::platform::{Park, Step};
 use crate::sync::{self, AtomicU32, AtomicUsize, Guard, Mutex, Ordering, Rank};
 
 /// The calling thread is inside a hotplug callback.
@@ -38,7 +38,7 @@ pub struct WriteGuard<'a, P: Park> {
 /// Proof that the set of online CPUs cannot change while this lives (I35).
 ///
 /// Having it tells you: somebody holds the gate, so no CPU is between two states, and a CPU that is not online has nothing but
-/// disabled slots. Only a guard of the gate gives it out.
+/// disabled slots. Only a guard of the gate gives it out. (In a simulator that has taken the gate away, a [`Protocol`](super::Protocol) without it, it proves nothing.)
 pub struct OnlineCpus<'g> {
     cpus: &'g Cpus,
 }
@@ -52,11 +52,25 @@ impl Gate {
     /// Takes the read side, waiting for a transition to end.
     pub fn read<'a, P: Park>(&'a self, park: &'a P) -> Result<ReadGuard<'a, P>, InsideCallback> {
         self.refuse_callback(park)?;
+        if park.protocol().gate {
+            self.enter(park);
+        }
+        Ok(ReadGuard { gate: self, park })
+    }
+
+    fn enter<P: Park>(&self, park: &P) {
         let turnstile = self.turnstile.lock(park);
         self.readers.fetch_add(1, Ordering::Acquire);
         drop(turnstile);
         sync::hold(park, Rank::Gate, false);
-        Ok(ReadGuard { gate: self, park })
+    }
+
+    fn leave<P: Park>(&self, park: &P) {
+        sync::unhold(park, Rank::Gate);
+        if self.readers.fetch_sub(1, Ordering::Release) == 1 {
+            park.wake_all(&self.readers);
+        }
+        park.step(Step::Unlocked { rank: Rank::Gate });
     }
 
     /// Takes the read side if no transition is running or waiting; never inside a hotplug callback.
@@ -131,9 +145,8 @@ impl Default for Gate {
 
 impl<P: Park> Drop for ReadGuard<'_, P> {
     fn drop(&mut self) {
-        sync::unhold(self.park, Rank::Gate);
-        if self.gate.readers.fetch_sub(1, Ordering::Release) == 1 {
-            self.park.wake_all(&self.gate.readers);
+        if self.park.protocol().gate {
+            self.gate.leave(self.park);
         }
     }
 }

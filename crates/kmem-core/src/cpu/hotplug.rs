@@ -8,7 +8,7 @@ use crate::cache::Destination;
 use crate::engine::{Engine, Population};
 use crate::error::{HotplugError, SubscribeError};
 use crate::percpu::Area;
-use crate::platform::Platform;
+use crate::platform::{CpuStep, Platform, Step};
 use crate::slab::Reclaim;
 
 impl<P: Platform> Engine<P> {
@@ -103,6 +103,7 @@ impl<P: Platform> Engine<P> {
                 self.table.publish(cpu, area);
             }
         }
+        self.platform.step(Step::Cpu { cpu, did: CpuStep::Online });
         listeners.tell(Event::Online, cpu);
         Ok(())
     }
@@ -117,17 +118,20 @@ impl<P: Platform> Engine<P> {
                 control.area = Some(Area::map(&self.platform, self.table.slots()).ok_or(no_memory)?);
             }
         }
+        self.platform.step(Step::Cpu { cpu, did: CpuStep::Preparing });
         let mut enabled = true;
         if self.config.population == Population::Eager {
             self.registry.for_each(&self.platform, |cache| enabled = enabled && self.enable_waiting(cache, cpu));
         }
+        self.platform.step(Step::Cpu { cpu, did: CpuStep::Prepared });
         if enabled { Ok(()) } else { Err(no_memory) }
     }
 
     /// CPU_UP_CANCELED: total and idempotent (I23).
     fn cancel(&self, online: &OnlineCpus<'_>, cpu: usize) {
-        self.empty_cpu(online, cpu);
+        self.empty_cpu(online, cpu, CpuEvent::Cancel);
         self.apply(cpu, CpuEvent::Cancel);
+        self.platform.step(Step::Cpu { cpu, did: CpuStep::Canceled });
     }
 
     fn down(&self, cpu: usize, hold: bool) -> Result<(), HotplugError> {
@@ -148,13 +152,16 @@ impl<P: Platform> Engine<P> {
         let fail = Undo(|| self.apply(cpu, CpuEvent::DownFailed));
         listeners.ask(Event::DownPrepare, Event::DownFailed, cpu).map_err(|_| HotplugError::Refused { cpu })?;
         fail.forget();
+        self.platform.step(Step::Cpu { cpu, did: CpuStep::Draining });
         if let Some(control) = self.cpus.get(cpu) {
             control.lock.lock(&self.platform).held_down = hold;
         }
         self.cpus.set_online(cpu, false);
-        self.empty_cpu(&online, cpu);
+        self.platform.step(Step::Cpu { cpu, did: CpuStep::Offline });
+        self.empty_cpu(&online, cpu, CpuEvent::Drained);
         self.apply(cpu, CpuEvent::Drained);
         self.apply(cpu, CpuEvent::Reclaimed);
+        self.platform.step(Step::Cpu { cpu, did: CpuStep::Dead });
         listeners.tell(Event::Dead, cpu);
         drop(gate);
         self.sweep();
@@ -167,7 +174,10 @@ impl<P: Platform> Engine<P> {
     /// gate) takes its turn there.
     ///
     /// Slabs that become empty stay where they are until the gate is free: see [`sweep`](Self::sweep).
-    fn empty_cpu(&self, online: &OnlineCpus<'_>, cpu: usize) {
+    fn empty_cpu(&self, online: &OnlineCpus<'_>, cpu: usize, why: CpuEvent) {
+        if !self.platform.protocol().keep_listed {
+            return self.bury_historic(online, cpu, why);
+        }
         let mut reclaim = Reclaim::closed();
         // Withdraws the area and fences. Its drop does not publish: the CPU is not online.
         drop(Stopped::new(online, &self.cpus, &self.table, &self.platform, &CpuSet::of(cpu)));

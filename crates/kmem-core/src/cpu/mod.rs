@@ -5,19 +5,23 @@
 //!    for an [`OnlineCpus`], which only a holder of the gate has (I35).
 //! 2. **A dying cache stays listed, and its slots cannot be enabled.** So a CPU that goes down during a destroy still finds the cache
 //!    and drains its slot, and one that comes up cannot give it a new one (I14, I15).
+//!
+//! A simulator can take either away, or both: see [`Protocol`].
 
 mod control;
 mod gate;
 mod hotplug;
 mod listener;
+mod protocol;
 mod set;
 mod state;
 mod stop;
 
-pub use control::{CpuControl, Cpus};
+pub use control::{Control, CpuControl, Cpus};
 pub use gate::{Gate, InsideCallback, OnlineCpus, ReadGuard, WriteGuard};
 pub(crate) use listener::Listeners;
 pub use listener::{Event, Listener, Refused};
+pub use protocol::Protocol;
 pub use set::{AtomicCpuSet, CpuSet, MAX_CPUS};
 pub use state::{CpuEvent, CpuState};
 pub use stop::Stopped;

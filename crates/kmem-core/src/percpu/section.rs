@@ -1,7 +1,7 @@
 //! The four operations of a section, written plainly, each as what it reads and what it commits.
 //!
 //! Called whole, these are right wherever something else keeps sections on one CPU apart: a lock (Linux without restartable sequences) or
-//! interrupts off (bare metal). The restartable sequences of Linux are the same operations in assembly. The fake platform calls the halves, to put an
+//! interrupts off (bare metal). The restartable sequences of Linux are the same operations in assembly. The simulator calls the halves, to put an
 //! interrupt between them. Every operation ends in its commit, the store to the cursor.
 //!
 //! # Safety (all functions)

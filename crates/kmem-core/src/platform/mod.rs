@@ -1,6 +1,6 @@
 //! What a home of the engine implements: five small traits, and [`Platform`] for all of them together.
 //!
-//! | trait | on Linux | on bare metal | in the fake |
+//! | trait | on Linux | on bare metal | in `kmem-sim` |
 //! |---|---|---|---|
 //! | [`Sections`] | restartable sequences, or a try-lock a CPU | interrupts off | modelled aborts |
 //! | [`Sections::fence`] | membarrier | IPI | an epoch a CPU |
@@ -12,12 +12,13 @@
 
 use core::ptr::NonNull;
 
-use crate::cpu::CpuSet;
+use crate::cpu::{CpuSet, Protocol};
 use crate::percpu::{CpuTable, SlotIndex};
 use crate::sync::{AtomicU32, HeldRanks};
 
-#[cfg(any(test, feature = "fake"))]
-pub mod fake;
+mod step;
+
+pub use step::{CacheStep, CpuStep, Place, SlotStep, Step};
 
 /// All that the engine needs of its home.
 pub trait Platform: Sections + PageSource + Park + Topology + Clock + Send + Sync + Sized + 'static {}
@@ -142,6 +143,16 @@ pub unsafe trait Park {
     fn thread_token(&self) -> usize;
     /// The lock ranks that the calling thread holds; used in debug builds only. `None`: not known, nothing is asserted.
     fn held_ranks(&self) -> Option<&HeldRanks>;
+
+    /// Called between the steps of an operation: a simulator lets other threads run here. Nothing, everywhere else.
+    #[inline(always)]
+    fn step(&self, _step: Step<'_>) {}
+
+    /// Which defences are on: a simulator tries what becomes of the engine without them. Both, everywhere else. Must not change.
+    #[inline(always)]
+    fn protocol(&self) -> Protocol {
+        Protocol::BOTH
+    }
 }
 
 /// Which CPUs and nodes there may be.

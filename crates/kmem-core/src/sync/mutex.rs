@@ -7,7 +7,7 @@
 use core::ops::{Deref, DerefMut};
 
 use super::{AtomicU32, Ordering, Rank, UnsafeCell};
-use crate::platform::Park;
+use crate::platform::{Park, Step};
 
 const FREE: u32 = 0;
 const HELD: u32 = 1;
@@ -42,6 +42,7 @@ impl<T> Mutex<T> {
 
     /// Takes the lock, sleeping until it is free.
     pub fn lock<'a, P: Park>(&'a self, park: &'a P) -> Guard<'a, T, P> {
+        park.step(Step::Lock { rank: self.rank, word: &self.word });
         self.note(park, false);
         self.lock_raw(park);
         Guard { lock: self, park }
@@ -49,6 +50,7 @@ impl<T> Mutex<T> {
 
     /// Takes the lock although another of its rank is held: the caller takes them in ascending order of index.
     pub fn lock_next<'a, P: Park>(&'a self, park: &'a P) -> Guard<'a, T, P> {
+        park.step(Step::Lock { rank: self.rank, word: &self.word });
         self.note(park, true);
         self.lock_raw(park);
         Guard { lock: self, park }
@@ -56,6 +58,7 @@ impl<T> Mutex<T> {
 
     /// Takes the lock if it is free.
     pub fn try_lock<'a, P: Park>(&'a self, park: &'a P) -> Option<Guard<'a, T, P>> {
+        park.step(Step::TryLock { rank: self.rank, word: &self.word });
         // Noted first: an assertion that fires must not leave the lock held.
         self.note(park, false);
         if self.word.compare_exchange(FREE, HELD, Ordering::Acquire, Ordering::Relaxed).is_err() {
@@ -137,7 +140,10 @@ impl<T, P: Park> DerefMut for Guard<'_, T, P> {
 impl<T, P: Park> Drop for Guard<'_, T, P> {
     fn drop(&mut self) {
         super::rank::unhold(self.park, self.lock.rank);
+        // The lock may be gone as soon as it is free: what is told of it is told from a copy.
+        let rank = self.lock.rank;
         // SAFETY: the guard proves that this thread holds the lock, and the guard ends here.
         unsafe { self.lock.unlock_raw(self.park) }
+        self.park.step(Step::Unlocked { rank });
     }
 }

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use kmem_core::pages::GRANULE;
-use kmem_core::platform::fake::{Fake, Machine};
 use kmem_core::{Config, Engine, Population};
+use kmem_sim::fake::{Fake, Machine};
 
 use super::{E, no_bad_free, record_bad_free};
 

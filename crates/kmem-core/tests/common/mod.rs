@@ -15,7 +15,7 @@ use kmem_core::cache::{CacheDesc, CacheId, CacheSpec, ObjectOps};
 use kmem_core::cpu::{Event, Listener, Refused};
 use kmem_core::pages::PageStats;
 use kmem_core::platform::Park;
-use kmem_core::platform::fake::Fake;
+use kmem_sim::fake::Fake;
 use kmem_core::slab::FreeError;
 use kmem_core::validate::{ValidReport, Violation};
 use kmem_core::{AllocError, CreateError, DestroyError, Engine};

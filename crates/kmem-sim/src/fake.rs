@@ -6,6 +6,8 @@
 //!
 //! What others do while somebody waits for a fence is code as well ([`Fake::at_next_fence`]).
 //!
+//! Threads of a test run as the system lets them. Those of an [explored](crate::explore) scenario sit in seats, and run one at a time as the explorer lets them.
+//!
 //! Memory is the test's. Every call for memory is counted and can be made to fail ([`Fake::fail_nth`], [`Fake::fail_from`]); what is given back is kept until the platform
 //! is dropped, so that a section's stale reads stay reads of its own past, but it is no longer counted ([`Fake::mapped`]).
 
@@ -14,11 +16,13 @@ use std::cell::{Cell, RefCell};
 use std::ptr::NonNull;
 use std::sync::{Arc, Mutex as StdMutex};
 
-use super::{Clock, CommitError, PageSource, Park, Sections, Topology, Window};
-use crate::cpu::CpuSet;
-use crate::pages::GRANULE;
-use crate::percpu::{Area, CpuTable, SlotIndex, section};
-use crate::sync::{AtomicU32, AtomicU64, AtomicUsize, HeldRanks, Ordering};
+use kmem_core::cpu::{CpuSet, Protocol};
+use kmem_core::pages::GRANULE;
+use kmem_core::percpu::{Area, CpuTable, SlotIndex, section};
+use kmem_core::platform::{Clock, CommitError, PageSource, Park, Sections, Step, Topology, Window};
+use kmem_core::sync::{AtomicU32, AtomicU64, AtomicUsize, HeldRanks, Ordering};
+
+use crate::explore::seat;
 
 const PAGE: usize = 4096;
 
@@ -37,12 +41,22 @@ pub struct Machine {
     pub fences: bool,
     /// Whether the CPU hint lies: any number, also one out of range (I4).
     pub hint_lies: bool,
+    /// The defences that the engine has.
+    pub protocol: Protocol,
 }
 
 impl Machine {
     /// A machine with `cpus` CPUs, all online, one node, 64 MiB.
     pub fn with_cpus(cpus: usize) -> Self {
-        Self { possible: cpus, online: CpuSet::first(cpus), nodes: 1, granules: 1024, fences: true, hint_lies: false }
+        Self {
+            possible: cpus,
+            online: CpuSet::first(cpus),
+            nodes: 1,
+            granules: 1024,
+            fences: true,
+            hint_lies: false,
+            protocol: Protocol::BOTH,
+        }
     }
 }
 
@@ -193,6 +207,7 @@ impl Fake {
             if let Some(interrupt) = INTERRUPT.take() {
                 interrupt();
             }
+            seat::inside_section();
             let mut now = epoch.lock().expect("no section panics");
             if *now == begun {
                 *now += 1;
@@ -253,8 +268,11 @@ unsafe impl Sections for Fake {
         if let Some(code) = code {
             code();
         }
+        seat::before_fence();
         if self.machine.fences {
-            cpus.iter().filter_map(|cpu| self.epochs.get(cpu)).for_each(|epoch| *epoch.lock().expect("no section panics") += 1);
+            cpus.iter()
+                .filter_map(|cpu| self.epochs.get(cpu))
+                .for_each(|epoch| *epoch.lock().expect("no section panics") += 1);
         }
     }
 
@@ -318,8 +336,10 @@ unsafe impl PageSource for Fake {
 
 // SAFETY: the token is the address of a thread's own ranks, which are never freed.
 unsafe impl Park for Fake {
-    fn wait(&self, _word: &AtomicU32, _expected: u32) {
-        std::thread::yield_now();
+    fn wait(&self, word: &AtomicU32, expected: u32) {
+        if !seat::wait(word, expected) {
+            std::thread::yield_now();
+        }
     }
 
     fn wake_one(&self, _word: &AtomicU32) {}
@@ -332,6 +352,14 @@ unsafe impl Park for Fake {
 
     fn held_ranks(&self) -> Option<&HeldRanks> {
         Some(RANKS.with(|ranks| *ranks))
+    }
+
+    fn step(&self, step: Step<'_>) {
+        seat::step(step);
+    }
+
+    fn protocol(&self) -> Protocol {
+        self.machine.protocol
     }
 }
 

@@ -1,0 +1,145 @@
+//! What a simulator sees of the engine while it runs: where a thread can be interrupted, and what it just did.
+//!
+//! The engine calls [`Park::step`](super::Park::step) before each lock and after each step of the protocol between caches and CPUs. Everywhere but in a simulator that is an empty
+//! function, inlined, and its argument only borrows what is there anyway.
+
+use crate::cache::CacheDesc;
+use crate::cpu::CpuSet;
+use crate::sync::{AtomicU32, Rank};
+
+/// A step of the calling thread.
+#[derive(Clone, Copy)]
+pub enum Step<'a> {
+    /// The thread is about to take the lock with this word, and cannot while the word is not 0.
+    Lock {
+        /// The lock's rank.
+        rank: Rank,
+        /// The lock's word.
+        word: &'a AtomicU32,
+    },
+    /// The thread is about to take the lock with this word if it is free.
+    TryLock {
+        /// The lock's rank.
+        rank: Rank,
+        /// The lock's word.
+        word: &'a AtomicU32,
+    },
+    /// The thread has given a lock of this rank back, or its side of the gate.
+    Unlocked {
+        /// The lock's rank.
+        rank: Rank,
+    },
+    /// The thread has done something with a cache.
+    Cache {
+        /// The cache.
+        cache: &'a CacheDesc,
+        /// What.
+        did: CacheStep<'a>,
+    },
+    /// The thread has done something with a CPU.
+    Cpu {
+        /// The CPU.
+        cpu: usize,
+        /// What.
+        did: CpuStep,
+    },
+    /// The thread has done something with a slot, whose CPU's control it holds.
+    Slot {
+        /// The slot's cache.
+        cache: &'a CacheDesc,
+        /// The slot's CPU.
+        cpu: usize,
+        /// What.
+        did: SlotStep,
+    },
+    /// The order of 2004 counts on a slot that does not exist: here the kernel of 2004 read a NULL pointer and died.
+    NoSlot {
+        /// The slot's cache.
+        cache: &'a CacheDesc,
+        /// The slot's CPU.
+        cpu: usize,
+        /// Who looked for it.
+        place: Place,
+    },
+}
+
+/// A step in the life of a cache.
+#[derive(Clone, Copy)]
+pub enum CacheStep<'a> {
+    /// There is a descriptor of so many bytes.
+    Described {
+        /// Bytes.
+        bytes: usize,
+    },
+    /// Its slots on these CPUs were made.
+    SlotsMade {
+        /// The CPUs that were online.
+        cpus: &'a CpuSet,
+    },
+    /// It is on the list of all caches.
+    Listed,
+    /// Its destruction has begun: no slot of it can be enabled.
+    Dying,
+    /// It is off the list.
+    Unlisted,
+    /// The CPUs whose slots are to be drained are chosen.
+    Draining {
+        /// They.
+        cpus: &'a CpuSet,
+    },
+    /// Its slots and its depot are drained.
+    Drained,
+    /// Objects in use were counted.
+    Checked {
+        /// How many there are.
+        live: usize,
+    },
+    /// It was busy, and lives again.
+    Revived,
+    /// The descriptor, of so many bytes, is about to go back.
+    Freed {
+        /// Bytes.
+        bytes: usize,
+    },
+}
+
+/// A step of a transition.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum CpuStep {
+    /// CPU_UP_PREPARE has begun.
+    Preparing,
+    /// CPU_UP_PREPARE is done.
+    Prepared,
+    /// It is online.
+    Online,
+    /// The preparation was undone.
+    Canceled,
+    /// CPU_DOWN_PREPARE was granted.
+    Draining,
+    /// It is not online any more; CPU_DEAD is to come.
+    Offline,
+    /// CPU_DEAD is done.
+    Dead,
+}
+
+/// A step of a slot.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum SlotStep {
+    /// It has a magazine.
+    Enabled,
+    /// Its objects were taken out; it keeps its magazine.
+    Emptied,
+    /// Its objects and its magazine were taken away.
+    Disabled,
+}
+
+/// Who counts on a slot.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Place {
+    /// The processing of a dead CPU: CPU_DEAD.
+    Dead,
+    /// The drain of an online CPU: do_drain, called by an interrupt.
+    Drain,
+    /// alloc or free on an online CPU.
+    Miss,
+}

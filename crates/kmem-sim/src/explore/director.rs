@@ -1,0 +1,347 @@
+//! The director: passes the baton among the threads of a scenario, so that one runs at a time, and writes down who could have run instead.
+//!
+//! The threads are real ones, kept for all runs; each waits until the baton is its own. A thread gives it on at a *pause*: before it takes a lock, after it gave one
+//! back, inside a section, before a fence, after a named step, when it waits or is done. What it waits for is known (a word that must change, a lock that must be free), so
+//! a thread that cannot go on is never chosen; where none can, that is a deadlock, and the threads are left where they are.
+//!
+//! Memory order is not explored: every run is sequentially consistent. Nor is what happens between two pauses: plain loads and stores of one thread between them count
+//! as one step. Both are other checkers' business.
+
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
+use std::thread::{self, Thread};
+
+use kmem_core::platform::{CacheStep, Step};
+use kmem_core::sync::{AtomicU32, AtomicUsize, Ordering, Rank};
+
+use super::event::{self, Event, Name, What};
+use super::plan::Plan;
+use super::schedule::{Decision, MAX_THREADS, Schedule, Set};
+use super::seat::{self, Seat};
+
+/// Pauses after which a run is said not to end.
+const PAUSES_MAX: usize = 100_000;
+/// Whose baton it is when no thread runs.
+const NOBODY: usize = usize::MAX;
+/// Whose baton it is when there will be no further run.
+const DISMISSED: usize = usize::MAX - 1;
+
+/// What a run came to, as far as the director sees it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Fault {
+    /// A slot was counted on that does not exist: the kernel of 2004 died here.
+    NoSlot {
+        /// Which race of the seed it is.
+        race: u8,
+        /// The cache.
+        cache: Name,
+        /// The CPU.
+        cpu: usize,
+    },
+    /// No thread can go on.
+    Deadlock,
+    /// The threads go on for ever.
+    Endless,
+    /// A lock of a descriptor that was freed was taken (I19).
+    UseAfterFree,
+    /// An object was freed that is no object in use (I7).
+    BadFree,
+    /// A thread panicked.
+    Panic(String),
+}
+
+/// One run.
+pub(super) struct Run {
+    pub(super) decisions: Vec<Decision>,
+    pub(super) events: Vec<Event>,
+    pub(super) fault: Option<Fault>,
+}
+
+impl Run {
+    pub(super) fn schedule(&self) -> Schedule {
+        Schedule::of(&self.decisions)
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Pending {
+    Ready,
+    /// Until the word is this one.
+    Until(*const AtomicU32, u32),
+    /// While the word is this one.
+    While(*const AtomicU32, u32),
+    Done,
+}
+
+impl Pending {
+    fn is_able(self) -> bool {
+        // SAFETY: the word is borrowed by the thread that waits here, for as long as it does.
+        let now = |word: *const AtomicU32| unsafe { &*word }.load(Ordering::Relaxed);
+        match self {
+            Self::Ready => true,
+            Self::Until(word, value) => now(word) == value,
+            Self::While(word, value) => now(word) != value,
+            Self::Done => false,
+        }
+    }
+}
+
+type Job = Arc<dyn Fn(usize) + Send + Sync>;
+
+struct State {
+    job: Option<Job>,
+    pending: [Pending; MAX_THREADS],
+    threads: usize,
+    plan: Plan,
+    decisions: Vec<Decision>,
+    events: Vec<Event>,
+    fault: Option<Fault>,
+    pauses: usize,
+    /// Where freed descriptors lay.
+    freed: Vec<(usize, usize)>,
+}
+
+// SAFETY: the words that threads wait for are only looked at while those threads wait.
+unsafe impl Send for State {}
+
+/// The director and the seats.
+pub(super) struct Director {
+    state: Mutex<State>,
+    baton: AtomicUsize,
+    seats: [OnceLock<Thread>; MAX_THREADS],
+    /// Who waits for the end of the run.
+    audience: Mutex<Option<Thread>>,
+}
+
+/// Whoever panics with the lock held is the director itself.
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+impl Director {
+    /// A director with all its threads.
+    pub(super) fn new() -> Arc<Self> {
+        let state = State {
+            job: None,
+            pending: [Pending::Done; MAX_THREADS],
+            threads: 0,
+            plan: Plan::default(),
+            decisions: Vec::new(),
+            events: Vec::new(),
+            fault: None,
+            pauses: 0,
+            freed: Vec::new(),
+        };
+        let director = Arc::new(Self {
+            state: Mutex::new(state),
+            baton: AtomicUsize::new(NOBODY),
+            seats: [const { OnceLock::new() }; MAX_THREADS],
+            audience: Mutex::new(None),
+        });
+        for thread in 0..MAX_THREADS {
+            let seat = Seat { director: director.clone(), thread };
+            let handle = thread::Builder::new()
+                .name(format!("explored {thread}"))
+                .spawn(move || perform(seat))
+                .expect("a thread");
+            director.seats[thread].get_or_init(|| handle.thread().clone());
+        }
+        director
+    }
+
+    /// Runs `job(0)` to `job(threads - 1)` by `plan`, to the end, or until none can go on: then the director and its threads are of no further use.
+    pub(super) fn run(&self, threads: usize, plan: Plan, job: Job) -> Run {
+        let mut state = locked(&self.state);
+        state.job = Some(job);
+        state.pending = std::array::from_fn(|thread| if thread < threads { Pending::Ready } else { Pending::Done });
+        state.threads = threads;
+        state.plan = plan;
+        state.pauses = 0;
+        (state.decisions, state.events, state.fault) = (Vec::with_capacity(256), Vec::with_capacity(64), None);
+        state.freed.clear();
+        *locked(&self.audience) = Some(thread::current());
+        self.pass_on(state, MAX_THREADS - 1);
+        while self.baton.load(Ordering::Acquire) != NOBODY {
+            thread::park();
+        }
+        let mut state = locked(&self.state);
+        state.job = None;
+        Run {
+            decisions: std::mem::take(&mut state.decisions),
+            events: std::mem::take(&mut state.events),
+            fault: state.fault.take(),
+        }
+    }
+
+    /// Gives the baton to whoever is next after `current`, and waits until it comes back, unless it stays.
+    fn pass_on(&self, mut state: MutexGuard<'_, State>, current: usize) {
+        let next = state.next(current);
+        let here = next == Some(current);
+        drop(state);
+        if here {
+            return;
+        }
+        let baton = next.unwrap_or(NOBODY);
+        // An unpark is remembered, so a thread that is not parked yet does not sleep.
+        let audience = if baton == NOBODY { locked(&self.audience).take() } else { None };
+        self.baton.store(baton, Ordering::Release);
+        match next.and_then(|next| self.seats[next].get()) {
+            Some(thread) => thread.unpark(),
+            None => _ = audience.map(|thread| thread.unpark()),
+        }
+    }
+
+    /// Lets the threads go. Those that a deadlock left in the middle of a run stay there.
+    pub(super) fn dismiss(&self) {
+        self.baton.store(DISMISSED, Ordering::Release);
+        self.seats.iter().filter_map(OnceLock::get).for_each(Thread::unpark);
+    }
+
+    fn await_baton(&self, me: usize) {
+        while self.baton.load(Ordering::Acquire) != me {
+            thread::park();
+        }
+    }
+
+    fn pass(&self, state: MutexGuard<'_, State>, me: usize) {
+        self.pass_on(state, me);
+        self.await_baton(me);
+    }
+
+    /// Others may go on here.
+    pub(super) fn pause(&self, me: usize) {
+        self.pass(locked(&self.state), me);
+    }
+
+    /// The engine is at a step.
+    pub(super) fn step(&self, me: usize, step: Step<'_>) {
+        let mut state = locked(&self.state);
+        match step {
+            Step::Lock { rank, word } => {
+                state.look_out(word);
+                if rank <= Rank::Node {
+                    state.pending[me] = Pending::Until(word, 0);
+                    return self.pass(state, me);
+                }
+            }
+            Step::TryLock { word, .. } => {
+                state.look_out(word);
+                return self.pass(state, me);
+            }
+            // Below the controls of CPUs nothing is shared but what locks guard: to pause before each is enough.
+            Step::Unlocked { rank: Rank::Gate | Rank::Life | Rank::Cpu } => return self.pass(state, me),
+            Step::Unlocked { .. } => {}
+            Step::Cache { cache, did } => {
+                let address = std::ptr::from_ref(cache) as usize;
+                match did {
+                    CacheStep::Described { bytes } => {
+                        state.freed.retain(|(at, len)| at + len <= address || address + bytes <= *at)
+                    }
+                    CacheStep::Freed { bytes } => state.freed.push((address, bytes)),
+                    _ => {}
+                }
+            }
+            Step::Cpu { .. } | Step::Slot { .. } | Step::NoSlot { .. } => {}
+        }
+        if let Some(what) = What::of(step) {
+            state.events.push(Event { thread: me, what });
+            if let What::NoSlot { cache, cpu, .. } = what {
+                let race = event::race(&state.events, cache, cpu);
+                state.fault.get_or_insert(Fault::NoSlot { race, cache, cpu });
+            }
+            if what.interrupts() {
+                self.pass(state, me);
+            }
+        }
+    }
+
+    /// The run has failed.
+    pub(super) fn fail(&self, fault: Fault) {
+        locked(&self.state).fault.get_or_insert(fault);
+    }
+
+    /// The scenario is at a step.
+    pub(super) fn note(&self, me: usize, what: What) {
+        locked(&self.state).events.push(Event { thread: me, what });
+    }
+
+    /// Sleeps while `*word == expected`.
+    pub(super) fn wait(&self, me: usize, word: &AtomicU32, expected: u32) {
+        let mut state = locked(&self.state);
+        state.pending[me] = Pending::While(word, expected);
+        self.pass(state, me);
+    }
+
+    fn done(&self, me: usize, panic: Option<Box<dyn Any + Send>>) {
+        let mut state = locked(&self.state);
+        if let Some(panic) = panic {
+            let text = panic
+                .downcast_ref::<&str>()
+                .map(ToString::to_string)
+                .or_else(|| panic.downcast_ref::<String>().cloned());
+            state.fault.get_or_insert(Fault::Panic(text.unwrap_or_default()));
+        }
+        state.pending[me] = Pending::Done;
+        self.pass_on(state, me);
+    }
+}
+
+impl State {
+    /// Who goes on after `current`; `None` where the run is over.
+    fn next(&mut self, current: usize) -> Option<usize> {
+        self.pauses += 1;
+        if self.pauses > PAUSES_MAX {
+            self.fault = Some(Fault::Endless);
+            return None;
+        }
+        let able =
+            (0..self.threads).fold(0, |set: Set, thread| set | Set::from(self.pending[thread].is_able()) << thread);
+        let next = match able.count_ones() {
+            0 => {
+                if self.pending.iter().any(|pending| !matches!(pending, Pending::Done)) {
+                    self.fault.get_or_insert(Fault::Deadlock);
+                }
+                return None;
+            }
+            1 => able.trailing_zeros() as u8,
+            // After a fault the rest only has to end.
+            _ if self.fault.is_some() => super::schedule::default(able, current as u8),
+            _ => {
+                let chosen = self.plan.choose(able, current as u8, self.decisions.len());
+                self.decisions.push(Decision { able, current: current as u8, chosen });
+                chosen
+            }
+        };
+        self.pending[usize::from(next)] = Pending::Ready;
+        Some(usize::from(next))
+    }
+
+    /// Whether a lock that is about to be taken lies in memory that was freed.
+    fn look_out(&mut self, word: &AtomicU32) {
+        let at = std::ptr::from_ref(word) as usize;
+        if self.freed.iter().any(|(start, len)| (*start..start + len).contains(&at)) {
+            self.fault.get_or_insert(Fault::UseAfterFree);
+        }
+    }
+}
+
+/// What a thread of the director does all its life.
+fn perform(seat: Seat) {
+    let (director, me) = (seat.director.clone(), seat.thread);
+    seat::take(seat);
+    // A new run may begin as soon as this thread has given the baton on.
+    loop {
+        match director.baton.load(Ordering::Acquire) {
+            DISMISSED => return,
+            baton if baton == me => {}
+            _ => {
+                thread::park();
+                continue;
+            }
+        }
+        let job = locked(&director.state).job.clone();
+        let panic = catch_unwind(AssertUnwindSafe(|| job.into_iter().for_each(|job| job(me)))).err();
+        director.done(me, panic);
+    }
+}

@@ -1,0 +1,65 @@
+//! The seat of a thread: where the platform, called by an explored thread, finds whom to ask whether it may go on.
+//!
+//! A thread without a seat (a test's own, or the explorer's while it prepares and checks) is asked nothing.
+
+use std::cell::OnceCell;
+use std::sync::Arc;
+
+use kmem_core::platform::Step;
+use kmem_core::sync::AtomicU32;
+
+use super::director::{Director, Fault};
+use super::event::What;
+
+/// A thread of a scenario.
+pub(super) struct Seat {
+    pub(super) director: Arc<Director>,
+    pub(super) thread: usize,
+}
+
+thread_local! {
+    static SEAT: OnceCell<Seat> = const { OnceCell::new() };
+}
+
+/// Gives the calling thread a seat, for ever.
+pub(super) fn take(seat: Seat) {
+    SEAT.with(|place| {
+        let taken = place.set(seat);
+        debug_assert!(taken.is_ok(), "a thread sits once");
+    });
+}
+
+fn ask(question: impl FnOnce(&Seat)) -> bool {
+    // While a thread ends, its seat may be gone.
+    SEAT.try_with(|seat| seat.get().map(question).is_some()).unwrap_or(false)
+}
+
+/// The engine's steps.
+pub(crate) fn step(step: Step<'_>) {
+    ask(|seat| seat.director.step(seat.thread, step));
+}
+
+/// A section has read, and not committed.
+pub(crate) fn inside_section() {
+    ask(|seat| seat.director.pause(seat.thread));
+}
+
+/// An area is withdrawn, and the fence is to come.
+pub(crate) fn before_fence() {
+    ask(|seat| seat.director.pause(seat.thread));
+}
+
+/// Waits while `*word == expected`; `false` where the thread has no seat.
+pub(crate) fn wait(word: &AtomicU32, expected: u32) -> bool {
+    ask(|seat| seat.director.wait(seat.thread, word, expected))
+}
+
+/// The run of the calling thread has failed; `false` where it has no seat.
+pub(crate) fn fail(fault: Fault) -> bool {
+    ask(|seat| seat.director.fail(fault))
+}
+
+/// Notes what the scenario does.
+pub(crate) fn note(what: What) {
+    ask(|seat| seat.director.note(seat.thread, what));
+}

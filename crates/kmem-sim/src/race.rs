@@ -1,0 +1,95 @@
+//! Every scenario of the catalogue under one protocol, and what was found: what `kmem race` shows.
+
+use kmem_core::cpu::Protocol;
+
+use crate::catalogue::SCENARIOS;
+use crate::explore::{Explored, Fault, Finding, Limits, Trouble};
+use crate::scenario::Scenario;
+use crate::story::{self, Line};
+
+/// How a protocol dies.
+#[derive(Clone, Debug)]
+pub struct Violation {
+    /// Which race of the seed it is, if it is one of them.
+    pub race: Option<u8>,
+    /// The invariant that does not hold, by its number in INVARIANTS.md.
+    pub invariant: u8,
+    /// What is wrong, in a sentence.
+    pub what: String,
+    /// Where it was found.
+    pub scenario: &'static Scenario,
+    /// The schedule, and after how many of the scenario's it was found.
+    pub finding: Finding,
+}
+
+impl Violation {
+    fn new(scenario: &'static Scenario, finding: Finding) -> Self {
+        let (race, invariant, what) = match &finding.trouble {
+            Trouble::Fault(Fault::NoSlot { race, cache, cpu }) => {
+                let (invariant, when) =
+                    if *race == 1 { (11, "was being created") } else { (14, "was being destroyed") };
+                (
+                    Some(*race),
+                    invariant,
+                    format!(
+                        "CPU {cpu} changed its state while {cache} {when}; array[{cpu}] of {cache} is NULL where it is needed"
+                    ),
+                )
+            }
+            Trouble::Fault(Fault::Deadlock) => (None, 40, "every thread waits for another".into()),
+            Trouble::Fault(Fault::Endless) => (None, 40, "the threads go on for ever".into()),
+            Trouble::Fault(Fault::UseAfterFree) => (None, 19, "a cache is used after its memory went back".into()),
+            Trouble::Fault(Fault::BadFree) => (None, 7, "an object was freed that is not in use".into()),
+            Trouble::Fault(Fault::Panic(text)) => (None, 0, format!("a thread panicked: {text}")),
+            Trouble::Broken(broken) => (None, broken.invariant, broken.text.clone()),
+        };
+        Self { race, invariant, what, scenario, finding }
+    }
+
+    /// What was the case at the beginning.
+    pub fn opening(&self) -> String {
+        story::opening(self.scenario)
+    }
+
+    /// How it came about.
+    pub fn steps(&self) -> Vec<Line> {
+        story::tell(self.scenario, &self.finding.events)
+    }
+}
+
+/// What became of a protocol.
+#[derive(Clone, Debug, Default)]
+pub struct Report {
+    /// What was explored of each scenario of the catalogue.
+    pub scenarios: Vec<(&'static str, Explored)>,
+    /// One of each kind: the races of the seed first.
+    pub violations: Vec<Violation>,
+}
+
+impl Report {
+    /// Schedules of all scenarios.
+    pub fn schedules(&self) -> usize {
+        self.scenarios.iter().map(|(_, explored)| explored.schedules).sum()
+    }
+}
+
+/// Explores every scenario under `protocol`, each up to `limits`, and tells `begins` of each.
+pub fn race(protocol: Protocol, limits: &Limits, mut begins: impl FnMut(&'static Scenario)) -> Report {
+    let mut report = Report::default();
+    for scenario in &SCENARIOS {
+        begins(scenario);
+        let mut explored = scenario.explore(protocol, limits);
+        for finding in std::mem::take(&mut explored.findings) {
+            let violation = Violation::new(scenario, finding);
+            let same = |other: &Violation| {
+                other.race == violation.race && (violation.race.is_some() || other.invariant == violation.invariant)
+            };
+            if !report.violations.iter().any(same) {
+                report.violations.push(violation);
+            }
+        }
+        report.scenarios.push((scenario.name, explored));
+    }
+    report.violations.sort_by_key(|violation| (violation.race.unwrap_or(u8::MAX), violation.invariant));
+    report
+}

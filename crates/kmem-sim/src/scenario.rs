@@ -1,0 +1,362 @@
+//! Scenarios: a few threads, each with a list of operations on caches and CPUs, and what must hold whatever their order.
+//!
+//! A scenario is data, so that it can be told in words. While it runs, books are kept beside the engine: which objects users hold, which caches exist. At every
+//! step and at the end the engine is held against them:
+//!
+//! - no object is handed out that somebody holds (I7); validate finds every object in one place, and none stranded (I6, I8);
+//! - Busy if and only if a user holds an object (I16), and then the cache works as before (I17);
+//! - transitions answer what they must, and CPUs are where their last transition left them (I40);
+//! - once users gave everything back every cache can be destroyed, and nothing is left: no slab, no page, no descriptor, no magazine (I10, I12);
+//! - nobody takes a lock of a descriptor that was freed (I19), and nobody waits for ever: those two the explorer sees.
+
+use std::cell::Cell;
+use std::collections::HashMap;
+use std::ptr::NonNull;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use kmem_core::cache::{CacheDesc, CacheId, CacheSpec};
+use kmem_core::cpu::{CpuSet, Protocol};
+use kmem_core::slab::FreeError;
+use kmem_core::validate::Violation;
+use kmem_core::{Config, CreateError, DestroyError, Engine, HotplugError, Population};
+
+use crate::explore::event::What;
+use crate::explore::{Broken, Explored, Fault, Finding, Limits, Schedule, Stage, explore, replay, seat};
+use crate::fake::{Fake, Machine, run_on};
+
+/// The caches that scenarios know, by number.
+pub const NAMES: [&str; 3] = ["minix_inode", "ext2_inode", "nfs_inode"];
+/// Bytes of an object: so large that a magazine holds only eight, and a slab too.
+const SIZE: usize = 8192;
+/// Granules of the window.
+const GRANULES: usize = 8;
+
+/// What a thread does. Caches are named by their place in [`NAMES`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Op {
+    /// kmem_cache_create.
+    Create(usize),
+    /// kmem_cache_destroy.
+    Destroy(usize),
+    /// kmem_cache_shrink.
+    Shrink(usize),
+    /// Takes an object and keeps it.
+    Alloc(usize),
+    /// Gives the object back that the thread took last.
+    Free(usize),
+    /// Brings a CPU up.
+    Up(usize),
+    /// Takes a CPU down.
+    Down(usize),
+    /// Gives back what nobody uses, of all caches.
+    Trim,
+    /// Reads the figures of all caches.
+    Look,
+    /// The thread runs on another CPU from here on.
+    RunOn(usize),
+}
+
+/// A thread of a scenario.
+#[derive(Clone, Copy, Debug)]
+pub struct Actor {
+    /// What a person would call it.
+    pub name: &'static str,
+    /// The CPU that it begins on.
+    pub cpu: usize,
+    /// What it does.
+    pub ops: &'static [Op],
+}
+
+/// A scenario.
+#[derive(Clone, Copy, Debug)]
+pub struct Scenario {
+    /// What it is about.
+    pub name: &'static str,
+    /// CPUs that may exist.
+    pub possible: usize,
+    /// Those that are online at the beginning.
+    pub online: &'static [usize],
+    /// What happened before, in one thread.
+    pub before: Actor,
+    /// The threads.
+    pub actors: &'static [Actor],
+    /// Whether a fence ends sections. Without, the scenario is a control that must fail.
+    pub fences: bool,
+}
+
+/// A listed cache.
+#[derive(Clone, Copy)]
+struct Known {
+    id: CacheId,
+    desc: NonNull<CacheDesc>,
+}
+
+// SAFETY: the descriptor is shared between threads by the engine's own rules; scenarios use caches only while they live.
+unsafe impl Send for Known {}
+
+#[derive(Default)]
+struct Books {
+    caches: [Option<Known>; NAMES.len()],
+    /// Creates and destroys of the name that have begun.
+    creates: [usize; NAMES.len()],
+    destroys: [usize; NAMES.len()],
+    /// Objects that users hold, and of which cache.
+    held: HashMap<usize, usize>,
+    /// CPUs and whether their last transition brought them up.
+    last: HashMap<usize, bool>,
+    complaint: Option<Broken>,
+}
+
+impl Books {
+    fn complain(&mut self, invariant: u8, text: String) {
+        self.complaint.get_or_insert(Broken { invariant, text });
+    }
+
+    fn held_of(&self, cache: usize) -> usize {
+        self.held.values().filter(|of| **of == cache).count()
+    }
+}
+
+struct World {
+    engine: Engine<Fake>,
+    books: Mutex<Books>,
+    metadata: usize,
+}
+
+thread_local! {
+    /// A free was refused while the end was checked.
+    static REFUSED: Cell<bool> = const { Cell::new(false) };
+}
+
+fn bad_free(_object: usize, _error: FreeError) {
+    if !seat::fail(Fault::BadFree) {
+        REFUSED.set(true);
+    }
+}
+
+impl Scenario {
+    /// Explores the scenario's schedules under a protocol.
+    pub fn explore(&self, protocol: Protocol, limits: &Limits) -> Explored {
+        explore(&|| self.stage(protocol), limits)
+    }
+
+    /// Runs one schedule again.
+    pub fn replay(&self, protocol: Protocol, schedule: &Schedule) -> Option<Finding> {
+        replay(&|| self.stage(protocol), schedule)
+    }
+
+    fn stage(&self, protocol: Protocol) -> Stage {
+        let online: CpuSet = self.online.iter().copied().collect();
+        let machine = Machine {
+            possible: self.possible,
+            online,
+            granules: GRANULES,
+            fences: self.fences,
+            protocol,
+            ..Machine::with_cpus(1)
+        };
+        let config = Config { max_caches: NAMES.len() + 1, population: Population::Eager, bad_free };
+        // SAFETY: scenarios use named caches only.
+        let engine = unsafe { Engine::without_general(Fake::new(machine), config) }.expect("memory for an engine");
+        let metadata = engine.meta_used();
+        let world = Arc::new(World { engine, books: Mutex::default(), metadata });
+        world.perform(&self.before);
+        run_on(0);
+        let actors = self.actors;
+        let stage = world.clone();
+        Stage {
+            threads: actors.len(),
+            act: Arc::new(move |thread| stage.perform(&actors[thread])),
+            check: Box::new(move || world.check()),
+        }
+    }
+}
+
+impl World {
+    fn books(&self) -> MutexGuard<'_, Books> {
+        self.books.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn perform(&self, actor: &Actor) {
+        run_on(actor.cpu);
+        let mut hand = Vec::new();
+        for (index, op) in actor.ops.iter().enumerate() {
+            seat::note(What::Begins(index));
+            self.apply(*op, &mut hand);
+            seat::note(What::Ends(index));
+        }
+    }
+
+    fn apply(&self, op: Op, hand: &mut Vec<usize>) {
+        let engine = &self.engine;
+        match op {
+            Op::Create(cache) => self.create(cache),
+            Op::Destroy(cache) => self.destroy(cache),
+            Op::Alloc(cache) => self.alloc(cache, hand),
+            Op::Free(cache) => self.free(cache, hand),
+            Op::Shrink(cache) => {
+                let Some(known) = self.books().caches[cache] else { return };
+                let shrunk = engine.shrink(known.id);
+                let mut books = self.books();
+                if !(shrunk.is_ok() || shrunk == Err(DestroyError::NoSuchCache) && books.destroys[cache] > 0) {
+                    books.complain(19, format!("shrinking \"{}\" answered {shrunk:?}", NAMES[cache]));
+                }
+            }
+            Op::Up(cpu) => {
+                let done = engine.cpu_up(cpu);
+                self.moved(cpu, true, done, HotplugError::AlreadyOnline { cpu });
+            }
+            Op::Down(cpu) => {
+                let done = engine.cpu_down(cpu);
+                self.moved(cpu, false, done, HotplugError::AlreadyOffline { cpu });
+            }
+            Op::Trim => {
+                if let Err(error) = engine.trim() {
+                    self.books().complain(33, format!("trimming answered {error:?}"));
+                }
+            }
+            Op::Look => engine.for_each_cache(|stats| {
+                let sane = stats.free <= stats.total && stats.empty_slabs <= stats.slabs;
+                if !sane {
+                    self.books().complain(6, format!("figures that cannot be: {stats:?}"));
+                }
+            }),
+            Op::RunOn(cpu) => run_on(cpu),
+        }
+    }
+
+    fn create(&self, cache: usize) {
+        self.books().creates[cache] += 1;
+        let created = self.engine.create(&CacheSpec { name: NAMES[cache], size: SIZE, align: 8, ops: None });
+        // Not with the books open: the engine lets other threads run.
+        let desc = created.ok().and_then(|id| self.engine.descriptor(id));
+        let mut books = self.books();
+        match created {
+            Ok(id) => match desc {
+                Some(desc) => books.caches[cache] = Some(Known { id, desc }),
+                None => books.complain(11, format!("\"{}\" was created and is not there", NAMES[cache])),
+            },
+            Err(CreateError::NameTaken) if books.creates[cache] > 1 => {}
+            Err(error) => books.complain(13, format!("creating \"{}\" answered {error:?}", NAMES[cache])),
+        }
+    }
+
+    fn destroy(&self, cache: usize) {
+        let (known, held) = {
+            let mut books = self.books();
+            let Some(known) = books.caches[cache] else { return };
+            books.destroys[cache] += 1;
+            (known, books.held_of(cache))
+        };
+        let done = self.engine.destroy(known.id);
+        let mut books = self.books();
+        let held = held.max(books.held_of(cache));
+        match done {
+            Ok(()) if held == 0 => books.caches[cache] = None,
+            Err(DestroyError::Busy { .. }) if held > 0 => {}
+            Err(DestroyError::NoSuchCache) if books.destroys[cache] > 1 => {}
+            _ => {
+                let users = if held == 0 {
+                    "nobody holds an object of it".into()
+                } else {
+                    format!("users hold {held} objects of it")
+                };
+                books.complain(16, format!("destroying \"{}\" answered {done:?}, and {users}", NAMES[cache]));
+            }
+        }
+    }
+
+    fn alloc(&self, cache: usize, hand: &mut Vec<usize>) {
+        let Some(known) = self.books().caches[cache] else { return };
+        // SAFETY: scenarios allocate from a cache only while it lives.
+        let object = unsafe { self.engine.alloc(known.desc.as_ref()) };
+        let mut books = self.books();
+        match object {
+            Ok(object) => {
+                let object = object.as_ptr() as usize;
+                hand.push(object);
+                if books.held.insert(object, cache).is_some() {
+                    books.complain(7, format!("an object of \"{}\" was handed out twice", NAMES[cache]));
+                }
+            }
+            Err(error) => books.complain(3, format!("an alloc of \"{}\" answered {error:?}", NAMES[cache])),
+        }
+    }
+
+    fn free(&self, cache: usize, hand: &mut Vec<usize>) {
+        let mut books = self.books();
+        let Some(known) = books.caches[cache] else { return };
+        let Some(object) = hand.pop().and_then(|object| NonNull::new(object as *mut u8)) else { return };
+        books.held.remove(&(object.as_ptr() as usize));
+        drop(books);
+        // SAFETY: the object was this thread's, and its cache lives.
+        unsafe { self.engine.free(known.desc.as_ref(), object) }
+    }
+
+    /// A transition is over. One that found its CPU there already is none.
+    fn moved(&self, cpu: usize, up: bool, done: Result<(), HotplugError>, already: HotplugError) {
+        let mut books = self.books();
+        books.last.insert(cpu, up);
+        if done.is_err() && done != Err(already) {
+            books.complain(40, format!("taking CPU {cpu} {} answered {done:?}", if up { "up" } else { "down" }));
+        }
+    }
+
+    /// What must hold when all is over.
+    fn check(&self) -> Result<(), Broken> {
+        let broken = |invariant: u8, text: String| Err(Broken { invariant, text });
+        let (caches, held, last) = {
+            let mut books = self.books();
+            if let Some(complaint) = books.complaint.take() {
+                return Err(complaint);
+            }
+            (books.caches, std::mem::take(&mut books.held), std::mem::take(&mut books.last))
+        };
+        let engine = &self.engine;
+        // SAFETY: the scenario's threads are done, and nobody else knows the engine.
+        let report = match unsafe { engine.validate() } {
+            Ok(report) => report,
+            Err(violation @ Violation::Miscounted { .. }) => return broken(6, violation.to_string()),
+            Err(violation @ Violation::EnabledOffline { .. }) => return broken(8, violation.to_string()),
+            Err(violation) => return broken(7, violation.to_string()),
+        };
+        if report.held != held.len() {
+            return broken(6, format!("users hold {} objects, and the engine counts {}", held.len(), report.held));
+        }
+        if report.stranded > 0 {
+            return broken(8, format!("{} objects are stranded in slots of CPUs that are not online", report.stranded));
+        }
+        if let Some((cpu, up)) = last.iter().find(|(cpu, up)| engine.online_cpus().contains(**cpu) != **up) {
+            return broken(40, format!("CPU {cpu} was taken {} and is not", if *up { "up" } else { "down" }));
+        }
+        run_on(0);
+        for (object, cache) in held {
+            if let (Some(known), Some(object)) = (caches[cache], NonNull::new(object as *mut u8)) {
+                // SAFETY: nobody else runs, and the object is in use.
+                unsafe { engine.free(known.desc.as_ref(), object) };
+            }
+        }
+        for (known, name) in caches.iter().zip(NAMES) {
+            if let Some(Err(error)) = known.map(|known| engine.destroy(known.id)) {
+                return broken(
+                    16,
+                    format!("at the end nobody holds an object of \"{name}\", and destroying it answers {error:?}"),
+                );
+            }
+        }
+        if REFUSED.take() {
+            return broken(7, "an object was in two places: a free was refused".into());
+        }
+        let (listed, pages, metadata) = (engine.cache_count(), engine.page_stats().used, engine.meta_used());
+        if (listed, pages, metadata) != (0, 0, self.metadata) {
+            let lost = metadata as isize - self.metadata as isize;
+            return broken(
+                10,
+                format!(
+                    "every cache was destroyed; {listed} caches, {pages} granules and {lost} bytes of metadata are left"
+                ),
+            );
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,235 @@
+//! A schedule in words: what each thread did, in the order in which it happened, on the CPU where it happened, as whoever fixed the kernel of 2004 would have told it.
+//!
+//! The story keeps two books of its own beside the events: which slots exist (`array[cpu]` of a cache; one that does not is NULL) and which caches are on the list. So it can
+//! say what a step did *not* find, which is what both races are about.
+
+use kmem_core::platform::{CpuStep, Place, SlotStep};
+
+use crate::explore::event::{CacheEvent, Cpus, Event, Name, What};
+use crate::scenario::{Actor, NAMES, Op, Scenario};
+
+/// A step, in words.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Line {
+    /// The CPU on which it happened.
+    pub cpu: usize,
+    /// The thread that did it.
+    pub thread: &'static str,
+    /// What it was.
+    pub text: String,
+}
+
+/// A cache as the story knows it.
+struct Cache {
+    name: Name,
+    listed: bool,
+    slots: u64,
+}
+
+struct Teller<'a> {
+    scenario: &'a Scenario,
+    lines: Vec<Line>,
+    caches: Vec<Cache>,
+    /// Where each thread runs, and which operation it is at.
+    at: Vec<(usize, Option<Op>)>,
+}
+
+/// What was the case before the threads began.
+pub fn opening(scenario: &Scenario) -> String {
+    let offline: Vec<usize> = (0..scenario.possible).filter(|cpu| !scenario.online.contains(cpu)).collect();
+    let mut text = match offline.as_slice() {
+        [] => format!("CPUs {} are online", list(&[0, 1, 2][..scenario.possible])),
+        cpus => format!("CPU {} is offline", list(cpus)),
+    };
+    for cache in at_first(scenario) {
+        let arrays = |made: bool| -> Vec<String> {
+            (0..scenario.possible)
+                .filter(|cpu| (cache.slots >> cpu & 1 != 0) == made)
+                .map(|cpu| format!("array[{cpu}]"))
+                .collect()
+        };
+        text += &format!("; {} exists, with {}", cache.name, arrays(true).join(", "));
+        if !arrays(false).is_empty() {
+            text += &format!("; its {} is NULL", arrays(false).join(", "));
+        }
+    }
+    text
+}
+
+/// The story, up to where the kernel of 2004 died, or to the end.
+pub fn tell(scenario: &Scenario, events: &[Event]) -> Vec<Line> {
+    let at = scenario.actors.iter().map(|actor| (actor.cpu, None)).collect();
+    let mut teller = Teller { scenario, lines: Vec::new(), caches: at_first(scenario), at };
+    for event in events {
+        teller.tell(event.thread, event.what);
+        if matches!(event.what, What::NoSlot { .. }) {
+            break;
+        }
+    }
+    teller.lines
+}
+
+fn at_first(scenario: &Scenario) -> Vec<Cache> {
+    let slots = scenario.online.iter().fold(0, |slots, cpu| slots | 1 << cpu);
+    let created = |op: &Op| if let Op::Create(cache) = op { Some(Name::new(NAMES[*cache])) } else { None };
+    scenario.before.ops.iter().filter_map(created).map(|name| Cache { name, listed: true, slots }).collect()
+}
+
+fn list<T: ToString>(items: &[T]) -> String {
+    items.iter().map(T::to_string).collect::<Vec<_>>().join(", ")
+}
+
+fn cpus(cpus: Cpus) -> String {
+    list(&cpus.iter().collect::<Vec<_>>())
+}
+
+/// How a person would write the operation; `None` for what goes without saying.
+fn call(op: Op) -> Option<String> {
+    Some(match op {
+        Op::Create(cache) => format!("kmem_cache_create(\"{}\")", NAMES[cache]),
+        Op::Destroy(cache) => format!("kmem_cache_destroy(\"{}\")", NAMES[cache]),
+        Op::Shrink(cache) => format!("kmem_cache_shrink(\"{}\")", NAMES[cache]),
+        Op::Alloc(cache) => format!("kmem_cache_alloc(\"{}\")", NAMES[cache]),
+        Op::Free(cache) => format!("kmem_cache_free(\"{}\")", NAMES[cache]),
+        Op::Up(cpu) => format!("cpu_up({cpu})"),
+        Op::Down(cpu) => format!("cpu_down({cpu})"),
+        Op::Trim => "gives back what nobody uses".into(),
+        Op::Look => "reads the figures of all caches".into(),
+        Op::RunOn(_) => return None,
+    })
+}
+
+impl Teller<'_> {
+    fn actor(&self, thread: usize) -> &Actor {
+        &self.scenario.actors[thread]
+    }
+
+    fn say(&mut self, thread: usize, text: String) {
+        self.say_on(self.at[thread].0, thread, text);
+    }
+
+    fn say_on(&mut self, cpu: usize, thread: usize, text: String) {
+        let line = Line { cpu, thread: self.actor(thread).name, text };
+        self.lines.push(line);
+    }
+
+    fn cache(&mut self, name: Name) -> &mut Cache {
+        let place = self.caches.iter().position(|cache| cache.name == name).unwrap_or_else(|| {
+            self.caches.push(Cache { name, listed: false, slots: 0 });
+            self.caches.len() - 1
+        });
+        &mut self.caches[place]
+    }
+
+    /// The slots that a cache has not: `; array[1] is NULL`.
+    fn missing(&mut self, cache: Name) -> String {
+        let (slots, possible) = (self.cache(cache).slots, self.scenario.possible);
+        let null: Vec<String> =
+            (0..possible).filter(|cpu| slots >> cpu & 1 == 0).map(|cpu| format!("array[{cpu}]")).collect();
+        if null.is_empty() { String::new() } else { format!("; {} is NULL", null.join(", ")) }
+    }
+
+    fn tell(&mut self, thread: usize, what: What) {
+        match what {
+            What::Begins(index) => {
+                let op = self.actor(thread).ops[index];
+                self.at[thread].1 = Some(op);
+                if let Some(text) = call(op) {
+                    self.say(thread, text);
+                }
+            }
+            What::Ends(_) => {
+                if let Some(Op::RunOn(cpu)) = self.at[thread].1.take() {
+                    self.at[thread].0 = cpu;
+                }
+            }
+            What::Cache { cache, did } => self.tell_cache(thread, cache, did),
+            What::Cpu { cpu, did } => self.tell_cpu(thread, cpu, did),
+            What::Slot { cache, cpu, did } => self.tell_slot(thread, cache, cpu, did),
+            What::NoSlot { cache, cpu, place } => {
+                let null = format!("array[{cpu}] of {cache} is NULL: the kernel dies here");
+                match place {
+                    Place::Dead => self.say(thread, format!("CPU_DEAD of CPU {cpu} finds {cache} on the list; {null}")),
+                    Place::Drain => self.say_on(cpu, thread, format!("takes the interrupt, do_drain; {null}")),
+                    Place::Miss => self.say(thread, null),
+                }
+            }
+        }
+    }
+
+    fn tell_cache(&mut self, thread: usize, cache: Name, did: CacheEvent) {
+        let text = match did {
+            CacheEvent::Described => {
+                (self.cache(cache).slots, self.cache(cache).listed) = (0, false);
+                return;
+            }
+            CacheEvent::SlotsMade(made) => {
+                format!("enable_cpucache, for the CPUs that are online ({}){}", cpus(made), self.missing(cache))
+            }
+            CacheEvent::Listed => {
+                self.cache(cache).listed = true;
+                format!("{cache} is on the list of caches")
+            }
+            CacheEvent::Dying => return,
+            CacheEvent::Unlisted => {
+                self.cache(cache).listed = false;
+                format!("{cache} is off the list of caches")
+            }
+            CacheEvent::Draining(interrupted) => {
+                format!("drain_cpu_caches interrupts the CPUs that are online ({})", cpus(interrupted))
+            }
+            CacheEvent::Drained => return,
+            CacheEvent::Checked(0) => format!("no object of {cache} is in use"),
+            CacheEvent::Checked(live) => format!("{live} objects of {cache} are not on their slabs: Busy"),
+            CacheEvent::Revived => {
+                self.cache(cache).listed = true;
+                format!("{cache} is on the list again")
+            }
+            CacheEvent::Freed => format!("{cache} is freed"),
+        };
+        self.say(thread, text);
+    }
+
+    fn tell_cpu(&mut self, thread: usize, cpu: usize, did: CpuStep) {
+        match did {
+            CpuStep::Preparing => self.say(thread, format!("CPU_UP_PREPARE of CPU {cpu} walks the list of caches")),
+            CpuStep::Prepared => {
+                let unseen: Vec<Name> = self
+                    .caches
+                    .iter()
+                    .filter(|cache| !cache.listed && cache.slots >> cpu & 1 == 0)
+                    .map(|cache| cache.name)
+                    .collect();
+                let end = match unseen.as_slice() {
+                    [] => String::new(),
+                    names => format!("; {} is not on it, so its array[{cpu}] stays NULL", list(names)),
+                };
+                self.say(thread, format!("CPU_UP_PREPARE of CPU {cpu} is over{end}"));
+            }
+            CpuStep::Online => self.say_on(cpu, thread, "is online".into()),
+            CpuStep::Canceled => self.say(thread, format!("CPU_UP_CANCELED of CPU {cpu}")),
+            CpuStep::Draining => self.say(thread, format!("CPU_DOWN_PREPARE of CPU {cpu}")),
+            CpuStep::Offline => self.say_on(cpu, thread, "is offline; its CPU_DEAD is to come".into()),
+            CpuStep::Dead => self.say(thread, format!("CPU_DEAD of CPU {cpu} is over")),
+        }
+    }
+
+    fn tell_slot(&mut self, thread: usize, cache: Name, cpu: usize, did: SlotStep) {
+        let transition = matches!(self.at[thread].1, Some(Op::Up(_) | Op::Down(_)));
+        let slots = &mut self.cache(cache).slots;
+        match did {
+            SlotStep::Enabled => *slots |= 1 << cpu,
+            SlotStep::Disabled => *slots &= !(1 << cpu),
+            SlotStep::Emptied => {}
+        }
+        match did {
+            SlotStep::Enabled if transition => self.say(thread, format!("array[{cpu}] of {cache} is made")),
+            // A create says so once for all of them.
+            SlotStep::Enabled => {}
+            SlotStep::Emptied => {
+                self.say_on(cpu, thread, format!("takes the interrupt, do_drain: array[{cpu}] of {cache} is emptied"))
+            }
+            SlotStep::Disabled => self.say(thread, format!("array[{cpu}] of {cache} is emptied and freed")),
+        }
+    }
+}
