@@ -28,6 +28,8 @@ pub struct Config {
     pub max_caches: usize,
     /// When magazines come into being.
     pub population: Population,
+    /// Whether there are general caches. An embedder that needs no malloc does without: its engine starts with no cache, and memory by size comes in runs of its own.
+    pub general: bool,
     /// Called with a pointer that was freed but is no live object. Must not come back into the engine; may end the program.
     pub bad_free: fn(object: usize, error: FreeError),
 }
@@ -86,7 +88,7 @@ impl<P: Platform> Engine<P> {
             general: General::new(),
             listeners: Mutex::new(Rank::Stats, Listeners::default()),
         };
-        match engine.create_general() {
+        match if engine.config.general { engine.create_general() } else { Ok(()) } {
             Ok(()) => Ok(engine),
             Err(error) => {
                 // SAFETY: nobody else has seen the engine.

@@ -90,6 +90,7 @@ fn make() -> Option<&'static Engine<Linux>> {
     let config = Config {
         max_caches: if sys::address_space_limit().is_some() { MAX_CACHES_LIMITED } else { MAX_CACHES },
         population: Population::OnFirstUse,
+        general: true,
         bad_free,
     };
     let Ok(engine) = Engine::new(Linux::discover(), config) else {

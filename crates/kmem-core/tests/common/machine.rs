@@ -9,7 +9,7 @@ use kmem_core::{Config, Engine, Population};
 use super::{E, no_bad_free, record_bad_free};
 
 pub fn config(population: Population) -> Config {
-    Config { max_caches: 200, population, bad_free: no_bad_free }
+    Config { max_caches: 200, population, general: true, bad_free: no_bad_free }
 }
 
 /// An engine on `cpus` CPUs that are all online; magazines come on first use.
