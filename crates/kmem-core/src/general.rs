@@ -95,12 +95,13 @@ impl<P: Platform> Engine<P> {
     /// The general cache of a class.
     ///
     /// # Panics
-    /// If the class is not between 1 and [`CLASSES`].
+    /// If the class is not between 1 and [`CLASSES`], or the engine has no general caches ([`Config::general`](crate::Config::general)).
     #[inline]
     pub fn general_cache(&self, class: u8) -> &CacheDesc {
-        assert!(class != 0, "class 0 is no class");
+        // No cache is of class 0.
+        let cache = self.general.caches[class as usize].load(Ordering::Acquire);
         // SAFETY: general caches are made with the engine and never destroyed.
-        unsafe { &*self.general.caches[class as usize].load(Ordering::Acquire) }
+        unsafe { cache.as_ref() }.expect("a general cache of this class")
     }
 
     /// Memory of `size` bytes aligned to `align`, a power of two.

@@ -7,10 +7,10 @@
 use core::ptr::NonNull;
 
 use crate::platform::{PageSource, Platform};
-use crate::sync::{Mutex, Rank};
+use crate::sync::{self, Mutex, Rank};
 
-/// Bytes that are mapped at a time.
-const CHUNK: usize = 64 << 10;
+/// Bytes that are mapped at a time. Few in a model, so that it sees chunks begin, and calls for them fail.
+const CHUNK: usize = if sync::MODEL { 4 << 10 } else { 64 << 10 };
 /// Pieces larger than this are mapped by themselves.
 const LARGEST: usize = CHUNK / 4;
 /// Bytes of the smallest piece.
@@ -58,7 +58,7 @@ fn class_of(size: usize) -> (usize, usize) {
 
 impl Meta {
     /// An arena that holds nothing.
-    pub const fn new() -> Self {
+    pub fn new() -> Self {
         Self { arena: Mutex::new(Rank::Meta, Arena { free: [None; CLASSES], chunks: None, next: 0, end: 0, bytes: 0, used: 0 }) }
     }
 
@@ -104,7 +104,9 @@ impl Meta {
             // SAFETY: pieces of this size are mappings of their own.
             return unsafe { PageSource::unmap(platform, piece, size) };
         }
-        let (class, _) = class_of(size);
+        let (class, bytes) = class_of(size);
+        // SAFETY: the piece is ours again.
+        unsafe { sync::spoil(piece, bytes) };
         let piece = piece.cast::<Piece>();
         let mut arena = self.arena.lock(platform);
         // SAFETY: the piece is ours again and has room for the link.

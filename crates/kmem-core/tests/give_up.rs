@@ -5,7 +5,7 @@ mod common;
 
 use common::{Cache, config, ends, engine, engine_of, listen, spec, valid, with_room};
 use kmem_core::cpu::Event;
-use kmem_core::platform::fake;
+use kmem_sim::fake;
 use kmem_core::{AllocError, CreateError, Population};
 use std::sync::mpsc;
 

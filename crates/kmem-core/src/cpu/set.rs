@@ -1,9 +1,9 @@
 //! Sets of CPUs: one bit a CPU, up to [`MAX_CPUS`].
 
-use crate::sync::{AtomicU64, Ordering};
+use crate::sync::{AtomicU64, MODEL, Ordering};
 
-/// CPU ids are below this on every platform.
-pub const MAX_CPUS: usize = 1024;
+/// CPU ids are below this on every platform. A model has fewer: each word of a set is an atomic, whose order its checker explores.
+pub const MAX_CPUS: usize = if MODEL { 64 } else { 1024 };
 const WORDS: usize = MAX_CPUS / 64;
 
 /// A set of CPU ids.

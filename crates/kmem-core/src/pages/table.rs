@@ -9,7 +9,7 @@
 use core::ptr::NonNull;
 
 use crate::platform::{CommitError, PageSource};
-use crate::sync::{AtomicU8, AtomicU32, AtomicUsize, Ordering};
+use crate::sync::{AtomicU8, AtomicU32, AtomicUsize, Ordering, Zeroed, place_zeroed};
 
 /// log2 of a granule's bytes.
 pub const GRANULE_SHIFT: u32 = 16;
@@ -48,6 +48,13 @@ pub(super) struct Entry {
     pub(super) next: AtomicUsize,
 }
 
+// SAFETY: three atomics.
+unsafe impl Zeroed for Entry {
+    fn zeroed() -> Self {
+        Self { kind_len: AtomicU32::new(0), prev: AtomicU32::new(0), next: AtomicUsize::new(0) }
+    }
+}
+
 impl Entry {
     pub(super) fn kind(&self) -> u32 {
         self.kind_len.load(Ordering::Acquire) >> LEN_BITS
@@ -82,7 +89,9 @@ unsafe impl Sync for Maps {}
 impl Maps {
     pub(super) fn map<P: PageSource>(source: &P, base: usize, len: usize) -> Option<Self> {
         let granules = (len >> GRANULE_SHIFT).min((1 << LEN_BITS) - 1);
-        let classes = source.map(granules)?.cast();
+        let classes = source.map(granules * size_of::<AtomicU8>())?.cast();
+        // SAFETY: the mapping is zero, ours alone, and has a byte for each granule.
+        unsafe { place_zeroed::<AtomicU8>(classes, granules) };
         Some(Self { base, granules, classes, reach: AtomicUsize::new(0) })
     }
 
@@ -90,7 +99,7 @@ impl Maps {
     /// Nobody uses the maps any more.
     pub(super) unsafe fn unmap<P: PageSource>(&self, source: &P) {
         // SAFETY: the mapping is that of `map`; the table is the window's.
-        unsafe { source.unmap(self.classes.cast(), self.granules) }
+        unsafe { source.unmap(self.classes.cast(), self.granules * size_of::<AtomicU8>()) }
     }
 
     /// The window's granules in which the table stands.
@@ -108,6 +117,10 @@ impl Maps {
         let (at, end) = (reach * size_of::<Entry>(), (next * size_of::<Entry>()).next_multiple_of(source.page_size()));
         // SAFETY: the table's granules hold nothing else, and what is behind its reach was not committed before (steps are whole pages).
         unsafe { source.commit(self.base + at, end - at)? };
+        if let Some(first) = NonNull::new((self.base + at) as *mut Entry) {
+            // SAFETY: just committed, so zero, and nobody looks behind the reach.
+            unsafe { place_zeroed(first, next - reach) };
+        }
         self.reach.store(next, Ordering::Release);
         Ok(())
     }

@@ -10,7 +10,7 @@ use core::ptr::NonNull;
 
 use crate::meta::Meta;
 use crate::platform::PageSource;
-use crate::sync::{AtomicUsize, Ordering};
+use crate::sync::{AtomicUsize, Ordering, Zeroed, place_zeroed};
 
 /// Which slot of an area: the index of its cache in the registry.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -19,10 +19,10 @@ pub struct SlotIndex(pub u32);
 
 /// The odd word that stands before each magazine and before each area.
 pub(super) const MARK: usize = 1;
+/// Bytes of a magazine word: those of a machine word, but under a model checker, whose atomics may be larger.
+pub(super) const WORD: usize = size_of::<AtomicUsize>();
 /// Bytes before slot 0; the last word of them is the mark.
-const HEADER: usize = 64;
-/// Bytes of a magazine word.
-pub(super) const WORD: usize = size_of::<usize>();
+const HEADER: usize = WORD.next_multiple_of(64);
 
 /// The place of one CPU in one cache, as the fast path sees it. Both are offsets in bytes from the area.
 #[repr(C)]
@@ -42,6 +42,20 @@ struct Keep {
     capacity: AtomicUsize,
 }
 
+// SAFETY: two atomics.
+unsafe impl Zeroed for Slot {
+    fn zeroed() -> Self {
+        Self { cursor: Zeroed::zeroed(), end: Zeroed::zeroed() }
+    }
+}
+
+// SAFETY: two atomics.
+unsafe impl Zeroed for Keep {
+    fn zeroed() -> Self {
+        Self { storage: Zeroed::zeroed(), capacity: Zeroed::zeroed() }
+    }
+}
+
 /// The address of an area. Copying it copies no right: who may read or write what says [`super`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(transparent)]
@@ -58,7 +72,9 @@ impl Area {
         let memory = source.map(Self::bytes(slots))?;
         // SAFETY: the mapping is ours alone, zero, page aligned, and longer than the header.
         let area = unsafe {
-            memory.add(HEADER - WORD).cast::<usize>().write(MARK);
+            memory.add(HEADER - WORD).cast().write(AtomicUsize::new(MARK));
+            place_zeroed(memory.add(HEADER).cast::<Slot>(), slots);
+            place_zeroed(memory.add(HEADER + slots * size_of::<Slot>()).cast::<Keep>(), slots);
             memory.add(HEADER)
         };
         Some(Self(area))
@@ -158,7 +174,8 @@ impl Area {
         };
         // SAFETY: the storage is ours and has a word for the mark and one for each object; slot and keep are in the area.
         unsafe {
-            storage.cast::<usize>().write(MARK);
+            place_zeroed(storage.cast::<AtomicUsize>(), capacity + 1);
+            storage.cast().write(AtomicUsize::new(MARK));
             let first = storage.as_ptr() as usize + WORD;
             let keep = self.keep(slot, slots);
             keep.storage.store(storage.as_ptr() as usize, Ordering::Relaxed);
@@ -215,9 +232,9 @@ impl Area {
                 return;
             }
             let first = self.slot(slot).cursor.load(Ordering::Relaxed);
-            let objects = storage.cast::<usize>().add(1);
+            let objects = storage.cast::<AtomicUsize>().add(1);
             for index in 0..count {
-                self.word(first.wrapping_add(index * WORD)).store(objects.add(index).read(), Ordering::Relaxed);
+                self.word(first.wrapping_add(index * WORD)).store(objects.add(index).as_ref().load(Ordering::Relaxed), Ordering::Relaxed);
             }
             self.slot(slot).cursor.store(first.wrapping_add(count * WORD), Ordering::Relaxed);
             meta.free(platform, storage, (had + 1) * WORD);

@@ -18,7 +18,8 @@
 //!
 //! Enabling needs no fence: the writer stores the cursor, then (release) the end; a push reads the end first (acquire), so a push that
 //! sees the new end sees the new cursor, and one that sees the old end misses. A pop sees either cursor
-//! (acquire), and behind both stands an odd word.
+//! (acquire; in assembly the address of the word that it reads next comes from it, which orders as much), and behind
+//! both stands an odd word. The model `the_first_area_of_a_cpu_against_sections` fails without.
 //!
 //! # Taking a magazine away
 //! ```text

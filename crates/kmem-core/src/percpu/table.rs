@@ -8,13 +8,13 @@ use core::ptr::NonNull;
 
 use super::area::Area;
 use crate::platform::PageSource;
-use crate::sync::{AtomicPtr, Ordering};
+use crate::sync::{AtomicPtr, MODEL, Ordering};
 
 /// Entries before CPU 0.
 const BEFORE: usize = 2;
 /// Bytes of a table, at least. Sections index by the CPU number of the moment, without a test: should somebody have hidden CPUs from the platform, their numbers lead to
-/// the empty area all the same.
-const LEAST: usize = 4096;
+/// the empty area all the same. (In a model there is no assembly.)
+const LEAST: usize = if MODEL { 0 } else { 4096 };
 
 /// The areas that sections use, by CPU.
 pub struct CpuTable {

@@ -1,13 +1,25 @@
-//! The only module that names atomics and cells. A model checker replaces the types here and nowhere else.
+//! The only module that names atomics and cells. A model checker replaces the types here and nowhere else: `types` is the file of the build's checker, if any.
+//!
+//! | build | types |
+//! |---|---|
+//! | ordinary | `core_types.rs`: those of `core` |
+//! | `--cfg loom` | `loom_types.rs`: all schedules of a small model, weak memory included |
+//! | `--cfg shuttle` | `shuttle_types.rs`: many schedules of a large one |
 //!
 //! Besides the primitive types it holds the one lock of the engine, [`Mutex`], which sleeps through the platform's
 //! [`Park`](crate::platform::Park), and the [`Rank`] that every lock carries (I29).
 
 mod mutex;
+mod place;
 mod rank;
 
-pub use core::cell::{Cell, UnsafeCell};
-pub use core::sync::atomic::{AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
+#[cfg_attr(loom, path = "loom_types.rs")]
+#[cfg_attr(shuttle, path = "shuttle_types.rs")]
+#[cfg_attr(not(any(loom, shuttle)), path = "core_types.rs")]
+mod types;
+
 pub use mutex::{Guard, Mutex};
+pub(crate) use place::{Zeroed, place_zeroed, spoil};
 pub use rank::{HeldRanks, Rank};
 pub(crate) use rank::{hold, unhold};
+pub use types::{AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Cell, MODEL, Ordering, UnsafeCell, fence};

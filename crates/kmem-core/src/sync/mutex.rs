@@ -6,20 +6,19 @@
 
 use core::ops::{Deref, DerefMut};
 
-use super::{AtomicU32, Ordering, Rank, UnsafeCell};
+use super::types::{Guarded, SPINS};
+use super::{AtomicU32, Ordering, Rank};
 use crate::platform::{Park, Step};
 
 const FREE: u32 = 0;
 const HELD: u32 = 1;
 const CONTENDED: u32 = 2;
-/// Looks at the word before sleeping: a holder on another CPU is usually done within a microsecond.
-const SPINS: u32 = 100;
 
 /// Data that one thread at a time may touch.
 pub struct Mutex<T> {
     word: AtomicU32,
     rank: Rank,
-    data: UnsafeCell<T>,
+    data: Guarded<T>,
 }
 
 // SAFETY: the word gives the data to one thread at a time, so sharing the lock sends the data at most.
@@ -36,8 +35,8 @@ pub struct Guard<'a, T, P: Park> {
 
 impl<T> Mutex<T> {
     /// A free lock of `rank`.
-    pub const fn new(rank: Rank, data: T) -> Self {
-        Self { word: AtomicU32::new(FREE), rank, data: UnsafeCell::new(data) }
+    pub fn new(rank: Rank, data: T) -> Self {
+        Self { word: AtomicU32::new(FREE), rank, data: Guarded::new(data) }
     }
 
     /// Takes the lock, sleeping until it is free.
@@ -133,7 +132,7 @@ impl<T, P: Park> Deref for Guard<'_, T, P> {
 impl<T, P: Park> DerefMut for Guard<'_, T, P> {
     fn deref_mut(&mut self) -> &mut T {
         // SAFETY: the guard proves that this thread holds the lock, and it is borrowed uniquely.
-        unsafe { &mut *self.lock.data.get() }
+        unsafe { &mut *self.lock.data.get_mut() }
     }
 }
 

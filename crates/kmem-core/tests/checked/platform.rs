@@ -1,0 +1,360 @@
+//! The platform of the models: virtual CPUs whose sections and fence are made of the checker's own locks.
+//!
+//! A section is two steps, as on the fake platform: it reads, and then commits if neither another section of its CPU nor a fence came in between, else it begins
+//! anew. Each step is under the lock of the CPU's epoch, and the lock is the checker's. So the checker explores everything that may happen between
+//! the read and the commit: a fence, a commit by another thread of that CPU, a drain, the slot's being enabled, which takes no notice of epochs. Inside of a step, loads
+//! and stores of the slot are the engine's own atomics with the engine's own orderings.
+//!
+//! The lock of the epoch orders the sections of one CPU one behind the other, as the CPU itself does, and orders them with a fence, as the fence promises; it orders them with
+//! nothing else.
+//!
+//! Who sleeps is blocked, and not spinning: a wake that is lost is a deadlock, which the checkers report. Memory that went back is spoiled: its atomics are
+//! none of the checker's, so whoever still uses them fails.
+
+use std::alloc::{Layout, alloc_zeroed, dealloc};
+use std::cell::{Cell, RefCell};
+use std::ptr::NonNull;
+use std::sync::Mutex as Plain;
+use std::sync::atomic::{AtomicUsize as PlainUsize, Ordering::Relaxed};
+
+use kmem_core::cpu::CpuSet;
+use kmem_core::pages::GRANULE;
+use kmem_core::percpu::{Area, CpuTable, SlotIndex, section};
+use kmem_core::platform::{Clock, CommitError, PageSource, Park, Sections, Topology, Window};
+use kmem_core::sync::{AtomicU32, HeldRanks, Ordering};
+
+use super::checker::{Mutex, thread, thread_local};
+use super::cpus;
+
+const PAGE: usize = 4096;
+/// Threads of a model, the first one among them.
+const THREADS: usize = 16;
+
+/// What the virtual machine looks like.
+#[derive(Clone)]
+pub struct Machine {
+    /// CPU ids are below this.
+    pub possible: usize,
+    /// CPUs online at the start.
+    pub online: CpuSet,
+    /// Granules for slabs: few, for each has atomics of its own.
+    pub granules: usize,
+    /// Whether a fence ends sections: without it objects are handed out twice.
+    pub fences: bool,
+}
+
+impl Machine {
+    /// `possible` CPUs, of which those in `online` are online.
+    pub fn new(possible: usize, online: &[usize]) -> Self {
+        Self { possible, online: cpus(online), granules: 6, fences: true }
+    }
+
+    pub fn without_fence(self) -> Self {
+        Self { fences: false, ..self }
+    }
+
+    pub fn with_granules(self, granules: usize) -> Self {
+        Self { granules, ..self }
+    }
+}
+
+/// Who the calling thread is.
+#[derive(Clone, Copy)]
+struct Me {
+    cpu: usize,
+    /// The CPU it believes to be on.
+    hint: usize,
+    /// 1 for the first thread; 0 before [`Model::enter`].
+    token: usize,
+}
+
+thread_local! {
+    static ME: Cell<Me> = Cell::new(Me { cpu: 0, hint: 0, token: 0 });
+}
+
+fn me() -> Me {
+    ME.with(Cell::get)
+}
+
+/// Lets the calling thread go on on another CPU.
+pub fn migrate(cpu: usize) {
+    ME.with(|me| me.set(Me { cpu, hint: cpu, ..me.get() }));
+}
+
+/// Lets the calling thread believe that it is on `cpu`, wherever it is (I4).
+pub fn believe(cpu: usize) {
+    ME.with(|me| me.set(Me { hint: cpu, ..me.get() }));
+}
+
+/// Who sleeps.
+struct Sleeper {
+    word: usize,
+    token: usize,
+    thread: thread::Thread,
+}
+
+/// The platform.
+pub struct Model {
+    machine: Machine,
+    epochs: Vec<Mutex<u64>>,
+    ranks: [HeldRanks; THREADS],
+    threads: PlainUsize,
+    /// Who sleeps, and on which word. The checker's lock: a futex too compares, sleeps and wakes under one of its own.
+    asleep: Mutex<Vec<Sleeper>>,
+    blocks: Plain<Vec<(usize, Layout)>>,
+    window: NonNull<u8>,
+    mapped: PlainUsize,
+    calls: PlainUsize,
+    fail: PlainUsize,
+    fences: PlainUsize,
+}
+
+// SAFETY: a thread uses its own ranks only; the rest is locks, or plain memory whose use is the engine's to order.
+unsafe impl Send for Model {}
+// SAFETY: as above.
+unsafe impl Sync for Model {}
+
+impl Model {
+    /// A platform, whose first thread is the calling one, on CPU 0.
+    pub fn new(mut machine: Machine) -> Self {
+        // The heap's table takes a granule.
+        machine.granules += 1;
+        // A granule more and no alignment: so the block is fresh pages, none of which is ever touched.
+        let layout = Layout::from_size_align((machine.granules + 1) * GRANULE, 16).expect("a window of this size");
+        // SAFETY: the layout is not empty.
+        let block = NonNull::new(unsafe { alloc_zeroed(layout) }).expect("memory for the window");
+        // SAFETY: the block is a granule longer than the window.
+        let window = unsafe { block.add(block.align_offset(GRANULE)) };
+        let model = Self {
+            epochs: (0..machine.possible).map(|_| Mutex::new(0)).collect(),
+            machine,
+            ranks: Default::default(),
+            threads: PlainUsize::new(0),
+            asleep: Mutex::new(Vec::new()),
+            blocks: Plain::new(vec![(block.as_ptr() as usize, layout)]),
+            window,
+            mapped: PlainUsize::new(0),
+            calls: PlainUsize::new(0),
+            fail: PlainUsize::new(usize::MAX),
+            fences: PlainUsize::new(0),
+        };
+        model.enter(0);
+        model
+    }
+
+    /// The calling thread begins, on `cpu`.
+    pub fn enter(&self, cpu: usize) {
+        let token = self.threads.fetch_add(1, Relaxed) + 1;
+        assert!(token <= THREADS, "a model of at most {THREADS} threads");
+        ME.with(|me| me.set(Me { cpu, hint: cpu, token }));
+    }
+
+    /// Makes the `n`-th call for memory from now fail (0 is the next), and no other.
+    pub fn fail_nth(&self, n: usize) {
+        self.fail.store(self.calls.load(Relaxed) + n, Relaxed);
+    }
+
+    /// Lets calls succeed again.
+    pub fn fail_never(&self) {
+        self.fail.store(usize::MAX, Relaxed);
+    }
+
+    /// Bytes that are mapped and were not given back.
+    pub fn mapped(&self) -> usize {
+        self.mapped.load(Relaxed)
+    }
+
+    /// Fences so far.
+    pub fn fence_count(&self) -> usize {
+        self.fences.load(Relaxed)
+    }
+
+    fn refused(&self) -> bool {
+        self.calls.fetch_add(1, Relaxed) == self.fail.load(Relaxed)
+    }
+
+    fn section<T, R>(&self, table: &CpuTable, missed: R, read: impl Fn(Area) -> T, commit: impl Fn(Area, T) -> R) -> R {
+        let cpu = me().cpu;
+        let Some(epoch) = self.epochs.get(cpu) else {
+            return missed;
+        };
+        loop {
+            let (begun, area, seen) = {
+                let epoch = epoch.lock().expect("no section panics");
+                let area = table.get(cpu);
+                (*epoch, area, read(area))
+            };
+            let mut now = epoch.lock().expect("no section panics");
+            if *now == begun {
+                *now += 1;
+                return commit(area, seen);
+            }
+        }
+    }
+
+    fn wake(&self, word: &AtomicU32, most: usize) {
+        let mut asleep = self.asleep.lock().expect("nobody panics with it");
+        for _ in 0..most {
+            let Some(at) = asleep.iter().position(|sleeper| sleeper.word == std::ptr::from_ref(word) as usize) else {
+                return;
+            };
+            asleep.remove(at).thread.unpark();
+        }
+    }
+}
+
+impl Drop for Model {
+    fn drop(&mut self) {
+        for (address, layout) in self.blocks.get_mut().expect("nobody panics with it").drain(..) {
+            // SAFETY: the block was allocated with this layout; the engine that used it is gone.
+            unsafe { dealloc(address as *mut u8, layout) };
+        }
+    }
+}
+
+// SAFETY: commits of one CPU happen under its epoch's lock; a fence advances the epoch, so a section that began before cannot commit.
+unsafe impl Sections for Model {
+    unsafe fn pop(&self, table: &CpuTable, slot: SlotIndex) -> Option<NonNull<u8>> {
+        let mut object = [0];
+        // SAFETY: passed on.
+        unsafe { self.pop_batch(table, slot, &mut object) };
+        NonNull::new(object[0] as *mut u8)
+    }
+
+    unsafe fn push(&self, table: &CpuTable, slot: SlotIndex, object: NonNull<u8>) -> bool {
+        // SAFETY: passed on.
+        unsafe { self.push_batch(table, slot, &[object.as_ptr() as usize]) == 1 }
+    }
+
+    unsafe fn pop_batch(&self, table: &CpuTable, slot: SlotIndex, out: &mut [usize]) -> usize {
+        let out = RefCell::new(out);
+        // SAFETY: the epoch keeps sections of this CPU apart and ends them at a fence.
+        let read = |area| unsafe { section::peek(area, slot, &mut out.borrow_mut()) };
+        let commit = |area, (cursor, count)| {
+            // SAFETY: as above.
+            unsafe { section::commit_pop(area, slot, cursor, count) };
+            count
+        };
+        let taken = self.section(table, 0, read, commit);
+        out.into_inner()[taken..].fill(0);
+        taken
+    }
+
+    unsafe fn push_batch(&self, table: &CpuTable, slot: SlotIndex, objects: &[usize]) -> usize {
+        // SAFETY: as for `pop_batch`.
+        let read = |area| unsafe { section::room(area, slot) };
+        // SAFETY: as above.
+        self.section(table, 0, read, |area, room| unsafe { section::commit_push(area, slot, room, objects) })
+    }
+
+    fn fence(&self, cpus: &CpuSet) {
+        self.fences.fetch_add(1, Relaxed);
+        if self.machine.fences {
+            cpus.iter()
+                .filter_map(|cpu| self.epochs.get(cpu))
+                .for_each(|epoch| *epoch.lock().expect("no section panics") += 1);
+        }
+    }
+
+    fn current_cpu(&self) -> usize {
+        me().hint
+    }
+}
+
+// SAFETY: blocks are fresh, zeroed, aligned to a page and kept until the platform goes.
+unsafe impl PageSource for Model {
+    fn page_size(&self) -> usize {
+        PAGE
+    }
+
+    fn reserve(&self) -> Option<Window> {
+        (!self.refused()).then(|| Window { base: self.window.as_ptr() as usize, len: self.machine.granules * GRANULE })
+    }
+
+    unsafe fn commit(&self, _addr: usize, _len: usize) -> Result<(), CommitError> {
+        if self.refused() { Err(CommitError::NoMemory) } else { Ok(()) }
+    }
+
+    unsafe fn purge(&self, _addr: usize, _len: usize) {
+        // No model writes to its objects.
+    }
+
+    unsafe fn uncommit(&self, _addr: usize, _len: usize) {
+        // As above.
+    }
+
+    fn map(&self, len: usize) -> Option<NonNull<u8>> {
+        if self.refused() {
+            return None;
+        }
+        let layout = Layout::from_size_align(len.max(1).next_multiple_of(PAGE), PAGE).ok()?;
+        // SAFETY: the layout is not empty.
+        let block = NonNull::new(unsafe { alloc_zeroed(layout) })?;
+        self.blocks.lock().expect("nobody panics with it").push((block.as_ptr() as usize, layout));
+        self.mapped.fetch_add(len, Relaxed);
+        Some(block)
+    }
+
+    unsafe fn unmap(&self, ptr: NonNull<u8>, len: usize) {
+        // Spoiled, and kept until the platform goes, so that a use is an error of the model and not of the process.
+        // SAFETY: the mapping is the caller's to give back.
+        unsafe { ptr.write_bytes(0xa5, len) };
+        self.mapped.fetch_sub(len, Relaxed);
+    }
+}
+
+// SAFETY: tokens are numbers of threads, from 1 on; each thread has ranks of its own.
+unsafe impl Park for Model {
+    fn wait(&self, word: &AtomicU32, expected: u32) {
+        let mut asleep = self.asleep.lock().expect("nobody panics with it");
+        if word.load(Ordering::Relaxed) != expected {
+            return;
+        }
+        let token = me().token;
+        asleep.push(Sleeper { word: std::ptr::from_ref(word) as usize, token, thread: thread::current() });
+        drop(asleep);
+        thread::park();
+        // Nobody may have woken it: then it sleeps no longer, and takes no wake from those who do.
+        self.asleep.lock().expect("nobody panics with it").retain(|sleeper| sleeper.token != token);
+    }
+
+    fn wake_one(&self, word: &AtomicU32) {
+        self.wake(word, 1);
+    }
+
+    fn wake_all(&self, word: &AtomicU32) {
+        self.wake(word, usize::MAX);
+    }
+
+    fn thread_token(&self) -> usize {
+        me().token
+    }
+
+    fn held_ranks(&self) -> Option<&HeldRanks> {
+        self.ranks.get(me().token.checked_sub(1)?)
+    }
+}
+
+impl Topology for Model {
+    fn possible_cpus(&self) -> usize {
+        self.machine.possible
+    }
+
+    fn initial_cpus(&self) -> CpuSet {
+        self.machine.online
+    }
+
+    fn nodes(&self) -> usize {
+        1
+    }
+
+    fn node_of(&self, _cpu: usize) -> usize {
+        0
+    }
+}
+
+impl Clock for Model {
+    fn now(&self) -> u64 {
+        0
+    }
+}
