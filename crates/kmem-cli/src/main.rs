@@ -3,16 +3,16 @@
 //! Four things a person wants of a slab allocator before reading any of its code:
 //!
 //! - `kmem run -- PROGRAM ARGS...` serves an unmodified program ([`run`]);
-//! - `kmem storm` loads and unloads modules, each with its caches, while CPUs go and come, and looks
-//!   for objects that were lost, handed out twice or left behind ([`storm`]);
+//! - `kmem storm` loads and unloads modules, each with its caches, while CPUs go and come, and looks for objects that
+//!   were lost, handed out twice or left behind ([`storm`]);
 //! - `kmem info` says how this process would be served on this machine ([`info`]);
 //! - `kmem race` finds the races of 2004 again, and shows which defence keeps them out ([`race`]).
 //!
 //! Without arguments the command is a storm of ten seconds: the shortest way to see the allocator at work.
 //!
-//! Exit codes: 0 all is well; 1 a storm found a fault, or a race a schedule that fails; 2 the arguments make no sense; 125 `kmem run` could
-//! not set the program up; 126 the program cannot be executed, 127 it is not there. Otherwise `kmem run`
-//! *becomes* the program, so the code (or the signal) is the program's own.
+//! Exit codes: 0 all is well; 1 a storm found a fault, or a race a schedule that fails; 2 the arguments make no sense;
+//! 125 `kmem run` could not set the program up; 126 the program cannot be executed, 127 it is not there. Otherwise
+//! `kmem run` *becomes* the program, so the code (or the signal) is the program's own.
 
 #![deny(unsafe_code)]
 

@@ -1,8 +1,9 @@
 //! `kmem race`: how the slab allocator of 2004 died, found again, and what keeps it from dying.
 //!
-//! The engine runs on virtual CPUs ([`kmem_sim`]), its threads one at a time, in one order of steps after the other, under one of four protocols: with the gate or without, with
-//! caches listed while they are drained or not. For a protocol that falls, the schedule that kills it is printed step by step, CPU by CPU in columns. Nothing of the machine is
-//! touched: no CPU really goes.
+//! The engine runs on virtual CPUs ([`kmem_sim`]), its threads one at a time, in one order of steps after the other,
+//! under one of four protocols: with the gate or without, with caches listed while they are drained or not. For a
+//! protocol that falls, the schedule that kills it is printed step by step, CPU by CPU in columns. Nothing of the
+//! machine is touched: no CPU really goes.
 
 #![forbid(unsafe_code)]
 

@@ -1,7 +1,8 @@
 //! Size classes of the general caches: from a size to a class, by one table look-up.
 //!
-//! Up to 128 bytes the classes are 16 bytes apart, from there on eight to a doubling, so that at most an eighth of an object is unused (except among the
-//! smallest). Class 0 is no class. A class's objects are aligned to the largest power of two that divides its size, up to a granule.
+//! Up to 128 bytes the classes are 16 bytes apart, from there on eight to a doubling, so that at most an eighth of an
+//! object is unused (except among the smallest). Class 0 is no class. A class's objects are aligned to the largest
+//! power of two that divides its size, up to a granule.
 
 /// Bytes of the largest general object; larger ones are runs of their own.
 pub const LARGEST: usize = 32 << 10;

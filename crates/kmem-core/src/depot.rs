@@ -1,9 +1,10 @@
 //! The depot: full and empty magazines of one cache on one node, which is how objects travel between CPUs.
 //!
-//! A miss on an empty slot takes a full magazine, a miss on a full slot leaves one: O(1) for a batch of objects, whose memory
-//! is not touched. Single objects (from CPUs without a slot) gather in the *loose* magazine until it is full. The depot holds at most
-//! [`Depot::limit`] full magazines; what is beyond goes back to the slabs. Empty magazines come from the metadata arena, and
-//! where that has none, objects go to the slabs as well: nothing here can fail with an object in its hands.
+//! A miss on an empty slot takes a full magazine, a miss on a full slot leaves one: O(1) for a batch of objects, whose
+//! memory is not touched. Single objects (from CPUs without a slot) gather in the *loose* magazine until it is full.
+//! The depot holds at most [`Depot::limit`] full magazines; what is beyond goes back to the slabs. Empty magazines come
+//! from the metadata arena, and where that has none, objects go to the slabs as well: nothing here can fail with an
+//! object in its hands.
 
 use core::ptr::NonNull;
 
@@ -114,8 +115,8 @@ impl Depot {
         len
     }
 
-    /// Lets `put` move one magazine's objects elsewhere, or the loose ones, and answers whether there were any. The lock is held meanwhile, so whoever finds
-    /// the depot empty finds the objects where they were put.
+    /// Lets `put` move one magazine's objects elsewhere, or the loose ones, and answers whether there were any. The
+    /// lock is held meanwhile, so whoever finds the depot empty finds the objects where they were put.
     pub(crate) fn empty_one<P: Platform>(&self, platform: &P, put: impl FnOnce(&[usize])) -> bool {
         let mut state = self.state.lock(platform);
         let Some(magazine) = state.full.pop().or_else(|| state.loose.take()) else {
@@ -216,7 +217,9 @@ impl Depot {
         while let Some(magazine) = at.or_else(|| next.take()) {
             // SAFETY: the lock is held.
             unsafe {
-                Magazine::objects(magazine, self.batch)[..magazine.as_ref().len].iter().for_each(|object| visit(*object));
+                Magazine::objects(magazine, self.batch)[..magazine.as_ref().len]
+                    .iter()
+                    .for_each(|object| visit(*object));
                 // The loose magazine is on no list: behind it comes the first full one.
                 at = if Some(magazine) == state.loose { None } else { magazine.as_ref().next };
             }

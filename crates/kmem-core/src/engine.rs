@@ -14,10 +14,11 @@ use crate::sync::{Mutex, Rank};
 /// When the magazines of a CPU come into being.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Population {
-    /// At the first miss of a cache on a CPU: what is not used costs nothing, and create costs the same on 2 CPUs and on 1,024.
+    /// At the first miss of a cache on a CPU: what is not used costs nothing, and create costs the same on 2 CPUs and
+    /// on 1,024.
     OnFirstUse,
-    /// With the cache on every online CPU, and with the CPU for every live cache: what the kernel of the seed did, and what a kernel wants that
-    /// must not allocate later. Create and prepare can fail for it.
+    /// With the cache on every online CPU, and with the CPU for every live cache: what the kernel of the seed did, and
+    /// what a kernel wants that must not allocate later. Create and prepare can fail for it.
     Eager,
 }
 
@@ -28,7 +29,8 @@ pub struct Config {
     pub max_caches: usize,
     /// When magazines come into being.
     pub population: Population,
-    /// Called with a pointer that was freed but is no live object. Must not come back into the engine; may end the program.
+    /// Called with a pointer that was freed but is no live object. Must not come back into the engine; may end the
+    /// program.
     pub bad_free: fn(object: usize, error: FreeError),
 }
 
@@ -77,7 +79,8 @@ impl<P: Platform> Engine<P> {
         let initial = if initial.is_empty() { CpuSet::of(0) } else { initial };
         let slots = config.max_caches + 1;
         let table = CpuTable::map(&platform, possible, slots).ok_or(AllocError)?;
-        let parts = (Cpus::map(&platform, possible, &initial), Registry::map(&platform, slots), PageHeap::new(&platform));
+        let parts =
+            (Cpus::map(&platform, possible, &initial), Registry::map(&platform, slots), PageHeap::new(&platform));
         let (Some(cpus), Some(registry), Some(heap)) = parts else {
             // SAFETY: the parts that exist were made just now and nobody uses them.
             unsafe {
@@ -179,8 +182,8 @@ impl<P: Platform> Engine<P> {
 
     /// Memory is out: gives back all that caches hold for later, and the address space of free runs.
     ///
-    /// This runs inside any allocation, in whatever state its caller is. So it waits for no transition (while one runs, only the free runs go), and leaves caches with
-    /// a destructor alone: that is somebody's code.
+    /// This runs inside any allocation, in whatever state its caller is. So it waits for no transition (while one runs,
+    /// only the free runs go), and leaves caches with a destructor alone: that is somebody's code.
     #[cold]
     pub(crate) fn give_up_all(&self) {
         self.registry.for_each(&self.platform, |cache| {
@@ -212,8 +215,8 @@ impl<P: Platform> Engine<P> {
         reclaim.release(&self.heap, &self.meta, &self.platform)
     }
 
-    /// Takes every lock, in the order of ranks, so that a child made by fork finds the allocator between two operations.
-    /// A thread inside a hotplug callback holds the gate already; it stays held.
+    /// Takes every lock, in the order of ranks, so that a child made by fork finds the allocator between two
+    /// operations. A thread inside a hotplug callback holds the gate already; it stays held.
     pub fn before_fork(&self) {
         let platform = &self.platform;
         if !self.gate.is_writer(platform) {
@@ -227,16 +230,18 @@ impl<P: Platform> Engine<P> {
         self.cpus.iter().for_each(|cpu| cpu.lock.lock_raw(platform));
         // SAFETY: as above.
         unsafe {
-            self.registry.for_each_locked(platform, |cache| cache.nodes().for_each(|node| node.depot.lock_for_fork(platform)));
-            self.registry.for_each_locked(platform, |cache| cache.nodes().for_each(|node| node.slabs.lock_for_fork(platform)));
+            self.registry
+                .for_each_locked(platform, |cache| cache.nodes().for_each(|node| node.depot.lock_for_fork(platform)));
+            self.registry
+                .for_each_locked(platform, |cache| cache.nodes().for_each(|node| node.slabs.lock_for_fork(platform)));
         }
         self.heap.lock_for_fork(platform);
         self.meta.lock_for_fork(platform);
         self.listeners.lock_raw(platform);
     }
 
-    /// Gives the locks of [`before_fork`](Self::before_fork) back in the child, where the other threads' pins are gone with them. Batches that they were just moving are
-    /// lost to the child: some objects that count as in use.
+    /// Gives the locks of [`before_fork`](Self::before_fork) back in the child, where the other threads' pins are gone
+    /// with them. Batches that they were just moving are lost to the child: some objects that count as in use.
     ///
     /// # Safety
     /// The thread that the calling one was forked from has called `before_fork`.

@@ -53,17 +53,26 @@ impl fmt::Display for CreateError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
             Self::NameEmpty => f.write_str("the cache's name is empty: give it one, it is how statistics show it"),
-            Self::NameTooLong { len, max } => write!(f, "the cache's name has {len} bytes: at most {max} are kept, shorten it"),
-            Self::NameTaken => f.write_str("a cache of this name exists already: choose another name, or destroy that cache first"),
+            Self::NameTooLong { len, max } => {
+                write!(f, "the cache's name has {len} bytes: at most {max} are kept, shorten it")
+            }
+            Self::NameTaken => {
+                f.write_str("a cache of this name exists already: choose another name, or destroy that cache first")
+            }
             Self::ZeroSize => f.write_str("an object size of 0 bytes: objects need at least 1 byte"),
             Self::SizeTooLarge { size, max } => {
-                write!(f, "an object size of {size} bytes: a cache holds objects of up to {max}, use malloc for larger ones")
+                write!(
+                    f,
+                    "an object size of {size} bytes: a cache holds objects of up to {max}, use malloc for larger ones"
+                )
             }
             Self::AlignNotPowerOfTwo { align } => write!(f, "an alignment of {align}: it must be a power of two"),
             Self::AlignTooLarge { align, max } => write!(f, "an alignment of {align}: a cache aligns up to {max}"),
             Self::TooManyCaches { max } => write!(f, "{max} caches exist, which is the limit: destroy one first"),
             Self::NoMemory => f.write_str("no memory for a new cache: the page source is exhausted"),
-            Self::InsideCallback => f.write_str("a cache cannot be created inside a hotplug callback: do it before or after"),
+            Self::InsideCallback => {
+                f.write_str("a cache cannot be created inside a hotplug callback: do it before or after")
+            }
         }
     }
 }
@@ -100,9 +109,13 @@ pub enum DestroyError {
 impl fmt::Display for DestroyError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
-            Self::Busy { live } => write!(f, "{live} objects of the cache are still in use: free them, then destroy it again"),
+            Self::Busy { live } => {
+                write!(f, "{live} objects of the cache are still in use: free them, then destroy it again")
+            }
             Self::NoSuchCache => f.write_str("no such cache: it was destroyed already, or is being destroyed"),
-            Self::InsideCallback => f.write_str("a cache cannot be destroyed or shrunk inside a hotplug callback: do it before or after"),
+            Self::InsideCallback => {
+                f.write_str("a cache cannot be destroyed or shrunk inside a hotplug callback: do it before or after")
+            }
         }
     }
 }
@@ -153,12 +166,20 @@ impl fmt::Display for HotplugError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
             Self::OutOfRange { cpu, possible } => write!(f, "CPU {cpu} does not exist: ids are 0 to {}", possible - 1),
-            Self::LastCpu { cpu } => write!(f, "CPU {cpu} is the last one online and must stay: bring another CPU up first"),
+            Self::LastCpu { cpu } => {
+                write!(f, "CPU {cpu} is the last one online and must stay: bring another CPU up first")
+            }
             Self::AlreadyOnline { cpu } => write!(f, "CPU {cpu} is online already"),
             Self::AlreadyOffline { cpu } => write!(f, "CPU {cpu} is offline already"),
-            Self::Refused { cpu } => write!(f, "a listener refused the transition of CPU {cpu}: it is as it was before"),
-            Self::NoMemory { cpu } => write!(f, "no memory to prepare CPU {cpu}: it stays offline, its threads are served by the depot"),
-            Self::InsideCallback => f.write_str("a CPU transition cannot be started inside a hotplug callback: the gate is not recursive"),
+            Self::Refused { cpu } => {
+                write!(f, "a listener refused the transition of CPU {cpu}: it is as it was before")
+            }
+            Self::NoMemory { cpu } => {
+                write!(f, "no memory to prepare CPU {cpu}: it stays offline, its threads are served by the depot")
+            }
+            Self::InsideCallback => {
+                f.write_str("a CPU transition cannot be started inside a hotplug callback: the gate is not recursive")
+            }
         }
     }
 }
@@ -183,9 +204,13 @@ pub enum SubscribeError {
 impl fmt::Display for SubscribeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
-            Self::TooMany { max } => write!(f, "{max} listeners are subscribed, which is the limit: forward events from one of them"),
+            Self::TooMany { max } => {
+                write!(f, "{max} listeners are subscribed, which is the limit: forward events from one of them")
+            }
             Self::NoMemory => f.write_str("no memory for the allocator: the page source is exhausted"),
-            Self::InsideCallback => f.write_str("a listener cannot subscribe inside a hotplug callback: do it before or after"),
+            Self::InsideCallback => {
+                f.write_str("a listener cannot subscribe inside a hotplug callback: do it before or after")
+            }
         }
     }
 }

@@ -1,7 +1,8 @@
 //! General memory: any size, any alignment, freed by address alone. What `malloc` and a global allocator stand on.
 //!
-//! Sizes up to 32 KiB are objects of the *general caches*, one a size class, whose slabs' granules name the class in the class map. Larger ones are runs of
-//! granules with an entry of their own. A general cache is created at the start and never destroyed; its index is its class, so a section needs no look-up.
+//! Sizes up to 32 KiB are objects of the *general caches*, one a size class, whose slabs' granules name the class in
+//! the class map. Larger ones are runs of granules with an entry of their own. A general cache is created at the start
+//! and never destroyed; its index is its class, so a section needs no look-up.
 
 use core::ptr::NonNull;
 
@@ -86,7 +87,11 @@ impl<P: Platform> Engine<P> {
             let id = self.create_class(&spec, class).map_err(|_| AllocError)?;
             let cache = self.descriptor(id).ok_or(AllocError)?;
             // SAFETY: the cache was just created, and general caches are never destroyed.
-            debug_assert_eq!(unsafe { cache.as_ref() }.slot().0, u32::from(class), "the index of a general cache is its class");
+            debug_assert_eq!(
+                unsafe { cache.as_ref() }.slot().0,
+                u32::from(class),
+                "the index of a general cache is its class"
+            );
             self.general.caches[class as usize].store(cache.as_ptr(), Ordering::Release);
         }
         Ok(())
@@ -95,7 +100,8 @@ impl<P: Platform> Engine<P> {
     /// The general cache of a class.
     ///
     /// # Panics
-    /// If the class is not between 1 and [`CLASSES`], or the engine has no general caches ([`Config::general`](crate::Config::general)).
+    /// If the class is not between 1 and [`CLASSES`], or the engine has no general caches
+    /// ([`Config::general`](crate::Config::general)).
     #[inline]
     pub fn general_cache(&self, class: u8) -> &CacheDesc {
         // No cache is of class 0.
@@ -108,7 +114,9 @@ impl<P: Platform> Engine<P> {
     pub fn alloc_bytes(&self, size: usize, align: usize) -> Result<Fresh, AllocError> {
         match classes::class_of_aligned(size, align) {
             // SAFETY: general caches live for ever.
-            Some(class) => unsafe { self.alloc(self.general_cache(class)) }.map(|address| Fresh { address, zero: false }),
+            Some(class) => {
+                unsafe { self.alloc(self.general_cache(class)) }.map(|address| Fresh { address, zero: false })
+            }
             None => self.alloc_large(size, align),
         }
     }
@@ -150,7 +158,8 @@ impl<P: Platform> Engine<P> {
         }
     }
 
-    /// Gives memory of [`alloc_bytes`](Self::alloc_bytes) back; also any object of any cache. A pointer that is none of these is reported and ignored.
+    /// Gives memory of [`alloc_bytes`](Self::alloc_bytes) back; also any object of any cache. A pointer that is none of
+    /// these is reported and ignored.
     ///
     /// # Safety
     /// The memory is the caller's and not used afterwards (I7).
@@ -175,7 +184,8 @@ impl<P: Platform> Engine<P> {
         self.extent(address).map_or(0, Extent::bytes)
     }
 
-    /// Memory of `size` bytes aligned to `align` with the content of `old`, as far as it fits; `old` is given back. On an error `old` is as it was.
+    /// Memory of `size` bytes aligned to `align` with the content of `old`, as far as it fits; `old` is given back. On
+    /// an error `old` is as it was.
     ///
     /// Stays in place where an object shrinks by less than half, or a large run has room behind it.
     ///

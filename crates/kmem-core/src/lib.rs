@@ -1,8 +1,8 @@
 //! The engine of kmem: a slab allocator whose per-CPU caches stay correct while CPUs come and go.
 //!
 //! The engine knows nothing of an operating system. It is generic over a [`platform::Platform`], which gives it
-//! CPU-local sections, a fence, pages, parking and a clock; Linux user space, bare metal and the virtual CPUs of `kmem-sim`
-//! are such platforms. It has no dependency, needs no `alloc`, and never allocates from itself.
+//! CPU-local sections, a fence, pages, parking and a clock; Linux user space, bare metal and the virtual CPUs of
+//! `kmem-sim` are such platforms. It has no dependency, needs no `alloc`, and never allocates from itself.
 //!
 //! The floors, each of which uses only those below:
 //!

@@ -1,8 +1,9 @@
 //! Memory for the engine's own descriptors, magazines and tables: the allocator never allocates from itself.
 //!
-//! Pieces are cut from chunks that the page source maps, and returned to a free list of their size, which is linked through the pieces
-//! themselves (this is the engine's memory, no user ever writes to it). Sizes are rounded up to four steps a doubling, so at most a quarter
-//! is lost; what is larger than a chunk's quarter is mapped by itself. The lock is the last but one in the order ([`Rank::Meta`]): every floor may call in.
+//! Pieces are cut from chunks that the page source maps, and returned to a free list of their size, which is linked
+//! through the pieces themselves (this is the engine's memory, no user ever writes to it). Sizes are rounded up to four
+//! steps a doubling, so at most a quarter is lost; what is larger than a chunk's quarter is mapped by itself. The lock
+//! is the last but one in the order ([`Rank::Meta`]): every floor may call in.
 
 use core::ptr::NonNull;
 
@@ -59,7 +60,12 @@ fn class_of(size: usize) -> (usize, usize) {
 impl Meta {
     /// An arena that holds nothing.
     pub fn new() -> Self {
-        Self { arena: Mutex::new(Rank::Meta, Arena { free: [None; CLASSES], chunks: None, next: 0, end: 0, bytes: 0, used: 0 }) }
+        Self {
+            arena: Mutex::new(
+                Rank::Meta,
+                Arena { free: [None; CLASSES], chunks: None, next: 0, end: 0, bytes: 0, used: 0 },
+            ),
+        }
     }
 
     /// A piece of at least `size` bytes, aligned to 16, and to 64 from 64 bytes on. Its content is not defined.

@@ -1,7 +1,8 @@
 //! `validate`: the conservation of objects over a whole allocator, at a quiescent point (I6, I7).
 //!
-//! Every object is in exactly one place: with a user, in a slot, in a depot, or free on its slab. The walk marks each object that it finds in a slot or a depot
-//! by setting its free bit; one that finds the bit set already has found the object in two places. Then it clears what it set.
+//! Every object is in exactly one place: with a user, in a slot, in a depot, or free on its slab. The walk marks each
+//! object that it finds in a slot or a depot by setting its free bit; one that finds the bit set already has found the
+//! object in two places. Then it clears what it set.
 
 use core::fmt;
 
@@ -28,7 +29,8 @@ pub struct ValidReport {
     pub in_depot: usize,
     /// Objects that users hold.
     pub held: usize,
-    /// Free objects in the slots of CPUs that are not online: out of everybody's reach (I8). Always 0 in an allocator in order.
+    /// Free objects in the slots of CPUs that are not online: out of everybody's reach (I8). Always 0 in an allocator
+    /// in order.
     pub stranded: usize,
 }
 
@@ -71,7 +73,9 @@ impl fmt::Display for Violation {
                 write!(f, "a cache's slabs have {bitmaps} objects in use, its counters say {counters}")
             }
             Self::EnabledOffline { cpu } => write!(f, "a slot of CPU {cpu} is enabled although the CPU is not online"),
-            Self::InsideCallback => f.write_str("a hotplug callback cannot validate: the allocator is between two states"),
+            Self::InsideCallback => {
+                f.write_str("a hotplug callback cannot validate: the allocator is between two states")
+            }
         }
     }
 }
@@ -82,7 +86,8 @@ impl<P: Platform> Engine<P> {
     /// Checks every cache. Allocates nothing.
     ///
     /// # Safety
-    /// No other thread uses the allocator meanwhile: the check marks what it finds in the slabs' own bitmaps, without their locks.
+    /// No other thread uses the allocator meanwhile: the check marks what it finds in the slabs' own bitmaps, without
+    /// their locks.
     pub unsafe fn validate(&self) -> Result<ValidReport, Violation> {
         let _gate = self.gate.write(&self.platform).map_err(|_| Violation::InsideCallback)?;
         let mut report = ValidReport::default();
@@ -139,9 +144,15 @@ impl<P: Platform> Engine<P> {
         Ok(())
     }
 
-    /// Sets (or clears) the free bit of the objects in the cache's slots and depots, `limit` of them at most, in a fixed order, and stops at the first that
-    /// has it set (or cleared) already.
-    fn mark_cached(&self, cache: &CacheDesc, mark: bool, limit: usize, found: &mut dyn FnMut(bool, bool)) -> Result<(), Violation> {
+    /// Sets (or clears) the free bit of the objects in the cache's slots and depots, `limit` of them at most, in a
+    /// fixed order, and stops at the first that has it set (or cleared) already.
+    fn mark_cached(
+        &self,
+        cache: &CacheDesc,
+        mark: bool,
+        limit: usize,
+        found: &mut dyn FnMut(bool, bool),
+    ) -> Result<(), Violation> {
         let online = self.cpus.online();
         let mut result = Ok(());
         let mut left = limit;

@@ -1,4 +1,5 @@
-//! Objects that stay constructed between uses: once each, kept, ended once; and what constructors and destructors may do (I31).
+//! Objects that stay constructed between uses: once each, kept, ended once; and what constructors and destructors may
+//! do (I31).
 
 mod common;
 
@@ -251,8 +252,9 @@ fn constructors_run_in_hotplug_callbacks_too() {
     assert_eq!(counted.now(), 0);
 }
 
-/// Two caches; the first destructor of either that runs destroys the other, and a new cache takes the place of its descriptor. The slabs of both are on
-/// their way back in the same call: each must be ended by the destructor of its own cache (I19).
+/// Two caches; the first destructor of either that runs destroys the other, and a new cache takes the place of its
+/// descriptor. The slabs of both are on their way back in the same call: each must be ended by the destructor of its
+/// own cache (I19).
 fn destroyed_by_a_destructor(engine: &E, size: usize, prepare: impl Fn(&Cache), give_back: impl Fn(&E)) {
     let books = [Counted::new(), Counted::new()];
     let caches = [0, 1].map(|n| books[n].cache(engine, &format!("cache {n}"), size));

@@ -6,9 +6,9 @@ use common::{Cache, Footprint, config, eager, ends, engine, engine_of, listen, s
 use kmem_core::cache::{CacheSpec, NAME_MAX, ObjectOps};
 use kmem_core::classes::CLASSES;
 use kmem_core::cpu::Event;
-use kmem_sim::fake::Machine;
 use kmem_core::slab::{MAX_ALIGN, MAX_SIZE};
 use kmem_core::{Config, CreateError, Population};
+use kmem_sim::fake::Machine;
 use std::sync::{Arc, Barrier, Mutex};
 
 #[track_caller]

@@ -1,13 +1,14 @@
-//! Destroying caches: Busy if and only if a user holds an object, nothing left behind, nothing of it ever seen again (I10, I14 to I21).
+//! Destroying caches: Busy if and only if a user holds an object, nothing left behind, nothing of it ever seen again
+//! (I10, I14 to I21).
 
 mod common;
 
 use common::{
     Cache, E, Footprint, bad_frees, config, distinct, eager, ends, engine, engine_of, recording, spec, valid,
 };
-use kmem_sim::fake::{self, Machine};
 use kmem_core::slab::FreeError;
 use kmem_core::{Config, DestroyError, Population};
+use kmem_sim::fake::{self, Machine};
 use std::cell::RefCell;
 use std::sync::mpsc;
 use std::time::Duration;
@@ -293,7 +294,8 @@ fn a_shrink_beside_a_destroy_does_not_make_it_busy() {
     let cache = Cache::new(&engine, "shared", 64);
     let objects = cache.bulk(40);
     engine.cpu_down(1).expect("CPU 0 stays");
-    // A pointer that is no object is the first in the depot's magazine: where it is refused, the shrink has the magazine's objects in its hands.
+    // A pointer that is no object is the first in the depot's magazine: where it is refused, the shrink has the
+    // magazine's objects in its hands.
     fake::run_on(1);
     cache.free(objects[0] + 8);
     cache.free_bulk(&objects);
@@ -315,7 +317,8 @@ fn destroy_ends_while_somebody_looks_at_the_statistics() {
     let engine = engine(2);
     let cache = Cache::new(&engine, "looked at", 64);
     use_on(&cache, [0, 1]);
-    // The visitor holds a pin and starts a transition, which waits for the gate: the destroy must not wait for the pin with the gate in its hands (I32).
+    // The visitor holds a pin and starts a transition, which waits for the gate: the destroy must not wait for the pin
+    // with the gate in its hands (I32).
     let (looker, destroyer) = (cache.clone(), cache.clone());
     ends(move || {
         let thread = std::cell::RefCell::new(None);

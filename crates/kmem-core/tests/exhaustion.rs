@@ -1,13 +1,15 @@
-//! Every allocation failed in turn (I12, I22): at the making of an engine, create, the first alloc, a bulk, a CPU coming up, growth, destroy and shrink.
+//! Every allocation failed in turn (I12, I22): at the making of an engine, create, the first alloc, a bulk, a CPU
+//! coming up, growth, destroy and shrink.
 //!
-//! Each test runs its operation with the n-th call for memory failing, for n from 0 until it succeeds with none left to fail, and again with all calls
-//! from the n-th on failing. After each failure everything is as before, the engine is valid, and a retry with memory works.
+//! Each test runs its operation with the n-th call for memory failing, for n from 0 until it succeeds with none left to
+//! fail, and again with all calls from the n-th on failing. After each failure everything is as before, the engine is
+//! valid, and a retry with memory works.
 
 mod common;
 
 use common::{Cache, E, Footprint, config, distinct, engine_of, spec, valid, with_room};
-use kmem_sim::fake::{self, Fake, Machine};
 use kmem_core::{AllocError, CreateError, Engine, HotplugError, Population};
+use kmem_sim::fake::{self, Fake, Machine};
 
 #[derive(Clone, Copy, Debug)]
 enum Failing {
@@ -24,8 +26,8 @@ fn arm(platform: &Fake, failing: Failing, n: usize) {
     }
 }
 
-/// Calls `operation` with a new world from `make`, with every call for memory failing in turn, in every population, until it makes fewer calls than that.
-/// `operation` answers whether it succeeded.
+/// Calls `operation` with a new world from `make`, with every call for memory failing in turn, in every population,
+/// until it makes fewer calls than that. `operation` answers whether it succeeded.
 fn each_failure(make: impl Fn(Population) -> E, operation: impl Fn(&E) -> bool) {
     for population in POPULATIONS {
         for failing in [Failing::One, Failing::AllFrom] {

@@ -1,6 +1,8 @@
-//! The fence between sections and whoever takes a magazine away (I36, I38), and its negative control: a platform whose fence does nothing.
+//! The fence between sections and whoever takes a magazine away (I36, I38), and its negative control: a platform whose
+//! fence does nothing.
 //!
-//! Every schedule interrupts a section on CPU 0 between its reads and its commit; the interrupt is what another CPU does at that moment.
+//! Every schedule interrupts a section on CPU 0 between its reads and its commit; the interrupt is what another CPU
+//! does at that moment.
 
 mod common;
 
@@ -120,8 +122,8 @@ fn with_the_fence_nothing_is_lost_or_doubled() {
     }
 }
 
-/// A thread that still takes CPU 0 for its own grows the slot of CPU 0 while a section there is under way. The old magazine's memory is then another cache's, so
-/// a section that commits into it hands out that cache's objects.
+/// A thread that still takes CPU 0 for its own grows the slot of CPU 0 while a section there is under way. The old
+/// magazine's memory is then another cache's, so a section that commits into it hands out that cache's objects.
 fn damaged_by_growth(fences: bool, section: Section) -> bool {
     fake::run_on(0);
     let engine = two_cpus(fences);
@@ -196,7 +198,8 @@ fn while_a_slot_is_drained_its_cpu_misses() {
     fake::run_on(0);
     let engine = engine_of(Machine::with_cpus(2), Config { bad_free: on_bad_free, ..config(Population::OnFirstUse) });
     let cache = Cache::new(&engine, "drained", 64);
-    // One batch, which is in the slot as a whole, and above it something that is refused when it reaches the slabs: there the drain has half of its work before it.
+    // One batch, which is in the slot as a whole, and above it something that is refused when it reaches the slabs:
+    // there the drain has half of its work before it.
     let objects = cache.bulk(60);
     cache.free_bulk(&objects);
     cache.free(objects[0] + 8);

@@ -1,4 +1,5 @@
-//! What fork handlers do: every lock is taken in order, given back in the parent, and the child does not wait for threads that it does not have.
+//! What fork handlers do: every lock is taken in order, given back in the parent, and the child does not wait for
+//! threads that it does not have.
 
 mod common;
 

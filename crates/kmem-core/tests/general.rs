@@ -6,9 +6,9 @@ use common::{E, Rng, bad_frees, config, distinct, engine, engine_of, fill, is_fi
 use kmem_core::classes::{self, CLASSES, LARGEST, class_of, class_of_aligned, size_of_class};
 use kmem_core::general::Extent;
 use kmem_core::pages::GRANULE;
-use kmem_sim::fake::Machine;
 use kmem_core::slab::FreeError;
 use kmem_core::{AllocError, Population};
+use kmem_sim::fake::Machine;
 use std::ptr::NonNull;
 
 fn alloc(engine: &E, size: usize, align: usize) -> usize {

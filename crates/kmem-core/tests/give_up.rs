@@ -1,12 +1,12 @@
-//! Before an allocation fails, what caches keep for later is given up. This runs inside any allocation: it waits for nobody, calls nobody's code, and takes
-//! nothing where that cannot help.
+//! Before an allocation fails, what caches keep for later is given up. This runs inside any allocation: it waits for
+//! nobody, calls nobody's code, and takes nothing where that cannot help.
 
 mod common;
 
 use common::{Cache, config, ends, engine, engine_of, listen, spec, valid, with_room};
 use kmem_core::cpu::Event;
-use kmem_sim::fake;
 use kmem_core::{AllocError, CreateError, Population};
+use kmem_sim::fake;
 use std::sync::mpsc;
 
 #[test]
@@ -59,7 +59,8 @@ fn what_is_given_up_outlives_the_caches_that_gave_it_up() {
     caches.iter().for_each(|cache| cache.free_bulk(&cache.bulk(10)));
     // One granule is left besides the two slabs.
     let rest = engine.alloc_bytes(57 << 16, 16).expect("memory").address;
-    // While the second cache is drained, another thread destroys the first, and other caches take the place of its descriptor.
+    // While the second cache is drained, another thread destroys the first, and other caches take the place of its
+    // descriptor.
     let (first, platform) = (caches[0].clone(), engine.clone());
     let meanwhile = move || {
         let work = move || {

@@ -1,18 +1,20 @@
-//! CPUs that go and come: the state table, the edges, and what is left on a CPU that is gone (I3 to I5, I8, I22 to I26, I43, I44).
+//! CPUs that go and come: the state table, the edges, and what is left on a CPU that is gone (I3 to I5, I8, I22 to I26,
+//! I43, I44).
 
 mod common;
 
 use common::{Cache, Footprint, config, distinct, eager, engine, engine_of, listen, valid};
 use kmem_core::cpu::{CpuEvent as E, CpuSet, CpuState as S, Event, Refused};
-use kmem_sim::fake::{self, Machine};
 use kmem_core::{HotplugError, Population};
+use kmem_sim::fake::{self, Machine};
 
 #[test]
 fn every_state_knows_every_event() {
     const EVENTS: [E; 7] = [E::Prepare, E::Cancel, E::Online, E::Down, E::DownFailed, E::Drained, E::Reclaimed];
     const STATES: [S; 5] = [S::Offline, S::Prepared, S::Online, S::Draining, S::Dead];
     let table: [[Option<S>; 7]; 5] = [
-        // Prepare         Cancel            Online           Down               DownFailed       Drained        Reclaimed
+        // Prepare         Cancel            Online           Down               DownFailed       Drained
+        // Reclaimed
         [Some(S::Prepared), Some(S::Offline), None, None, None, None, Some(S::Offline)],
         [Some(S::Prepared), Some(S::Offline), Some(S::Online), None, None, None, None],
         [None, None, None, Some(S::Draining), None, None, None],

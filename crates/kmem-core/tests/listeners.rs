@@ -4,9 +4,9 @@ mod common;
 
 use common::{Cache, E, eager, ends, engine, listen, panic_now, panics, spec, valid};
 use kmem_core::cpu::{CpuSet, Event, Refused};
-use kmem_sim::fake;
 use kmem_core::validate::Violation;
 use kmem_core::{CreateError, DestroyError, HotplugError, SubscribeError};
+use kmem_sim::fake;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -114,7 +114,8 @@ fn no_listener_is_called_inside_an_allocation() {
     let (heard, _) = four(&engine);
     engine.cpu_left(1).expect("CPU 0 stays");
     taken(&heard);
-    // A thread on a CPU that left brings it up by itself, but not past listeners, whose code may be anything: the depot serves.
+    // A thread on a CPU that left brings it up by itself, but not past listeners, whose code may be anything: the depot
+    // serves.
     fake::run_on(1);
     let objects = cache.bulk(50);
     cache.free_bulk(&objects);

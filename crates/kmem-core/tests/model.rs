@@ -1,13 +1,15 @@
-//! Random operations on a whole engine against a reference model (I6, I7, I16, I17): several caches, CPUs and nodes, both populations, failures of memory.
+//! Random operations on a whole engine against a reference model (I6, I7, I16, I17): several caches, CPUs and nodes,
+//! both populations, failures of memory.
 //!
-//! A list of operations is a list of numbers, so every part of one is a list too: one that fails is shortened before it is shown.
+//! A list of operations is a list of numbers, so every part of one is a list too: one that fails is shortened before it
+//! is shown.
 
 mod common;
 
 use common::{Cache, E, Rng, config, engine_of, fill, is_filled, spec, valid};
 use kmem_core::cpu::CpuSet;
-use kmem_sim::fake::{self, Machine};
 use kmem_core::{CreateError, DestroyError, HotplugError, Population};
+use kmem_sim::fake::{self, Machine};
 use std::collections::BTreeMap;
 use std::ptr::NonNull;
 
@@ -200,7 +202,8 @@ impl Model {
         unsafe { self.engine.free_bytes(NonNull::new(at as *mut u8).expect("an address")) }
     }
 
-    /// A CPU comes up by itself only where a thread runs, and never one that was taken down by name; none goes by itself.
+    /// A CPU comes up by itself only where a thread runs, and never one that was taken down by name; none goes by
+    /// itself.
     fn follow_adoptions(&mut self) {
         let now = self.engine.online_cpus();
         for cpu in 0..self.engine.possible_cpus() {

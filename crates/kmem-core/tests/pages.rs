@@ -1,4 +1,5 @@
-//! The page heap: runs merge again, never overlap, are aligned, read as zero when they say so; obstacles and exhaustion.
+//! The page heap: runs merge again, never overlap, are aligned, read as zero when they say so; obstacles and
+//! exhaustion.
 
 mod common;
 

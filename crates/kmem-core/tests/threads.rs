@@ -1,13 +1,15 @@
-//! Threads on virtual CPUs: allocating, freeing for one another, migrating, creating, destroying and taking CPUs down and up, all at once.
+//! Threads on virtual CPUs: allocating, freeing for one another, migrating, creating, destroying and taking CPUs down
+//! and up, all at once.
 //!
-//! Every object that is handed out is claimed in a table and carries a pattern, so an object that is handed out twice is noticed at once, by whoever gets it second.
+//! Every object that is handed out is claimed in a table and carries a pattern, so an object that is handed out twice
+//! is noticed at once, by whoever gets it second.
 
 mod common;
 
 use common::counted::{Counted, touch};
 use common::{Cache, E, Rng, config, engine_of, fill, is_filled, spec, valid};
-use kmem_sim::fake::{self, Machine};
 use kmem_core::{DestroyError, HotplugError, Population};
+use kmem_sim::fake::{self, Machine};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};

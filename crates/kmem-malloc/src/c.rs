@@ -1,8 +1,9 @@
 //! The malloc family.
 //!
-//! Errors are those of glibc's manual: NULL and ENOMEM where memory ends or a size overflows, EINVAL for an alignment that is none. `free` leaves errno alone. Every address is
-//! aligned to 16. A pointer that is foreign, or not aligned as
-//! memory is, ends the program at once with a message that shows it; one into the middle of an object, or to one that is free, does so when it comes back to its slab.
+//! Errors are those of glibc's manual: NULL and ENOMEM where memory ends or a size overflows, EINVAL for an alignment
+//! that is none. `free` leaves errno alone. Every address is aligned to 16. A pointer that is foreign, or not aligned
+//! as memory is, ends the program at once with a message that shows it; one into the middle of an object, or to one
+//! that is free, does so when it comes back to its slab.
 
 use core::ffi::{c_int, c_void};
 use core::ptr::{NonNull, null_mut};

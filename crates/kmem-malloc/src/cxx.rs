@@ -1,15 +1,19 @@
 //! operator new and operator delete.
 //!
-//! A C++ program may replace the basic forms by its own, and then the other forms have to come to those: `new[]` to `new`, `delete[]` and the sized forms to `delete`, nothrow `new`
-//! to `new` with its exceptions caught. So only the basic forms do work here; every other form *jumps* to its basic form through the global offset table, where a
+//! A C++ program may replace the basic forms by its own, and then the other forms have to come to those: `new[]` to
+//! `new`, `delete[]` and the sized forms to `delete`, nothrow `new` to `new` with its exceptions caught. So only the
+//! basic forms do work here; every other form *jumps* to its basic form through the global offset table, where a
 //! program's own one stands if there is one.
 //!
-//! Where memory ends, C++ wants the new-handler called until it gives up by throwing, or there is none, and then `std::bad_alloc` thrown. An exception must not pass through a Rust
-//! frame. So the throwing forms are a few lines of assembly with unwind information: they call into Rust for memory, for the handler and for the C++ library's thrower, none of
-//! which throws, and call handler and thrower themselves. The nothrow forms catch what comes out of the basic form, by a personality of their own, which knows one landing pad.
+//! Where memory ends, C++ wants the new-handler called until it gives up by throwing, or there is none, and then
+//! `std::bad_alloc` thrown. An exception must not pass through a Rust frame. So the throwing forms are a few lines of
+//! assembly with unwind information: they call into Rust for memory, for the handler and for the C++ library's thrower,
+//! none of which throws, and call handler and thrower themselves. The nothrow forms catch what comes out of the basic
+//! form, by a personality of their own, which knows one landing pad.
 //!
-//! The C++ library may have come with the program, or later by dlopen (a plugin, an extension of an interpreter), or not at all. Its functions are looked for only here, where memory
-//! has ended or an exception is on its way ([`library`]).
+//! The C++ library may have come with the program, or later by dlopen (a plugin, an extension of an interpreter), or
+//! not at all. Its functions are looked for only here, where memory has ended or an exception is on its way
+//! ([`library`]).
 
 use core::arch::{asm, naked_asm};
 use core::ffi::{CStr, c_char, c_int, c_void};
@@ -99,7 +103,8 @@ extern "C" fn forget_exception(exception: *mut c_void) {
     }
 }
 
-/// Memory from `get`, or the handler and once more, or `std::bad_alloc`. Size and alignment, as the operators get them, are kept in rbx and r14.
+/// Memory from `get`, or the handler and once more, or `std::bad_alloc`. Size and alignment, as the operators get them,
+/// are kept in rbx and r14.
 macro_rules! throwing {
     ($(#[$doc:meta])* $name:ident, $get:path) => {
         $(#[$doc])*
@@ -180,7 +185,8 @@ pub unsafe extern "C" fn _ZdlPvSt11align_val_t(address: *mut c_void, _align: usi
     unsafe { free(address) }
 }
 
-/// Forms that are another form under a further name, or with arguments that it does not need; what it does need is where it expects it.
+/// Forms that are another form under a further name, or with arguments that it does not need; what it does need is
+/// where it expects it.
 macro_rules! jumps {
     ($($(#[$doc:meta])* $name:ident -> $basic:literal $(, $first:literal)?;)*) => {$(
         $(#[$doc])*
@@ -222,7 +228,8 @@ jumps! {
     _ZdaPvSt11align_val_tRKSt9nothrow_t -> "_ZdaPvSt11align_val_t";
 }
 
-/// What the unwinder asks about the frame of a nothrow form: it catches everything but a forced unwind (a thread that is canceled).
+/// What the unwinder asks about the frame of a nothrow form: it catches everything but a forced unwind (a thread that
+/// is canceled).
 extern "C" fn personality(_version: i32, actions: i32, _class: u64, exception: usize, context: *mut c_void) -> i32 {
     const SEARCH: i32 = 1;
     const HANDLER_FRAME: i32 = 4;
@@ -246,9 +253,12 @@ extern "C" fn personality(_version: i32, actions: i32, _class: u64, exception: u
     if set_register.is_null() || set_address.is_null() {
         sys::fatal(&["kmem: an exception came out of operator new, and its unwinder is not to be found"]);
     }
-    // SAFETY: these are the functions of the unwinder that asks; the context is its own; the landing pad is in the frame that it asks about.
+    // SAFETY: these are the functions of the unwinder that asks; the context is its own; the landing pad is in the
+    // frame that it asks about.
     unsafe {
-        core::mem::transmute::<*mut c_void, extern "C" fn(*mut c_void, i32, usize)>(set_register)(context, RAX, exception);
+        core::mem::transmute::<*mut c_void, extern "C" fn(*mut c_void, i32, usize)>(set_register)(
+            context, RAX, exception,
+        );
         core::mem::transmute::<*mut c_void, extern "C" fn(*mut c_void, usize)>(set_address)(context, landing_pad());
     }
     INSTALL_CONTEXT

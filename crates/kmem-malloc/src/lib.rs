@@ -8,11 +8,12 @@
 //! | `table` | nothing: the slab table of `KMEM_STATS=1` |
 //! | `storm` | nothing: the hotplug storm of `KMEM_STORM=N` |
 //!
-//! The library is loaded before libc is ready and lives inside strangers: it has no std, formats nothing, looks nothing up by name, and keeps no
-//! thread-local data but the engine's 64 bytes. Where it is built with unwinding panics (for tests) std is linked, and not used.
+//! The library is loaded before libc is ready and lives inside strangers: it has no std, formats nothing, looks nothing
+//! up by name, and keeps no thread-local data but the engine's 64 bytes. Where it is built with unwinding panics (for
+//! tests) std is linked, and not used.
 //!
-//! As an rlib it does the same for the C parts of a Rust program: `use kmem_malloc as _;`. With `panic = "abort"` switch its default feature off, for std
-//! brings the panic handler then.
+//! As an rlib it does the same for the C parts of a Rust program: `use kmem_malloc as _;`. With `panic = "abort"`
+//! switch its default feature off, for std brings the panic handler then.
 #![cfg_attr(all(panic = "abort", feature = "preload"), no_std)]
 
 pub mod c;

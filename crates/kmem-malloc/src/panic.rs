@@ -8,7 +8,13 @@ use kmem::linux::sys;
 fn panic(info: &PanicInfo<'_>) -> ! {
     let (mut digits, place) = ([0; 20], info.location());
     let line = crate::table::decimal(place.map_or(0, |place| place.line() as usize), &mut digits);
-    sys::fatal(&["kmem: internal error in ", place.map_or("?", |place| place.file()), ", line ", line, ": please report it"])
+    sys::fatal(&[
+        "kmem: internal error in ",
+        place.map_or("?", |place| place.file()),
+        ", line ",
+        line,
+        ": please report it",
+    ])
 }
 
 // The prebuilt core refers to it, though nothing unwinds here. Hidden, for it is not ours to export.

@@ -1,7 +1,8 @@
 //! When the library is loaded, and when the program ends.
 //!
-//! Memory is served before any of this runs. The environment is read once, by hand: `KMEM_STORM=N` starts the storm, `KMEM_STATS=1` has the slab table printed at the end. A program
-//! that runs with other rights than its caller (set-user-ID) gets neither; the dynamic linker would hardly preload the library there.
+//! Memory is served before any of this runs. The environment is read once, by hand: `KMEM_STORM=N` starts the storm,
+//! `KMEM_STATS=1` has the slab table printed at the end. A program that runs with other rights than its caller
+//! (set-user-ID) gets neither; the dynamic linker would hardly preload the library there.
 
 use kmem::linux::mode::variable;
 

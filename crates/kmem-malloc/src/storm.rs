@@ -1,6 +1,7 @@
 //! The storm inside a program that knows nothing of it: `KMEM_STORM=N`.
 //!
-//! One thread takes CPUs down and up, and creates and destroys N caches a second, while the program runs. Each of its objects carries a pattern that is checked before it goes back; whatever goes wrong ends the program with a message.
+//! One thread takes CPUs down and up, and creates and destroys N caches a second, while the program runs. Each of its
+//! objects carries a pattern that is checked before it goes back; whatever goes wrong ends the program with a message.
 //! The thread takes no signals. A child made by fork has none, and begins with every CPU up.
 
 use core::alloc::Layout;
@@ -27,7 +28,11 @@ unsafe extern "C" {
     ) -> c_int;
     fn pthread_detach(thread: usize) -> c_int;
     fn pthread_sigmask(how: c_int, set: *const Words, old: *mut Words) -> c_int;
-    fn pthread_atfork(prepare: Option<extern "C" fn()>, parent: Option<extern "C" fn()>, child: Option<extern "C" fn()>) -> c_int;
+    fn pthread_atfork(
+        prepare: Option<extern "C" fn()>,
+        parent: Option<extern "C" fn()>,
+        child: Option<extern "C" fn()>,
+    ) -> c_int;
 }
 
 /// Starts the thread.
@@ -39,7 +44,8 @@ pub fn start(rate: usize) {
     unsafe {
         pthread_atfork(None, None, Some(in_child));
         pthread_sigmask(SIG_SETMASK, &raw const all, &raw mut before);
-        let started = pthread_create(&raw mut thread, null(), run, rate as *mut c_void) == 0 && pthread_detach(thread) == 0;
+        let started =
+            pthread_create(&raw mut thread, null(), run, rate as *mut c_void) == 0 && pthread_detach(thread) == 0;
         pthread_sigmask(SIG_SETMASK, &raw const before, null_mut());
         if !started {
             sys::fatal(&["kmem: KMEM_STORM: no thread for the storm (is a limit on threads reached?)"]);

@@ -1,7 +1,7 @@
 //! The slab table: what each cache holds, on stderr, without formatting machinery.
 //!
-//! Well-behaved programs close stderr before they end, to notice write errors. So a copy of it is made when the library is loaded, out of the way of the descriptors that
-//! programs count on, and not passed on to what they exec.
+//! Well-behaved programs close stderr before they end, to notice write errors. So a copy of it is made when the library
+//! is loaded, out of the way of the descriptors that programs count on, and not passed on to what they exec.
 
 use kmem::CacheStats;
 use kmem::linux::sys;
@@ -85,7 +85,8 @@ struct Sum {
     slabs: usize,
 }
 
-/// Prints the table, if it is wanted: bytes in use, cached in slots and depots, free on slabs, of these in empty slabs, and slabs, by cache. Caches that never had a slab are left out.
+/// Prints the table, if it is wanted: bytes in use, cached in slots and depots, free on slabs, of these in empty slabs,
+/// and slabs, by cache. Caches that never had a slab are left out.
 pub fn print() {
     if OUT.load(Ordering::Relaxed) == NOWHERE {
         return;

@@ -1,11 +1,11 @@
 //! `libkmem_malloc.so` serves unmodified programs: C and C++ programs from `tests/c`, compiled here by the system's
-//! compilers, run under `LD_PRELOAD` of the library in each mode it has, and each says itself what it checked (the head of
-//! each program tells what that is). Beside that: what the library exports, and what it says when a program frees what
-//! it must not.
+//! compilers, run under `LD_PRELOAD` of the library in each mode it has, and each says itself what it checked (the head
+//! of each program tells what that is). Beside that: what the library exports, and what it says when a program frees
+//! what it must not.
 //!
 //! This file does not link the library: the object under test is the file that `cargo test` built for it. To see how
-//! another allocator fares, or that a program is right, set `KMEM_CONFORMANCE_LIBRARY` to the path of another library, or
-//! to `none` for the C library's own malloc; then nothing is asked that is ours alone.
+//! another allocator fares, or that a program is right, set `KMEM_CONFORMANCE_LIBRARY` to the path of another library,
+//! or to `none` for the C library's own malloc; then nothing is asked that is ours alone.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
@@ -94,8 +94,8 @@ fn built(source: &'static str) -> PathBuf {
     cell.get_or_init(|| compile(source, source.split('.').next().unwrap_or(source), &[])).clone()
 }
 
-/// Compiles `source` into the workshop as `output`. Built under another name and then renamed, so that whoever runs the same
-/// tests at the same time never starts half a program.
+/// Compiles `source` into the workshop as `output`. Built under another name and then renamed, so that whoever runs the
+/// same tests at the same time never starts half a program.
 fn compile(source: &str, output: &str, extra: &[&OsStr]) -> PathBuf {
     let (compiler, standard) = if source.ends_with(".cc") { ("g++", "-std=gnu++17") } else { ("gcc", "-std=gnu11") };
     let target = WORKSHOP.join(output);
@@ -228,7 +228,8 @@ in_each_mode!(exhaustion_in_100_mb, |mode| under_limit(mode, 100 * 1024));
 in_each_mode!(exhaustion_in_64_mb, |mode| under_limit(mode, 64 * 1024));
 in_each_mode!(misuse, is_reported);
 
-/// The busiest programs once more, while the library takes CPUs down and up and creates and destroys caches beneath them.
+/// The busiest programs once more, while the library takes CPUs down and up and creates and destroys caches beneath
+/// them.
 mod storm {
     use super::*;
 

@@ -1,15 +1,18 @@
 //! The fake platform: virtual CPUs in one process, for tests. Deterministic where the test is.
 //!
-//! A thread runs on the virtual CPU that it names by [`run_on`]. A section is modelled as the hardware runs it: it reads, may be interrupted at any point (a
-//! test puts code there with [`interrupt_next_section`]), and commits only if neither another section on that CPU nor a fence came in between; else it begins
-//! anew. That is: an epoch a CPU, which commits and fences advance.
+//! A thread runs on the virtual CPU that it names by [`run_on`]. A section is modelled as the hardware runs it: it
+//! reads, may be interrupted at any point (a test puts code there with [`interrupt_next_section`]), and commits only if
+//! neither another section on that CPU nor a fence came in between; else it begins anew. That is: an epoch a CPU, which
+//! commits and fences advance.
 //!
 //! What others do while somebody waits for a fence is code as well ([`Fake::at_next_fence`]).
 //!
-//! Threads of a test run as the system lets them. Those of an [explored](crate::explore) scenario sit in seats, and run one at a time as the explorer lets them.
+//! Threads of a test run as the system lets them. Those of an [explored](crate::explore) scenario sit in seats, and run
+//! one at a time as the explorer lets them.
 //!
-//! Memory is the test's. Every call for memory is counted and can be made to fail ([`Fake::fail_nth`], [`Fake::fail_from`]); what is given back is kept until the platform
-//! is dropped, so that a section's stale reads stay reads of its own past, but it is no longer counted ([`Fake::mapped`]).
+//! Memory is the test's. Every call for memory is counted and can be made to fail ([`Fake::fail_nth`],
+//! [`Fake::fail_from`]); what is given back is kept until the platform is dropped, so that a section's stale reads stay
+//! reads of its own past, but it is no longer counted ([`Fake::mapped`]).
 
 use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::cell::{Cell, RefCell};
@@ -101,7 +104,8 @@ pub fn believe(cpu: Option<usize>) {
     HINT.set(cpu);
 }
 
-/// Runs `code` in the middle of the next section of the calling thread, between its reads and its commit, as an interrupt there would.
+/// Runs `code` in the middle of the next section of the calling thread, between its reads and its commit, as an
+/// interrupt there would.
 pub fn interrupt_next_section(code: impl FnOnce() + 'static) {
     INTERRUPT.set(Some(Box::new(code)));
 }
@@ -109,7 +113,8 @@ pub fn interrupt_next_section(code: impl FnOnce() + 'static) {
 impl Fake {
     /// A platform.
     pub fn new(machine: Machine) -> Self {
-        // A granule more and no alignment: so the block is fresh pages of the kernel, of which only those that are used cost anything.
+        // A granule more and no alignment: so the block is fresh pages of the kernel, of which only those that are used
+        // cost anything.
         let layout = Layout::from_size_align((machine.granules + 1) * GRANULE, 16).expect("a window of this size");
         // SAFETY: the layout is not empty.
         let block = NonNull::new(unsafe { alloc_zeroed(layout) }).expect("memory for the test's window");
@@ -153,7 +158,8 @@ impl Fake {
         self.last_words.clone()
     }
 
-    /// Runs `code` in the next fence, while its caller waits: areas are withdrawn, sections that began before can still commit.
+    /// Runs `code` in the next fence, while its caller waits: areas are withdrawn, sections that began before can still
+    /// commit.
     ///
     /// It runs on the thread that waits, which holds locks: what shall use the engine does so on a thread of its own.
     pub fn at_next_fence(&self, code: impl FnOnce() + Send + 'static) {
@@ -227,7 +233,8 @@ impl Drop for Fake {
     }
 }
 
-// SAFETY: commits on one CPU happen under its epoch's lock; a fence advances the epoch, so a section that began before cannot commit.
+// SAFETY: commits on one CPU happen under its epoch's lock; a fence advances the epoch, so a section that began before
+// cannot commit.
 unsafe impl Sections for Fake {
     unsafe fn pop(&self, table: &CpuTable, slot: SlotIndex) -> Option<NonNull<u8>> {
         let mut object = [0];

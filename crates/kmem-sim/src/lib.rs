@@ -1,4 +1,5 @@
-//! A home for the engine of kmem in which everything can be made to happen: virtual CPUs, failing memory, and every order of steps.
+//! A home for the engine of kmem in which everything can be made to happen: virtual CPUs, failing memory, and every
+//! order of steps.
 //!
 //! | module | what it is |
 //! |---|---|
@@ -9,8 +10,8 @@
 //! | [`race`] | all of them under one protocol |
 //! | [`story`] | a schedule in words, CPU by CPU |
 //!
-//! It is a crate of its own, and not a feature of the engine, because cargo unites features: a command that explores would put the explorer, and std with it, into
-//! the preload library that is built beside it.
+//! It is a crate of its own, and not a feature of the engine, because cargo unites features: a command that explores
+//! would put the explorer, and std with it, into the preload library that is built beside it.
 
 pub mod catalogue;
 pub mod explore;

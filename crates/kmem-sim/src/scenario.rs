@@ -1,12 +1,15 @@
-//! Scenarios: a few threads, each with a list of operations on caches and CPUs, and what must hold whatever their order.
+//! Scenarios: a few threads, each with a list of operations on caches and CPUs, and what must hold whatever their
+//! order.
 //!
-//! A scenario is data, so that it can be told in words. While it runs, books are kept beside the engine: which objects users hold, which caches exist. At every
-//! step and at the end the engine is held against them:
+//! A scenario is data, so that it can be told in words. While it runs, books are kept beside the engine: which objects
+//! users hold, which caches exist. At every step and at the end the engine is held against them:
 //!
-//! - no object is handed out that somebody holds (I7); validate finds every object in one place, and none stranded (I6, I8);
+//! - no object is handed out that somebody holds (I7); validate finds every object in one place, and none stranded (I6,
+//!   I8);
 //! - Busy if and only if a user holds an object (I16), and then the cache works as before (I17);
 //! - transitions answer what they must, and CPUs are where their last transition left them (I40);
-//! - once users gave everything back every cache can be destroyed, and nothing is left: no slab, no page, no descriptor, no magazine (I10, I12);
+//! - once users gave everything back every cache can be destroyed, and nothing is left: no slab, no page, no
+//!   descriptor, no magazine (I10, I12);
 //! - nobody takes a lock of a descriptor that was freed (I19), and nobody waits for ever: those two the explorer sees.
 
 use std::cell::Cell;
@@ -91,7 +94,8 @@ struct Known {
     desc: NonNull<CacheDesc>,
 }
 
-// SAFETY: the descriptor is shared between threads by the engine's own rules; scenarios use caches only while they live.
+// SAFETY: the descriptor is shared between threads by the engine's own rules; scenarios use caches only while they
+// live.
 unsafe impl Send for Known {}
 
 #[derive(Default)]

@@ -1,7 +1,9 @@
-//! A schedule in words: what each thread did, in the order in which it happened, on the CPU where it happened, as whoever fixed the kernel of 2004 would have told it.
+//! A schedule in words: what each thread did, in the order in which it happened, on the CPU where it happened, as
+//! whoever fixed the kernel of 2004 would have told it.
 //!
-//! The story keeps two books of its own beside the events: which slots exist (`array[cpu]` of a cache; one that does not is NULL) and which caches are on the list. So it can
-//! say what a step did *not* find, which is what both races are about.
+//! The story keeps two books of its own beside the events: which slots exist (`array[cpu]` of a cache; one that does
+//! not is NULL) and which caches are on the list. So it can say what a step did *not* find, which is what both races
+//! are about.
 
 use kmem_core::platform::{CpuStep, Place, SlotStep};
 

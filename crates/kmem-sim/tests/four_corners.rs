@@ -1,6 +1,8 @@
-//! The four corners: with neither defence the races of the seed are found, with either alone, or with both, nothing is. And the fence.
+//! The four corners: with neither defence the races of the seed are found, with either alone, or with both, nothing is.
+//! And the fence.
 //!
-//! A checker that cannot fail proves nothing, so each test that finds nothing has a twin, on the same scenarios, that finds what it must.
+//! A checker that cannot fail proves nothing, so each test that finds nothing has a twin, on the same scenarios, that
+//! finds what it must.
 
 use kmem_sim::Protocol;
 use kmem_sim::catalogue::{FENCE, NO_FENCE, SCENARIOS};

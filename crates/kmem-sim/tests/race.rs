@@ -74,8 +74,8 @@ fn the_same_seed_explores_the_same() {
     assert!(!explore(1).is_empty());
 }
 
-/// A thread that ran on CPU 1 while it was offline looked at whether it may bring it up, and did so after somebody else had brought it up and taken it down by
-/// name: the CPU did not stay down. Found by exploration, under the gate too.
+/// A thread that ran on CPU 1 while it was offline looked at whether it may bring it up, and did so after somebody else
+/// had brought it up and taken it down by name: the CPU did not stay down. Found by exploration, under the gate too.
 #[test]
 fn a_cpu_that_is_taken_down_stays_down() {
     let scenario = SCENARIOS

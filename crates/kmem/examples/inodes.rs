@@ -1,6 +1,7 @@
 //! A whole program on kmem: the global allocator, and three typed caches that several threads share.
 //!
-//! A toy of a file system: inodes and directory entries in caches of their own, buffers that stay constructed between uses, names in ordinary `String`s.
+//! A toy of a file system: inodes and directory entries in caches of their own, buffers that stay constructed between
+//! uses, names in ordinary `String`s.
 
 use std::collections::HashMap;
 use std::error::Error;

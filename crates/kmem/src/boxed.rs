@@ -9,7 +9,8 @@ use core::ptr::NonNull;
 use crate::Cache;
 use crate::raw::Handle;
 
-/// Owns a `T` in an object of a [`Cache`]; dropping it drops the value and gives the object back, on whatever thread and CPU.
+/// Owns a `T` in an object of a [`Cache`]; dropping it drops the value and gives the object back, on whatever thread
+/// and CPU.
 ///
 /// If the value's `Drop` panics, the object goes back all the same.
 ///
@@ -47,7 +48,8 @@ impl<'c, T> Box<'c, T> {
         Self { object, handle, _cache: PhantomData, _value: PhantomData }
     }
 
-    /// The object, which stays in use until [`from_raw`](Self::from_raw) takes it up again. It keeps its cache busy, and its address stays valid as long.
+    /// The object, which stays in use until [`from_raw`](Self::from_raw) takes it up again. It keeps its cache busy,
+    /// and its address stays valid as long.
     #[inline]
     pub fn into_raw(this: Self) -> NonNull<T> {
         ManuallyDrop::new(this).object
@@ -56,14 +58,16 @@ impl<'c, T> Box<'c, T> {
     /// Owns an object again.
     ///
     /// # Safety
-    /// `object` came from [`into_raw`](Self::into_raw) or [`leak`](Self::leak) of a box of `cache`, and nobody else owns or uses it.
+    /// `object` came from [`into_raw`](Self::into_raw) or [`leak`](Self::leak) of a box of `cache`, and nobody else
+    /// owns or uses it.
     #[inline]
     pub unsafe fn from_raw(cache: &'c Cache<T>, object: NonNull<T>) -> Self {
         // SAFETY: the caller's promise.
         unsafe { Self::from_parts(cache.raw().handle(), object) }
     }
 
-    /// The value, in use for as long as the cache is borrowed; the object is never given back, and keeps its cache busy.
+    /// The value, in use for as long as the cache is borrowed; the object is never given back, and keeps its cache
+    /// busy.
     #[inline]
     pub fn leak(this: Self) -> &'c mut T {
         // SAFETY: the object is never freed, so the value lives as long as its cache, and nobody else has it.

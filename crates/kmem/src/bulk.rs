@@ -65,7 +65,10 @@ impl<'c, T, const N: usize> Bulk<'c, T, N> {
     pub(crate) unsafe fn fill(&mut self, handle: Handle, n: usize) -> Result<(), AllocError> {
         assert!(n <= N - self.len, "{n} objects do not fit: {} of {N} places are taken", self.len);
         // Objects of different caches do not share a bulk: they go back together.
-        assert!(self.is_empty() || self.handle.is_some_and(|held| held.is(handle)), "a bulk holds objects of one cache at a time");
+        assert!(
+            self.is_empty() || self.handle.is_some_and(|held| held.is(handle)),
+            "a bulk holds objects of one cache at a time"
+        );
         self.handle = Some(handle);
         // SAFETY: passed on.
         let taken = unsafe { handle.alloc_bulk(&mut self.objects[self.len..self.len + n]) };

@@ -5,7 +5,8 @@ use core::fmt;
 /// The cache was not destroyed; here it is again, as usable as before.
 #[must_use = "the cache is in here"]
 pub struct Busy<C> {
-    /// Objects that are in use. 0 only where the call came from inside a hotplug callback, in which nothing is destroyed.
+    /// Objects that are in use. 0 only where the call came from inside a hotplug callback, in which nothing is
+    /// destroyed.
     pub live: usize,
     /// The cache.
     pub cache: C,

@@ -25,9 +25,10 @@ use crate::{Box, Bulk, Busy, ConstructedBuilder};
 /// # }
 /// ```
 ///
-/// Objects may be allocated and freed by any thread (a [`Box`] may change threads if `T` may). The cache borrows: it cannot be destroyed or dropped while a
-/// [`Box`] of it is in use, and a use after that does not compile. Objects that were leaked ([`Box::leak`], [`Box::into_raw`]) keep it busy: `destroy` gives it back
-/// with their number, and dropping it leaves it (and its name) in place for ever.
+/// Objects may be allocated and freed by any thread (a [`Box`] may change threads if `T` may). The cache borrows: it
+/// cannot be destroyed or dropped while a [`Box`] of it is in use, and a use after that does not compile. Objects that
+/// were leaked ([`Box::leak`], [`Box::into_raw`]) keep it busy: `destroy` gives it back with their number, and dropping
+/// it leaves it (and its name) in place for ever.
 ///
 /// A type without size has no objects to cache: creating such a cache is [`CreateError::ZeroSize`].
 pub struct Cache<T> {
@@ -51,8 +52,8 @@ impl<'n, T> Builder<'n, T> {
         self
     }
 
-    /// Keeps objects constructed between uses: see [`ObjectCache`](crate::ObjectCache). `construct` runs when an object is first handed out, without
-    /// a lock held; the value is dropped when its memory goes back.
+    /// Keeps objects constructed between uses: see [`ObjectCache`](crate::ObjectCache). `construct` runs when an object
+    /// is first handed out, without a lock held; the value is dropped when its memory goes back.
     pub fn constructed_by<F: Fn() -> T + Send + Sync + 'static>(self, construct: F) -> ConstructedBuilder<'n, T, F>
     where
         T: Send + 'static,
@@ -141,7 +142,8 @@ impl<T> Cache<T> {
         out.clear();
     }
 
-    /// Gives the memory back that the cache holds and nobody uses, and answers how many bytes; 0 inside a hotplug callback.
+    /// Gives the memory back that the cache holds and nobody uses, and answers how many bytes; 0 inside a hotplug
+    /// callback.
     pub fn shrink(&self) -> usize {
         self.raw.shrink()
     }

@@ -1,8 +1,9 @@
 //! Object caching: objects stay constructed between uses.
 //!
-//! A constructor may be dear (locks, lists, tables that every use leaves empty again). Here it runs once for each object, when it leaves its slab for the first
-//! time; freeing an object keeps it as it is, and the next user gets it so. The value is dropped when its slab goes back. Constructor and drop run on any
-//! thread, with no lock held: they may allocate, create caches, and panic; nothing is lost by it.
+//! A constructor may be dear (locks, lists, tables that every use leaves empty again). Here it runs once for each
+//! object, when it leaves its slab for the first time; freeing an object keeps it as it is, and the next user gets it
+//! so. The value is dropped when its slab goes back. Constructor and drop run on any thread, with no lock held: they
+//! may allocate, create caches, and panic; nothing is lost by it.
 
 use core::alloc::Layout;
 use core::fmt;
@@ -34,8 +35,8 @@ use crate::{Busy, general};
 /// # }
 /// ```
 ///
-/// Users leave an object as they would like to find it. `T` and the constructor are `'static`, for a cache that is dropped while objects of it are leaked
-/// stays for ever; `T` is `Send`, for it may be dropped on another thread.
+/// Users leave an object as they would like to find it. `T` and the constructor are `'static`, for a cache that is
+/// dropped while objects of it are leaked stays for ever; `T` is `Send`, for it may be dropped on another thread.
 pub struct ObjectCache<T: Send + 'static> {
     raw: RawCache,
     constructor: Constructor,
@@ -140,7 +141,8 @@ impl<T: Send + 'static> ObjectCache<T> {
         Ok(Object { object, handle, _cache: PhantomData })
     }
 
-    /// Drops the objects that nobody uses, gives their memory back, and answers how many bytes; 0 inside a hotplug callback.
+    /// Drops the objects that nobody uses, gives their memory back, and answers how many bytes; 0 inside a hotplug
+    /// callback.
     pub fn shrink(&self) -> usize {
         self.raw.shrink()
     }
@@ -164,7 +166,9 @@ impl<T: Send + 'static> ObjectCache<T> {
                 unsafe { constructor.free() };
                 Ok(())
             }
-            Err(busy) => Err(Busy { live: busy.live, cache: Self { raw: busy.cache, constructor, _values: PhantomData } }),
+            Err(busy) => {
+                Err(Busy { live: busy.live, cache: Self { raw: busy.cache, constructor, _values: PhantomData } })
+            }
         }
     }
 }

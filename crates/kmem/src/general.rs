@@ -1,7 +1,7 @@
 //! Memory of any size: the fast paths of a global allocator and of `malloc`, and their slow paths.
 //!
-//! A size is a class by one look-up, a class is a slot, and a slot is one section. Freed memory finds its class in the class map, by address alone; who knows
-//! the size it asked for ([`free_sized`]) skips the map.
+//! A size is a class by one look-up, a class is a slot, and a slot is one section. Freed memory finds its class in the
+//! class map, by address alone; who knows the size it asked for ([`free_sized`]) skips the map.
 
 use core::ptr::NonNull;
 
@@ -55,7 +55,8 @@ pub fn alloc_zeroed(size: usize, align: usize) -> Result<NonNull<u8>, AllocError
 #[inline(always)]
 pub unsafe fn free(address: NonNull<u8>) {
     let class = class_at(address.as_ptr() as usize);
-    // An address that is not aligned cannot be an object's, and an odd one in a magazine would hide all that lies below it.
+    // An address that is not aligned cannot be an object's, and an odd one in a magazine would hide all that lies below
+    // it.
     let class = if (address.as_ptr() as usize).is_multiple_of(MIN_ALIGN) { class } else { 0 };
     // SAFETY: slot 0 is always full (I3); another is that of the object's own cache.
     if !unsafe { rseq::push(SlotIndex(u32::from(class)), address) } {
@@ -78,7 +79,8 @@ pub unsafe fn free_sized(address: NonNull<u8>, size: usize, align: usize) {
     }
 }
 
-/// The same content in memory of `size` bytes, in place where that is possible; on an error the old memory is as it was.
+/// The same content in memory of `size` bytes, in place where that is possible; on an error the old memory is as it
+/// was.
 ///
 /// # Safety
 /// As for [`free`].

@@ -1,7 +1,8 @@
 //! CPUs that go and come, driven by an embedder: the transitions of the engine and who wants to know of them.
 //!
-//! A process needs none of this: a CPU is adopted when a thread first misses there. [`cpu_down`] takes a CPU out of use whatever the kernel does with
-//! it: what is cached there goes to the depot, threads that still run there are served from it, and the CPU stays down until [`cpu_up`].
+//! A process needs none of this: a CPU is adopted when a thread first misses there. [`cpu_down`] takes a CPU out of use
+//! whatever the kernel does with it: what is cached there goes to the depot, threads that still run there are served
+//! from it, and the CPU stays down until [`cpu_up`].
 //!
 //! ```
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -46,7 +47,8 @@ pub fn cpu_down(cpu: usize) -> Result<(), HotplugError> {
     engine().ok_or(HotplugError::NoMemory { cpu })?.cpu_down(cpu)
 }
 
-/// Adds a listener, for ever. It is called with the gate held: it may allocate and free, but every transition, create, destroy or shrink inside it is refused.
+/// Adds a listener, for ever. It is called with the gate held: it may allocate and free, but every transition, create,
+/// destroy or shrink inside it is refused.
 ///
 /// # Errors
 /// There are 16 already, or a listener asked.

@@ -71,7 +71,8 @@ pub fn trim() -> usize {
 /// Checks that every object of every cache is in exactly one place.
 ///
 /// # Safety
-/// No other thread allocates, frees, creates or destroys meanwhile: the check marks what it finds in the bitmaps that they would use.
+/// No other thread allocates, frees, creates or destroys meanwhile: the check marks what it finds in the bitmaps that
+/// they would use.
 ///
 /// # Errors
 /// What is wrong. That would be a bug of this crate, or a program that freed twice or wrote through a stale pointer.

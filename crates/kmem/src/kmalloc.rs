@@ -18,7 +18,8 @@ use crate::general;
 /// assert_eq!(words.concat().len(), 190);
 /// ```
 ///
-/// Alignments of any power of two are served. With the feature `allocator-api2` it is also an `Allocator` of that crate.
+/// Alignments of any power of two are served. With the feature `allocator-api2` it is also an `Allocator` of that
+/// crate.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Kmalloc;
 
@@ -26,7 +27,8 @@ fn or_null(memory: Result<NonNull<u8>, AllocError>) -> *mut u8 {
     memory.map_or(null_mut(), NonNull::as_ptr)
 }
 
-// SAFETY: memory is the caller's alone until it is given back (I7), aligned and as large as asked; nothing here unwinds.
+// SAFETY: memory is the caller's alone until it is given back (I7), aligned and as large as asked; nothing here
+// unwinds.
 unsafe impl GlobalAlloc for Kmalloc {
     #[inline]
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
@@ -40,7 +42,8 @@ unsafe impl GlobalAlloc for Kmalloc {
 
     #[inline]
     unsafe fn dealloc(&self, address: *mut u8, layout: Layout) {
-        // SAFETY: the caller gives what `alloc` or `realloc` answered for this layout, whose class is therefore the memory's.
+        // SAFETY: the caller gives what `alloc` or `realloc` answered for this layout, whose class is therefore the
+        // memory's.
         unsafe { general::free_sized(NonNull::new_unchecked(address), layout.size(), layout.align()) }
     }
 
@@ -71,7 +74,8 @@ unsafe impl allocator_api2::alloc::Allocator for Kmalloc {
             let dangling = NonNull::new(layout.align() as *mut u8).ok_or(allocator_api2::alloc::AllocError)?;
             return Ok(NonNull::slice_from_raw_parts(dangling, 0));
         }
-        let memory = general::alloc_aligned(layout.size(), layout.align()).map_err(|_| allocator_api2::alloc::AllocError)?;
+        let memory =
+            general::alloc_aligned(layout.size(), layout.align()).map_err(|_| allocator_api2::alloc::AllocError)?;
         Ok(NonNull::slice_from_raw_parts(memory, layout.size()))
     }
 

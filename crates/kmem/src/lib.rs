@@ -13,14 +13,16 @@
 //! # }
 //! ```
 //!
-//! - [`Cache`]: objects of one type, created and destroyed at any time, by any thread. [`StaticCache`]: one that lives in a `static`.
+//! - [`Cache`]: objects of one type, created and destroyed at any time, by any thread. [`StaticCache`]: one that lives
+//!   in a `static`.
 //! - [`ObjectCache`]: objects that stay constructed between uses.
 //! - [`Kmalloc`]: the global allocator.
 //! - [`RawCache`]: a cache of a size and an alignment known at run time.
 //! - [`hotplug`]: CPUs that go and come, and who wants to know.
 //!
-//! Freeing on another thread or another CPU than the one that allocated is ordinary and costs the same. Nothing is kept per thread, so threads end without
-//! work. After `fork` both processes go on. None of this may be called in a signal handler.
+//! Freeing on another thread or another CPU than the one that allocated is ordinary and costs the same. Nothing is kept
+//! per thread, so threads end without work. After `fork` both processes go on. None of this may be called in a signal
+//! handler.
 //!
 //! The crate is `no_std`; its engine is `kmem-core`, its home is Linux on x86-64 ([`linux`]).
 #![no_std]

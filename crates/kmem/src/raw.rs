@@ -82,7 +82,8 @@ impl RawCache {
         unsafe { self.handle().free(object) }
     }
 
-    /// Gives the memory back that the cache holds and nobody uses, and answers how many bytes; 0 inside a hotplug callback.
+    /// Gives the memory back that the cache holds and nobody uses, and answers how many bytes; 0 inside a hotplug
+    /// callback.
     pub fn shrink(&self) -> usize {
         self.engine.shrink(self.id).unwrap_or(0)
     }
@@ -108,7 +109,8 @@ impl RawCache {
         }
     }
 
-    /// Destroys the cache if nobody uses it; called again, or dropped, afterwards, nothing more happens (its id names no cache then).
+    /// Destroys the cache if nobody uses it; called again, or dropped, afterwards, nothing more happens (its id names
+    /// no cache then).
     pub(crate) fn try_destroy(&self) -> bool {
         self.engine.destroy(self.id).is_ok()
     }

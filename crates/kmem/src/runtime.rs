@@ -1,7 +1,8 @@
 //! The one engine of this program or shared object: made at the first miss, never unmade.
 //!
-//! Fast paths do not ask whether it exists: before it is published every section misses (see `linux::hot`), and the slow path comes here. Making it allocates
-//! nothing from itself, so it may happen in the first `malloc` of the dynamic linker. If there is no memory for it, the next miss tries again.
+//! Fast paths do not ask whether it exists: before it is published every section misses (see `linux::hot`), and the
+//! slow path comes here. Making it allocates nothing from itself, so it may happen in the first `malloc` of the dynamic
+//! linker. If there is no memory for it, the next miss tries again.
 
 use core::cell::UnsafeCell;
 use core::mem::MaybeUninit;
@@ -21,8 +22,9 @@ const MAX_CACHES_LIMITED: usize = 2 << 10;
 const NONE: u32 = 0;
 const READY: u32 = 1;
 
-/// Takes a state for making what it guards: it must be free, or belong to a thread that fork left behind in the parent. A state that is being made carries the
-/// process's number, so that a child does not wait for a thread it does not have.
+/// Takes a state for making what it guards: it must be free, or belong to a thread that fork left behind in the parent.
+/// A state that is being made carries the process's number, so that a child does not wait for a thread it does not
+/// have.
 pub fn try_make(state: &AtomicU32, seen: u32) -> bool {
     let mine = (sys::getpid() as u32) << 2 | 2;
     (seen == NONE || (seen != READY && seen != mine))
@@ -46,8 +48,11 @@ struct ClassMap {
     classes: AtomicPtr<AtomicU8>,
 }
 
-static CLASS_MAP: ClassMap =
-    ClassMap { base: AtomicUsize::new(0), granules: AtomicUsize::new(0), classes: AtomicPtr::new(core::ptr::null_mut()) };
+static CLASS_MAP: ClassMap = ClassMap {
+    base: AtomicUsize::new(0),
+    granules: AtomicUsize::new(0),
+    classes: AtomicPtr::new(core::ptr::null_mut()),
+};
 
 /// The class of the general object at `address`; 0 for all else (large, foreign, null, of a named cache).
 #[inline(always)]
@@ -111,14 +116,17 @@ fn make() -> Option<&'static Engine<Linux>> {
     Some(engine)
 }
 
-/// A pointer that is no live object was freed: going on would hand memory out twice, so the program ends here and says which pointer.
+/// A pointer that is no live object was freed: going on would hand memory out twice, so the program ends here and says
+/// which pointer.
 fn bad_free(object: usize, error: FreeError) {
     let mut digits = [0; 18];
     let pointer = hexadecimal(object, &mut digits);
     match error {
-        FreeError::NotAnObject => {
-            sys::fatal(&["kmem: free of ", pointer, ", which is not the beginning of anything that kmem handed out (foreign, interior or stale pointer)"])
-        }
+        FreeError::NotAnObject => sys::fatal(&[
+            "kmem: free of ",
+            pointer,
+            ", which is not the beginning of anything that kmem handed out (foreign, interior or stale pointer)",
+        ]),
         FreeError::DoubleFree => sys::fatal(&["kmem: free of ", pointer, ", which is free already (double free)"]),
     }
 }
@@ -150,8 +158,9 @@ unsafe extern "C" {
     ) -> core::ffi::c_int;
 }
 
-/// glibc's lock of the list of streams, which fork takes *after* the prepare handlers. A thread inside `fflush(NULL)` holds it and waits for a stream, whose holder may wait for
-/// memory: had we all our locks by then, three threads would wait in a circle. So it is taken before them; it is recursive, and fork itself resets it in the child.
+/// glibc's lock of the list of streams, which fork takes *after* the prepare handlers. A thread inside `fflush(NULL)`
+/// holds it and waits for a stream, whose holder may wait for memory: had we all our locks by then, three threads would
+/// wait in a circle. So it is taken before them; it is recursive, and fork itself resets it in the child.
 mod streams {
     use core::arch::asm;
 

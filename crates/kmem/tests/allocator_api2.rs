@@ -17,7 +17,9 @@ fn a_vector_lives_in_it() {
 
 #[test]
 fn sizes_and_alignments_are_kept() {
-    for (size, align) in [(0, 1), (0, 4096), (1, 1), (24, 8), (100, 64), (4096, 4096), (100_000, 32), (1 << 20, 1 << 21)] {
+    for (size, align) in
+        [(0, 1), (0, 4096), (1, 1), (24, 8), (100, 64), (4096, 4096), (100_000, 32), (1 << 20, 1 << 21)]
+    {
         let layout = Layout::from_size_align(size, align).expect("a layout");
         let memory = Kmalloc.allocate_zeroed(layout).expect("memory");
         assert!(memory.len() >= size && memory.cast::<u8>().as_ptr() as usize % align == 0, "{layout:?}");

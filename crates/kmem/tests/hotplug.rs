@@ -1,4 +1,5 @@
-//! CPUs that go and come under an ordinary program, through the public face. One test at a time: the CPUs are the process's.
+//! CPUs that go and come under an ordinary program, through the public face. One test at a time: the CPUs are the
+//! process's.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};

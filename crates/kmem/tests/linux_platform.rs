@@ -1,5 +1,6 @@
-//! The Linux platform by itself: which mode is found, sections before and after the table is published, fences that are refused, fork,
-//! and the page source with and without a limit of address space. Each case runs in a process of its own, since the hot words exist once.
+//! The Linux platform by itself: which mode is found, sections before and after the table is published, fences that are
+//! refused, fork, and the page source with and without a limit of address space. Each case runs in a process of its
+//! own, since the hot words exist once.
 
 use std::process::{Command, Output};
 use std::ptr::NonNull;
@@ -82,7 +83,8 @@ fn world() -> (&'static Linux, &'static CpuTable) {
     (linux, table)
 }
 
-/// Whether a pair of put and take in line works on this thread; tried a few times, since the thread may move between the two.
+/// Whether a pair of put and take in line works on this thread; tried a few times, since the thread may move between
+/// the two.
 fn hits() -> bool {
     let object = NonNull::new(64 as *mut u8).expect("not null");
     // SAFETY: the slot is in the table, and the objects are numbers that nobody dereferences.
@@ -174,7 +176,8 @@ fn descriptor(section: usize, linux: &Linux, table: &CpuTable) -> &'static Descr
     let object = NonNull::new(64 as *mut u8).expect("not null");
     let mut out = [0; 2];
     loop {
-        // SAFETY: as in `hits`; the areas are this thread's, libc's being registered, or else our own; sections bind descriptors that stay mapped.
+        // SAFETY: as in `hits`; the areas are this thread's, libc's being registered, or else our own; sections bind
+        // descriptors that stay mapped.
         unsafe {
             let area = hot::libc_area().filter(|libc| libc.size > 0);
             let area = area.map_or_else(|| &(*hot::thread_block()).rseq, |libc| hot::area_at(libc.offset));
@@ -196,7 +199,8 @@ fn descriptor(section: usize, linux: &Linux, table: &CpuTable) -> &'static Descr
     }
 }
 
-/// A range that began an instruction too late, or ended one too early, would be wrong only once in very many preemptions: no stress finds that.
+/// A range that began an instruction too late, or ended one too early, would be wrong only once in very many
+/// preemptions: no stress finds that.
 fn descriptors_cover() {
     let (linux, table) = world();
     // SAFETY: leaked, and once.
@@ -209,7 +213,8 @@ fn descriptors_cover() {
         let Descriptor { version, flags, start, length, abort } = *descriptor(section, linux, table);
         assert_eq!((version, flags), (0, 0), "{name}");
         assert!((20..200).contains(&length), "{name}: {length} bytes");
-        // SAFETY: the code of the section and of its abort handler is mapped; instructions have at least as many bytes before and after.
+        // SAFETY: the code of the section and of its abort handler is mapped; instructions have at least as many bytes
+        // before and after.
         let (before, first, last, signature, jump) = unsafe {
             let end = start.add(length);
             (

@@ -1,8 +1,10 @@
-//! The sections of the Linux platform under stress: threads take and put objects on all CPUs, singly and in batches, and are moved
-//! about, while a drainer takes magazines away by table swap and fence, puts objects back, and disables and enables slots.
+//! The sections of the Linux platform under stress: threads take and put objects on all CPUs, singly and in batches,
+//! and are moved about, while a drainer takes magazines away by table swap and fence, puts objects back, and disables
+//! and enables slots.
 //!
-//! Each object has a flag that says 'in somebody's hands'. Taking an object that is in somebody's hands already is a duplicate; at the end
-//! every object must be found once, in a slot or in hands (I6, I7, I38). The negative control leaves the fence out and must find duplicates.
+//! Each object has a flag that says 'in somebody's hands'. Taking an object that is in somebody's hands already is a
+//! duplicate; at the end every object must be found once, in a slot or in hands (I6, I7, I38). The negative control
+//! leaves the fence out and must find duplicates.
 //!
 //! Each mode runs in a process of its own, for about 0.7 seconds, or for KMEM_STRESS_SECONDS.
 

@@ -67,7 +67,10 @@ fn a_panic_in_drop_gives_the_object_back() -> Result {
             panic!("in drop");
         }
     }
-    struct Sized(#[allow(dead_code, reason = "gives the type a size")] u64, #[allow(dead_code, reason = "as above")] Bomb);
+    struct Sized(
+        #[allow(dead_code, reason = "gives the type a size")] u64,
+        #[allow(dead_code, reason = "as above")] Bomb,
+    );
     let cache: Cache<Sized> = Cache::new("typed_bomb")?;
     for n in 0..200 {
         let bomb = cache.alloc(Sized(n, Bomb))?;

@@ -23,7 +23,8 @@ use super::worker::Hand;
 
 /// The allocator's own view of itself; the storm calls it while all its threads wait.
 pub fn validate() -> Result<kmem::ValidReport, kmem::Violation> {
-    // SAFETY: whoever allocates in this process waits at the meeting: the workers and the driver stand still, and the main thread is the one that asks.
+    // SAFETY: whoever allocates in this process waits at the meeting: the workers and the driver stand still, and the
+    // main thread is the one that asks.
     unsafe { kmem::validate() }
 }
 

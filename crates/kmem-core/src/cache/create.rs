@@ -1,8 +1,9 @@
 //! Creating a cache.
 //!
-//! Everything that can fail is done before the cache is listed; listing it is one step under the registry's lock, so no callback ever sees a listed cache
-//! that is partly made (race 1, I11). Where the embedder wants slots eagerly, they are made after listing and under the gate; a failure there takes the way
-//! of a destroy, which is valid after none, part or all of it (I12, I23).
+//! Everything that can fail is done before the cache is listed; listing it is one step under the registry's lock, so no
+//! callback ever sees a listed cache that is partly made (race 1, I11). Where the embedder wants slots eagerly, they
+//! are made after listing and under the gate; a failure there takes the way of a destroy, which is valid after none,
+//! part or all of it (I12, I23).
 
 use core::ptr::NonNull;
 
@@ -49,13 +50,14 @@ impl CacheSpec<'_> {
 impl<P: Platform> Engine<P> {
     /// Creates a cache: kmem_cache_create.
     ///
-    /// Takes the gate's read side, so it waits for a running CPU transition. O(1) whatever the number of caches and CPUs (with
-    /// [`Population::Eager`], O(online CPUs)). On an error nothing of the cache is left.
+    /// Takes the gate's read side, so it waits for a running CPU transition. O(1) whatever the number of caches and
+    /// CPUs (with [`Population::Eager`], O(online CPUs)). On an error nothing of the cache is left.
     pub fn create(&self, spec: &CacheSpec<'_>) -> Result<CacheId, CreateError> {
         self.create_class(spec, 0)
     }
 
-    /// The descriptor of a cache, for handles that see to it themselves that the cache lives while they use it; `None` where the id names none.
+    /// The descriptor of a cache, for handles that see to it themselves that the cache lives while they use it; `None`
+    /// where the id names none.
     pub fn descriptor(&self, id: CacheId) -> Option<NonNull<CacheDesc>> {
         self.registry.pin(&self.platform, id).map(|cache| NonNull::from(&*cache))
     }
@@ -63,7 +65,8 @@ impl<P: Platform> Engine<P> {
     pub(crate) fn create_class(&self, spec: &CacheSpec<'_>, class: u8) -> Result<CacheId, CreateError> {
         let layout = spec.check()?;
         let gate = self.gate.read(&self.platform).map_err(|_| CreateError::InsideCallback)?;
-        let desc = CacheDesc::new(spec.name, spec.size, layout, class, spec.ops, &self.meta, &self.platform).ok_or(CreateError::NoMemory)?;
+        let desc = CacheDesc::new(spec.name, spec.size, layout, class, spec.ops, &self.meta, &self.platform)
+            .ok_or(CreateError::NoMemory)?;
         // SAFETY: the descriptor is new and nobody else knows it; it is freed only where that is still so.
         let described = || unsafe { desc.as_ref() };
         self.tell(described(), CacheStep::Described { bytes: described().bytes_of_all() });

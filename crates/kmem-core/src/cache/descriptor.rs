@@ -260,8 +260,8 @@ impl CacheDesc {
         unsafe { self.life.unlock_raw(platform) }
     }
 
-    /// Notes a miss and answers whether magazines are too small: overflow and underflow kept taking turns, which a larger magazine would have
-    /// absorbed. A quiet cache, or one that only allocates or only frees, never grows.
+    /// Notes a miss and answers whether magazines are too small: overflow and underflow kept taking turns, which a
+    /// larger magazine would have absorbed. A quiet cache, or one that only allocates or only frees, never grows.
     pub(super) fn note_miss(&self, miss: Miss) -> bool {
         // Bit 0 is the kind of the last miss, the rest counts turns. Lost updates only delay growth.
         let seen = self.misses.load(Ordering::Relaxed);

@@ -20,10 +20,11 @@ use crate::platform::{CacheStep, Platform};
 use crate::slab::Reclaim;
 
 impl<P: Platform> Engine<P> {
-    /// Destroys a cache, or answers Busy with the number of objects that users hold and leaves the cache as usable as before.
+    /// Destroys a cache, or answers Busy with the number of objects that users hold and leaves the cache as usable as
+    /// before.
     ///
-    /// Costs O(what the cache holds) and at most one fence, whatever the number of other caches (I21). The caller sees to it that nobody is inside `alloc`
-    /// or `free` of this cache; typed handles express that by ownership.
+    /// Costs O(what the cache holds) and at most one fence, whatever the number of other caches (I21). The caller sees
+    /// to it that nobody is inside `alloc` or `free` of this cache; typed handles express that by ownership.
     pub fn destroy(&self, id: CacheId) -> Result<(), DestroyError> {
         if !self.platform.protocol().keep_listed {
             return self.destroy_historic(id);

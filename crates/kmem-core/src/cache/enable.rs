@@ -1,7 +1,8 @@
 //! Enabling a slot: giving one CPU a magazine of one cache.
 //!
-//! The rule is one sentence: *a slot is enabled only while its cache is live and its CPU is online or prepared*, both looked at under their locks. The
-//! cache's life lock keeps a destroy from beginning in between (I14, I15), the CPU's control a transition (I36).
+//! The rule is one sentence: *a slot is enabled only while its cache is live and its CPU is online or prepared*, both
+//! looked at under their locks. The cache's life lock keeps a destroy from beginning in between (I14, I15), the CPU's
+//! control a transition (I36).
 
 use super::{CacheDesc, CacheState};
 use crate::cpu::{Control, CpuSet, CpuState};
@@ -10,7 +11,8 @@ use crate::percpu::Area;
 use crate::platform::{Platform, SlotStep, Step};
 
 impl<P: Platform> Engine<P> {
-    /// Enables the slot of `cache` on `cpu` for a thread that missed there, if that can be done without waiting for anybody.
+    /// Enables the slot of `cache` on `cpu` for a thread that missed there, if that can be done without waiting for
+    /// anybody.
     pub(super) fn try_enable(&self, cache: &CacheDesc, cpu: usize) -> bool {
         let Some(control) = self.cpus.get(cpu) else {
             return false;
@@ -38,8 +40,8 @@ impl<P: Platform> Engine<P> {
         cpus.iter().all(|cpu| self.enable_waiting(cache, cpu))
     }
 
-    /// Enables the slot of `cache` on `cpu`, which has an area or gets one, waiting for its locks. `true` also where it must not be enabled:
-    /// a dying cache and a CPU that is not coming up are no failure (I15).
+    /// Enables the slot of `cache` on `cpu`, which has an area or gets one, waiting for its locks. `true` also where it
+    /// must not be enabled: a dying cache and a CPU that is not coming up are no failure (I15).
     pub(crate) fn enable_waiting(&self, cache: &CacheDesc, cpu: usize) -> bool {
         let Some(control) = self.cpus.get(cpu) else {
             return true;
@@ -73,7 +75,8 @@ impl<P: Platform> Engine<P> {
 
     /// The caller holds the cache's life lock (it is live) and the CPU's control (it is online or prepared).
     pub(super) fn enable_slot(&self, cache: &CacheDesc, cpu: usize, area: Area) -> bool {
-        // SAFETY: the area is mapped while the control is held, and the slot is below its number: indexes of caches are.
+        // SAFETY: the area is mapped while the control is held, and the slot is below its number: indexes of caches
+        // are.
         let enabled = unsafe {
             area.is_enabled(cache.slot())
                 || area.enable(cache.slot(), self.table.slots(), cache.start_capacity(), &self.meta, &self.platform)

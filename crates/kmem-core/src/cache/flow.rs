@@ -1,7 +1,8 @@
 //! The slow paths of alloc and free: how objects flow between slots, depot and slabs.
 //!
-//! A miss never holds a slot while it works (I37): it moves a batch through its own hands, and gives it to whatever CPU it is on at the end by one more
-//! section. Where no slot can be had (the CPU is offline, stopped or not prepared, the cache is dying, metadata is out) it moves single objects, and nobody waits for the CPU.
+//! A miss never holds a slot while it works (I37): it moves a batch through its own hands, and gives it to whatever CPU
+//! it is on at the end by one more section. Where no slot can be had (the CPU is offline, stopped or not prepared, the
+//! cache is dying, metadata is out) it moves single objects, and nobody waits for the CPU.
 
 use core::ptr::NonNull;
 
@@ -139,7 +140,8 @@ impl<P: Platform> Engine<P> {
         }
     }
 
-    /// Whether a batch given to the slot of `cache` on `cpu` would be taken; brings CPU and slot up if nobody has to be waited for.
+    /// Whether a batch given to the slot of `cache` on `cpu` would be taken; brings CPU and slot up if nobody has to be
+    /// waited for.
     fn slot_ready(&self, cache: &CacheDesc, cpu: usize) -> bool {
         if cache.enabled_on.contains(cpu) {
             return self.table.get(cpu) != self.table.empty();
@@ -151,7 +153,8 @@ impl<P: Platform> Engine<P> {
         self.try_enable(cache, cpu) || (self.try_adopt(cpu) && self.try_enable(cache, cpu))
     }
 
-    /// Takes up to `want` objects from the depot of the CPU's node, else from its slabs, else from another node's. At least one, or an error.
+    /// Takes up to `want` objects from the depot of the CPU's node, else from its slabs, else from another node's. At
+    /// least one, or an error.
     fn take_some(&self, cache: &CacheDesc, cpu: usize, want: usize, batch: &mut Batch) -> Result<(), AllocError> {
         let home = self.platform.node_of(cpu);
         let depot = &cache.node(home).depot;
@@ -249,7 +252,8 @@ impl<P: Platform> Drop for Bulk<'_, P> {
     }
 }
 
-/// A batch whose objects still need their constructor. If one panics, every object goes back to its slab: nothing is lost (I31).
+/// A batch whose objects still need their constructor. If one panics, every object goes back to its slab: nothing is
+/// lost (I31).
 struct Constructing<'a, P: Platform> {
     engine: &'a Engine<P>,
     cache: &'a CacheDesc,
@@ -260,7 +264,10 @@ struct Constructing<'a, P: Platform> {
 
 impl<P: Platform> Constructing<'_, P> {
     fn run(mut self, ops: &ObjectOps) {
-        debug_assert!(self.engine.platform.held_ranks().is_none_or(|held| held.at_most_gate()), "constructors run without a lock (I31)");
+        debug_assert!(
+            self.engine.platform.held_ranks().is_none_or(|held| held.at_most_gate()),
+            "constructors run without a lock (I31)"
+        );
         while self.raw != 0 {
             let object = self.batch.as_slice()[self.raw.trailing_zeros() as usize];
             // SAFETY: the object was just taken from its slab, is ours, and is not constructed.
@@ -278,7 +285,9 @@ impl<P: Platform> Drop for Constructing<'_, P> {
         let (engine, raw) = (self.engine, self.raw);
         let mut reclaim = Reclaim::new();
         let constructed = |place: usize| raw & (1 << place) == 0;
-        slab::put_back(self.batch.as_slice(), constructed, &engine.env(), &mut reclaim, |object, error| engine.bad_free(object, error));
+        slab::put_back(self.batch.as_slice(), constructed, &engine.env(), &mut reclaim, |object, error| {
+            engine.bad_free(object, error)
+        });
         self.batch.truncate(0);
         engine.release(reclaim);
         debug_assert!(self.cache.ops().is_some());

@@ -1,4 +1,5 @@
-//! The order of 2004, which a simulator may ask for: see [`Protocol`](crate::cpu::Protocol). No other platform has any of this in it.
+//! The order of 2004, which a simulator may ask for: see [`Protocol`](crate::cpu::Protocol). No other platform has any
+//! of this in it.
 //!
 //! ```text
 //! create    slots of the online CPUs; then on the list
@@ -6,11 +7,12 @@
 //! prepare   a slot of every listed cache
 //! dead      take the slot of every listed cache away
 //! ```
-//! It is right under the gate, and falls without it: a CPU that changes its state between two of these steps is missed by one and met by another. Slots are not made
-//! at a miss here, and a drain leaves them; whoever finds none where the order counts on one reports [`Step::NoSlot`].
+//! It is right under the gate, and falls without it: a CPU that changes its state between two of these steps is missed
+//! by one and met by another. Slots are not made at a miss here, and a drain leaves them; whoever finds none where the
+//! order counts on one reports [`Step::NoSlot`].
 //!
-//! The kernel held a semaphore over each change of the list and over each walk. Here a cache's life lock stands for it: it is *on the list* while it is listed
-//! and live, and both sides look at that, and act on it, under the lock.
+//! The kernel held a semaphore over each change of the list and over each walk. Here a cache's life lock stands for it:
+//! it is *on the list* while it is listed and live, and both sides look at that, and act on it, under the lock.
 
 use core::ptr::NonNull;
 
@@ -132,7 +134,8 @@ impl<P: Platform> Engine<P> {
         });
     }
 
-    /// CPU_DEAD and CPU_UP_CANCELED: takes the CPU's slot of every listed cache away. The area stays, for slots of caches that are off the list are in it.
+    /// CPU_DEAD and CPU_UP_CANCELED: takes the CPU's slot of every listed cache away. The area stays, for slots of
+    /// caches that are off the list are in it.
     pub(crate) fn bury_historic(&self, online: &OnlineCpus<'_>, cpu: usize, why: CpuEvent) {
         let mut reclaim = Reclaim::closed();
         drop(Stopped::new(online, &self.cpus, &self.table, &self.platform, &CpuSet::of(cpu)));
@@ -152,7 +155,8 @@ impl<P: Platform> Engine<P> {
         });
     }
 
-    /// A miss where there is no slot: an object by way of depot and slabs, and a report if the CPU is one that must have a slot.
+    /// A miss where there is no slot: an object by way of depot and slabs, and a report if the CPU is one that must
+    /// have a slot.
     pub(super) fn miss_historic(&self, cache: &CacheDesc, cpu: usize) {
         if self.cpus.online().contains(cpu) {
             self.platform.step(Step::NoSlot { cache, cpu, place: Place::Miss });

@@ -3,8 +3,9 @@
 //! ```text
 //! Creating -> Live -> Dying -> (Busy -> Live) | Drained -> Freed        listed while Live and Dying
 //! ```
-//! A cache that is being destroyed stays in the registry until its slots and its depot are empty, and while it is dying no slot of it can
-//! be enabled: that is the second defence against CPUs that come and go meanwhile (see [`cpu`](crate::cpu)). The order of a destroy is that of I18.
+//! A cache that is being destroyed stays in the registry until its slots and its depot are empty, and while it is dying
+//! no slot of it can be enabled: that is the second defence against CPUs that come and go meanwhile (see
+//! [`cpu`](crate::cpu)). The order of a destroy is that of I18.
 
 mod create;
 mod descriptor;

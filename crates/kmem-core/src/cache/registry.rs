@@ -1,7 +1,8 @@
 //! The registry: the list of all caches, by index and by name.
 //!
-//! A cache is listed from the moment it can be used until it is drained. Whoever walks the list holds one cache at a time, by a *pin*; a destroy
-//! unlists first, gives the gate back, and then waits for the pins to go (I18, I19), holding no lock (I32). All of it is O(1), or O(caches of the same hash), whatever the number of caches (I21).
+//! A cache is listed from the moment it can be used until it is drained. Whoever walks the list holds one cache at a
+//! time, by a *pin*; a destroy unlists first, gives the gate back, and then waits for the pins to go (I18, I19),
+//! holding no lock (I32). All of it is O(1), or O(caches of the same hash), whatever the number of caches (I21).
 
 use core::ops::Deref;
 use core::ptr::NonNull;
@@ -118,7 +119,8 @@ impl<P: Platform> Deref for Pinned<'_, P> {
 impl<P: Platform> Drop for Pinned<'_, P> {
     fn drop(&mut self) {
         let state = self.registry.state.lock(self.platform);
-        // Who waits for the last pin but its own frees the descriptor only after it has looked under the lock that is held here.
+        // Who waits for the last pin but its own frees the descriptor only after it has looked under the lock that is
+        // held here.
         let pins = self.pins.load(Ordering::Relaxed).saturating_sub(1);
         self.pins.store(pins, Ordering::Release);
         if pins == 1 {
@@ -216,7 +218,8 @@ impl Registry {
 
     /// Waits until the caller's pin is the only one of an unlisted cache. The descriptor is the caller's from then on.
     ///
-    /// No lock may be held, and the gate neither: whoever has a pin may be in a destructor or a visitor of the statistics, and wait for the gate there (I32).
+    /// No lock may be held, and the gate neither: whoever has a pin may be in a destructor or a visitor of the
+    /// statistics, and wait for the gate there (I32).
     pub(super) fn only_pin<P: Platform>(&self, pinned: Pinned<'_, P>) -> NonNull<CacheDesc> {
         let platform = pinned.platform;
         let mut state = self.state.lock(platform);

@@ -1,4 +1,5 @@
-//! Emptying slots: for shrink, destroy, growth and CPUs that leave, all by the one protocol of [`percpu`](crate::percpu).
+//! Emptying slots: for shrink, destroy, growth and CPUs that leave, all by the one protocol of
+//! [`percpu`](crate::percpu).
 
 use super::CacheDesc;
 use crate::cpu::{CpuSet, OnlineCpus, Stopped};
@@ -18,7 +19,8 @@ pub(crate) enum Destination {
 }
 
 impl<P: Platform> Engine<P> {
-    /// Gives back all that the cache holds and nobody uses: kmem_cache_shrink. Answers the bytes of the slabs that went back.
+    /// Gives back all that the cache holds and nobody uses: kmem_cache_shrink. Answers the bytes of the slabs that went
+    /// back.
     ///
     /// Takes the gate's read side. Threads that use the cache meanwhile are served by the depot and the slabs.
     pub fn shrink(&self, id: super::CacheId) -> Result<usize, DestroyError> {
@@ -39,7 +41,8 @@ impl<P: Platform> Engine<P> {
         Ok(self.release(reclaim))
     }
 
-    /// Gives the slabs back that became empty under a closed [`Reclaim`], cache by cache, each with a pin. No lock may be held.
+    /// Gives the slabs back that became empty under a closed [`Reclaim`], cache by cache, each with a pin. No lock may
+    /// be held.
     pub(crate) fn sweep(&self) {
         self.registry.for_each(&self.platform, |cache| {
             let mut reclaim = Reclaim::new();
@@ -48,11 +51,12 @@ impl<P: Platform> Engine<P> {
         });
     }
 
-    /// Moves everything that slots and depot hold to the slabs, and takes the empty slabs. The slots are disabled by it; in a live cache they are
-    /// enabled again on first use.
+    /// Moves everything that slots and depot hold to the slabs, and takes the empty slabs. The slots are disabled by
+    /// it; in a live cache they are enabled again on first use.
     ///
-    /// Only CPUs whose slot is enabled are disturbed (an isolated CPU that never used the cache is not). The set is read after what shuts new ones
-    /// out: in a dying cache none can be added (I39), in a live one a newcomer is as good as one that came after the shrink.
+    /// Only CPUs whose slot is enabled are disturbed (an isolated CPU that never used the cache is not). The set is
+    /// read after what shuts new ones out: in a dying cache none can be added (I39), in a live one a newcomer is as
+    /// good as one that came after the shrink.
     pub(crate) fn drain(&self, cache: &CacheDesc, online: &OnlineCpus<'_>, reclaim: &mut Reclaim) {
         let holders = cache.enabled_on.snapshot();
         self.tell(cache, CacheStep::Draining { cpus: &holders });
@@ -76,8 +80,9 @@ impl<P: Platform> Engine<P> {
         }
     }
 
-    /// Empties and disables the slot of `cache` on a CPU whose area is private to the caller (its control is held, its sections are fenced off). The objects reach
-    /// their destination before the control is given up, so whoever drains the cache next finds all of them (I6, I8).
+    /// Empties and disables the slot of `cache` on a CPU whose area is private to the caller (its control is held, its
+    /// sections are fenced off). The objects reach their destination before the control is given up, so whoever
+    /// drains the cache next finds all of them (I6, I8).
     pub(crate) fn empty_slot(&self, cache: &CacheDesc, cpu: usize, area: Area, to: Destination, reclaim: &mut Reclaim) {
         self.take_out(cache, cpu, area, to, reclaim);
         // SAFETY: the area is private, by the caller's word, and the slot is empty.
@@ -104,12 +109,17 @@ impl<P: Platform> Engine<P> {
         }
     }
 
-    /// Gives the slot of `cache` a magazine of twice the capacity, and its objects with it. The caller holds the CPU's control.
+    /// Gives the slot of `cache` a magazine of twice the capacity, and its objects with it. The caller holds the CPU's
+    /// control.
     pub(super) fn grow_slot(&self, cache: &CacheDesc, cpu: usize, area: Area) {
         let (slot, slots) = (cache.slot(), self.table.slots());
         // SAFETY: the control is held, so the area stays mapped.
         let capacity = unsafe { area.capacity(slot, slots) };
-        if capacity == 0 || capacity >= cache.max_capacity() || self.table.get(cpu) != area || !self.platform.can_fence() {
+        if capacity == 0
+            || capacity >= cache.max_capacity()
+            || self.table.get(cpu) != area
+            || !self.platform.can_fence()
+        {
             return;
         }
         let wider = (capacity * 2).min(cache.max_capacity());

@@ -10,7 +10,8 @@ use crate::sync::{Mutex, Rank};
 /// What the lock of a CPU guards.
 pub struct Control {
     state: CpuState,
-    /// The CPU's area, once something was cached there. Published in the table only while the CPU is online and not stopped.
+    /// The CPU's area, once something was cached there. Published in the table only while the CPU is online and not
+    /// stopped.
     pub(crate) area: Option<Area>,
     /// Stays down until somebody brings it up by name: a thread that runs there does not.
     pub(crate) held_down: bool,

@@ -1,9 +1,10 @@
 //! The gate: a readers-writer lock between CPU transitions (writers) and whoever needs a stable set of CPUs (readers).
 //!
-//! A writer takes the turnstile and waits until the readers inside have left; a reader passes the turnstile on its way in. So a writer
-//! waits for at most the readers it finds, however many more arrive (I40), and readers are let in between writers. The gate is not
-//! recursive: who comes back while his own thread holds the write side gets [`InsideCallback`] (I30, I33), for that is
-//! what a hotplug callback does that creates a cache; a reader that comes back is caught by the lock ranks in debug builds.
+//! A writer takes the turnstile and waits until the readers inside have left; a reader passes the turnstile on its way
+//! in. So a writer waits for at most the readers it finds, however many more arrive (I40), and readers are let in
+//! between writers. The gate is not recursive: who comes back while his own thread holds the write side gets
+//! [`InsideCallback`] (I30, I33), for that is what a hotplug callback does that creates a cache; a reader that comes
+//! back is caught by the lock ranks in debug builds.
 
 use super::{CpuSet, Cpus};
 use crate::platform::{Park, Step};
@@ -37,8 +38,9 @@ pub struct WriteGuard<'a, P: Park> {
 
 /// Proof that the set of online CPUs cannot change while this lives (I35).
 ///
-/// Having it tells you: somebody holds the gate, so no CPU is between two states, and a CPU that is not online has nothing but
-/// disabled slots. Only a guard of the gate gives it out. (In a simulator that has taken the gate away, a [`Protocol`](super::Protocol) without it, it proves nothing.)
+/// Having it tells you: somebody holds the gate, so no CPU is between two states, and a CPU that is not online has
+/// nothing but disabled slots. Only a guard of the gate gives it out. (In a simulator that has taken the gate away, a
+/// [`Protocol`](super::Protocol) without it, it proves nothing.)
 pub struct OnlineCpus<'g> {
     cpus: &'g Cpus,
 }

@@ -1,6 +1,7 @@
 //! The transitions: up (prepare, online, or canceled) and down (drained, dead, or down failed).
 //!
-//! One at a time, under the gate's write side. Each step is valid after none, part or all of the one before it, and undoing allocates nothing (I22 to I25).
+//! One at a time, under the gate's write side. Each step is valid after none, part or all of the one before it, and
+//! undoing allocates nothing (I22 to I25).
 
 use super::listener::{Listeners, MAX_LISTENERS};
 use super::{CpuEvent, CpuSet, CpuState, Event, Listener, OnlineCpus, Stopped, WriteGuard};
@@ -21,15 +22,16 @@ impl<P: Platform> Engine<P> {
         self.up(gate, cpu)
     }
 
-    /// Takes a CPU down: its magazines go to the depot, their memory and that of its area goes back. It stays down until
-    /// [`cpu_up`](Self::cpu_up), also when threads run there: they are served by the depot.
+    /// Takes a CPU down: its magazines go to the depot, their memory and that of its area goes back. It stays down
+    /// until [`cpu_up`](Self::cpu_up), also when threads run there: they are served by the depot.
     ///
     /// Takes the gate's write side. Costs a fence, and O(caches that the CPU used) after a walk over all caches.
     pub fn cpu_down(&self, cpu: usize) -> Result<(), HotplugError> {
         self.down(cpu, true)
     }
 
-    /// Takes a CPU down that has left: as [`cpu_down`](Self::cpu_down), but the first thread that runs there again brings it up.
+    /// Takes a CPU down that has left: as [`cpu_down`](Self::cpu_down), but the first thread that runs there again
+    /// brings it up.
     pub fn cpu_left(&self, cpu: usize) -> Result<(), HotplugError> {
         self.down(cpu, false)
     }
@@ -46,7 +48,8 @@ impl<P: Platform> Engine<P> {
 
     /// Brings a CPU up on which a thread runs, if it may come up by itself and nobody has to be waited for.
     ///
-    /// This runs inside any allocation, in whatever state its caller is, so it calls nobody's code: where there are listeners, CPUs come up only by name.
+    /// This runs inside any allocation, in whatever state its caller is, so it calls nobody's code: where there are
+    /// listeners, CPUs come up only by name.
     pub(crate) fn try_adopt(&self, cpu: usize) -> bool {
         let Some(control) = self.cpus.get(cpu) else { return false };
         let may_come = match control.lock.try_lock(&self.platform) {
@@ -66,7 +69,11 @@ impl<P: Platform> Engine<P> {
     }
 
     fn check(&self, cpu: usize) -> Result<(), HotplugError> {
-        if cpu < self.cpus.possible() { Ok(()) } else { Err(HotplugError::OutOfRange { cpu, possible: self.cpus.possible() }) }
+        if cpu < self.cpus.possible() {
+            Ok(())
+        } else {
+            Err(HotplugError::OutOfRange { cpu, possible: self.cpus.possible() })
+        }
     }
 
     /// Moves the state of a CPU that was checked.
@@ -108,7 +115,8 @@ impl<P: Platform> Engine<P> {
         Ok(())
     }
 
-    /// Gives the CPU an area, and with [`Population::Eager`] a magazine of every live cache. May leave part of it: [`cancel`](Self::cancel) undoes any part.
+    /// Gives the CPU an area, and with [`Population::Eager`] a magazine of every live cache. May leave part of it:
+    /// [`cancel`](Self::cancel) undoes any part.
     fn prepare(&self, cpu: usize) -> Result<(), HotplugError> {
         let no_memory = HotplugError::NoMemory { cpu };
         if let Some(control) = self.cpus.get(cpu) {
@@ -168,10 +176,11 @@ impl<P: Platform> Engine<P> {
         Ok(())
     }
 
-    /// Empties every slot of a CPU whose state no longer lets slots be enabled, and gives its area back. Allocates nothing that it cannot do without (I24).
+    /// Empties every slot of a CPU whose state no longer lets slots be enabled, and gives its area back. Allocates
+    /// nothing that it cannot do without (I24).
     ///
-    /// The control is given up between two caches, so that it is never held for longer than one magazine's work; a destroy that runs beside it (were there no
-    /// gate) takes its turn there.
+    /// The control is given up between two caches, so that it is never held for longer than one magazine's work; a
+    /// destroy that runs beside it (were there no gate) takes its turn there.
     ///
     /// Slabs that become empty stay where they are until the gate is free: see [`sweep`](Self::sweep).
     fn empty_cpu(&self, online: &OnlineCpus<'_>, cpu: usize, why: CpuEvent) {
@@ -190,7 +199,8 @@ impl<P: Platform> Engine<P> {
         });
         let area = control.lock.lock(&self.platform).area.take();
         if let Some(area) = area {
-            // SAFETY: the area was withdrawn and fenced, its slots are empty and disabled, and its control no longer names it (I36).
+            // SAFETY: the area was withdrawn and fenced, its slots are empty and disabled, and its control no longer
+            // names it (I36).
             unsafe { area.unmap(&self.platform, self.table.slots()) };
         }
     }

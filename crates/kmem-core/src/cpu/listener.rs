@@ -1,8 +1,8 @@
 //! Listeners: an embedder's code that is told of every transition, and may refuse some.
 //!
-//! Every listener hears every event, whatever the others answer (I28); a refused preparation is canceled for those that had granted it, the last
-//! one first. Listeners are called with the gate's write side held and no other lock; they may allocate and free, but not create or destroy caches
-//! or start transitions (I33).
+//! Every listener hears every event, whatever the others answer (I28); a refused preparation is canceled for those that
+//! had granted it, the last one first. Listeners are called with the gate's write side held and no other lock; they may
+//! allocate and free, but not create or destroy caches or start transitions (I33).
 
 /// A step of a transition, as listeners hear it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -1,23 +1,25 @@
 //! Which defences stand between the caches and the CPUs: both, but for a simulator.
 //!
-//! The engine has two, each sufficient alone (see [`cpu`](super)). That is a claim, and a claim that no experiment can contradict is worth little. So a platform may
-//! answer [`Park::protocol`](crate::platform::Park::protocol) with one of the four corners, and whoever explores schedules on it sees which corner falls:
+//! The engine has two, each sufficient alone (see [`cpu`](super)). That is a claim, and a claim that no experiment can
+//! contradict is worth little. So a platform may answer [`Park::protocol`](crate::platform::Park::protocol) with one of
+//! the four corners, and whoever explores schedules on it sees which corner falls:
 //!
 //! | | off the list before the drain, online CPUs only | listed until drained, every CPU that holds something |
 //! |---|---|---|
 //! | **no gate** | [`Y2004`](Protocol::Y2004): dies of race 1 and race 2 | [`LISTED`](Protocol::LISTED) |
 //! | **gate** | [`GATE`](Protocol::GATE): the fix of 2004 | [`BOTH`](Protocol::BOTH): what runs everywhere else |
 //!
-//! Every other platform keeps the default, [`BOTH`](Protocol::BOTH), a constant: the compiler leaves nothing of the other corners in it. Their steps are in
-//! `cache/historic.rs`; where the order of 2004 counts on a slot that is not there, which was the oops, it says so by [`Step::NoSlot`](crate::platform::Step)
-//! and goes on as if that were a miss.
+//! Every other platform keeps the default, [`BOTH`](Protocol::BOTH), a constant: the compiler leaves nothing of the
+//! other corners in it. Their steps are in `cache/historic.rs`; where the order of 2004 counts on a slot that is not
+//! there, which was the oops, it says so by [`Step::NoSlot`](crate::platform::Step) and goes on as if that were a miss.
 
 /// The defences that are on.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Protocol {
     /// Create, destroy and shrink hold the gate's read side while transitions hold its write side.
     pub gate: bool,
-    /// A cache is listed before it gets slots and until it is drained; while it is dying it gets none; all CPUs that hold something of it are drained.
+    /// A cache is listed before it gets slots and until it is drained; while it is dying it gets none; all CPUs that
+    /// hold something of it are drained.
     pub keep_listed: bool,
 }
 

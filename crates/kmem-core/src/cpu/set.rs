@@ -2,7 +2,8 @@
 
 use crate::sync::{AtomicU64, MODEL, Ordering};
 
-/// CPU ids are below this on every platform. A model has fewer: each word of a set is an atomic, whose order its checker explores.
+/// CPU ids are below this on every platform. A model has fewer: each word of a set is an atomic, whose order its
+/// checker explores.
 pub const MAX_CPUS: usize = if MODEL { 64 } else { 1024 };
 const WORDS: usize = MAX_CPUS / 64;
 
@@ -88,7 +89,8 @@ impl FromIterator<usize> for CpuSet {
     }
 }
 
-/// A set of CPUs that threads change one CPU at a time. A read of it is a hint unless the reader holds what orders the writers.
+/// A set of CPUs that threads change one CPU at a time. A read of it is a hint unless the reader holds what orders the
+/// writers.
 #[derive(Debug)]
 pub struct AtomicCpuSet {
     words: [AtomicU64; WORDS],

@@ -4,7 +4,8 @@
 //! Offline --prepare--> Prepared --online--> Online --down--> Draining --drained--> Dead --reclaimed--> Offline
 //!    ^---------cancel-----'                    ^--down_failed----'
 //! ```
-//! Cancel and reclaim are total (I23): they are valid after none, part or all of a preparation, and change nothing where there is nothing to undo.
+//! Cancel and reclaim are total (I23): they are valid after none, part or all of a preparation, and change nothing
+//! where there is nothing to undo.
 
 /// Where a CPU stands.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

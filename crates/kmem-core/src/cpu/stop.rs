@@ -1,7 +1,7 @@
 //! Stopping CPUs: their areas become private to the caller, with one fence for all of them.
 //!
-//! The protocol is that of [`percpu`](crate::percpu): lock the controls in ascending order, withdraw the areas, fence once, work, publish, unlock. Threads
-//! on a stopped CPU miss and go to the depot; they never wait for this.
+//! The protocol is that of [`percpu`](crate::percpu): lock the controls in ascending order, withdraw the areas, fence
+//! once, work, publish, unlock. Threads on a stopped CPU miss and go to the depot; they never wait for this.
 
 use super::{CpuSet, CpuState, Cpus, OnlineCpus};
 use crate::percpu::{Area, CpuTable};
@@ -9,8 +9,8 @@ use crate::platform::Platform;
 
 /// Some CPUs are stopped.
 ///
-/// Having it tells you: for each CPU in it, you hold its control, no section on it can commit, and its area is yours (I36, I38). Dropping it lets
-/// the online ones run again.
+/// Having it tells you: for each CPU in it, you hold its control, no section on it can commit, and its area is yours
+/// (I36, I38). Dropping it lets the online ones run again.
 #[must_use]
 pub struct Stopped<'a, P: Platform> {
     cpus: &'a Cpus,
@@ -39,7 +39,8 @@ impl<'a, P: Platform> Stopped<'a, P> {
         stopped
     }
 
-    /// Calls `work` with each CPU and its private area, and lets the CPU run again behind it. A CPU on which nothing was ever cached has no area.
+    /// Calls `work` with each CPU and its private area, and lets the CPU run again behind it. A CPU on which nothing
+    /// was ever cached has no area.
     pub fn for_each(mut self, mut work: impl FnMut(usize, Area)) {
         let set = self.set;
         for cpu in set.iter() {

@@ -1,8 +1,8 @@
 //! Allocation of runs: bins by length, neighbours merged, memory given back.
 //!
-//! Bins 0 to 63 hold free runs of exactly 1 to 64 granules; later bins hold longer ones by doubling. A search takes the first run that is long
-//! enough, dirty ones first (their memory is there already). The first and the last entry of a free run carry its kind and length, so a run that is freed
-//! finds its neighbours in O(1).
+//! Bins 0 to 63 hold free runs of exactly 1 to 64 granules; later bins hold longer ones by doubling. A search takes the
+//! first run that is long enough, dirty ones first (their memory is there already). The first and the last entry of a
+//! free run carry its kind and length, so a run that is freed finds its neighbours in O(1).
 
 use core::ptr::NonNull;
 
@@ -132,8 +132,10 @@ impl PageHeap {
         if granules == 0 || !self.could_hold(granules, align) {
             return None;
         }
-        // Where only dirty and clean runs together would do, they become one by giving the memory of the dirty ones back.
-        self.search(platform, granules, align).or_else(|| if self.purge(platform) > 0 { self.search(platform, granules, align) } else { None })
+        // Where only dirty and clean runs together would do, they become one by giving the memory of the dirty ones
+        // back.
+        self.search(platform, granules, align)
+            .or_else(|| if self.purge(platform) > 0 { self.search(platform, granules, align) } else { None })
     }
 
     fn search<P: Platform>(&self, platform: &P, granules: usize, align: usize) -> Option<Run> {
@@ -184,7 +186,8 @@ impl PageHeap {
     /// Makes a large run longer or shorter where it lies; `false` where something is behind it, and it stays as it was.
     ///
     /// # Safety
-    /// The run is one that `alloc` gave, marked as large, and the caller's; nobody uses the part that is cut off. No allocator lock is held (I34).
+    /// The run is one that `alloc` gave, marked as large, and the caller's; nobody uses the part that is cut off. No
+    /// allocator lock is held (I34).
     pub unsafe fn resize<P: Platform>(&self, platform: &P, address: usize, old: usize, new: usize) -> bool {
         let first = (address - self.maps.base) / GRANULE;
         if new < old {
@@ -197,7 +200,8 @@ impl PageHeap {
         let mut state = self.state.lock(platform);
         if end == state.top {
             let need = end + more;
-            let there = need <= self.maps.granules && (need <= state.committed || self.commit(platform, &mut state, need).is_ok());
+            let there = need <= self.maps.granules
+                && (need <= state.committed || self.commit(platform, &mut state, need).is_ok());
             if !there {
                 return false;
             }
@@ -253,13 +257,15 @@ impl PageHeap {
         }
     }
 
-    /// Gives the memory of all free runs back and answers how many bytes that were. What others free meanwhile is left for the next time.
+    /// Gives the memory of all free runs back and answers how many bytes that were. What others free meanwhile is left
+    /// for the next time.
     pub fn purge<P: Platform>(&self, platform: &P) -> usize {
         let dirty = self.state.lock(platform).stats.dirty;
         self.purge_some(platform, dirty)
     }
 
-    /// Gives the memory of free runs back, until it was that of `budget` granules or no more is there; answers the bytes.
+    /// Gives the memory of free runs back, until it was that of `budget` granules or no more is there; answers the
+    /// bytes.
     fn purge_some<P: Platform>(&self, platform: &P, budget: usize) -> usize {
         let mut bytes = 0;
         while bytes < budget * GRANULE {
@@ -277,8 +283,8 @@ impl PageHeap {
         bytes
     }
 
-    /// Gives the memory and the address space of all free runs back: they have to be committed before they serve again. For the moment when something else in the process
-    /// finds no room.
+    /// Gives the memory and the address space of all free runs back: they have to be committed before they serve again.
+    /// For the moment when something else in the process finds no room.
     pub(crate) fn uncommit<P: Platform>(&self, platform: &P) {
         let stats = self.state.lock(platform).stats;
         let mut budget = stats.dirty + stats.clean;
@@ -301,11 +307,14 @@ impl PageHeap {
         self.withdraw_top(platform);
     }
 
-    /// Moves the untouched rest of the window down over the raw run before it, so that both together serve a request that is too long for either. What was committed
-    /// ahead goes back; that happens under the lock, for it is nobody's run.
+    /// Moves the untouched rest of the window down over the raw run before it, so that both together serve a request
+    /// that is too long for either. What was committed ahead goes back; that happens under the lock, for it is
+    /// nobody's run.
     fn withdraw_top<P: Platform>(&self, platform: &P) {
         let mut state = self.state.lock(platform);
-        let Some(head) = self.run_before(state.top).filter(|head| self.maps.entry(*head).kind() == KIND_RAW) else { return };
+        let Some(head) = self.run_before(state.top).filter(|head| self.maps.entry(*head).kind() == KIND_RAW) else {
+            return;
+        };
         let ahead = state.committed - state.top;
         if ahead > 0 {
             // SAFETY: behind the top nothing was handed out.
@@ -359,8 +368,9 @@ impl PageHeap {
         None
     }
 
-    /// Takes `want` granules from the untouched rest of the window, and answers their kind. Where the rest is too short for them, the free run
-    /// before it helps out (not before: what is fresh is zero, and would have to be cleared together with a dirty run).
+    /// Takes `want` granules from the untouched rest of the window, and answers their kind. Where the rest is too short
+    /// for them, the free run before it helps out (not before: what is fresh is zero, and would have to be cleared
+    /// together with a dirty run).
     fn grow<P: PageSource>(&self, platform: &P, state: &mut State, want: usize) -> Option<(usize, u32)> {
         for attempt in 0..COMMIT_TRIES {
             let tail = if state.top + want > self.maps.granules { self.tail(state) } else { 0 };
@@ -429,8 +439,9 @@ impl PageHeap {
         Ok(())
     }
 
-    /// Goes on `step` granules further, behind an obstacle, as one hopes; what is left before it becomes a free run. Steps are doubled, so an obstacle of any size is passed
-    /// in few of them, for at most as much window again as it has.
+    /// Goes on `step` granules further, behind an obstacle, as one hopes; what is left before it becomes a free run.
+    /// Steps are doubled, so an obstacle of any size is passed in few of them, for at most as much window again as
+    /// it has.
     fn skip(&self, state: &mut State, step: usize) {
         if state.top < state.committed {
             let rest = state.committed - state.top;
@@ -483,8 +494,9 @@ impl PageHeap {
         len
     }
 
-    /// Puts a run on its list, together with free neighbours of its kind. Others keep apart: a dirty megabyte must not make a clean gigabyte dirty, which would then be given back
-    /// again and again. They come together when all are given back.
+    /// Puts a run on its list, together with free neighbours of its kind. Others keep apart: a dirty megabyte must not
+    /// make a clean gigabyte dirty, which would then be given back again and again. They come together when all are
+    /// given back.
     fn merge(&self, state: &mut State, mut first: usize, mut len: usize, kind: u32) {
         if let Some(head) = self.run_before(first).filter(|head| self.maps.entry(*head).kind() == kind) {
             len += self.remove(state, head);

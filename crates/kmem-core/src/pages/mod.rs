@@ -1,12 +1,14 @@
 //! The page heap: runs of granules out of one window of address space.
 //!
-//! A *granule* is 64 KiB, the unit in which slabs and large objects are placed. For each granule of the window there are
-//! - one byte in the **class map**, which names the general cache whose slab covers it, and is all that `free(p)` reads, and
+//! A *granule* is 64 KiB, the unit in which slabs and large objects are placed. For each granule of the window there
+//! are
+//! - one byte in the **class map**, which names the general cache whose slab covers it, and is all that `free(p)`
+//!   reads, and
 //! - one entry in the **granule table**, which leads slow paths to the slab, or to the length of a large run.
 //!
-//! Runs go back with no allocator lock held but the heap's own (I34). Free runs are kept by length, those whose memory was given
-//! back (*clean*) apart from those that still hold some (*dirty*); neighbours are merged through the table. Fresh granules come from the bottom of the untouched
-//! rest of the window, committed in steps of [`COMMIT_STEP`].
+//! Runs go back with no allocator lock held but the heap's own (I34). Free runs are kept by length, those whose memory
+//! was given back (*clean*) apart from those that still hold some (*dirty*); neighbours are merged through the table.
+//! Fresh granules come from the bottom of the untouched rest of the window, committed in steps of [`COMMIT_STEP`].
 
 mod heap;
 mod table;

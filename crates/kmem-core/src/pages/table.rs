@@ -1,10 +1,12 @@
 //! The two maps over the window: a byte a granule for the fast path, an entry a granule for the slow ones.
 //!
-//! The class map is one mapping, since the fast path reads it without asking how far the heap has grown; a terabyte of window has 16 MiB of it. The granule
-//! table, sixteen times as long, stands in the window's own first granules and is committed as the heap grows: entries below its *reach* exist.
+//! The class map is one mapping, since the fast path reads it without asking how far the heap has grown; a terabyte of
+//! window has 16 MiB of it. The granule table, sixteen times as long, stands in the window's own first granules and is
+//! committed as the heap grows: entries below its *reach* exist.
 //!
-//! An entry is written only by who owns its granules (the heap's lock for free runs, the run's owner else), and read without a lock by
-//! whoever frees an object: the object is live, so its granule's entry cannot change meanwhile. A wild pointer reads some entry, harmlessly, and is refused.
+//! An entry is written only by who owns its granules (the heap's lock for free runs, the run's owner else), and read
+//! without a lock by whoever frees an object: the object is live, so its granule's entry cannot change meanwhile. A
+//! wild pointer reads some entry, harmlessly, and is refused.
 
 use core::ptr::NonNull;
 
@@ -115,7 +117,8 @@ impl Maps {
         }
         let next = granule.next_multiple_of(STEP).min(self.granules);
         let (at, end) = (reach * size_of::<Entry>(), (next * size_of::<Entry>()).next_multiple_of(source.page_size()));
-        // SAFETY: the table's granules hold nothing else, and what is behind its reach was not committed before (steps are whole pages).
+        // SAFETY: the table's granules hold nothing else, and what is behind its reach was not committed before (steps
+        // are whole pages).
         unsafe { source.commit(self.base + at, end - at)? };
         if let Some(first) = NonNull::new((self.base + at) as *mut Entry) {
             // SAFETY: just committed, so zero, and nobody looks behind the reach.

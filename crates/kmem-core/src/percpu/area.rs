@@ -4,7 +4,8 @@
 //! | 56 bytes | mark (odd) | slot 0 | slot 1 | ... | keep 0 | keep 1 | ...
 //!                         ^ the area's address
 //! ```
-//! Slot 0 belongs to no cache and stays disabled: whatever has no class (a large, foreign or NULL pointer) uses it and misses.
+//! Slot 0 belongs to no cache and stays disabled: whatever has no class (a large, foreign or NULL pointer) uses it and
+//! misses.
 
 use core::ptr::NonNull;
 
@@ -122,7 +123,8 @@ impl Area {
     /// The magazine word at `offset` bytes from the area.
     ///
     /// # Safety
-    /// `offset` was read from a slot of the area (its cursor, its end, or a word between mark and end), whose magazine is mapped.
+    /// `offset` was read from a slot of the area (its cursor, its end, or a word between mark and end), whose magazine
+    /// is mapped.
     pub(super) unsafe fn word<'a>(self, offset: usize) -> &'a AtomicUsize {
         // SAFETY: the caller's offset leads to a word of a magazine, or to the mark.
         unsafe { &*(self.address().wrapping_add(offset) as *const AtomicUsize) }
@@ -168,11 +170,19 @@ impl Area {
     ///
     /// # Safety
     /// The caller holds the CPU's control; the area is mapped; the slot is disabled, or the area is private.
-    pub unsafe fn enable<P: crate::platform::Platform>(self, slot: SlotIndex, slots: usize, capacity: usize, meta: &Meta, platform: &P) -> bool {
+    pub unsafe fn enable<P: crate::platform::Platform>(
+        self,
+        slot: SlotIndex,
+        slots: usize,
+        capacity: usize,
+        meta: &Meta,
+        platform: &P,
+    ) -> bool {
         let Some(storage) = meta.alloc(platform, (capacity + 1) * WORD) else {
             return false;
         };
-        // SAFETY: the storage is ours and has a word for the mark and one for each object; slot and keep are in the area.
+        // SAFETY: the storage is ours and has a word for the mark and one for each object; slot and keep are in the
+        // area.
         unsafe {
             place_zeroed(storage.cast::<AtomicUsize>(), capacity + 1);
             storage.cast().write(AtomicUsize::new(MARK));
@@ -200,7 +210,13 @@ impl Area {
     ///
     /// # Safety
     /// As for [`take`](Self::take); the magazine is empty.
-    pub unsafe fn disable<P: crate::platform::Platform>(self, slot: SlotIndex, slots: usize, meta: &Meta, platform: &P) {
+    pub unsafe fn disable<P: crate::platform::Platform>(
+        self,
+        slot: SlotIndex,
+        slots: usize,
+        meta: &Meta,
+        platform: &P,
+    ) {
         // SAFETY: the area is private, so no section uses the storage that goes back.
         unsafe {
             debug_assert_eq!(self.count(slot, slots), 0, "only an empty slot is disabled (I6)");
@@ -215,12 +231,19 @@ impl Area {
         }
     }
 
-    /// Gives an enabled slot of a private area a magazine for `capacity` objects, at least as many as it has room for now, and moves its objects there.
-    /// Without memory it stays as it is.
+    /// Gives an enabled slot of a private area a magazine for `capacity` objects, at least as many as it has room for
+    /// now, and moves its objects there. Without memory it stays as it is.
     ///
     /// # Safety
     /// As for [`take`](Self::take); the slot is enabled.
-    pub unsafe fn widen<P: crate::platform::Platform>(self, slot: SlotIndex, slots: usize, capacity: usize, meta: &Meta, platform: &P) {
+    pub unsafe fn widen<P: crate::platform::Platform>(
+        self,
+        slot: SlotIndex,
+        slots: usize,
+        capacity: usize,
+        meta: &Meta,
+        platform: &P,
+    ) {
         // SAFETY: the area is private; both storages are ours and long enough.
         unsafe {
             let count = self.count(slot, slots);
@@ -234,7 +257,8 @@ impl Area {
             let first = self.slot(slot).cursor.load(Ordering::Relaxed);
             let objects = storage.cast::<AtomicUsize>().add(1);
             for index in 0..count {
-                self.word(first.wrapping_add(index * WORD)).store(objects.add(index).as_ref().load(Ordering::Relaxed), Ordering::Relaxed);
+                self.word(first.wrapping_add(index * WORD))
+                    .store(objects.add(index).as_ref().load(Ordering::Relaxed), Ordering::Relaxed);
             }
             self.slot(slot).cursor.store(first.wrapping_add(count * WORD), Ordering::Relaxed);
             meta.free(platform, storage, (had + 1) * WORD);

@@ -3,8 +3,8 @@
 /// Most objects that one batch moves: the bound of work under a lock (I41).
 pub const BATCH_MAX: usize = 64;
 
-/// Objects that a new magazine holds, by object size: what the 2004 code chose, so that a CPU caches between 16 and 192 KiB of a cache
-/// of any size, and large objects are hardly cached at all.
+/// Objects that a new magazine holds, by object size: what the 2004 code chose, so that a CPU caches between 16 and 192
+/// KiB of a cache of any size, and large objects are hardly cached at all.
 pub const fn start_capacity(size: usize) -> usize {
     match size {
         0..=256 => 120,

@@ -1,12 +1,13 @@
 //! The four operations of a section, written plainly, each as what it reads and what it commits.
 //!
-//! Called whole, these are right wherever something else keeps sections on one CPU apart: a lock (Linux without restartable sequences) or
-//! interrupts off (bare metal). The restartable sequences of Linux are the same operations in assembly. The simulator calls the halves, to put an
-//! interrupt between them. Every operation ends in its commit, the store to the cursor.
+//! Called whole, these are right wherever something else keeps sections on one CPU apart: a lock (Linux without
+//! restartable sequences) or interrupts off (bare metal). The restartable sequences of Linux are the same operations in
+//! assembly. The simulator calls the halves, to put an interrupt between them. Every operation ends in its commit, the
+//! store to the cursor.
 //!
 //! # Safety (all functions)
-//! The area was read from the table inside the section, `slot` is below its number of slots, and nothing else changes the slot between the
-//! first half and the end of the second.
+//! The area was read from the table inside the section, `slot` is below its number of slots, and nothing else changes
+//! the slot between the first half and the end of the second.
 
 use core::ptr::NonNull;
 
@@ -20,13 +21,15 @@ pub struct Room {
     end: usize,
 }
 
-/// First half of a pop: reads the newest objects, the newest first, and answers the cursor behind which they end, and how many they are.
+/// First half of a pop: reads the newest objects, the newest first, and answers the cursor behind which they end, and
+/// how many they are.
 ///
 /// # Safety
 /// See the module.
 #[inline]
 pub unsafe fn peek(area: Area, slot: SlotIndex, out: &mut [usize]) -> (usize, usize) {
-    // SAFETY: the word before a cursor is an object, the magazine's mark, or the area's mark (I3); a mark ends the walk.
+    // SAFETY: the word before a cursor is an object, the magazine's mark, or the area's mark (I3); a mark ends the
+    // walk.
     unsafe {
         // Acquire: who sees the cursor of a slot that was just enabled sees the mark in front of it.
         let mut cursor = area.slot(slot).cursor.load(Ordering::Acquire);
@@ -46,7 +49,8 @@ pub unsafe fn peek(area: Area, slot: SlotIndex, out: &mut [usize]) -> (usize, us
 
 /// Second half of a pop: the objects are the caller's.
 ///
-/// A cursor that did not move is not stored: a slot is enabled without a fence, and a store of the old value could undo that.
+/// A cursor that did not move is not stored: a slot is enabled without a fence, and a store of the old value could undo
+/// that.
 ///
 /// # Safety
 /// See the module; `cursor` and `count` are what [`peek`] answered.

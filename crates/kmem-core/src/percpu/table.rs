@@ -1,8 +1,8 @@
 //! `TABLE[cpu]`: which area a section on a CPU works on.
 //!
-//! The table has an entry for every possible CPU and two before them, for the numbers -1 and -2 that a thread without a CPU
-//! number carries. An entry is the CPU's area, or the empty area while the CPU is offline, stopped or not populated. Entries are written only by
-//! who holds the CPU's control; they are read inside sections.
+//! The table has an entry for every possible CPU and two before them, for the numbers -1 and -2 that a thread without a
+//! CPU number carries. An entry is the CPU's area, or the empty area while the CPU is offline, stopped or not
+//! populated. Entries are written only by who holds the CPU's control; they are read inside sections.
 
 use core::ptr::NonNull;
 
@@ -12,8 +12,8 @@ use crate::sync::{AtomicPtr, MODEL, Ordering};
 
 /// Entries before CPU 0.
 const BEFORE: usize = 2;
-/// Bytes of a table, at least. Sections index by the CPU number of the moment, without a test: should somebody have hidden CPUs from the platform, their numbers lead to
-/// the empty area all the same. (In a model there is no assembly.)
+/// Bytes of a table, at least. Sections index by the CPU number of the moment, without a test: should somebody have
+/// hidden CPUs from the platform, their numbers lead to the empty area all the same. (In a model there is no assembly.)
 const LEAST: usize = if MODEL { 0 } else { 4096 };
 
 /// The areas that sections use, by CPU.
@@ -106,7 +106,8 @@ impl CpuTable {
         self.entry(cpu).store(area.as_ptr(), Ordering::Release);
     }
 
-    /// Lets sections on `cpu` that begin from now on miss. Those that began before end with the fence. The caller holds the CPU's control.
+    /// Lets sections on `cpu` that begin from now on miss. Those that began before end with the fence. The caller holds
+    /// the CPU's control.
     pub fn withdraw(&self, cpu: usize) {
         self.publish(cpu, self.empty);
     }

@@ -27,15 +27,17 @@ impl<T: Sections + PageSource + Park + Topology + Clock + Send + Sync + Sized + 
 
 /// CPU-local critical sections on the slot of the CPU that the thread happens to run on, and the fence that ends them.
 ///
-/// Each section reads `table[cpu]` inside itself, works on that area's slot, and takes effect by one last store (its commit),
-/// or not at all. A section may serve from any CPU's slot (a stale CPU number is harmless, I4) as long as it obeys the fence.
+/// Each section reads `table[cpu]` inside itself, works on that area's slot, and takes effect by one last store (its
+/// commit), or not at all. A section may serve from any CPU's slot (a stale CPU number is harmless, I4) as long as it
+/// obeys the fence.
 ///
 /// # Safety
-/// Implementers guarantee: (1) sections on one CPU take effect one after another; (2) when `fence(S)` returns, every section
-/// on a CPU of S that had read the table before the call has either committed, visibly to the caller, or will never commit;
-/// (3) a section writes only magazine words at or above the cursor, and the cursor.
+/// Implementers guarantee: (1) sections on one CPU take effect one after another; (2) when `fence(S)` returns, every
+/// section on a CPU of S that had read the table before the call has either committed, visibly to the caller, or will
+/// never commit; (3) a section writes only magazine words at or above the cursor, and the cursor.
 pub unsafe trait Sections {
-    /// Takes the newest object of the slot; `None` on every unusual case (empty, disabled, stopped, unregistered thread).
+    /// Takes the newest object of the slot; `None` on every unusual case (empty, disabled, stopped, unregistered
+    /// thread).
     ///
     /// # Safety
     /// `slot` is below the table's number of slots, and the table lives as long as the platform.
@@ -131,7 +133,8 @@ pub unsafe trait PageSource {
 /// Sleeping and waking on a word, and who a thread is.
 ///
 /// # Safety
-/// `thread_token` differs between threads that are alive and is never 0; `held_ranks` belongs to the calling thread alone.
+/// `thread_token` differs between threads that are alive and is never 0; `held_ranks` belongs to the calling thread
+/// alone.
 pub unsafe trait Park {
     /// Sleeps while `*word == expected`; may return early.
     fn wait(&self, word: &AtomicU32, expected: u32);
@@ -148,7 +151,8 @@ pub unsafe trait Park {
     #[inline(always)]
     fn step(&self, _step: Step<'_>) {}
 
-    /// Which defences are on: a simulator tries what becomes of the engine without them. Both, everywhere else. Must not change.
+    /// Which defences are on: a simulator tries what becomes of the engine without them. Both, everywhere else. Must
+    /// not change.
     #[inline(always)]
     fn protocol(&self) -> Protocol {
         Protocol::BOTH

@@ -1,7 +1,8 @@
 //! What a simulator sees of the engine while it runs: where a thread can be interrupted, and what it just did.
 //!
-//! The engine calls [`Park::step`](super::Park::step) before each lock and after each step of the protocol between caches and CPUs. Everywhere but in a simulator that is an empty
-//! function, inlined, and its argument only borrows what is there anyway.
+//! The engine calls [`Park::step`](super::Park::step) before each lock and after each step of the protocol between
+//! caches and CPUs. Everywhere but in a simulator that is an empty function, inlined, and its argument only borrows
+//! what is there anyway.
 
 use crate::cache::CacheDesc;
 use crate::cpu::CpuSet;

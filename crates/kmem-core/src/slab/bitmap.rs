@@ -49,12 +49,17 @@ impl Bitmap {
         unsafe {
             let word = self.words.add(bit / 64).as_mut();
             let was = *word & (1 << (bit % 64)) != 0;
-            if value { *word |= 1 << (bit % 64) } else { *word &= !(1 << (bit % 64)) }
+            if value {
+                *word |= 1 << (bit % 64)
+            } else {
+                *word &= !(1 << (bit % 64))
+            }
             was
         }
     }
 
-    /// Clears up to `want` set bits from word `from` on, in ascending order, calling `found` with each; answers the word to begin with next time.
+    /// Clears up to `want` set bits from word `from` on, in ascending order, calling `found` with each; answers the
+    /// word to begin with next time.
     ///
     /// # Safety
     /// See [`fill`](Self::fill).

@@ -44,8 +44,16 @@ impl Slab {
         size_of::<Self>() + Bitmap::words_for(layout.objects) * 8 * (1 + usize::from(constructed))
     }
 
-    /// A slab of `cache` with all objects free, known to the page heap. Nothing is left where either memory is missing (I12).
-    pub(crate) fn new<P: Platform>(cache: &CacheDesc, node: usize, colour: usize, heap: &PageHeap, meta: &Meta, platform: &P) -> Option<NonNull<Self>> {
+    /// A slab of `cache` with all objects free, known to the page heap. Nothing is left where either memory is missing
+    /// (I12).
+    pub(crate) fn new<P: Platform>(
+        cache: &CacheDesc,
+        node: usize,
+        colour: usize,
+        heap: &PageHeap,
+        meta: &Meta,
+        platform: &P,
+    ) -> Option<NonNull<Self>> {
         let layout = cache.layout();
         let constructed = cache.ops().is_some();
         let bytes = Self::bytes(layout, constructed);
@@ -57,7 +65,8 @@ impl Slab {
         };
         let slab = memory.cast::<Self>();
         let words = Bitmap::words_for(layout.objects);
-        // SAFETY: the piece has room for the descriptor and the bitmaps behind it, whose words are aligned as the descriptor is.
+        // SAFETY: the piece has room for the descriptor and the bitmaps behind it, whose words are aligned as the
+        // descriptor is.
         unsafe {
             let bits = slab.add(1).cast::<u64>();
             let free = Bitmap::new(bits);
@@ -101,7 +110,9 @@ impl Slab {
     pub(crate) unsafe fn index_of(slab: NonNull<Self>, address: usize) -> Option<usize> {
         let slab = slab.as_ptr();
         // SAFETY: the slab lives, and these fields are not written after it was made.
-        let (first, size, objects) = unsafe { ((&raw const (*slab).first).read(), (&raw const (*slab).size).read(), (&raw const (*slab).objects).read()) };
+        let (first, size, objects) = unsafe {
+            ((&raw const (*slab).first).read(), (&raw const (*slab).size).read(), (&raw const (*slab).objects).read())
+        };
         let offset = u32::try_from(address.checked_sub(first)?).ok()?;
         let index = offset / size;
         (index < objects && index * size == offset).then_some(index as usize)
@@ -195,8 +206,8 @@ impl Reclaim {
         Self { head: None, closed: false }
     }
 
-    /// A list that takes no slab: those that become empty stay with their node. For who works on many caches under the gate, and would have to keep all of
-    /// them from being destroyed until their slabs are released (I19).
+    /// A list that takes no slab: those that become empty stay with their node. For who works on many caches under the
+    /// gate, and would have to keep all of them from being destroyed until their slabs are released (I19).
     pub(crate) const fn closed() -> Self {
         Self { head: None, closed: true }
     }
@@ -218,12 +229,16 @@ impl Reclaim {
         Some(slab)
     }
 
-    /// Gives every slab back: destructors first, then pages, then the descriptor. The caller holds no lock of the engine (the gate, if a hotplug callback
-    /// frees) and keeps the slabs' caches from being destroyed (I19). Answers the bytes of the slabs.
+    /// Gives every slab back: destructors first, then pages, then the descriptor. The caller holds no lock of the
+    /// engine (the gate, if a hotplug callback frees) and keeps the slabs' caches from being destroyed (I19).
+    /// Answers the bytes of the slabs.
     ///
     /// A destructor that panics costs nothing but itself: the slabs are given back while unwinding.
     pub fn release<P: Platform>(self, heap: &PageHeap, meta: &Meta, platform: &P) -> usize {
-        debug_assert!(platform.held_ranks().is_none_or(|held| held.at_most_gate()), "destructors run, and pages go back, without a lock (I31, I34)");
+        debug_assert!(
+            platform.held_ranks().is_none_or(|held| held.at_most_gate()),
+            "destructors run, and pages go back, without a lock (I31, I34)"
+        );
         let mut releasing = Releasing { list: self, heap, meta, platform, bytes: 0 };
         releasing.run();
         releasing.bytes
@@ -252,13 +267,15 @@ impl<P: Platform> Releasing<'_, P> {
     }
 
     fn release_one(&mut self, mut slab: NonNull<Slab>) {
-        // SAFETY: the slab is ours, its objects are all free, so nobody uses them; its cache outlives its slabs (destroy waits for them).
+        // SAFETY: the slab is ours, its objects are all free, so nobody uses them; its cache outlives its slabs
+        // (destroy waits for them).
         unsafe {
             let slab = slab.as_mut();
             if let (Some(made), Some(ops)) = (slab.constructed, slab.cache.as_ref().ops()) {
                 for index in 0..slab.objects() {
                     if made.replace(index, false) {
-                        // On a panic the slab goes back on the list: the bit is cleared, so its object is not destructed twice.
+                        // On a panic the slab goes back on the list: the bit is cleared, so its object is not
+                        // destructed twice.
                         let again = PutBack { list: &mut self.list, slab: NonNull::from(&mut *slab) };
                         (ops.destruct)(ops.context, slab.address_of(index) as *mut u8);
                         core::mem::forget(again);
@@ -268,7 +285,10 @@ impl<P: Platform> Releasing<'_, P> {
         }
         // SAFETY: as above; nothing refers to the slab from here on.
         unsafe {
-            let (run, bytes) = (slab.as_ref().run, Slab::bytes(slab.as_ref().cache.as_ref().layout(), slab.as_ref().constructed.is_some()));
+            let (run, bytes) = (
+                slab.as_ref().run,
+                Slab::bytes(slab.as_ref().cache.as_ref().layout(), slab.as_ref().constructed.is_some()),
+            );
             self.heap.free(self.platform, run.address, run.granules);
             self.meta.free(self.platform, slab.cast(), bytes);
             self.bytes += run.granules * crate::pages::GRANULE;
@@ -278,7 +298,8 @@ impl<P: Platform> Releasing<'_, P> {
 
 impl<P: Platform> Drop for Releasing<'_, P> {
     fn drop(&mut self) {
-        // Empty unless a destructor panicked. Then the rest goes back here; a second panic aborts, as everywhere in Rust.
+        // Empty unless a destructor panicked. Then the rest goes back here; a second panic aborts, as everywhere in
+        // Rust.
         self.run();
     }
 }

@@ -1,12 +1,13 @@
 //! How objects lie in a slab: size, alignment, granules a slab, objects a slab, colours.
 //!
-//! A slab is the smallest number of granules that leaves at most an eighth of it unused. What is left over moves the first
-//! object of successive slabs by whole *colours*, so that the first objects of slabs do not fight for the same cache sets; a slab without a rest has no colours,
-//! and colouring never costs memory.
+//! A slab is the smallest number of granules that leaves at most an eighth of it unused. What is left over moves the
+//! first object of successive slabs by whole *colours*, so that the first objects of slabs do not fight for the same
+//! cache sets; a slab without a rest has no colours, and colouring never costs memory.
 
 use crate::pages::GRANULE;
 
-/// Bytes of the smallest object: a word, so that object addresses are even and the mark of a magazine can be told from them.
+/// Bytes of the smallest object: a word, so that object addresses are even and the mark of a magazine can be told from
+/// them.
 pub const MIN_SIZE: usize = 8;
 /// Bytes of the largest object of a cache.
 pub const MAX_SIZE: usize = 4 << 20;
@@ -35,7 +36,8 @@ pub struct Layout {
 impl Layout {
     /// The layout for objects of `size` bytes aligned to `align`.
     ///
-    /// `size` is between 1 and [`MAX_SIZE`], `align` a power of two up to [`MAX_ALIGN`]; the cache layer has checked both.
+    /// `size` is between 1 and [`MAX_SIZE`], `align` a power of two up to [`MAX_ALIGN`]; the cache layer has checked
+    /// both.
     pub fn new(size: usize, align: usize) -> Self {
         let align = align.max(MIN_SIZE);
         let size = size.next_multiple_of(align);

@@ -1,10 +1,12 @@
 //! Slabs: runs of granules carved into objects of one cache.
 //!
-//! A slab's free objects are bits in its descriptor, outside of the objects' memory. So freed memory holds no word of the allocator's,
-//! objects are handed out in address order, and a free bit that is set twice is a double free that is noticed.
+//! A slab's free objects are bits in its descriptor, outside of the objects' memory. So freed memory holds no word of
+//! the allocator's, objects are handed out in address order, and a free bit that is set twice is a double free that is
+//! noticed.
 //!
-//! Each cache has, on each node, lists of *partial*, *full* and *empty* slabs under one lock ([`Rank::Node`](crate::sync::Rank)). Objects move in batches; a
-//! few empty slabs are kept, the others are handed to the caller, who gives them back when it holds no lock (I34).
+//! Each cache has, on each node, lists of *partial*, *full* and *empty* slabs under one lock
+//! ([`Rank::Node`](crate::sync::Rank)). Objects move in batches; a few empty slabs are kept, the others are handed to
+//! the caller, who gives them back when it holds no lock (I34).
 
 mod bitmap;
 mod descriptor;
@@ -13,5 +15,5 @@ mod node;
 
 pub use descriptor::{Reclaim, Slab};
 pub use layout::{Layout, MAX_ALIGN, MAX_SIZE, MIN_SIZE};
-pub use node::{FreeError, Node, NodeStats, Refill};
 pub(crate) use node::{Env, find, put_back};
+pub use node::{FreeError, Node, NodeStats, Refill};

@@ -105,8 +105,16 @@ impl Node {
         Self { lists: Mutex::new(Rank::Node, Lists::default()) }
     }
 
-    /// Takes up to `want` objects from partial slabs, then from empty ones; makes a slab if there is none. No objects: no memory.
-    pub(crate) fn refill<P: Platform>(&self, cache: &CacheDesc, node: usize, want: usize, out: &mut Batch, env: &Env<'_, P>) -> Refill {
+    /// Takes up to `want` objects from partial slabs, then from empty ones; makes a slab if there is none. No objects:
+    /// no memory.
+    pub(crate) fn refill<P: Platform>(
+        &self,
+        cache: &CacheDesc,
+        node: usize,
+        want: usize,
+        out: &mut Batch,
+        env: &Env<'_, P>,
+    ) -> Refill {
         let mut lists = self.lists.lock(env.platform);
         if lists.partial.head.is_none() && lists.empty.head.is_none() {
             let colour = lists.colour;
@@ -179,7 +187,13 @@ impl Node {
         trim_empty(&mut lists, all, into);
     }
 
-    fn put(lists: &mut Lists, mut slab: NonNull<Slab>, index: usize, constructed: bool, into: &mut Reclaim) -> Result<(), FreeError> {
+    fn put(
+        lists: &mut Lists,
+        mut slab: NonNull<Slab>,
+        index: usize,
+        constructed: bool,
+        into: &mut Reclaim,
+    ) -> Result<(), FreeError> {
         // SAFETY: the lock is held; the slab is on one of its lists.
         unsafe {
             let was_full = slab.as_ref().is_full();
@@ -249,8 +263,8 @@ pub(crate) struct Env<'a, P: Platform> {
     pub(crate) meta: &'a Meta,
 }
 
-/// Puts objects back onto their slabs, keeping a node's lock while successive objects belong to it. A pointer that is no object of ours is
-/// reported to `bad` and left alone; nothing else is lost by it.
+/// Puts objects back onto their slabs, keeping a node's lock while successive objects belong to it. A pointer that is
+/// no object of ours is reported to `bad` and left alone; nothing else is lost by it.
 pub(crate) fn put_back<P: Platform>(
     objects: &[usize],
     constructed: impl Fn(usize) -> bool,
@@ -284,8 +298,8 @@ pub(crate) fn find(heap: &PageHeap, address: usize) -> Option<(NonNull<Slab>, us
         return None;
     };
     let slab = slab.cast::<Slab>();
-    // SAFETY: an entry that names a slab names one that lives while an object of it does. (A pointer to a slab that just went
-    // away is a use after free of the caller's.)
+    // SAFETY: an entry that names a slab names one that lives while an object of it does. (A pointer to a slab that
+    // just went away is a use after free of the caller's.)
     let index = unsafe { Slab::index_of(slab, address) }?;
     Some((slab, index))
 }

@@ -1,6 +1,6 @@
-//! The types under `--cfg loom`: every operation is a point at which loom may let another thread run, loads see any value that the C11 order allows (but for
-//! `SeqCst`, which loom takes for `AcqRel`), and an access that nothing orders behind the creation of an atomic, or behind another's access to what a lock
-//! guards, is an error.
+//! The types under `--cfg loom`: every operation is a point at which loom may let another thread run, loads see any
+//! value that the C11 order allows (but for `SeqCst`, which loom takes for `AcqRel`), and an access that nothing orders
+//! behind the creation of an atomic, or behind another's access to what a lock guards, is an error.
 
 pub use core::cell::{Cell, UnsafeCell};
 pub use loom::sync::atomic::{AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
@@ -10,7 +10,8 @@ pub const MODEL: bool = true;
 /// A look more is a schedule more.
 pub const SPINS: u32 = 0;
 
-/// What a lock guards. Loom checks that each access comes behind those of other threads, so a lock that were too weak is found.
+/// What a lock guards. Loom checks that each access comes behind those of other threads, so a lock that were too weak
+/// is found.
 pub struct Guarded<T>(loom::cell::UnsafeCell<T>);
 
 impl<T> Guarded<T> {

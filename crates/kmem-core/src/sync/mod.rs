@@ -1,4 +1,5 @@
-//! The only module that names atomics and cells. A model checker replaces the types here and nowhere else: `types` is the file of the build's checker, if any.
+//! The only module that names atomics and cells. A model checker replaces the types here and nowhere else: `types` is
+//! the file of the build's checker, if any.
 //!
 //! | build | types |
 //! |---|---|

@@ -1,7 +1,7 @@
 //! The one lock of the engine: a word with three states that sleeps through the platform.
 //!
-//! States of the word: 0 free, 1 held, 2 held and somebody may sleep. A contender spins briefly, then marks the word 2 and
-//! parks until it changes. It is held for at most a batch of work, except where [`Rank::Cpu`] waits for a fence.
+//! States of the word: 0 free, 1 held, 2 held and somebody may sleep. A contender spins briefly, then marks the word 2
+//! and parks until it changes. It is held for at most a batch of work, except where [`Rank::Cpu`] waits for a fence.
 //! The lock carries its [`Rank`]; debug builds assert the order at every acquire.
 
 use core::ops::{Deref, DerefMut};

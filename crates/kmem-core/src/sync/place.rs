@@ -1,7 +1,8 @@
 //! Atomics in memory that was mapped.
 //!
-//! The engine's tables are mappings: zero when they come, and populated page by page as they are used. For the atomics of `core`, zeroed memory is a value, so
-//! nothing has to be done, and a table of which little is used costs little. The atomics of a model checker are registered with it one by one, and have to be made.
+//! The engine's tables are mappings: zero when they come, and populated page by page as they are used. For the atomics
+//! of `core`, zeroed memory is a value, so nothing has to be done, and a table of which little is used costs little.
+//! The atomics of a model checker are registered with it one by one, and have to be made.
 
 use core::ptr::NonNull;
 
@@ -30,7 +31,8 @@ unsafe impl Zeroed for AtomicU8 {
     }
 }
 
-/// Makes `count` values out of memory that is zero, or whose every value is stored before it is loaded: in an ordinary build, by doing nothing.
+/// Makes `count` values out of memory that is zero, or whose every value is stored before it is loaded: in an ordinary
+/// build, by doing nothing.
 ///
 /// # Safety
 /// The memory is the caller's alone, aligned, and has room for `count` values.
@@ -44,7 +46,8 @@ pub(crate) unsafe fn place_zeroed<T: Zeroed>(first: NonNull<T>, count: usize) {
     }
 }
 
-/// Spoils memory that goes back to the engine's own arena, so that a model in which somebody uses it later fails. An ordinary build does nothing.
+/// Spoils memory that goes back to the engine's own arena, so that a model in which somebody uses it later fails. An
+/// ordinary build does nothing.
 ///
 /// # Safety
 /// The memory is the caller's alone.

@@ -1,8 +1,8 @@
 //! Lock ranks: one total order, asserted at each acquire in debug builds (I29).
 //!
 //! A thread may take a lock only if it holds none of the same or a higher rank. The exception is a whole rank taken in
-//! ascending order of index (all CPU controls, for stopping several CPUs with one fence), which says so by its own call.
-//! The platform keeps one [`HeldRanks`] a thread; release builds never touch it.
+//! ascending order of index (all CPU controls, for stopping several CPUs with one fence), which says so by its own
+//! call. The platform keeps one [`HeldRanks`] a thread; release builds never touch it.
 
 use super::Cell;
 use crate::platform::Park;
@@ -53,7 +53,10 @@ impl HeldRanks {
     pub(super) fn acquire(&self, rank: Rank, same: bool) {
         let lowest_forbidden = rank as usize + usize::from(same);
         for held in lowest_forbidden..RANKS {
-            assert!(self.counts[held].get() == 0, "lock order: a lock was taken while one of the same or a higher rank was held (I29)");
+            assert!(
+                self.counts[held].get() == 0,
+                "lock order: a lock was taken while one of the same or a higher rank was held (I29)"
+            );
         }
         self.counts[rank as usize].set(self.counts[rank as usize].get() + 1);
     }
@@ -62,7 +65,8 @@ impl HeldRanks {
         self.counts[rank as usize].set(self.counts[rank as usize].get() - 1);
     }
 
-    /// Whether the thread holds no lock of the engine but the gate, which it holds inside a hotplug callback: what user code may expect (I31, I34).
+    /// Whether the thread holds no lock of the engine but the gate, which it holds inside a hotplug callback: what user
+    /// code may expect (I31, I34).
     pub fn at_most_gate(&self) -> bool {
         self.counts[Rank::Gate as usize + 1..].iter().all(|count| count.get() == 0)
     }
@@ -79,7 +83,8 @@ impl Default for HeldRanks {
     }
 }
 
-/// Notes that the calling thread takes something of `rank`; `same`: although it may hold another of that rank. Debug builds only.
+/// Notes that the calling thread takes something of `rank`; `same`: although it may hold another of that rank. Debug
+/// builds only.
 #[inline]
 pub(crate) fn hold<P: Park>(park: &P, rank: Rank, same: bool) {
     if cfg!(debug_assertions)

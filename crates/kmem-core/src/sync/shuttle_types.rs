@@ -1,4 +1,5 @@
-//! The types under `--cfg shuttle`: every operation is a point at which shuttle may let another thread run. All orderings are `SeqCst`; weak memory is loom's.
+//! The types under `--cfg shuttle`: every operation is a point at which shuttle may let another thread run. All
+//! orderings are `SeqCst`; weak memory is loom's.
 
 pub use core::cell::{Cell, UnsafeCell};
 pub use shuttle::sync::atomic::{AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};

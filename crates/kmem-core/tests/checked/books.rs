@@ -1,4 +1,5 @@
-//! The books of a model: which objects users hold, as the models themselves know it. An object that is handed out twice is found when it is handed out.
+//! The books of a model: which objects users hold, as the models themselves know it. An object that is handed out twice
+//! is found when it is handed out.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex};

@@ -10,7 +10,8 @@ use super::{Books, E};
 
 /// Bytes of an object of which a magazine holds eight, and a slab of one granule too.
 pub const EIGHT: usize = 8 << 10;
-/// Bytes of an object of which a magazine holds one, at most and for ever, and a slab of four granules too: nearly all is a miss.
+/// Bytes of an object of which a magazine holds one, at most and for ever, and a slab of four granules too: nearly all
+/// is a miss.
 pub const ALONE: usize = 256 << 10;
 
 /// A cache. Copies name the same one.

@@ -1,4 +1,5 @@
-//! What the models share: the engine on a platform made of a model checker's own types, small machines, and the books that the models keep.
+//! What the models share: the engine on a platform made of a model checker's own types, small machines, and the books
+//! that the models keep.
 #![allow(dead_code)]
 
 pub mod books;

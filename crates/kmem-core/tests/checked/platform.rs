@@ -1,15 +1,16 @@
 //! The platform of the models: virtual CPUs whose sections and fence are made of the checker's own locks.
 //!
-//! A section is two steps, as on the fake platform: it reads, and then commits if neither another section of its CPU nor a fence came in between, else it begins
-//! anew. Each step is under the lock of the CPU's epoch, and the lock is the checker's. So the checker explores everything that may happen between
-//! the read and the commit: a fence, a commit by another thread of that CPU, a drain, the slot's being enabled, which takes no notice of epochs. Inside of a step, loads
-//! and stores of the slot are the engine's own atomics with the engine's own orderings.
+//! A section is two steps, as on the fake platform: it reads, and then commits if neither another section of its CPU
+//! nor a fence came in between, else it begins anew. Each step is under the lock of the CPU's epoch, and the lock is
+//! the checker's. So the checker explores everything that may happen between the read and the commit: a fence, a commit
+//! by another thread of that CPU, a drain, the slot's being enabled, which takes no notice of epochs. Inside of a step,
+//! loads and stores of the slot are the engine's own atomics with the engine's own orderings.
 //!
-//! The lock of the epoch orders the sections of one CPU one behind the other, as the CPU itself does, and orders them with a fence, as the fence promises; it orders them with
-//! nothing else.
+//! The lock of the epoch orders the sections of one CPU one behind the other, as the CPU itself does, and orders them
+//! with a fence, as the fence promises; it orders them with nothing else.
 //!
-//! Who sleeps is blocked, and not spinning: a wake that is lost is a deadlock, which the checkers report. Memory that went back is spoiled: its atomics are
-//! none of the checker's, so whoever still uses them fails.
+//! Who sleeps is blocked, and not spinning: a wake that is lost is a deadlock, which the checkers report. Memory that
+//! went back is spoiled: its atomics are none of the checker's, so whoever still uses them fails.
 
 use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::cell::{Cell, RefCell};
@@ -212,7 +213,8 @@ impl Drop for Model {
     }
 }
 
-// SAFETY: commits of one CPU happen under its epoch's lock; a fence advances the epoch, so a section that began before cannot commit.
+// SAFETY: commits of one CPU happen under its epoch's lock; a fence advances the epoch, so a section that began before
+// cannot commit.
 unsafe impl Sections for Model {
     unsafe fn pop(&self, table: &CpuTable, slot: SlotIndex) -> Option<NonNull<u8>> {
         let mut object = [0];

@@ -15,10 +15,10 @@ use kmem_core::cache::{CacheDesc, CacheId, CacheSpec, ObjectOps};
 use kmem_core::cpu::{Event, Listener, Refused};
 use kmem_core::pages::PageStats;
 use kmem_core::platform::Park;
-use kmem_sim::fake::Fake;
 use kmem_core::slab::FreeError;
 use kmem_core::validate::{ValidReport, Violation};
 use kmem_core::{AllocError, CreateError, DestroyError, Engine};
+use kmem_sim::fake::Fake;
 
 pub use machine::{config, eager, engine, engine_of, own_granules, recording, with_room};
 pub use rng::Rng;

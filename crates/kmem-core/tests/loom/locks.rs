@@ -26,7 +26,8 @@ fn run<R: Send + 'static>(
     })
 }
 
-/// Three threads count under one lock. loom sees to it that what the lock guards is ordered, and that no sleeper is forgotten.
+/// Three threads count under one lock. loom sees to it that what the lock guards is ordered, and that no sleeper is
+/// forgotten.
 #[test]
 fn three_threads_at_one_lock() {
     explore("three threads at one lock", Some(3), || {

@@ -86,7 +86,8 @@ fn two_threads_of_one_cpu_against_a_drain() {
     });
 }
 
-/// A thread on CPU 1 that believes to be on CPU 0 enables the slot there, while sections run on CPU 0: no fence is between them (I4).
+/// A thread on CPU 1 that believes to be on CPU 0 enables the slot there, while sections run on CPU 0: no fence is
+/// between them (I4).
 #[test]
 fn enabling_without_a_fence_against_sections() {
     explore("enabling against sections", Some(3), || {
@@ -146,7 +147,8 @@ fn objects_of_which_a_slot_holds_one() {
     });
 }
 
-/// Overflow and underflow have taken turns, and the slot of CPU 0 is empty: the next alloc there makes its magazine grow. With the objects that users hold.
+/// Overflow and underflow have taken turns, and the slot of CPU 0 is empty: the next alloc there makes its magazine
+/// grow. With the objects that users hold.
 pub fn about_to_grow(engine: &E) -> (Cache, Vec<usize>) {
     let cache = Cache::new(engine, "c", EIGHT);
     for _ in 0..4 {

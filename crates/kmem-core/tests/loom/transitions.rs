@@ -176,7 +176,8 @@ fn adoption_against_cpu_up() {
     });
 }
 
-/// A preparation fails for want of memory at each call for it in turn, or because a listener refuses, and is canceled, while a cache is created (I15, I22, I23).
+/// A preparation fails for want of memory at each call for it in turn, or because a listener refuses, and is canceled,
+/// while a cache is created (I15, I22, I23).
 #[test]
 fn prepare_fails_at_each_step_and_is_canceled() {
     // The area, then a chunk for magazines; at 2 no call fails, and the listener refuses.

@@ -3,16 +3,20 @@
 //! ```text
 //! RUSTFLAGS="--cfg shuttle -C debug-assertions" cargo test -p kmem-core --release --test shuttle -- --nocapture
 //! ```
-//! *What runs.* The engine itself, with the types of `sync/shuttle_types.rs`, on the platform of `tests/checked/platform.rs`. A storm is three or four threads on two to four CPUs, some of them
-//! offline at first, with two to four caches, who do whatever can be done at random (`storm.rs`), with memory that runs out now and then and a listener that refuses now and then. After each the
-//! allocator is in order, and when all is given back nothing is left.
+//! *What runs.* The engine itself, with the types of `sync/shuttle_types.rs`, on the platform of
+//! `tests/checked/platform.rs`. A storm is three or four threads on two to four CPUs, some of them offline at first,
+//! with two to four caches, who do whatever can be done at random (`storm.rs`), with memory that runs out now and then
+//! and a listener that refuses now and then. After each the allocator is in order, and when all is given back nothing
+//! is left.
 //!
-//! *Schedulers.* A random one, which takes any thread at each step, and PCT, which lets one thread run until it blocks but for a few changes at random steps, and so finds what
-//! needs few preemptions at just the right places.
+//! *Schedulers.* A random one, which takes any thread at each step, and PCT, which lets one thread run until it blocks
+//! but for a few changes at random steps, and so finds what needs few preemptions at just the right places.
 //!
-//! *What shuttle does not see.* Every atomic operation is sequentially consistent here: weak memory is loom's part. What a schedule did not hit it did not check.
+//! *What shuttle does not see.* Every atomic operation is sequentially consistent here: weak memory is loom's part.
+//! What a schedule did not hit it did not check.
 //!
-//! *Seeds.* Each run prints its seed, and begins with a fixed one. `SHUTTLE_RANDOM_SEED=n` sets another, `KMEM_STORMS=n` how many storms each test raises. A storm that fails leaves its schedule in a file and names it;
+//! *Seeds.* Each run prints its seed, and begins with a fixed one. `SHUTTLE_RANDOM_SEED=n` sets another,
+//! `KMEM_STORMS=n` how many storms each test raises. A storm that fails leaves its schedule in a file and names it;
 //! `KMEM_REPLAY=file` makes the test that failed run that schedule and no other:
 //! ```text
 //! KMEM_REPLAY=.../schedule000.txt RUSTFLAGS="..." cargo test -p kmem-core --release --test shuttle name_of_the_test -- --exact

@@ -1,8 +1,9 @@
 //! A storm: threads that do anything, anywhere, any time.
 //!
-//! A cache is used by who holds its place for reading, and taken down by who holds it for writing, as an owner would: that nobody is inside alloc or free of a cache that is destroyed is the
-//! user's part of the contract. Two destroys go without: one by a user who holds an object, so the answer is Busy, beside all other users; and one that is told nothing but an id, which may be out of date.
-//! Shrink, statistics, trim and transitions go by id, and ask nobody.
+//! A cache is used by who holds its place for reading, and taken down by who holds it for writing, as an owner would:
+//! that nobody is inside alloc or free of a cache that is destroyed is the user's part of the contract. Two destroys go
+//! without: one by a user who holds an object, so the answer is Busy, beside all other users; and one that is told
+//! nothing but an id, which may be out of date. Shrink, statistics, trim and transitions go by id, and ask nobody.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -133,7 +134,8 @@ fn refuse_now_and_then(engine: &E) {
     listen(engine, move |event, cpu| {
         let engine = weak.upgrade().expect("the engine calls");
         assert_eq!(engine.cpu_up(cpu), Err(HotplugError::InsideCallback));
-        assert_eq!(engine.validate().err(), Some(kmem_core::validate::Violation::InsideCallback));
+        // SAFETY: refused before it looks at anything.
+        assert_eq!(unsafe { engine.validate() }.err(), Some(kmem_core::validate::Violation::InsideCallback));
         match event {
             Event::UpPrepare | Event::DownPrepare if one_in(4) => Err(Refused),
             _ => Ok(()),
@@ -225,7 +227,8 @@ impl Thread {
         }
     }
 
-    /// Takes a cache down, as its owner: Busy if and only if somebody holds an object (I16), and then it goes on as before (I17).
+    /// Takes a cache down, as its owner: Busy if and only if somebody holds an object (I16), and then it goes on as
+    /// before (I17).
     fn destroy(&self, place: usize) {
         let mut at = self.places.places[place].write().expect("no thread panics");
         let Some(cache) = at.as_ref() else { return };

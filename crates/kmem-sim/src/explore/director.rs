@@ -1,11 +1,14 @@
-//! The director: passes the baton among the threads of a scenario, so that one runs at a time, and writes down who could have run instead.
+//! The director: passes the baton among the threads of a scenario, so that one runs at a time, and writes down who
+//! could have run instead.
 //!
-//! The threads are real ones, kept for all runs; each waits until the baton is its own. A thread gives it on at a *pause*: before it takes a lock, after it gave one
-//! back, inside a section, before a fence, after a named step, when it waits or is done. What it waits for is known (a word that must change, a lock that must be free), so
-//! a thread that cannot go on is never chosen; where none can, that is a deadlock, and the threads are left where they are.
+//! The threads are real ones, kept for all runs; each waits until the baton is its own. A thread gives it on at a
+//! *pause*: before it takes a lock, after it gave one back, inside a section, before a fence, after a named step, when
+//! it waits or is done. What it waits for is known (a word that must change, a lock that must be free), so
+//! a thread that cannot go on is never chosen; where none can, that is a deadlock, and the threads are left where they
+//! are.
 //!
-//! Memory order is not explored: every run is sequentially consistent. Nor is what happens between two pauses: plain loads and stores of one thread between them count
-//! as one step. Both are other checkers' business.
+//! Memory order is not explored: every run is sequentially consistent. Nor is what happens between two pauses: plain
+//! loads and stores of one thread between them count as one step. Both are other checkers' business.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -150,7 +153,8 @@ impl Director {
         director
     }
 
-    /// Runs `job(0)` to `job(threads - 1)` by `plan`, to the end, or until none can go on: then the director and its threads are of no further use.
+    /// Runs `job(0)` to `job(threads - 1)` by `plan`, to the end, or until none can go on: then the director and its
+    /// threads are of no further use.
     pub(super) fn run(&self, threads: usize, plan: Plan, job: Job) -> Run {
         let mut state = locked(&self.state);
         state.job = Some(job);

@@ -151,8 +151,8 @@ impl CacheEvent {
     }
 }
 
-/// Which race of the seed a missing slot comes of: 2 if the CPU was prepared after the cache went off the list, so that its preparation did not see the cache;
-/// else 1, for then the slot was missed when the cache was made.
+/// Which race of the seed a missing slot comes of: 2 if the CPU was prepared after the cache went off the list, so that
+/// its preparation did not see the cache; else 1, for then the slot was missed when the cache was made.
 pub(super) fn race(events: &[Event], cache: Name, cpu: usize) -> u8 {
     let is = |did| move |event: &Event| event.what == What::Cache { cache, did };
     let born = events.iter().rposition(is(CacheEvent::Described)).unwrap_or(0);

@@ -34,7 +34,8 @@ pub(super) enum Plan {
         /// Turns that are over.
         over: usize,
     },
-    /// Random priorities, of which that of the running thread drops below all others at a few random decisions (Burckhardt and others, PCT).
+    /// Random priorities, of which that of the running thread drops below all others at a few random decisions
+    /// (Burckhardt and others, PCT).
     Priorities {
         /// The highest goes on.
         priorities: [i32; MAX_THREADS],

@@ -1,7 +1,8 @@
 //! A schedule: which thread goes on at each decision, written as the few decisions that are not the default.
 //!
-//! A *decision* is a point where more than one thread can go on. By default the running thread does, or, where it cannot, the next one in turn. So a schedule is
-//! the list of its *turns*, `17>1` for 'at decision 17, thread 1', and a schedule with few turns is one that a person can follow. Its text replays it.
+//! A *decision* is a point where more than one thread can go on. By default the running thread does, or, where it
+//! cannot, the next one in turn. So a schedule is the list of its *turns*, `17>1` for 'at decision 17, thread 1', and a
+//! schedule with few turns is one that a person can follow. Its text replays it.
 
 use std::fmt;
 use std::str::FromStr;

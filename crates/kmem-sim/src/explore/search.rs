@@ -159,7 +159,8 @@ impl Search<'_> {
         run
     }
 
-    /// Every schedule once, those with fewer preemptions first. A schedule is its turns; behind its last turn all is default, and a turn more, there, is another schedule.
+    /// Every schedule once, those with fewer preemptions first. A schedule is its turns; behind its last turn all is
+    /// default, and a turn more, there, is another schedule.
     fn systematic(&mut self, limits: &Limits, random: &mut Random) {
         let mut waiting: Vec<Vec<Schedule>> = vec![vec![Schedule::default()]];
         // Whether nothing was cut off at the bound.

@@ -4,18 +4,20 @@
 //! section:  k = a CPU number (a hint); try to take word[k]; taken already -> miss; area = TABLE[k]; work; give word[k] back
 //! fence(S): for each k in S: take word[k], waiting for it; give it back
 //! ```
-//! The number is only a hint: nothing pins the thread to the CPU, and nothing has to. Whoever works on the area of CPU k holds `word[k]`, whichever
-//! CPU it runs on by now (I4, I37). The table is read behind the word, so after the fence every section either has committed, and taking the word has
-//! made that visible, or will read the table anew (I36, I38).
+//! The number is only a hint: nothing pins the thread to the CPU, and nothing has to. Whoever works on the area of CPU
+//! k holds `word[k]`, whichever CPU it runs on by now (I4, I37). The table is read behind the word, so after the fence
+//! every section either has committed, and taking the word has made that visible, or will read the table anew (I36,
+//! I38).
 //!
 //! CPUs share a word if their ids are equal modulo the number of words: two areas, one lock, which is only slower.
 //!
-//! Another section in the way is a miss, so a section never waits: not for a thread that was preempted in one, and not for itself, in a signal handler
-//! that interrupted one. Fences wait, yielding and then sleeping: a holder needs some twenty instructions.
+//! Another section in the way is a miss, so a section never waits: not for a thread that was preempted in one, and not
+//! for itself, in a signal handler that interrupted one. Fences wait, yielding and then sleeping: a holder needs some
+//! twenty instructions.
 //!
 //! # Fork
-//! The child has one thread. A word that another thread held would stay taken for ever, and its slot may be half changed. So
-//! [`before_fork`] takes all words, and [`after_fork`] gives them back, in the parent and in the child.
+//! The child has one thread. A word that another thread held would stay taken for ever, and its slot may be half
+//! changed. So [`before_fork`] takes all words, and [`after_fork`] gives them back, in the parent and in the child.
 
 use core::ffi::c_int;
 use core::ptr::NonNull;

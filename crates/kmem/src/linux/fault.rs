@@ -1,7 +1,7 @@
 //! Refusals of the kernel, for tests. Looked at in slow calls only; without a test nothing is ever refused.
 //!
-//! A test says from which call on a kind of call fails. One switch leaves the fences out: the negative control of the stress test,
-//! which must then find objects handed out twice.
+//! A test says from which call on a kind of call fails. One switch leaves the fences out: the negative control of the
+//! stress test, which must then find objects handed out twice.
 
 use kmem_core::sync::{AtomicU32, AtomicUsize, Ordering};
 

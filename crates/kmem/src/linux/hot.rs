@@ -3,28 +3,28 @@
 //! # The two words
 //! A section needs the thread's rseq area (its CPU number is there, and there the section is bound) and the table.
 //!
-//! - `delta` leads from *our own* area, which is in our thread-local block, to the area in use. It is 0 at first, and stays 0
-//!   where we register our own area or none. Where libc has registered its area, `delta` is the distance between the two, which
-//!   is the same in every thread, since both are static thread-local storage.
+//! - `delta` leads from *our own* area, which is in our thread-local block, to the area in use. It is 0 at first, and
+//!   stays 0 where we register our own area or none. Where libc has registered its area, `delta` is the distance
+//!   between the two, which is the same in every thread, since both are static thread-local storage.
 //! - `table` is the entry of CPU 0. At first it is that of a boot table, which has no entry but those before CPU 0.
 //!
-//! So the fast path carries no test of 'are we initialised'. Before that, `delta` is 0, our own area is not registered, its CPU
-//! number is -1, and the entry of -1 is the boot area, in which every slot is disabled (I3): an ordinary miss. This holds
-//! from the first instruction of the program on; `malloc` is called by the dynamic linker before any constructor. (One word with the
-//! final offset would be shorter by an addition, but its first value would have to be a thread-pointer offset in initialised data, which linkers
-//! refuse in shared objects.)
+//! So the fast path carries no test of 'are we initialised'. Before that, `delta` is 0, our own area is not registered,
+//! its CPU number is -1, and the entry of -1 is the boot area, in which every slot is disabled (I3): an ordinary miss.
+//! This holds from the first instruction of the program on; `malloc` is called by the dynamic linker before any
+//! constructor. (One word with the final offset would be shorter by an addition, but its first value would have to be a
+//! thread-pointer offset in initialised data, which linkers refuse in shared objects.)
 //!
 //! # Order
-//! [`publish`] stores the table, then `delta`. A section loads `delta`, then the CPU number through it, then the table; x86
-//! keeps stores in order and loads in order. So
+//! [`publish`] stores the table, then `delta`. A section loads `delta`, then the CPU number through it, then the table;
+//! x86 keeps stores in order and loads in order. So
 //!
 //! ```text
 //! section loads delta       | publish: table = real        a section that sees the new delta (and so a real CPU number)
 //! section loads cpu_id      | publish: delta = libc's      sees the real table; one that sees the old delta reads -1 from
 //! section loads table       |                              our area, and entry -1 exists in both tables.
 //! ```
-//! Where our own area is registered `delta` does not change; there a thread's CPU number becomes valid by its own registration,
-//! which comes after it has seen [`is_published`], and the number is loaded before the table.
+//! Where our own area is registered `delta` does not change; there a thread's CPU number becomes valid by its own
+//! registration, which comes after it has seen [`is_published`], and the number is loaded before the table.
 //!
 //! # The thread block
 //! ```text
@@ -34,9 +34,9 @@
 //! 57  rounds: how often the thread's destructors ran
 //! 58  the CPU number that the fallback goes by, and for how many sections more
 //! ```
-//! 64 bytes, initial-exec: reached by one addition to the thread pointer, never through a call that allocates. Linkers turn
-//! `@GOTTPOFF` into a constant in executables, and into a word that the dynamic linker fills in in shared objects. The symbol carries the crate's version, so
-//! that two versions in one program keep apart.
+//! 64 bytes, initial-exec: reached by one addition to the thread pointer, never through a call that allocates. Linkers
+//! turn `@GOTTPOFF` into a constant in executables, and into a word that the dynamic linker fills in in shared objects.
+//! The symbol carries the crate's version, so that two versions in one program keep apart.
 
 use core::arch::{asm, global_asm};
 use core::cell::Cell;
@@ -162,7 +162,8 @@ pub static HOT: Hot = Hot {
 /// Lets sections use `table`, and the area at `offset` from the thread pointer in each thread (`None`: our own).
 ///
 /// # Safety
-/// The table lives for ever, and has an entry for every CPU number that the kernel may write into the area. Called once, by one thread.
+/// The table lives for ever, and has an entry for every CPU number that the kernel may write into the area. Called
+/// once, by one thread.
 pub unsafe fn publish(table: &CpuTable, offset: Option<usize>) {
     let delta = offset.map_or(0, |offset| offset.wrapping_sub(own_offset()));
     HOT.table.store(table.entries().as_ptr(), Ordering::Release);
@@ -212,7 +213,8 @@ pub unsafe fn area_at<'a>(offset: usize) -> &'a RseqArea {
     unsafe { &*(thread_pointer().wrapping_add(offset) as *const RseqArea) }
 }
 
-/// The CPU that the calling thread last was on, by the area that sections use; out of range where it is not registered (I4, I5).
+/// The CPU that the calling thread last was on, by the area that sections use; out of range where it is not registered
+/// (I4, I5).
 #[inline]
 pub fn current_cpu() -> usize {
     let cpu: usize;
@@ -241,7 +243,8 @@ pub struct LibcArea {
 
 /// What libc says of its registration; `None` where it knows nothing of rseq (musl, glibc before 2.35).
 ///
-/// The symbols are weak, so a libc without them leaves null addresses, and no call of dlsym, which may allocate, is needed.
+/// The symbols are weak, so a libc without them leaves null addresses, and no call of dlsym, which may allocate, is
+/// needed.
 pub fn libc_area() -> Option<LibcArea> {
     let (offset, size): (*const isize, *const u32);
     // SAFETY: loads two words of the global offset table, which hold an address or null.
@@ -262,7 +265,8 @@ pub fn libc_area() -> Option<LibcArea> {
     unsafe { Some(LibcArea { offset: offset.read() as usize, size: size.read() as usize }) }
 }
 
-/// The stack as the program found it (the argument count, the arguments, null, the environment), or null where libc does not say.
+/// The stack as the program found it (the argument count, the arguments, null, the environment), or null where libc
+/// does not say.
 ///
 /// For the time before libc has set `environ`.
 pub fn initial_stack() -> *const usize {

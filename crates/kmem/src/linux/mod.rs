@@ -21,8 +21,9 @@
 //! each miss     linux.slow_path_enter()      first of all, with no lock held: registers the thread in OwnRseq
 //! fork          before_fork, fork, after_fork (in both processes)
 //! ```
-//! Nothing here allocates from the engine, calls a function of libc that allocates (except once a thread, in `slow_path_enter`), or touches
-//! `errno`. One engine a program or shared object: the two hot words exist once. Two shared objects with an engine each keep apart.
+//! Nothing here allocates from the engine, calls a function of libc that allocates (except once a thread, in
+//! `slow_path_enter`), or touches `errno`. One engine a program or shared object: the two hot words exist once. Two
+//! shared objects with an engine each keep apart.
 
 pub mod fallback;
 pub mod fault;
@@ -79,10 +80,12 @@ impl Linux {
     /// Lets the fast paths in [`rseq`] use `table`. In a fallback they go on missing, with this table's empty area.
     ///
     /// # Safety
-    /// The table lives for ever and has [`possible_cpus`](Topology::possible_cpus) entries. Called once in the program or shared object, by one thread.
+    /// The table lives for ever and has [`possible_cpus`](Topology::possible_cpus) entries. Called once in the program
+    /// or shared object, by one thread.
     pub unsafe fn publish(&self, table: &CpuTable) {
         assert!(table.cpus() >= self.possible);
-        // SAFETY: passed on; the kernel's CPU numbers are below `possible`, or the mode is a fallback, in which the area is our own and never registered.
+        // SAFETY: passed on; the kernel's CPU numbers are below `possible`, or the mode is a fallback, in which the
+        // area is our own and never registered.
         unsafe { hot::publish(table, self.offset) }
     }
 
@@ -103,8 +106,9 @@ impl Linux {
 
     /// To be called after fork, in the parent and in the child, before the locks of the engine are given back.
     ///
-    /// With restartable sequences there is nothing to do: a section that another thread was in leaves no trace in the child, and
-    /// registrations (of the area, for the one thread left, and of fences, for the process) are inherited.
+    /// With restartable sequences there is nothing to do: a section that another thread was in leaves no trace in the
+    /// child, and registrations (of the area, for the one thread left, and of fences, for the process) are
+    /// inherited.
     pub fn after_fork(&self) {
         if matches!(self.mode, Mode::Fallback(_)) {
             fallback::after_fork();
@@ -117,8 +121,9 @@ impl Linux {
     }
 }
 
-// SAFETY: (1) on one CPU restartable sequences abort each other, and words exclude each other; (2) membarrier aborts whoever is in a sequence, and taking
-// a word waits for its holder, and both are full barriers towards the caller; (3) see `rseq` and `kmem_core::percpu::section`.
+// SAFETY: (1) on one CPU restartable sequences abort each other, and words exclude each other; (2) membarrier aborts
+// whoever is in a sequence, and taking a word waits for its holder, and both are full barriers towards the caller; (3)
+// see `rseq` and `kmem_core::percpu::section`.
 unsafe impl Sections for Linux {
     unsafe fn pop(&self, table: &CpuTable, slot: SlotIndex) -> Option<NonNull<u8>> {
         // SAFETY: passed on.

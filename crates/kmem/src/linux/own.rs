@@ -1,27 +1,32 @@
-//! Our own registration with the kernel, where libc makes none: musl, glibc before 2.35, or `KMEM_RSEQ=own` with libc's switched off.
+//! Our own registration with the kernel, where libc makes none: musl, glibc before 2.35, or `KMEM_RSEQ=own` with libc's
+//! switched off.
 //!
-//! The area is part of our thread block. Nobody tells us when a thread begins, and nobody has to: until it is registered its CPU number is -1
-//! and it misses, and its first miss registers it ([`enter`], called on slow paths). The kernel allows one area a thread. If somebody
-//! else has one registered, ours is refused and the thread is served by slow paths.
+//! The area is part of our thread block. Nobody tells us when a thread begins, and nobody has to: until it is
+//! registered its CPU number is -1 and it misses, and its first miss registers it ([`enter`], called on slow paths).
+//! The kernel allows one area a thread. If somebody else has one registered, ours is refused and the thread is served
+//! by slow paths.
 //!
 //! # The end of a thread
-//! The kernel writes the CPU number into the area whenever it moves the thread. If the thread's memory goes away while the area is registered (musl unmaps a
-//! detached thread's stack, and the thread-local storage in it, in its last instructions) the next preemption writes into nothing, and the process
-//! dies of SIGSEGV. So each registered thread unregisters in a destructor of thread-specific data. Destructors of others run beside ours in any order, several rounds
-//! of them, and they allocate and free; ours therefore re-arms itself until the last round. After it the thread is `Closed`: it
-//! never registers again, and its few last frees miss.
+//! The kernel writes the CPU number into the area whenever it moves the thread. If the thread's memory goes away while
+//! the area is registered (musl unmaps a detached thread's stack, and the thread-local storage in it, in its last
+//! instructions) the next preemption writes into nothing, and the process dies of SIGSEGV. So each registered thread
+//! unregisters in a destructor of thread-specific data. Destructors of others run beside ours in any order, several
+//! rounds of them, and they allocate and free; ours therefore re-arms itself until the last round. After it the thread
+//! is `Closed`: it never registers again, and its few last frees miss.
 //!
 //! # States of a thread
 //! ```text
 //! Fresh -> Registered -> Closed      Fresh -> Closed (refused)
 //! ```
-//! fork: the child's one thread keeps area, state and registration. vfork: the child runs on its parent's thread-local storage without being registered;
-//! POSIX lets it call nothing but exec and _exit, and we rely on that, as everybody must who uses libc's area.
+//! fork: the child's one thread keeps area, state and registration. vfork: the child runs on its parent's thread-local
+//! storage without being registered; POSIX lets it call nothing but exec and _exit, and we rely on that, as everybody
+//! must who uses libc's area.
 //!
 //! # Signal handlers
-//! The number becomes valid by a system call in the middle of a thread's life. If that happened in a handler which interrupted the thread's very
-//! first section between bind and the load of the number, the section would go on unbound. A handler that allocates breaks the rule of malloc(3)
-//! already (it is not async-signal-safe), so no further defence is made.
+//! The number becomes valid by a system call in the middle of a thread's life. If that happened in a handler which
+//! interrupted the thread's very first section between bind and the load of the number, the section would go on
+//! unbound. A handler that allocates breaks the rule of malloc(3) already (it is not async-signal-safe), so no further
+//! defence is made.
 
 use core::ffi::{c_int, c_uint, c_void};
 use core::ptr;
@@ -48,7 +53,8 @@ unsafe extern "C" {
     fn pthread_setspecific(key: c_uint, value: *const c_void) -> c_int;
 }
 
-/// Whether the kernel takes an area of ours from the calling thread. Tried with an area on the stack, so that no section sees a CPU number yet.
+/// Whether the kernel takes an area of ours from the calling thread. Tried with an area on the stack, so that no
+/// section sees a CPU number yet.
 pub fn possible() -> bool {
     let mut probe = RseqArea::unregistered();
     let area = (&raw mut probe).cast();
@@ -64,8 +70,8 @@ pub fn possible() -> bool {
     true
 }
 
-/// Makes the key whose destructor ends a thread's registration, if it was not made before; `false` where libc has none left.
-/// Called by one thread at a time.
+/// Makes the key whose destructor ends a thread's registration, if it was not made before; `false` where libc has none
+/// left. Called by one thread at a time.
 pub fn prepare_thread_exit() -> bool {
     if KEY.load(Ordering::Acquire) != 0 {
         return true;
@@ -79,7 +85,8 @@ pub fn prepare_thread_exit() -> bool {
     made
 }
 
-/// Registers the calling thread if it is fresh. To be called on slow paths, holding no lock: libc may allocate in here, once a thread.
+/// Registers the calling thread if it is fresh. To be called on slow paths, holding no lock: libc may allocate in here,
+/// once a thread.
 #[inline]
 pub fn enter() {
     let block = hot::thread_block();
@@ -96,7 +103,8 @@ fn register() {
         return;
     }
     let block = hot::thread_block();
-    // SAFETY: the block is the calling thread's own and lives until the thread has ended; the destructor unregisters it before.
+    // SAFETY: the block is the calling thread's own and lives until the thread has ended; the destructor unregisters it
+    // before.
     unsafe {
         // Closed first: an allocation of libc's comes back here.
         (*block).registration.set(CLOSED);

@@ -1,14 +1,16 @@
 //! Address space and memory.
 //!
 //! # The window is claimed, not held
-//! Objects live in one window of a terabyte, filled from the bottom. Nothing is mapped there beforehand: only a place is chosen, far from where the kernel puts mappings by
-//! itself, and each piece is mapped when it is committed, in such a way that an existing mapping refuses it (the engine then goes on behind the obstacle). So the process's size
-//! is what it uses, limits of address space hold and leave room for others whenever they are set, and strict overcommit counts no more than what is there.
-//! Under a limit at the start the window is as large as the limit, so that its class map is small too.
+//! Objects live in one window of a terabyte, filled from the bottom. Nothing is mapped there beforehand: only a place
+//! is chosen, far from where the kernel puts mappings by itself, and each piece is mapped when it is committed, in such
+//! a way that an existing mapping refuses it (the engine then goes on behind the obstacle). So the process's size
+//! is what it uses, limits of address space hold and leave room for others whenever they are set, and strict overcommit
+//! counts no more than what is there. Under a limit at the start the window is as large as the limit, so that its class
+//! map is small too.
 //!
 //! # Memory
-//! Committed and mapped memory is anonymous, so it is zero at first, and again after [`purge`] (MADV_DONTNEED). The window is aligned to 2 MiB,
-//! so that pieces of that size can become huge pages.
+//! Committed and mapped memory is anonymous, so it is zero at first, and again after [`purge`] (MADV_DONTNEED). The
+//! window is aligned to 2 MiB, so that pieces of that size can become huge pages.
 
 use core::ptr::NonNull;
 
@@ -90,7 +92,8 @@ pub fn map(len: usize) -> Option<NonNull<u8>> {
 /// # Safety
 /// `ptr` and `len` are those of the mapping, and nobody uses it any more.
 pub unsafe fn unmap(ptr: NonNull<u8>, len: usize) {
-    // SAFETY: the caller's promise. A refusal (too many mappings) leaves the range mapped, which costs memory and harms nothing.
+    // SAFETY: the caller's promise. A refusal (too many mappings) leaves the range mapped, which costs memory and harms
+    // nothing.
     let _ = unsafe { sys::munmap(ptr.as_ptr() as usize, len.next_multiple_of(PAGE)) };
 }
 
@@ -140,7 +143,8 @@ unsafe fn map_at(addr: usize, len: usize, prot: usize, more: usize) -> Result<()
     }
 }
 
-/// Some bits that differ from process to process, and between two copies of this code in one: the kernel chooses at random where the stack and the code are.
+/// Some bits that differ from process to process, and between two copies of this code in one: the kernel chooses at
+/// random where the stack and the code are.
 fn random() -> usize {
     let here = 0u8;
     let code = reserve as fn() -> Option<Window> as usize;

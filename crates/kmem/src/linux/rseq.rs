@@ -1,12 +1,12 @@
 //! The four sections as restartable sequences.
 //!
 //! # How a restartable sequence works
-//! Each thread shares an area of 32 bytes with the kernel. The kernel keeps the number of the CPU that the thread runs on there;
-//! the thread stores the address of a descriptor there, which says 'from `start`, for `length` bytes, I am in a section; its
-//! end is `abort`'. If the thread is preempted, moved to another CPU, gets a signal or is fenced while its instruction pointer
-//! is in that range, it goes on at `abort`. The last instruction of the range is the commit. So between `start` and the
-//! commit the thread owns its CPU's slot, or it begins anew; a section that did not commit leaves no trace (a word that it wrote at or
-//! above the cursor is nobody's).
+//! Each thread shares an area of 32 bytes with the kernel. The kernel keeps the number of the CPU that the thread runs
+//! on there; the thread stores the address of a descriptor there, which says 'from `start`, for `length` bytes, I am in
+//! a section; its end is `abort`'. If the thread is preempted, moved to another CPU, gets a signal or is fenced while
+//! its instruction pointer is in that range, it goes on at `abort`. The last instruction of the range is the commit. So
+//! between `start` and the commit the thread owns its CPU's slot, or it begins anew; a section that did not commit
+//! leaves no trace (a word that it wrote at or above the cursor is nobody's).
 //!
 //! ```text
 //! 2:  area = own area + delta                     here an aborted section begins anew
@@ -17,27 +17,30 @@
 //!     slots.cursor = new                          commit
 //! 4:
 //! ```
-//! `start` stands right behind the store that binds: preempted before the store, nothing is bound; behind it, the section aborts. Nothing is
-//! unbound after the commit: the kernel does so by itself when it finds the thread outside of the range.
+//! `start` stands right behind the store that binds: preempted before the store, nothing is bound; behind it, the
+//! section aborts. Nothing is unbound after the commit: the kernel does so by itself when it finds the thread outside
+//! of the range.
 //!
 //! A thread that is not registered is never aborted and never in a loop: its number stays -1 (or -2), so it misses.
 //!
 //! # What a section writes
-//! Magazine words at or above the cursor, and the cursor, once, if it moves. It never stores a cursor back that it did not move: a slot
-//! is enabled by another CPU without a fence, and a store of the old value would undo that.
+//! Magazine words at or above the cursor, and the cursor, once, if it moves. It never stores a cursor back that it did
+//! not move: a slot is enabled by another CPU without a fence, and a store of the old value would undo that.
 //!
 //! # Order of loads
-//! `delta` before the CPU number before the table: see [`super::hot`]. A push loads `end` before `cursor`: an enabler writes the cursor first,
-//! so who sees the new end sees the new cursor. x86 keeps loads in order, and stores in order.
+//! `delta` before the CPU number before the table: see [`super::hot`]. A push loads `end` before `cursor`: an enabler
+//! writes the cursor first, so who sees the new end sees the new cursor. x86 keeps loads in order, and stores in order.
 //!
 //! # Placement
-//! Everything is `#[inline(always)]`, so a typed cache in a user's crate has its section in line. Labels are local numbers,
-//! for an assembly that may be copied many times within a function. Descriptors are relocated data and read-only afterwards. Abort handlers stand in a
-//! section of their own, each behind the signature that the kernel asks for. Whoever contains a section must stay mapped: the descriptor of
-//! a thread's last section is read by the kernel at any later time, so a shared object with sections is linked with `-z nodelete`.
+//! Everything is `#[inline(always)]`, so a typed cache in a user's crate has its section in line. Labels are local
+//! numbers, for an assembly that may be copied many times within a function. Descriptors are relocated data and
+//! read-only afterwards. Abort handlers stand in a section of their own, each behind the signature that the kernel asks
+//! for. Whoever contains a section must stay mapped: the descriptor of a thread's last section is read by the kernel at
+//! any later time, so a shared object with sections is linked with `-z nodelete`.
 //!
-//! The two flavours differ in the table: here the published one, read inside the section; in [`given`] an argument, for slow paths and tests.
-//! A debugger that steps through a section by single instructions aborts it at each step: set a breakpoint behind it.
+//! The two flavours differ in the table: here the published one, read inside the section; in [`given`] an argument, for
+//! slow paths and tests. A debugger that steps through a section by single instructions aborts it at each step: set a
+//! breakpoint behind it.
 
 use core::arch::asm;
 use core::ptr::NonNull;
@@ -47,7 +50,8 @@ use kmem_core::sync::AtomicPtr;
 
 use super::hot::{HOT, thread_symbol};
 
-/// From the bind to the area's address in `{a}`. Uses `{b}`. `$load`: from the CPU number in `{a}` to the area's address in `{a}`.
+/// From the bind to the area's address in `{a}`. Uses `{b}`. `$load`: from the CPU number in `{a}` to the area's
+/// address in `{a}`.
 macro_rules! begin {
     ($load:literal) => {
         concat!(

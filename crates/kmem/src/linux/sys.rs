@@ -1,8 +1,8 @@
 //! All system calls, as thin functions.
 //!
-//! They are made by the `syscall` instruction itself, not through libc, for three reasons: `errno` belongs to the program and
-//! is never touched by an allocator that also runs inside `free`; the calls work before libc has set itself up (the dynamic
-//! linker calls `malloc` early); and an interposer of `mmap` or `madvise` cannot call back into us.
+//! They are made by the `syscall` instruction itself, not through libc, for three reasons: `errno` belongs to the
+//! program and is never touched by an allocator that also runs inside `free`; the calls work before libc has set itself
+//! up (the dynamic linker calls `malloc` early); and an interposer of `mmap` or `madvise` cannot call back into us.
 //!
 //! No function here keeps state, retries, or judges an error: callers do.
 
@@ -91,7 +91,8 @@ const MEMBARRIER_FLAG_CPU: usize = 1;
 /// Bytes of an rseq area as every kernel since 4.18 accepts it.
 const RSEQ_LEN: usize = 32;
 const RSEQ_FLAG_UNREGISTER: usize = 1;
-/// The word before each abort handler, which the kernel compares. The encoding of an instruction that traps, shared with glibc.
+/// The word before each abort handler, which the kernel compares. The encoding of an instruction that traps, shared
+/// with glibc.
 const RSEQ_SIGNATURE: usize = 0x5305_3053;
 
 /// Makes a system call.
@@ -180,7 +181,8 @@ pub fn membarrier_rseq(cpu: Option<usize>) -> Result<usize, Errno> {
 /// Registers an area for the calling thread.
 ///
 /// # Safety
-/// `area` has 32 bytes, aligned to 32, that live until it is unregistered or the thread has ended: the kernel writes there.
+/// `area` has 32 bytes, aligned to 32, that live until it is unregistered or the thread has ended: the kernel writes
+/// there.
 pub unsafe fn rseq_register(area: *mut c_void) -> Result<usize, Errno> {
     // SAFETY: the caller's promise.
     unsafe { call(nr::RSEQ, [area as usize, RSEQ_LEN, 0, RSEQ_SIGNATURE, 0, 0]) }
@@ -295,7 +297,8 @@ pub fn report(parts: &[&str]) {
     }
 }
 
-/// Says why on standard error, then ends the process by SIGABRT, or, where that is handled or ignored, with exit code 134.
+/// Says why on standard error, then ends the process by SIGABRT, or, where that is handled or ignored, with exit code
+/// 134.
 pub fn fatal(parts: &[&str]) -> ! {
     report(parts);
     let mask = 1u64 << (SIGABRT - 1);

@@ -1,11 +1,13 @@
 //! CPUs and nodes, as the kernel tells them.
 //!
-//! The number of *possible* CPUs never changes while the machine runs; a file of sysfs has it. Where a sandbox hides that file, `sched_getaffinity` serves, which answers how many
-//! bytes its masks have: the number rounded up, often generously. The affinity mask itself is what the process may run on now, so it shrinks and grows
-//! with offlining, cpusets and taskset; it is a hint like every CPU number (I4).
+//! The number of *possible* CPUs never changes while the machine runs; a file of sysfs has it. Where a sandbox hides
+//! that file, `sched_getaffinity` serves, which answers how many bytes its masks have: the number rounded up, often
+//! generously. The affinity mask itself is what the process may run on now, so it shrinks and grows with offlining,
+//! cpusets and taskset; it is a hint like every CPU number (I4).
 //!
-//! Sections index the table by the kernel's number without a test (I5), so the number of possible CPUs may be too large and never too small. A file can be
-//! covered by another one in a container; it counts only if all CPUs of the affinity mask, which is the kernel's own word, are within it.
+//! Sections index the table by the kernel's number without a test (I5), so the number of possible CPUs may be too large
+//! and never too small. A file can be covered by another one in a container; it counts only if all CPUs of the affinity
+//! mask, which is the kernel's own word, are within it.
 
 use kmem_core::cpu::{CpuSet, MAX_CPUS};
 use kmem_core::sync::{AtomicU32, Ordering};
