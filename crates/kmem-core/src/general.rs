@@ -87,11 +87,8 @@ impl<P: Platform> Engine<P> {
             let id = self.create_class(&spec, class).map_err(|_| AllocError)?;
             let cache = self.descriptor(id).ok_or(AllocError)?;
             // SAFETY: the cache was just created, and general caches are never destroyed.
-            debug_assert_eq!(
-                unsafe { cache.as_ref() }.slot().0,
-                u32::from(class),
-                "the index of a general cache is its class"
-            );
+            let index = unsafe { cache.as_ref() }.slot().0;
+            debug_assert_eq!(index, u32::from(class), "the index of a general cache is its class");
             self.general.caches[class as usize].store(cache.as_ptr(), Ordering::Release);
         }
         Ok(())
@@ -100,8 +97,8 @@ impl<P: Platform> Engine<P> {
     /// The general cache of a class.
     ///
     /// # Panics
-    /// If the class is not between 1 and [`CLASSES`], or the engine has no general caches
-    /// ([`Config::general`](crate::Config::general)).
+    /// If the class is not between 1 and [`CLASSES`], or the engine was made
+    /// [`without_general`](Self::without_general) caches.
     #[inline]
     pub fn general_cache(&self, class: u8) -> &CacheDesc {
         // No cache is of class 0.
@@ -113,8 +110,8 @@ impl<P: Platform> Engine<P> {
     /// Memory of `size` bytes aligned to `align`, a power of two.
     pub fn alloc_bytes(&self, size: usize, align: usize) -> Result<Fresh, AllocError> {
         match classes::class_of_aligned(size, align) {
-            // SAFETY: general caches live for ever.
             Some(class) => {
+                // SAFETY: general caches live for ever.
                 unsafe { self.alloc(self.general_cache(class)) }.map(|address| Fresh { address, zero: false })
             }
             None => self.alloc_large(size, align),
@@ -125,10 +122,6 @@ impl<P: Platform> Engine<P> {
     #[cold]
     pub fn alloc_large(&self, size: usize, align: usize) -> Result<Fresh, AllocError> {
         let granules = size.max(1).div_ceil(GRANULE);
-        if granules.saturating_add((align / GRANULE).saturating_sub(1)) > self.heap.window().1 {
-            // What can never be had is no reason to take anything from anybody.
-            return Err(AllocError);
-        }
         let alloc = || self.heap.alloc(&self.platform, granules, align);
         let again = || {
             // What the window could never hold is not worth emptying the caches for.

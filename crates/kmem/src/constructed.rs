@@ -138,7 +138,7 @@ impl<T: Send + 'static> ObjectCache<T> {
         let handle = self.raw.handle();
         // SAFETY: the cache lives as long as its handle.
         let object = unsafe { handle.alloc()? }.cast();
-        Ok(Object { object, handle, _cache: PhantomData })
+        Ok(Object { object, handle, _cache: PhantomData, _value: PhantomData })
     }
 
     /// Drops the objects that nobody uses, gives their memory back, and answers how many bytes; 0 inside a hotplug
@@ -188,6 +188,9 @@ impl<T: Send + 'static> fmt::Debug for ObjectCache<T> {
     }
 }
 
+/// A value that is had, and of whose type there is no cousin.
+type Value<T> = (T, fn(T) -> T);
+
 /// An object of an [`ObjectCache`], in use; dropping it gives it back as it is.
 ///
 /// What is left in it must be a whole `T`, not a shorter-lived cousin:
@@ -201,7 +204,9 @@ impl<T: Send + 'static> fmt::Debug for ObjectCache<T> {
 pub struct Object<'c, T: Send + 'static> {
     object: NonNull<T>,
     handle: Handle,
-    _cache: PhantomData<(&'c (), T, fn(T) -> T)>,
+    _cache: PhantomData<&'c ()>,
+    /// Has a value, and is invariant as the cache is.
+    _value: PhantomData<Value<T>>,
 }
 
 impl<'c, T: Send> Object<'c, T> {
@@ -217,7 +222,7 @@ impl<'c, T: Send> Object<'c, T> {
     /// `object` came from [`into_raw`](Self::into_raw) of an object of `cache`, and nobody else uses it.
     #[inline]
     pub unsafe fn from_raw(cache: &'c ObjectCache<T>, object: NonNull<T>) -> Self {
-        Self { object, handle: cache.raw.handle(), _cache: PhantomData }
+        Self { object, handle: cache.raw.handle(), _cache: PhantomData, _value: PhantomData }
     }
 }
 

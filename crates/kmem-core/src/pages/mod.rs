@@ -8,7 +8,7 @@
 //!
 //! Runs go back with no allocator lock held but the heap's own (I34). Free runs are kept by length, those whose memory
 //! was given back (*clean*) apart from those that still hold some (*dirty*); neighbours are merged through the table.
-//! Fresh granules come from the bottom of the untouched rest of the window, committed in steps of [`COMMIT_STEP`].
+//! Fresh granules come from the bottom of the untouched rest of the window, committed in steps of 2 MiB.
 
 mod heap;
 mod table;
