@@ -13,7 +13,7 @@
 //!
 //! The C++ library may have come with the program, or later by dlopen (a plugin, an extension of an interpreter), or
 //! not at all. Its functions are looked for only here, where memory has ended or an exception is on its way
-//! ([`library`]).
+//! (`library`).
 
 use core::arch::{asm, naked_asm};
 use core::ffi::{CStr, c_char, c_int, c_void};
@@ -160,12 +160,12 @@ macro_rules! throwing {
     };
 }
 
-throwing!(/// operator new(size_t)
+throwing!(/// `operator new(size_t)`
     _Znwm, plain);
-throwing!(/// operator new(size_t, align_val_t)
+throwing!(/// `operator new(size_t, align_val_t)`
     _ZnwmSt11align_val_t, aligned);
 
-/// operator delete(void*)
+/// `operator delete(void*)`
 ///
 /// # Safety
 /// As in C++.
@@ -175,7 +175,7 @@ pub unsafe extern "C" fn _ZdlPv(address: *mut c_void) {
     unsafe { free(address) }
 }
 
-/// operator delete(void*, align_val_t)
+/// `operator delete(void*, align_val_t)`
 ///
 /// # Safety
 /// As in C++.
@@ -202,29 +202,29 @@ macro_rules! jumps {
 }
 
 jumps! {
-    /// operator new[](size_t)
+    /// `operator new[](size_t)`
     _Znam -> "_Znwm";
-    /// operator new[](size_t, align_val_t)
+    /// `operator new[](size_t, align_val_t)`
     _ZnamSt11align_val_t -> "_ZnwmSt11align_val_t";
-    /// operator delete[](void*)
+    /// `operator delete[](void*)`
     _ZdaPv -> "_ZdlPv";
-    /// operator delete(void*, size_t)
+    /// `operator delete(void*, size_t)`
     _ZdlPvm -> "_ZdlPv";
-    /// operator delete[](void*, size_t)
+    /// `operator delete[](void*, size_t)`
     _ZdaPvm -> "_ZdaPv";
-    /// operator delete(void*, nothrow_t const&)
+    /// `operator delete(void*, nothrow_t const&)`
     _ZdlPvRKSt9nothrow_t -> "_ZdlPv";
-    /// operator delete[](void*, nothrow_t const&)
+    /// `operator delete[](void*, nothrow_t const&)`
     _ZdaPvRKSt9nothrow_t -> "_ZdaPv";
-    /// operator delete[](void*, align_val_t)
+    /// `operator delete[](void*, align_val_t)`
     _ZdaPvSt11align_val_t -> "_ZdlPvSt11align_val_t";
-    /// operator delete(void*, size_t, align_val_t)
+    /// `operator delete(void*, size_t, align_val_t)`
     _ZdlPvmSt11align_val_t -> "_ZdlPvSt11align_val_t", "mov rsi, rdx";
-    /// operator delete[](void*, size_t, align_val_t)
+    /// `operator delete[](void*, size_t, align_val_t)`
     _ZdaPvmSt11align_val_t -> "_ZdaPvSt11align_val_t", "mov rsi, rdx";
-    /// operator delete(void*, align_val_t, nothrow_t const&)
+    /// `operator delete(void*, align_val_t, nothrow_t const&)`
     _ZdlPvSt11align_val_tRKSt9nothrow_t -> "_ZdlPvSt11align_val_t";
-    /// operator delete[](void*, align_val_t, nothrow_t const&)
+    /// `operator delete[](void*, align_val_t, nothrow_t const&)`
     _ZdaPvSt11align_val_tRKSt9nothrow_t -> "_ZdaPvSt11align_val_t";
 }
 
@@ -318,12 +318,12 @@ macro_rules! catching {
 }
 
 catching! {
-    /// operator new(size_t, nothrow_t const&)
+    /// `operator new(size_t, nothrow_t const&)`
     _ZnwmRKSt9nothrow_t -> "_Znwm";
-    /// operator new[](size_t, nothrow_t const&)
+    /// `operator new[](size_t, nothrow_t const&)`
     _ZnamRKSt9nothrow_t -> "_Znam";
-    /// operator new(size_t, align_val_t, nothrow_t const&)
+    /// `operator new(size_t, align_val_t, nothrow_t const&)`
     _ZnwmSt11align_val_tRKSt9nothrow_t -> "_ZnwmSt11align_val_t";
-    /// operator new[](size_t, align_val_t, nothrow_t const&)
+    /// `operator new[](size_t, align_val_t, nothrow_t const&)`
     _ZnamSt11align_val_tRKSt9nothrow_t -> "_ZnamSt11align_val_t";
 }

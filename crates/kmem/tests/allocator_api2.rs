@@ -22,7 +22,7 @@ fn sizes_and_alignments_are_kept() {
     {
         let layout = Layout::from_size_align(size, align).expect("a layout");
         let memory = Kmalloc.allocate_zeroed(layout).expect("memory");
-        assert!(memory.len() >= size && memory.cast::<u8>().as_ptr() as usize % align == 0, "{layout:?}");
+        assert!(memory.len() >= size && (memory.cast::<u8>().as_ptr() as usize).is_multiple_of(align), "{layout:?}");
         // SAFETY: the memory is ours, and is given back once, with its layout.
         unsafe {
             assert!(memory.as_ref()[..size].iter().all(|byte| *byte == 0));
