@@ -219,6 +219,8 @@ in_each_mode!(refusals, |mode| must_succeed(mode, "refusals", built("refusals.c"
 in_each_mode!(placement, |mode| must_succeed(mode, "placement", built("placement.c"), &[]));
 in_each_mode!(contents, |mode| must_succeed(mode, "contents", built("contents.c"), &[]));
 in_each_mode!(operators, |mode| must_succeed(mode, "operators", built("operators.cc"), &[]));
+in_each_mode!(replaced, |mode| must_succeed(mode, "replaced", built("replaced.cc"), &[]));
+in_each_mode!(streams, |mode| must_succeed(mode, "streams", built("streams.c"), &[]));
 in_each_mode!(threads, |mode| must_succeed(mode, "threads", built("threads.c"), &[]));
 in_each_mode!(forks, |mode| must_succeed(mode, "fork", built("fork.c"), &[]));
 in_each_mode!(stress, |mode| must_succeed(mode, "stress", built("stress.cc"), &[]));
