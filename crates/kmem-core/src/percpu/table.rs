@@ -14,7 +14,7 @@ use crate::sync::{AtomicPtr, MODEL, Ordering};
 const BEFORE: usize = 2;
 /// Bytes of a table, at least. Sections index by the CPU number of the moment, without a test: should somebody have
 /// hidden CPUs from the platform, their numbers lead to the empty area all the same. (In a model there is no assembly.)
-const LEAST: usize = if MODEL { 0 } else { 4096 };
+const LEAST: usize = if MODEL { 1 } else { 4096 };
 
 /// The areas that sections use, by CPU.
 pub struct CpuTable {

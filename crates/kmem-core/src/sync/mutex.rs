@@ -77,7 +77,9 @@ impl<T> Mutex<T> {
 
     #[cold]
     fn lock_contended<P: Park>(&self, park: &P) {
-        for _ in 0..SPINS {
+        let mut spins = SPINS;
+        while spins > 0 {
+            spins -= 1;
             if self.word.load(Ordering::Relaxed) == FREE
                 && self.word.compare_exchange(FREE, HELD, Ordering::Acquire, Ordering::Relaxed).is_ok()
             {
