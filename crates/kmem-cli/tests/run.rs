@@ -22,7 +22,10 @@ fn kmem() -> Command {
 /// A copy of the command in a directory of its own.
 fn moved_to(directory: &Path) -> Command {
     let copy = directory.join("kmem");
-    fs::copy(cargo_bin("kmem"), &copy).unwrap();
+    // By a process of its own: a descriptor open for writing here could be inherited by what another test just forks, and
+    // the copy would be busy when it is run.
+    let copied = std::process::Command::new("cp").arg(cargo_bin("kmem")).arg(&copy).status().unwrap();
+    assert!(copied.success());
     let mut kmem = Command::new(copy);
     kmem.env_remove("LD_PRELOAD");
     kmem
