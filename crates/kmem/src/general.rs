@@ -54,10 +54,12 @@ pub fn alloc_zeroed(size: usize, align: usize) -> Result<NonNull<u8>, AllocError
 /// The memory is the caller's and not used afterwards.
 #[inline(always)]
 pub unsafe fn free(address: NonNull<u8>) {
+    // An address that is not aligned cannot be an object's, and an odd one in a magazine would hide all that lies below it.
+    if !(address.as_ptr() as usize).is_multiple_of(MIN_ALIGN) {
+        // SAFETY: passed on; it is refused there.
+        return unsafe { free_slow(address) };
+    }
     let class = class_at(address.as_ptr() as usize);
-    // An address that is not aligned cannot be an object's, and an odd one in a magazine would hide all that lies below
-    // it.
-    let class = if (address.as_ptr() as usize).is_multiple_of(MIN_ALIGN) { class } else { 0 };
     // SAFETY: slot 0 is always full (I3); another is that of the object's own cache.
     if !unsafe { rseq::push(SlotIndex(u32::from(class)), address) } {
         // SAFETY: passed on.

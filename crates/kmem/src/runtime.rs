@@ -43,13 +43,15 @@ static PLACE: Place = Place { state: AtomicU32::new(NONE), engine: UnsafeCell::n
 
 /// What `free` needs to find a class: the window and the class map.
 struct ClassMap {
-    base: AtomicUsize,
+    /// Number of the window's first granule, counted from address 0.
+    first: AtomicUsize,
     granules: AtomicUsize,
+    /// Where the byte of the granule at address 0 would be.
     classes: AtomicPtr<AtomicU8>,
 }
 
 static CLASS_MAP: ClassMap = ClassMap {
-    base: AtomicUsize::new(0),
+    first: AtomicUsize::new(0),
     granules: AtomicUsize::new(0),
     classes: AtomicPtr::new(core::ptr::null_mut()),
 };
@@ -57,12 +59,13 @@ static CLASS_MAP: ClassMap = ClassMap {
 /// The class of the general object at `address`; 0 for all else (large, foreign, null, of a named cache).
 #[inline(always)]
 pub fn class_at(address: usize) -> u8 {
-    let granule = address.wrapping_sub(CLASS_MAP.base.load(Ordering::Relaxed)) >> GRANULE_SHIFT;
-    if granule >= CLASS_MAP.granules.load(Ordering::Relaxed) {
+    // The look-up waits for the address alone; that it is in the window is found out beside it.
+    let granule = address >> GRANULE_SHIFT;
+    if granule.wrapping_sub(CLASS_MAP.first.load(Ordering::Relaxed)) >= CLASS_MAP.granules.load(Ordering::Relaxed) {
         return 0;
     }
     // SAFETY: the map has a byte for each granule. Whoever frees an object got it after the map was published.
-    unsafe { (*CLASS_MAP.classes.load(Ordering::Relaxed).add(granule)).load(Ordering::Relaxed) }
+    unsafe { (*CLASS_MAP.classes.load(Ordering::Relaxed).wrapping_add(granule)).load(Ordering::Relaxed) }
 }
 
 /// The engine, made now if it does not exist; `None` where there is no memory for it.
@@ -104,8 +107,9 @@ fn make() -> Option<&'static Engine<Linux>> {
     // SAFETY: the state is this thread's, which alone may write.
     let engine = unsafe { (*PLACE.engine.get()).write(engine) };
     let (base, granules) = engine.heap().window();
-    CLASS_MAP.classes.store(engine.heap().class_map().as_ptr(), Ordering::Release);
-    CLASS_MAP.base.store(base, Ordering::Release);
+    let first = base >> GRANULE_SHIFT;
+    CLASS_MAP.classes.store(engine.heap().class_map().as_ptr().wrapping_sub(first), Ordering::Release);
+    CLASS_MAP.first.store(first, Ordering::Release);
     CLASS_MAP.granules.store(granules, Ordering::Release);
     // SAFETY: the table lives as long as the engine, for ever; the state is this thread's, so this happens once.
     unsafe { engine.platform().publish(engine.table()) };
