@@ -7,7 +7,7 @@ use crate::platform::{CommitError, PageSource};
 
 /// Granules committed at a time: 2 MiB, what a transparent huge page covers.
 const COMMIT_STEP: usize = (2 << 20) / GRANULE;
-/// Places tried when something else lies in the window's way (windows that are not held, under RLIMIT_AS).
+/// Places tried when something else lies in the window's way (the window is claimed, not held).
 pub(super) const COMMIT_TRIES: usize = 64;
 
 impl PageHeap {
