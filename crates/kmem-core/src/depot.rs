@@ -66,6 +66,19 @@ struct State {
     empty: Stack,
     loose: Option<NonNull<Magazine>>,
     objects: usize,
+    /// Least number of full magazines since the last [`Depot::idle`]: so many nobody needed.
+    low: usize,
+    /// Whether anything was put or taken since then.
+    stirred: bool,
+}
+
+impl State {
+    /// Takes a full magazine off.
+    fn pop_full(&mut self) -> Option<NonNull<Magazine>> {
+        let magazine = self.full.pop();
+        self.low = self.low.min(self.full.count);
+        magazine
+    }
 }
 
 // SAFETY: the magazines are owned by the state and guarded by the lock around it.
@@ -98,7 +111,8 @@ impl Depot {
     /// Takes one magazine's objects, or the loose ones; answers how many.
     pub fn take<P: Platform>(&self, platform: &P, out: &mut Batch) -> usize {
         let mut state = self.state.lock(platform);
-        let Some(magazine) = state.full.pop().or_else(|| state.loose.take()) else {
+        state.stirred = true;
+        let Some(magazine) = state.pop_full().or_else(|| state.loose.take()) else {
             return 0;
         };
         // SAFETY: the magazine was taken off under the lock.
@@ -119,7 +133,7 @@ impl Depot {
     /// lock is held meanwhile, so whoever finds the depot empty finds the objects where they were put.
     pub(crate) fn empty_one<P: Platform>(&self, platform: &P, put: impl FnOnce(&[usize])) -> bool {
         let mut state = self.state.lock(platform);
-        let Some(magazine) = state.full.pop().or_else(|| state.loose.take()) else {
+        let Some(magazine) = state.pop_full().or_else(|| state.loose.take()) else {
             return false;
         };
         // SAFETY: the magazine was taken off under the lock.
@@ -133,10 +147,11 @@ impl Depot {
     /// Takes one object.
     pub fn take_one<P: Platform>(&self, platform: &P) -> Option<usize> {
         let mut state = self.state.lock(platform);
+        state.stirred = true;
         let mut magazine = match state.loose {
             Some(magazine) => magazine,
             None => {
-                let full = state.full.pop()?;
+                let full = state.pop_full()?;
                 *state.loose.insert(full)
             }
         };
@@ -158,6 +173,7 @@ impl Depot {
     /// Takes objects over, as many as it has room for, and answers how many, from the front.
     pub fn put<P: Platform>(&self, platform: &P, meta: &Meta, objects: &[usize]) -> usize {
         let mut state = self.state.lock(platform);
+        state.stirred = true;
         let mut put = 0;
         while put < objects.len() {
             let Some(mut magazine) = state.loose.or_else(|| self.empty(&mut state, platform, meta)) else {
@@ -198,6 +214,17 @@ impl Depot {
             magazine.add(1).cast::<usize>().write_bytes(0, self.batch);
         }
         Some(magazine)
+    }
+
+    /// Ends a period of decay: answers how many magazines nobody needed all through it ([`empty_one`](Self::empty_one)
+    /// takes them away), and whether the depot holds others, which a later period may find idle.
+    pub(crate) fn idle<P: Platform>(&self, platform: &P) -> (usize, bool) {
+        let mut state = self.state.lock(platform);
+        let magazines = state.full.count + usize::from(state.loose.is_some());
+        let answer =
+            if state.stirred { (state.low, magazines + state.empty.count > state.low) } else { (magazines, false) };
+        (state.low, state.stirred) = (state.full.count, false);
+        answer
     }
 
     /// Gives the empty magazines' memory back.

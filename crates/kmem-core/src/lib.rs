@@ -10,6 +10,7 @@
 //! |---|---|
 //! | [`engine`] | the whole allocator, put together; the entry points of an embedder |
 //! | [`general`] | size classes and large objects: what `malloc` needs |
+//! | [`decay`] | giving back what was not needed for a while |
 //! | [`cache`] | create, destroy, shrink; the registry; the slow paths of alloc and free |
 //! | [`cpu`] | CPU states, the gate, who may iterate CPUs, up and down |
 //! | [`percpu`] | areas, slots, magazines, taking a CPU's magazines away |
@@ -24,6 +25,7 @@
 pub mod cache;
 pub mod classes;
 pub mod cpu;
+pub mod decay;
 pub mod depot;
 pub mod engine;
 pub mod error;
@@ -37,5 +39,6 @@ pub mod stats;
 pub mod sync;
 pub mod validate;
 
+pub use decay::Decayed;
 pub use engine::{Config, Engine, Population};
 pub use error::{AllocError, CreateError, DestroyError, HotplugError, SubscribeError};

@@ -4,7 +4,7 @@
 //! meanwhile is left for the next time, so each of these ends.
 
 use super::heap::PageHeap;
-use super::runs::{CLEAN, DIRTY, NIL};
+use super::runs::{BINS, CLEAN, DIRTY, Found, NIL};
 use super::table::{GRANULE, KIND_CLEAN, KIND_RAW};
 use crate::platform::Platform;
 
@@ -16,23 +16,51 @@ impl PageHeap {
         self.purge_some(platform, dirty)
     }
 
-    /// Gives the memory of free runs back, until it was that of `budget` granules or no more is there; answers the
-    /// bytes.
-    pub(super) fn purge_some<P: Platform>(&self, platform: &P, budget: usize) -> usize {
-        let mut bytes = 0;
-        while bytes < budget * GRANULE {
-            // Each run is ours alone while its memory goes back: no lock is held over the call to the source.
-            let mut state = self.state.lock(platform);
-            let Some(bin) = state.bins[DIRTY].iter().position(|head| *head != NIL) else { break };
-            let first = state.bins[DIRTY][bin] as usize;
-            let len = self.remove(&mut state, first);
-            drop(state);
-            // SAFETY: the run is on no list, so nobody else uses it.
-            unsafe { platform.purge(self.maps.address_of(first), len * GRANULE) };
-            bytes += len * GRANULE;
-            self.merge(&mut self.state.lock(platform), first, len, KIND_CLEAN);
+    /// Ends a period of decay: gives the memory of the free runs back that nobody needed for some periods. Answers the
+    /// bytes, and whether others hold memory.
+    ///
+    /// The lock is held for a bin at a time; as dirty runs are limited, so is their number.
+    pub(crate) fn decay<P: Platform>(&self, platform: &P) -> (usize, bool) {
+        (0..BINS).for_each(|bin| self.age_bin(&mut self.state.lock(platform), bin));
+        let mut granules = 0;
+        for bin in (0..BINS).rev() {
+            loop {
+                let found = self.take_old(&mut self.state.lock(platform), bin);
+                let Some(run) = found else { break };
+                self.purge_run(platform, run);
+                granules += run.len;
+            }
         }
-        bytes
+        (granules * GRANULE, self.state.lock(platform).stats.dirty > 0)
+    }
+
+    /// Gives the memory of free runs back, that of `budget` granules if so many are there; answers the bytes. Long runs
+    /// go first, and their ends: what small requests would be served from stays.
+    pub(super) fn purge_some<P: Platform>(&self, platform: &P, budget: usize) -> usize {
+        let mut left = budget;
+        while left > 0 {
+            let mut state = self.state.lock(platform);
+            let Some(bin) = state.bins[DIRTY].iter().rposition(|head| *head != NIL) else { break };
+            let head = state.bins[DIRTY][bin] as usize;
+            let mut run = self.remove(&mut state, head);
+            if run.len > left {
+                self.insert(&mut state, run.part(run.first, run.len - left));
+                run = run.part(run.first + run.len - left, left);
+                self.set_aside(run.first, run.len);
+            }
+            drop(state);
+            self.purge_run(platform, run);
+            left -= run.len;
+        }
+        (budget - left) * GRANULE
+    }
+
+    /// Gives the memory of a run back that was taken off its list: it is ours alone meanwhile, so no lock is held over
+    /// the call to the source.
+    fn purge_run<P: Platform>(&self, platform: &P, run: Found) {
+        // SAFETY: the run is on no list, so nobody else uses it.
+        unsafe { platform.purge(self.maps.address_of(run.first), run.len * GRANULE) };
+        self.merge(&mut self.state.lock(platform), Found { kind: KIND_CLEAN, ..run });
     }
 
     /// Gives the memory and the address space of all free runs back: they have to be committed before they serve again.
@@ -45,15 +73,15 @@ impl PageHeap {
                 let mut state = self.state.lock(platform);
                 let Some(bin) = state.bins[list].iter().position(|head| *head != NIL) else { break };
                 let first = state.bins[list][bin] as usize;
-                let len = self.remove(&mut state, first);
+                let run = self.remove(&mut state, first);
                 drop(state);
-                budget = budget.saturating_sub(len);
+                budget = budget.saturating_sub(run.len);
                 // SAFETY: the run is on no list, so nobody else uses it.
-                unsafe { platform.uncommit(self.maps.address_of(first), len * GRANULE) };
+                unsafe { platform.uncommit(self.maps.address_of(first), run.len * GRANULE) };
                 let mut state = self.state.lock(platform);
-                state.stats.committed -= len;
-                state.stats.raw += len;
-                self.merge(&mut state, first, len, KIND_RAW);
+                state.stats.committed -= run.len;
+                state.stats.raw += run.len;
+                self.merge(&mut state, Found { kind: KIND_RAW, ..run });
             }
         }
         self.withdraw_top(platform);
@@ -73,7 +101,7 @@ impl PageHeap {
             unsafe { platform.uncommit(self.maps.address_of(state.top), ahead * GRANULE) };
             state.stats.committed -= ahead;
         }
-        state.stats.raw -= self.remove(&mut state, head);
+        state.stats.raw -= self.remove(&mut state, head).len;
         (state.top, state.committed) = (head, head);
     }
 }

@@ -2,6 +2,7 @@
 //! it with the heap's lock held.
 
 use super::heap::{PageHeap, State};
+use super::runs::Found;
 use super::table::{GRANULE, KIND_CLEAN, KIND_RAW};
 use crate::platform::{CommitError, PageSource};
 
@@ -14,7 +15,7 @@ impl PageHeap {
     /// Takes `want` granules from the untouched rest of the window, and answers their kind. Where the rest is too short
     /// for them, the free run before it helps out (not before: what is fresh is zero, and would have to be cleared
     /// together with a dirty run).
-    pub(super) fn grow<P: PageSource>(&self, platform: &P, state: &mut State, want: usize) -> Option<(usize, u32)> {
+    pub(super) fn grow<P: PageSource>(&self, platform: &P, state: &mut State, want: usize) -> Option<Found> {
         for attempt in 0..COMMIT_TRIES {
             let tail = if state.top + want > self.maps.granules { self.tail(state) } else { 0 };
             let need = state.top - tail + want;
@@ -29,12 +30,12 @@ impl PageHeap {
                 return None;
             }
             let first = need - want;
-            let kind = if tail > 0 { self.maps.entry(first).kind() } else { KIND_CLEAN };
+            let mut found = Found { first, len: want, kind: KIND_CLEAN, age: 0 };
             if tail > 0 {
-                self.remove(state, first);
+                found = self.remove(state, first).part(first, want);
             }
             state.top = need;
-            return Some((first, kind));
+            return Some(found);
         }
         None
     }
@@ -79,7 +80,7 @@ impl PageHeap {
     pub(super) fn skip(&self, state: &mut State, step: usize) {
         if state.top < state.committed {
             let rest = state.committed - state.top;
-            self.merge(state, state.top, rest, KIND_CLEAN);
+            self.merge(state, Found { first: state.top, len: rest, kind: KIND_CLEAN, age: 0 });
         }
         let next = (state.committed + step).next_multiple_of(COMMIT_STEP).min(self.maps.granules);
         state.stats.skipped += next - state.committed;

@@ -6,7 +6,7 @@
 use core::ptr::NonNull;
 
 use super::growth::COMMIT_TRIES;
-use super::runs::{BINS, NIL};
+use super::runs::{BINS, Found, NIL};
 use super::table::{GRANULE, KIND_CLEAN, KIND_DIRTY, KIND_NONE, KIND_RAW, Maps, Owner};
 use crate::platform::{CommitError, Platform};
 use crate::sync::{AtomicU8, Mutex, Ordering, Rank};
@@ -66,7 +66,8 @@ impl PageHeap {
         let window = platform.reserve()?;
         let maps = Maps::map(platform, window.base, window.len)?;
         let first = maps.table_granules();
-        let state = State { bins: [[NIL; BINS]; 3], top: first, committed: first, stats: PageStats::default() };
+        let stats = PageStats::default();
+        let state = State { bins: [[NIL; BINS]; 3], top: first, committed: first, stats };
         Some(Self { maps, state: Mutex::new(Rank::Pages, state) })
     }
 
@@ -118,10 +119,11 @@ impl PageHeap {
         let want = granules + (align / GRANULE).saturating_sub(1);
         let mut state = self.state.lock(platform);
         for _ in 0..COMMIT_TRIES {
-            let (first, len, kind) = match self.take_free(&mut state, want) {
+            let found = match self.take_free(&mut state, want) {
                 Some(found) => found,
-                None => self.grow(platform, &mut state, want).map(|(first, kind)| (first, want, kind))?,
+                None => self.grow(platform, &mut state, want)?,
             };
+            let Found { first, len, kind, .. } = found;
             let start = (self.maps.address_of(first).next_multiple_of(align.max(GRANULE)) - self.maps.base) / GRANULE;
             let address = self.maps.address_of(start);
             if kind == KIND_RAW {
@@ -132,7 +134,7 @@ impl PageHeap {
                         state.stats.raw -= granules;
                     }
                     Err(CommitError::NoMemory) => {
-                        self.merge(&mut state, first, len, kind);
+                        self.merge(&mut state, found);
                         return None;
                     }
                     Err(CommitError::Taken) => {
@@ -145,15 +147,13 @@ impl PageHeap {
             }
             if start > first {
                 // A run that was just grown may have a free one before it.
-                self.merge(&mut state, first, start - first, kind);
+                self.merge(&mut state, found.part(first, start - first));
             }
             if first + len > start + granules {
-                self.insert(&mut state, start + granules, first + len - start - granules, kind);
+                self.insert(&mut state, found.part(start + granules, first + len - start - granules));
             }
             state.stats.used += granules;
-            for inner in [start, start + granules - 1] {
-                self.maps.entry(inner).set(KIND_NONE, 0);
-            }
+            self.set_aside(start, granules);
             return Some(Run { address, granules, zero: kind != KIND_DIRTY });
         }
         None
@@ -191,9 +191,9 @@ impl PageHeap {
             if !matches!(kind, KIND_DIRTY | KIND_CLEAN) || entry.len() < more {
                 return false;
             }
-            let len = self.remove(&mut state, end);
-            if len > more {
-                self.insert(&mut state, end + more, len - more, kind);
+            let found = self.remove(&mut state, end);
+            if found.len > more {
+                self.insert(&mut state, found.part(end + more, found.len - more));
             }
         }
         state.stats.used += more;
@@ -225,7 +225,7 @@ impl PageHeap {
         }
         let mut state = self.state.lock(platform);
         state.stats.used -= granules;
-        self.merge(&mut state, first, granules, kind);
+        self.merge(&mut state, Found { first, len: granules, kind, age: 0 });
         let dirty = state.stats.dirty;
         drop(state);
         if dirty > DIRTY_MAX {

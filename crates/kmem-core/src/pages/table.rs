@@ -40,7 +40,13 @@ pub(super) const KIND_INNER: u32 = 3;
 const KIND_SLAB: u32 = 4;
 const KIND_LARGE: u32 = 5;
 const KIND_LARGE_TAIL: u32 = 6;
-const LEN_BITS: u32 = 28;
+/// A window has at most so many granules (8 TiB), less one.
+const LEN_BITS: u32 = 27;
+/// Bits of a free run's age, above its length and below its kind.
+const AGE_BITS: u32 = 2;
+/// The oldest that a run is known to be.
+pub(super) const AGE_MAX: u32 = (1 << AGE_BITS) - 1;
+const KIND_SHIFT: u32 = LEN_BITS + AGE_BITS;
 
 /// One granule. Free runs use the links; slabs keep their descriptor's address in `next`.
 #[repr(C)]
@@ -59,7 +65,7 @@ unsafe impl Zeroed for Entry {
 
 impl Entry {
     pub(super) fn kind(&self) -> u32 {
-        self.kind_len.load(Ordering::Acquire) >> LEN_BITS
+        self.kind_len.load(Ordering::Acquire) >> KIND_SHIFT
     }
 
     pub(super) fn len(&self) -> usize {
@@ -67,7 +73,17 @@ impl Entry {
     }
 
     pub(super) fn set(&self, kind: u32, len: usize) {
-        self.kind_len.store(kind << LEN_BITS | len as u32, Ordering::Release);
+        self.kind_len.store(kind << KIND_SHIFT | len as u32, Ordering::Release);
+    }
+
+    /// Periods of decay that a free run has seen.
+    pub(super) fn age(&self) -> u32 {
+        self.kind_len.load(Ordering::Acquire) >> LEN_BITS & AGE_MAX
+    }
+
+    pub(super) fn set_age(&self, age: u32) {
+        let others = self.kind_len.load(Ordering::Relaxed) & !(AGE_MAX << LEN_BITS);
+        self.kind_len.store(others | age << LEN_BITS, Ordering::Release);
     }
 }
 

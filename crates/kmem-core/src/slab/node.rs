@@ -57,6 +57,8 @@ struct Lists {
     full: List,
     empty: List,
     stats: NodeStats,
+    /// Least number of empty slabs since the last [`Node::reclaim_idle`]: so many nobody needed.
+    empty_low: usize,
     colour: usize,
 }
 
@@ -143,6 +145,7 @@ impl Node {
                 if id == ListId::Empty {
                     list.remove(slab);
                     lists.stats.empty -= 1;
+                    lists.empty_low = lists.empty_low.min(lists.stats.empty);
                     lists.partial.push(slab, ListId::Partial);
                 }
                 let before = refill.count;
@@ -184,7 +187,18 @@ impl Node {
     /// Takes the empty slabs off, all but those worth keeping (or all, if `all`).
     pub(crate) fn reclaim_empty<P: Platform>(&self, platform: &P, all: bool, into: &mut Reclaim) {
         let mut lists = self.lists.lock(platform);
-        trim_empty(&mut lists, all, into);
+        let keep = if all { 0 } else { kept(&lists) };
+        trim_empty(&mut lists, keep, into);
+    }
+
+    /// Ends a period of decay: takes the empty slabs off that nobody needed all through it, and answers whether there
+    /// are others.
+    pub(crate) fn reclaim_idle<P: Platform>(&self, platform: &P, into: &mut Reclaim) -> bool {
+        let mut lists = self.lists.lock(platform);
+        let keep = lists.stats.empty - lists.empty_low.min(lists.stats.empty);
+        trim_empty(&mut lists, keep, into);
+        lists.empty_low = lists.stats.empty;
+        lists.stats.empty > 0
     }
 
     fn put(
@@ -210,7 +224,8 @@ impl Node {
                 lists.partial.remove(slab);
                 lists.empty.push(slab, ListId::Empty);
                 lists.stats.empty += 1;
-                trim_empty(lists, false, into);
+                let keep = kept(lists);
+                trim_empty(lists, keep, into);
             }
         }
         Ok(())
@@ -235,23 +250,29 @@ impl Default for Node {
     }
 }
 
-fn trim_empty(lists: &mut Lists, all: bool, into: &mut Reclaim) {
+/// Empty slabs that a node keeps rather than give them back at once.
+fn kept(lists: &Lists) -> usize {
+    // SAFETY: the lock is held.
+    let bytes = lists.empty.head.map_or(1, |slab| unsafe { slab.as_ref().cache.as_ref() }.layout().bytes());
+    (EMPTY_KEPT / bytes).max(1)
+}
+
+/// Takes empty slabs off until `keep` are left.
+fn trim_empty(lists: &mut Lists, keep: usize, into: &mut Reclaim) {
     if into.is_closed() {
         return;
     }
-    while let Some(slab) = lists.empty.head {
+    while lists.stats.empty > keep
+        && let Some(slab) = lists.empty.head
+    {
         // SAFETY: the lock is held.
         unsafe {
-            let layout = slab.as_ref().cache.as_ref().layout();
-            let keep = if all { 0 } else { EMPTY_KEPT.max(layout.bytes()) };
-            if lists.stats.empty * layout.bytes() <= keep {
-                return;
-            }
             lists.empty.remove(slab);
             lists.stats.empty -= 1;
             lists.stats.slabs -= 1;
-            lists.stats.total -= layout.objects;
+            lists.stats.total -= slab.as_ref().objects();
         }
+        lists.empty_low = lists.empty_low.min(lists.stats.empty);
         into.push(slab);
     }
 }

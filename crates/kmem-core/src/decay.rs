@@ -1,0 +1,69 @@
+//! Decay: what was not needed for a while goes back, without any traffic.
+//!
+//! Memory comes home floor by floor, and each floor keeps some of it, for it will most likely be wanted again:
+//! ```text
+//! slots -> depot: full magazines -> slabs: objects, then empty slabs -> pages: dirty runs -> the page source
+//! ```
+//! [`Engine::decay`] is called once a *period* by whoever does upkeep. Depots and slabs note the least that they held
+//! since the last call: so much nobody needed all through the period, and that goes one floor down. Free runs count the
+//! periods that they have seen, and hold memory for a few of them. What is in use, or comes and goes within a period,
+//! stays (memory is not given back just to be faulted in again). Slots are the business of who knows about CPUs (see [`percpu`](crate::percpu)).
+//!
+//! One thread calls it, with no lock held. It waits for no transition, for it looks at no CPU; it holds a lock of the
+//! engine for at most a batch of work (I41), and none while memory goes back (I34). A cache is pinned while its turn
+//! lasts, so a destroy of it waits for that much. Caches with a destructor are left alone: it is somebody's code, which
+//! runs on threads of his, when he shrinks or destroys the cache (I31).
+
+use crate::cache::CacheDesc;
+use crate::engine::Engine;
+use crate::platform::Platform;
+use crate::slab::Reclaim;
+
+/// What a period of decay did.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[must_use = "it says whether another period is worth its wake-up"]
+pub struct Decayed {
+    /// Bytes whose memory went back to the page source.
+    pub bytes: usize,
+    /// Whether anything is kept that a later period may give back. If not, nothing will be until caches are used again.
+    pub left: bool,
+}
+
+impl<P: Platform> Engine<P> {
+    /// Ends a period: gives back what depots, slabs and free runs held all through it and nobody needed.
+    ///
+    /// One thread at a time calls this, once a period (a quarter of a second is a good one), with no lock held; not
+    /// from hotplug callbacks, constructors or destructors. Costs O(caches) where nothing is to be done.
+    pub fn decay(&self) -> Decayed {
+        let mut left = false;
+        self.registry.for_each(&self.platform, |cache| {
+            if cache.ops().is_none() {
+                left |= self.decay_cache(cache);
+            }
+        });
+        let (bytes, dirty) = self.heap.decay(&self.platform);
+        Decayed { bytes, left: left | dirty }
+    }
+
+    /// The part of one cache, which is pinned; answers whether it keeps anything.
+    fn decay_cache(&self, cache: &CacheDesc) -> bool {
+        let mut left = false;
+        let mut reclaim = Reclaim::new();
+        for node in cache.nodes() {
+            let (idle, others) = node.depot.idle(&self.platform);
+            for _ in 0..idle {
+                // Never in this thread's hands alone: a destroy beside this would count them as in use (I16).
+                node.depot.empty_one(&self.platform, |objects| self.put_on_slabs(objects, &mut reclaim));
+            }
+            if idle > 0 || !others {
+                node.depot.free_empty(&self.platform, &self.meta);
+            }
+            left |= others;
+        }
+        for node in cache.nodes() {
+            left |= node.slabs.reclaim_idle(&self.platform, &mut reclaim);
+        }
+        self.release(reclaim);
+        left
+    }
+}

@@ -1,0 +1,111 @@
+//! Decay: what was not needed goes back without traffic, what is in use stays.
+
+mod common;
+
+use common::{Cache, E, engine, valid};
+use kmem_core::cache::ObjectOps;
+use kmem_core::pages::GRANULE;
+use kmem_sim::fake;
+use std::ptr::NonNull;
+
+/// Periods after which nothing may be left.
+const PERIODS: usize = 12;
+
+/// Lets time pass until nothing is left to decay; answers the bytes that went back.
+fn settle(engine: &E) -> usize {
+    let mut bytes = 0;
+    for _ in 0..PERIODS {
+        let decayed = engine.decay();
+        assert!(common::holds_no_lock(engine));
+        bytes += decayed.bytes;
+        if !decayed.left {
+            assert_eq!(engine.decay().bytes, 0, "nothing was left");
+            return bytes;
+        }
+    }
+    panic!("something is left after {PERIODS} periods: {:?}", engine.page_stats());
+}
+
+fn large(engine: &E, granules: usize) -> NonNull<u8> {
+    engine.alloc_bytes(granules * GRANULE, 16).expect("memory").address
+}
+
+fn free(engine: &E, address: NonNull<u8>) {
+    // SAFETY: the memory is the test's.
+    unsafe { engine.free_bytes(address) }
+}
+
+#[test]
+fn what_depots_slabs_and_runs_hold_goes_back() {
+    let engine = engine(2);
+    fake::run_on(1);
+    let cache = Cache::new(&engine, "burst", 1000);
+    cache.free_bulk(&cache.bulk(20_000));
+    let used = engine.meta_used();
+    // What is in slots is not decay's business: the CPU leaves.
+    fake::run_on(0);
+    engine.cpu_down(1).expect("CPU 1 can go");
+    assert!(cache.figures().in_depot > 0 && engine.page_stats().dirty > 0);
+    assert!(settle(&engine) >= 20_000 * 1000);
+    assert_eq!(cache.figures().total, 0);
+    assert_eq!((engine.page_stats().used, engine.page_stats().dirty), (0, 0));
+    assert!(engine.meta_used() < used, "empty magazines go back too");
+    valid(&engine, 0);
+    cache.free_bulk(&cache.bulk(100));
+    cache.destroy().expect("nobody uses it");
+}
+
+#[test]
+fn what_comes_and_goes_within_a_period_stays() {
+    let engine = engine(1);
+    let cache = Cache::new(&engine, "busy", 1000);
+    let mut held = vec![];
+    for period in 0..10 {
+        cache.free_bulk(&cache.bulk(5_000));
+        free(&engine, large(&engine, 100));
+        let decayed = engine.decay();
+        assert!(decayed.left);
+        // The two never need their memory at the same time: what one of them leaves serves the other from then on.
+        if period >= 3 {
+            assert_eq!(decayed.bytes, 0, "period {period}");
+            held.push(engine.page_stats().used + engine.page_stats().dirty);
+        }
+    }
+    assert!(held.windows(2).all(|pair| pair[0] == pair[1]), "{held:?}");
+    valid(&engine, 0);
+}
+
+#[test]
+fn a_run_that_nobody_needs_goes_back_although_its_neighbours_come_and_go() {
+    let engine = engine(1);
+    let (idle, edge) = (large(&engine, 80), large(&engine, 10));
+    let behind = large(&engine, 1);
+    free(&engine, idle);
+    free(&engine, edge);
+    for _ in 0..6 {
+        // Cut off of the long run, and merged with it again.
+        free(&engine, large(&engine, 2));
+        let _ = engine.decay();
+    }
+    assert_eq!(engine.page_stats().clean, 88, "all but what is needed");
+    assert_eq!(engine.page_stats().dirty, 2);
+    free(&engine, behind);
+    // They merge and serve as before.
+    assert_eq!(settle(&engine), 3 * GRANULE);
+    free(&engine, large(&engine, 1000 - common::own_granules()));
+}
+
+#[test]
+fn destructors_are_not_run() {
+    unsafe fn nothing(_: *mut (), _: *mut u8) {}
+    unsafe fn never(_: *mut (), _: *mut u8) {
+        panic!("decay ran a destructor");
+    }
+    let engine = engine(1);
+    let ops = ObjectOps { context: std::ptr::null_mut(), construct: nothing, destruct: never };
+    let cache = Cache::with_ops(&engine, "somebody's", 1000, ops);
+    cache.free_bulk(&cache.bulk(60));
+    let before = cache.figures();
+    assert_eq!(settle(&engine), 0);
+    assert_eq!(cache.figures(), before);
+}
