@@ -3,15 +3,28 @@
 mod common;
 
 use common::ends;
-use kmem_core::cpu::{CpuSet, Gate, InsideCallback};
+use kmem_core::cpu::{CpuSet, Gate, InsideCallback, ReadGuard, WriteGuard};
 use kmem_core::platform::Park;
-use kmem_core::sync::{Mutex, Rank};
+use kmem_core::sync::{Guard, Mutex, Rank};
 use kmem_sim::fake::{Fake, Machine};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 const RANKS: [Rank; 9] =
     [Rank::Gate, Rank::Registry, Rank::Life, Rank::Cpu, Rank::Depot, Rank::Node, Rank::Pages, Rank::Meta, Rank::Stats];
+
+/// Guards stay on the thread that took the lock (I30). Were one of them `Send`, both implementations would be meant, and
+/// this would not compile.
+const _: () = {
+    trait Stays<Why> {
+        const STAYS: () = ();
+    }
+    impl<T: ?Sized> Stays<()> for T {}
+    impl<T: ?Sized + Send> Stays<bool> for T {}
+    <ReadGuard<'_, Fake> as Stays<_>>::STAYS;
+    <WriteGuard<'_, Fake> as Stays<_>>::STAYS;
+    <Guard<'_, (), Fake> as Stays<_>>::STAYS;
+};
 
 fn platform() -> Fake {
     Fake::new(Machine { granules: 1, ..Machine::with_cpus(1) })

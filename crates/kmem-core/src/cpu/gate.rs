@@ -6,9 +6,11 @@
 //! [`InsideCallback`] (I30, I33), for that is what a hotplug callback does that creates a cache; a reader that comes
 //! back is caught by the lock ranks in debug builds.
 
+use core::marker::PhantomData;
+
 use super::{CpuSet, Cpus};
 use crate::platform::{Park, Step};
-use crate::sync::{self, AtomicU32, AtomicUsize, Guard, Mutex, Ordering, Rank};
+use crate::sync::{self, AtomicU32, AtomicUsize, Guard, Mutex, OfThread, Ordering, Rank};
 
 /// The calling thread is inside a hotplug callback.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -22,11 +24,12 @@ pub struct Gate {
     writer: AtomicUsize,
 }
 
-/// The read side is held: no CPU changes its state.
+/// The read side is held: no CPU changes its state. It is given back by the thread that took it (I30).
 #[must_use]
 pub struct ReadGuard<'a, P: Park> {
     gate: &'a Gate,
     park: &'a P,
+    _thread: OfThread,
 }
 
 /// The write side is held: a CPU may change its state, and no cache is being created or destroyed.
@@ -57,7 +60,7 @@ impl Gate {
         if park.protocol().gate {
             self.enter(park);
         }
-        Ok(ReadGuard { gate: self, park })
+        Ok(ReadGuard { gate: self, park, _thread: PhantomData })
     }
 
     fn enter<P: Park>(&self, park: &P) {
@@ -82,7 +85,7 @@ impl Gate {
         self.readers.fetch_add(1, Ordering::Acquire);
         drop(turnstile);
         sync::hold(park, Rank::Gate, false);
-        Some(ReadGuard { gate: self, park })
+        Some(ReadGuard { gate: self, park, _thread: PhantomData })
     }
 
     /// Takes the write side, waiting for the readers inside to leave.

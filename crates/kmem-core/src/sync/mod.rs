@@ -22,5 +22,5 @@ mod types;
 pub use mutex::{Guard, Mutex};
 pub(crate) use place::{Zeroed, place_zeroed, spoil};
 pub use rank::{HeldRanks, Rank};
-pub(crate) use rank::{hold, unhold};
+pub(crate) use rank::{OfThread, hold, unhold};
 pub use types::{AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Cell, MODEL, Ordering, UnsafeCell, fence};

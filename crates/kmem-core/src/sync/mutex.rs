@@ -4,10 +4,11 @@
 //! and parks until it changes. It is held for at most a batch of work, except where [`Rank::Cpu`] waits for a fence.
 //! The lock carries its [`Rank`]; debug builds assert the order at every acquire.
 
+use core::marker::PhantomData;
 use core::ops::{Deref, DerefMut};
 
 use super::types::{Guarded, SPINS};
-use super::{AtomicU32, Ordering, Rank};
+use super::{AtomicU32, OfThread, Ordering, Rank};
 use crate::platform::{Park, Step};
 
 const FREE: u32 = 0;
@@ -26,11 +27,12 @@ unsafe impl<T: Send> Sync for Mutex<T> {}
 // SAFETY: moving the lock moves the data.
 unsafe impl<T: Send> Send for Mutex<T> {}
 
-/// The lock is held; dropping this gives it back.
+/// The lock is held; dropping this gives it back. It stays on its thread.
 #[must_use]
 pub struct Guard<'a, T, P: Park> {
     lock: &'a Mutex<T>,
     park: &'a P,
+    _thread: OfThread,
 }
 
 impl<T> Mutex<T> {
@@ -44,7 +46,7 @@ impl<T> Mutex<T> {
         park.step(Step::Lock { rank: self.rank, word: &self.word });
         self.note(park, false);
         self.lock_raw(park);
-        Guard { lock: self, park }
+        Guard { lock: self, park, _thread: PhantomData }
     }
 
     /// Takes the lock although another of its rank is held: the caller takes them in ascending order of index.
@@ -52,7 +54,7 @@ impl<T> Mutex<T> {
         park.step(Step::Lock { rank: self.rank, word: &self.word });
         self.note(park, true);
         self.lock_raw(park);
-        Guard { lock: self, park }
+        Guard { lock: self, park, _thread: PhantomData }
     }
 
     /// Takes the lock if it is free.
@@ -64,7 +66,7 @@ impl<T> Mutex<T> {
             super::rank::unhold(park, self.rank);
             return None;
         }
-        Some(Guard { lock: self, park })
+        Some(Guard { lock: self, park, _thread: PhantomData })
     }
 
     /// Takes the lock without a guard and without a rank: for fork, which takes them all in order.
@@ -107,7 +109,7 @@ impl<T> Mutex<T> {
     /// # Safety
     /// The caller holds the lock through a kept guard, which this one replaces.
     pub unsafe fn adopt<'a, P: Park>(&'a self, park: &'a P) -> Guard<'a, T, P> {
-        Guard { lock: self, park }
+        Guard { lock: self, park, _thread: PhantomData }
     }
 
     #[inline]

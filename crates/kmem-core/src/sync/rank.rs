@@ -4,8 +4,13 @@
 //! ascending order of index (all CPU controls, for stopping several CPUs with one fence), which says so by its own
 //! call. The platform keeps one [`HeldRanks`] a thread; release builds never touch it.
 
+use core::marker::PhantomData;
+
 use super::Cell;
 use crate::platform::Park;
+
+/// Keeps a guard on the thread that took its lock, whose ranks say so, and whose token the gate knows.
+pub(crate) type OfThread = PhantomData<*const ()>;
 
 /// The place of a lock in the one total order. Lower ranks are taken first.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
