@@ -36,8 +36,10 @@ pub struct Machine {
     pub possible: usize,
     /// CPUs online at the start; holes are allowed.
     pub online: CpuSet,
-    /// Nodes; CPU `k` is on node `k % nodes`.
+    /// Nodes.
     pub nodes: usize,
+    /// The node of CPU `k` is `homes[k % homes.len()]`, which may be out of range; where there are none, `k % nodes`.
+    pub homes: Vec<usize>,
     /// Granules of the window.
     pub granules: usize,
     /// Whether a fence ends sections. Without it objects are handed out twice: the negative control.
@@ -55,6 +57,7 @@ impl Machine {
             possible: cpus,
             online: CpuSet::first(cpus),
             nodes: 1,
+            homes: Vec::new(),
             granules: 1024,
             fences: true,
             hint_lies: false,
@@ -384,7 +387,10 @@ impl Topology for Fake {
     }
 
     fn node_of(&self, cpu: usize) -> usize {
-        cpu % self.machine.nodes
+        match &self.machine.homes[..] {
+            [] => cpu % self.machine.nodes,
+            homes => homes[cpu % homes.len()],
+        }
     }
 }
 
