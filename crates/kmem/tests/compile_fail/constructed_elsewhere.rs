@@ -1,0 +1,5 @@
+use std::rc::Rc;
+
+fn main() {
+    let _ = kmem::Cache::builder("constructed").constructed_by(|| Rc::new(1));
+}
