@@ -122,6 +122,39 @@ impl fmt::Display for DestroyError {
 
 impl core::error::Error for DestroyError {}
 
+/// Why a cache was not tuned. Its magazines are as they were.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum TuneError {
+    /// A magazine of this cache cannot hold so many objects, or none.
+    CapacityOutOfRange {
+        /// Objects asked for.
+        capacity: usize,
+        /// Most objects that a magazine of this cache holds.
+        max: usize,
+    },
+    /// The id names no cache: it was destroyed before, or is being destroyed (I20).
+    NoSuchCache,
+    /// Called from inside a hotplug callback (I33).
+    InsideCallback,
+}
+
+impl fmt::Display for TuneError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Self::CapacityOutOfRange { capacity, max } => {
+                write!(f, "a magazine of {capacity} objects: one of this cache holds 1 to {max}")
+            }
+            Self::NoSuchCache => f.write_str("no such cache: it was destroyed already, or is being destroyed"),
+            Self::InsideCallback => {
+                f.write_str("a cache cannot be tuned inside a hotplug callback: do it before or after")
+            }
+        }
+    }
+}
+
+impl core::error::Error for TuneError {}
+
 /// Why a CPU did not change its state. It is where it was (I22, I25).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]

@@ -11,7 +11,7 @@
 //! | [`engine`] | the whole allocator, put together; the entry points of an embedder |
 //! | [`general`] | size classes and large objects: what `malloc` needs |
 //! | [`decay`] | giving back what was not needed for a while |
-//! | [`cache`] | create, destroy, shrink; the registry; the slow paths of alloc and free |
+//! | [`cache`] | create, destroy, shrink, tune; the registry; the slow paths of alloc and free |
 //! | [`cpu`] | CPU states, the gate, who may iterate CPUs, up and down |
 //! | [`percpu`] | areas, slots, magazines, taking a CPU's magazines away |
 //! | [`depot`] | full and empty magazines that travel between CPUs |
@@ -41,4 +41,4 @@ pub mod validate;
 
 pub use decay::Decayed;
 pub use engine::{Config, Engine, Population};
-pub use error::{AllocError, CreateError, DestroyError, HotplugError, SubscribeError};
+pub use error::{AllocError, CreateError, DestroyError, HotplugError, SubscribeError, TuneError};

@@ -33,6 +33,8 @@ pub struct CacheStats<'a> {
     pub bytes: usize,
     /// CPUs whose slot of this cache is enabled.
     pub cpus: usize,
+    /// Objects that a new magazine holds.
+    pub capacity: usize,
 }
 
 impl<P: Platform> Engine<P> {
@@ -84,6 +86,7 @@ impl<P: Platform> Engine<P> {
             empty_slabs: 0,
             bytes: 0,
             cpus: holders.len(),
+            capacity: cache.capacity(),
         };
         let mut in_use = 0;
         for node in cache.nodes() {

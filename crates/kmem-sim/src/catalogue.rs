@@ -30,7 +30,7 @@ const HELD: Actor = actor("", 0, &[Create(0), Alloc(0), Alloc(0), Free(0)]);
 const USED_0: Actor = actor("", 0, &[Create(0), Alloc(0), Alloc(0), Free(0), Free(0)]);
 
 /// All of them. The first is race 1 of the seed, the second race 2.
-pub static SCENARIOS: [Scenario; 14] = [
+pub static SCENARIOS: [Scenario; 15] = [
     scenario(
         "a cache is created while a CPU goes down",
         ALL,
@@ -80,6 +80,16 @@ pub static SCENARIOS: [Scenario; 14] = [
         USED,
         &[
             actor("slabinfo -s", 0, &[Shrink(0)]),
+            actor("find /minix", 1, &[Alloc(0), Alloc(0), Free(0), Free(0)]),
+            DOWN_UP,
+        ],
+    ),
+    scenario(
+        "a cache is tuned while its users run and a CPU goes and comes",
+        ALL,
+        USED,
+        &[
+            actor("tune minix", 0, &[Tune(0, 2)]),
             actor("find /minix", 1, &[Alloc(0), Alloc(0), Free(0), Free(0)]),
             DOWN_UP,
         ],

@@ -21,7 +21,7 @@ use kmem_core::cache::{CacheDesc, CacheId, CacheSpec};
 use kmem_core::cpu::{CpuSet, Protocol};
 use kmem_core::slab::FreeError;
 use kmem_core::validate::Violation;
-use kmem_core::{Config, CreateError, DestroyError, Engine, HotplugError, Population};
+use kmem_core::{Config, CreateError, DestroyError, Engine, HotplugError, Population, TuneError};
 
 use crate::explore::event::What;
 use crate::explore::{Broken, Explored, Fault, Finding, Limits, Schedule, Stage, explore, replay, seat};
@@ -43,6 +43,8 @@ pub enum Op {
     Destroy(usize),
     /// kmem_cache_shrink.
     Shrink(usize),
+    /// Lets the cache's magazines hold so many objects.
+    Tune(usize, usize),
     /// Takes an object and keeps it.
     Alloc(usize),
     /// Gives the object back that the thread took last.
@@ -204,6 +206,14 @@ impl World {
                 let mut books = self.books();
                 if !(shrunk.is_ok() || shrunk == Err(DestroyError::NoSuchCache) && books.destroys[cache] > 0) {
                     books.complain(19, format!("shrinking \"{}\" answered {shrunk:?}", NAMES[cache]));
+                }
+            }
+            Op::Tune(cache, capacity) => {
+                let Some(known) = self.books().caches[cache] else { return };
+                let tuned = engine.tune(known.id, capacity);
+                let mut books = self.books();
+                if !(tuned.is_ok() || tuned == Err(TuneError::NoSuchCache) && books.destroys[cache] > 0) {
+                    books.complain(9, format!("tuning \"{}\" answered {tuned:?}", NAMES[cache]));
                 }
             }
             Op::Up(cpu) => {

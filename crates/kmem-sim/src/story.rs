@@ -91,6 +91,7 @@ fn call(op: Op) -> Option<String> {
         Op::Create(cache) => format!("kmem_cache_create(\"{}\")", NAMES[cache]),
         Op::Destroy(cache) => format!("kmem_cache_destroy(\"{}\")", NAMES[cache]),
         Op::Shrink(cache) => format!("kmem_cache_shrink(\"{}\")", NAMES[cache]),
+        Op::Tune(cache, capacity) => format!("echo \"{} {capacity}\" > /proc/slabinfo", NAMES[cache]),
         Op::Alloc(cache) => format!("kmem_cache_alloc(\"{}\")", NAMES[cache]),
         Op::Free(cache) => format!("kmem_cache_free(\"{}\")", NAMES[cache]),
         Op::Up(cpu) => format!("cpu_up({cpu})"),

@@ -6,7 +6,7 @@ use core::marker::PhantomData;
 use core::mem::MaybeUninit;
 
 use kmem_core::stats::CacheStats;
-use kmem_core::{AllocError, CreateError};
+use kmem_core::{AllocError, CreateError, TuneError};
 
 use crate::raw::RawCache;
 use crate::{Box, Bulk, Busy, ConstructedBuilder};
@@ -146,6 +146,16 @@ impl<T> Cache<T> {
     /// callback.
     pub fn shrink(&self) -> usize {
         self.raw.shrink()
+    }
+
+    /// Lets the magazine of each CPU hold `capacity` objects, now and later; it no longer grows by itself. A small one
+    /// bounds what CPUs keep for later, a large one spares misses. Costs a fence and O(what the magazines hold).
+    ///
+    /// # Errors
+    /// The capacity is 0 or more than a magazine of this cache holds (up to 2,047 objects, or 256 KiB of them), or a
+    /// hotplug callback asked. Nothing has changed then.
+    pub fn tune(&self, capacity: usize) -> Result<(), TuneError> {
+        self.raw.tune(capacity)
     }
 
     /// What the cache holds at this moment.

@@ -14,7 +14,7 @@ use core::ptr::NonNull;
 
 use kmem_core::cache::ObjectOps;
 use kmem_core::stats::CacheStats;
-use kmem_core::{AllocError, CreateError};
+use kmem_core::{AllocError, CreateError, TuneError};
 
 use crate::cache::Builder;
 use crate::raw::{Handle, RawCache};
@@ -145,6 +145,14 @@ impl<T: Send + 'static> ObjectCache<T> {
     /// callback.
     pub fn shrink(&self) -> usize {
         self.raw.shrink()
+    }
+
+    /// Lets the magazine of each CPU hold `capacity` objects, now and later: see [`Cache::tune`](crate::Cache::tune).
+    ///
+    /// # Errors
+    /// As there.
+    pub fn tune(&self, capacity: usize) -> Result<(), TuneError> {
+        self.raw.tune(capacity)
     }
 
     /// What the cache holds at this moment.

@@ -55,7 +55,7 @@ pub use info::{Info, caches, info, trim, validate};
 pub use kmalloc::Kmalloc;
 pub use kmem_core::stats::CacheStats;
 pub use kmem_core::validate::{ValidReport, Violation};
-pub use kmem_core::{AllocError, CreateError};
+pub use kmem_core::{AllocError, CreateError, TuneError};
 pub use linux::{Mode, Why};
 pub use raw::RawCache;
 pub use static_cache::{StaticCache, UseError};

@@ -7,7 +7,7 @@ use core::ptr::NonNull;
 use kmem_core::cache::{CacheDesc, CacheId, CacheSpec, ObjectOps};
 use kmem_core::percpu::SlotIndex;
 use kmem_core::stats::CacheStats;
-use kmem_core::{AllocError, CreateError, DestroyError, Engine};
+use kmem_core::{AllocError, CreateError, DestroyError, Engine, TuneError};
 
 use crate::Busy;
 use crate::linux::{Linux, Mode, rseq};
@@ -86,6 +86,16 @@ impl RawCache {
     /// callback.
     pub fn shrink(&self) -> usize {
         self.engine.shrink(self.id).unwrap_or(0)
+    }
+
+    /// Lets the magazine of each CPU hold `capacity` objects, now and later; it no longer grows by itself. A small one
+    /// bounds what CPUs keep for later, a large one spares misses. Costs a fence and O(what the magazines hold).
+    ///
+    /// # Errors
+    /// The capacity is 0 or more than a magazine of this cache holds (up to 2,047 objects, or 256 KiB of them), or a
+    /// hotplug callback asked. Nothing has changed then.
+    pub fn tune(&self, capacity: usize) -> Result<(), TuneError> {
+        self.engine.tune(self.id, capacity)
     }
 
     /// What the cache holds at this moment.

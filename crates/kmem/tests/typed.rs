@@ -4,7 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
 
-use kmem::{Box, Bulk, Busy, Cache, CreateError, Object, ObjectCache, RawCache, StaticCache};
+use kmem::{Box, Bulk, Busy, Cache, CreateError, Object, ObjectCache, RawCache, StaticCache, TuneError};
 
 type Result = std::result::Result<(), std::boxed::Box<dyn std::error::Error>>;
 
@@ -280,6 +280,24 @@ fn shrink_gives_memory_back() -> Result {
     cache.shrink();
     let stats = cache.stats();
     assert_eq!((stats.bytes, stats.total, stats.in_slots, stats.in_depot), (0, 0, 0, 0), "of {full} bytes");
+    Ok(cache.destroy()?)
+}
+
+#[test]
+fn a_cache_is_tuned() -> Result {
+    let cache: Cache<[u8; 1000]> = Cache::new("typed_tune")?;
+    drop((0..500).map(|n| cache.alloc([n as u8; 1000]).unwrap()).collect::<Vec<_>>());
+    cache.tune(3)?;
+    let stats = cache.stats();
+    assert_eq!((stats.capacity, stats.live), (3, 0));
+    assert!(stats.in_slots <= 3 * stats.cpus, "{stats:?}");
+    assert_eq!(cache.tune(0), Err(TuneError::CapacityOutOfRange { capacity: 0, max: 262 }));
+    assert!(cache.tune(263).unwrap_err().to_string().contains("263 objects: one of this cache holds 1 to 262"));
+    assert_eq!(cache.alloc([9; 1000])?[999], 9);
+    let constructed = Cache::<Vec<u8>>::builder("typed_tune_constructed").constructed_by(Vec::new).build()?;
+    constructed.tune(200)?;
+    assert_eq!(constructed.stats().capacity, 200);
+    constructed.destroy()?;
     Ok(cache.destroy()?)
 }
 

@@ -67,7 +67,6 @@ pub struct CacheDesc {
     id: CacheId,
     class: u8,
     name_len: u8,
-    batch: u16,
     layout: Layout,
     object_size: usize,
     ops: Option<ObjectOps>,
@@ -75,6 +74,10 @@ pub struct CacheDesc {
     node_count: usize,
     name: [u8; NAME_MAX + 1],
     pub(super) life: Mutex<CacheState>,
+    /// Objects that a new magazine holds. Changed under the life lock, by a tune.
+    capacity: AtomicU32,
+    /// Objects that a magazine may grow to hold: what a tune asked for, or more. Changed with `capacity`.
+    capacity_max: AtomicU32,
     /// CPUs whose slot of this cache is enabled. Changed by who holds the CPU's control; a hint for others.
     pub(super) enabled_on: AtomicCpuSet,
     /// Readers that keep the descriptor from being freed. Changed under the registry's lock.
@@ -93,6 +96,16 @@ unsafe impl Sync for CacheDesc {}
 pub(super) enum Miss {
     Underflow,
     Overflow,
+}
+
+/// Objects that a batch moves where a magazine holds `capacity`.
+fn batch_of(capacity: usize) -> usize {
+    capacity.div_ceil(2).min(BATCH_MAX)
+}
+
+/// Objects of `size` bytes that a magazine may hold at most.
+fn most_capacity(size: usize) -> usize {
+    (SLOT_BYTES_MAX / size).clamp(start_capacity(size), CAPACITY_MAX)
 }
 
 /// Turns from one kind of miss to the other after which a magazine grows.
@@ -116,20 +129,22 @@ impl CacheDesc {
         let node_count = platform.nodes().max(1);
         let memory = meta.alloc(platform, Self::bytes(node_count))?;
         let desc = memory.cast::<Self>();
-        let batch = (start_capacity(layout.size) / 2).clamp(1, BATCH_MAX);
+        let capacity = start_capacity(layout.size);
+        let capacity_max = most_capacity(layout.size);
         let mut kept = [0; NAME_MAX + 1];
         kept[..name.len()].copy_from_slice(name.as_bytes());
         // SAFETY: the piece has room for the descriptor and the nodes behind it, and is aligned to 64.
         unsafe {
             let nodes = desc.add(1).cast::<NodeCache>();
             for node in 0..node_count {
-                nodes.add(node).write(NodeCache { depot: Depot::new(layout.size, batch), slabs: Node::new() });
+                nodes
+                    .add(node)
+                    .write(NodeCache { depot: Depot::new(layout.size, batch_of(capacity)), slabs: Node::new() });
             }
             desc.write(Self {
                 id: CacheId { index: 0, generation: 0 },
                 class,
                 name_len: name.len() as u8,
-                batch: batch as u16,
                 layout,
                 object_size,
                 ops,
@@ -137,6 +152,8 @@ impl CacheDesc {
                 node_count,
                 name: kept,
                 life: Mutex::new(Rank::Life, CacheState::Creating),
+                capacity: AtomicU32::new(capacity as u32),
+                capacity_max: AtomicU32::new(capacity_max as u32),
                 enabled_on: AtomicCpuSet::new(),
                 pins: AtomicU32::new(0),
                 misses: AtomicU32::new(0),
@@ -215,19 +232,31 @@ impl CacheDesc {
         self.ops.as_ref()
     }
 
-    /// Objects that a batch moves.
+    /// Objects that a batch moves: half a new magazine, and no more than a magazine of the depot holds.
     pub fn batch(&self) -> usize {
-        self.batch as usize
+        batch_of(self.capacity().min(start_capacity(self.layout.size)))
     }
 
     /// Objects that a new magazine holds.
-    pub(super) fn start_capacity(&self) -> usize {
-        start_capacity(self.layout.size)
+    pub fn capacity(&self) -> usize {
+        self.capacity.load(Ordering::Relaxed) as usize
     }
 
     /// Objects that a magazine may grow to hold.
-    pub(super) fn max_capacity(&self) -> usize {
-        (SLOT_BYTES_MAX / self.layout.size).clamp(self.start_capacity(), CAPACITY_MAX)
+    pub(super) fn capacity_max(&self) -> usize {
+        self.capacity_max.load(Ordering::Relaxed) as usize
+    }
+
+    /// Objects that a magazine may be tuned to hold.
+    pub(super) fn tunable_to(&self) -> usize {
+        most_capacity(self.layout.size)
+    }
+
+    /// New magazines hold `capacity` objects from here on, and do not grow by themselves. The caller holds the life
+    /// lock.
+    pub(super) fn set_capacity(&self, capacity: usize) {
+        self.capacity.store(capacity as u32, Ordering::Relaxed);
+        self.capacity_max.store(capacity as u32, Ordering::Relaxed);
     }
 
     /// The depot and slabs of a node; any number is mapped into range.

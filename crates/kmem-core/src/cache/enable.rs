@@ -79,7 +79,7 @@ impl<P: Platform> Engine<P> {
         // are.
         let enabled = unsafe {
             area.is_enabled(cache.slot())
-                || area.enable(cache.slot(), self.table.slots(), cache.start_capacity(), &self.meta, &self.platform)
+                || area.enable(cache.slot(), self.table.slots(), cache.capacity(), &self.meta, &self.platform)
         };
         if enabled {
             cache.enabled_on.insert(cpu);

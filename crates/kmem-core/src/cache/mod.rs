@@ -15,6 +15,7 @@ mod flow;
 mod historic;
 mod registry;
 mod shrink;
+mod tune;
 
 pub use create::CacheSpec;
 pub use descriptor::{CacheDesc, CacheId, CacheState, NAME_MAX, ObjectOps};

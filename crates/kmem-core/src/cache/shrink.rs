@@ -116,17 +116,17 @@ impl<P: Platform> Engine<P> {
         // SAFETY: the control is held, so the area stays mapped.
         let capacity = unsafe { area.capacity(slot, slots) };
         if capacity == 0
-            || capacity >= cache.max_capacity()
+            || capacity >= cache.capacity_max()
             || self.table.get(cpu) != area
             || !self.platform.can_fence()
         {
             return;
         }
-        let wider = (capacity * 2).min(cache.max_capacity());
+        let wider = (capacity * 2).min(cache.capacity_max());
         self.table.withdraw(cpu);
         self.platform.fence(&CpuSet::of(cpu));
         // SAFETY: the area is private from the fence to the publication.
-        unsafe { area.widen(slot, slots, wider, &self.meta, &self.platform) };
+        unsafe { area.resize(slot, slots, wider, &self.meta, &self.platform) };
         self.table.publish(cpu, area);
     }
 }

@@ -231,28 +231,28 @@ impl Area {
         }
     }
 
-    /// Gives an enabled slot of a private area a magazine for `capacity` objects, at least as many as it has room for
-    /// now, and moves its objects there. Without memory it stays as it is.
+    /// Gives an enabled slot of a private area a magazine for `capacity` objects, at least as many as are in it now,
+    /// and moves them there. Without memory it stays as it is, and the answer is `false`.
     ///
     /// # Safety
     /// As for [`take`](Self::take); the slot is enabled.
-    pub unsafe fn widen<P: crate::platform::Platform>(
+    pub unsafe fn resize<P: crate::platform::Platform>(
         self,
         slot: SlotIndex,
         slots: usize,
         capacity: usize,
         meta: &Meta,
         platform: &P,
-    ) {
+    ) -> bool {
         // SAFETY: the area is private; both storages are ours and long enough.
         unsafe {
             let count = self.count(slot, slots);
             let keep = self.keep(slot, slots);
             let (old, had) = (keep.storage.load(Ordering::Relaxed), keep.capacity.load(Ordering::Relaxed));
-            debug_assert!(capacity >= had);
-            let Some(storage) = NonNull::new(old as *mut u8) else { return };
+            debug_assert!(capacity >= count, "the objects have a place in the new magazine (I9)");
+            let Some(storage) = NonNull::new(old as *mut u8) else { return false };
             if !self.enable(slot, slots, capacity, meta, platform) {
-                return;
+                return false;
             }
             let first = self.slot(slot).cursor.load(Ordering::Relaxed);
             let objects = storage.cast::<AtomicUsize>().add(1);
@@ -263,6 +263,7 @@ impl Area {
             self.slot(slot).cursor.store(first.wrapping_add(count * WORD), Ordering::Relaxed);
             meta.free(platform, storage, (had + 1) * WORD);
         }
+        true
     }
 
     /// Calls `visit` with each object in the slot of an area that nobody changes meanwhile.

@@ -27,7 +27,7 @@
 //! | model | file |
 //! |---|---|
 //! | the lock; the gate (I40) | `locks.rs` |
-//! | alloc and free against a drain, the same without the fence, a slot's being enabled, growing (I4, I9, I37 to I39) | `slots.rs` |
+//! | alloc and free against a drain, the same without the fence, a slot's being enabled, growing, being tuned (I4, I9, I37 to I39) | `slots.rs` |
 //! | create, destroy, shrink, tune, statistics against up and down; failing preparations (I11 to I25) | `transitions.rs` |
 #![cfg(loom)]
 

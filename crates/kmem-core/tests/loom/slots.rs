@@ -192,6 +192,25 @@ fn growth_against_sections() {
     });
 }
 
+/// A tune takes a slot's magazine away, while sections run on it (I9, I38).
+#[test]
+fn tune_against_sections() {
+    for capacity in [2, 16] {
+        explore("tune against sections", Some(3), move || {
+            let engine = two_cpus();
+            let cache = cached(&engine);
+            let (other, id) = (engine.clone(), cache.id);
+            let tuner = on(&engine, 1, move || other.tune(id, capacity).expect("a cache"));
+            let first = cache.alloc();
+            let second = cache.alloc();
+            cache.free(first);
+            join(tuner);
+            cache.free(second);
+            cache.end();
+        });
+    }
+}
+
 #[test]
 fn growth_against_a_drain() {
     explore("growth against a drain", Some(3), || {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use kmem_core::cpu::{Event, Refused};
-use kmem_core::{DestroyError, HotplugError, Population};
+use kmem_core::{DestroyError, HotplugError, Population, TuneError};
 
 use crate::checked::cache::{EIGHT, nothing_left, valid};
 use crate::checked::platform::migrate;
@@ -29,6 +29,27 @@ fn fill_slot_of(cache: &Cache, cpu: usize) {
     migrate(cpu);
     let object = cache.alloc();
     cache.free(object);
+    migrate(0);
+}
+
+/// The slot of `cache` on `cpu` holds `capacity` objects when it is full.
+fn holds(cache: &Cache, cpu: usize, capacity: usize) {
+    migrate(cpu);
+    let in_slots = || cache.engine.with_stats(cache.id, |stats| stats.in_slots).expect("a cache");
+    let mut objects = cache.alloc_bulk(capacity + 1);
+    // Until a miss says that the slot was empty: then only others hold something.
+    let others = loop {
+        let before = in_slots();
+        objects.push(cache.alloc());
+        if in_slots() >= before {
+            break before;
+        }
+    };
+    let held = |object| {
+        cache.free(object);
+        in_slots() - others
+    };
+    assert_eq!(objects.into_iter().map(held).max(), Some(capacity), "a slot of another capacity");
     migrate(0);
 }
 
@@ -120,10 +141,73 @@ fn shrink_against_down_and_up() {
     });
 }
 
-/// The magazine of a CPU grows while the CPU goes down (I9).
+/// A cache is tuned while a CPU that holds some of it goes and comes: nothing is lost, and no slot keeps the old
+/// capacity (I9). The fix of 2004 forgot this one.
 #[test]
 fn tune_against_down_and_up() {
-    explore("tune against down and up", Some(3), || {
+    for population in BOTH {
+        for capacity in [2, 16] {
+            explore("tune against down and up", Some(3), move || {
+                let engine = engine(Machine::new(2, &[0, 1]).with_granules(12), population);
+                let cache = Cache::new(&engine, "c", EIGHT);
+                fill_slot_of(&cache, 1);
+                let transitions = (down(&engine, 1), up(&engine, 1));
+                let driver = on(&engine, 0, move || {
+                    transitions.0();
+                    transitions.1();
+                });
+                engine.tune(cache.id, capacity).expect("a cache");
+                join(driver);
+                migrate(1);
+                holds(&cache, 1, capacity);
+                cache.end();
+            });
+        }
+    }
+}
+
+/// Two tunes, and a CPU that comes up with magazines of the cache: one of the two capacities is everywhere.
+#[test]
+fn tune_against_tune_and_up() {
+    explore("tune against tune and up", Some(2), || {
+        let engine = engine(Machine::new(2, &[0]), Population::Eager);
+        let cache = Cache::new(&engine, "c", EIGHT);
+        let comer = on(&engine, 0, up(&engine, 1));
+        let (other, id) = (engine.clone(), cache.id);
+        let tuner = on(&engine, 0, move || other.tune(id, 16).expect("a cache"));
+        engine.tune(cache.id, 2).expect("a cache");
+        join(tuner);
+        join(comer);
+        let capacity = engine.with_stats(cache.id, |stats| stats.capacity).expect("a cache");
+        assert!([2, 16].contains(&capacity));
+        (0..2).for_each(|cpu| holds(&cache, cpu, capacity));
+        cache.end();
+    });
+}
+
+/// A cache is tuned while it is destroyed: what the tune has in its hands is no reason for Busy (I16).
+#[test]
+fn tune_against_destroy() {
+    explore("tune against destroy", Some(3), || {
+        let engine = engine(Machine::new(2, &[0, 1]), Population::OnFirstUse);
+        let cache = Cache::new(&engine, "c", EIGHT);
+        fill_slot_of(&cache, 0);
+        let (other, id) = (engine.clone(), cache.id);
+        let tuner = on(&engine, 1, move || match other.tune(id, 2) {
+            Ok(()) | Err(TuneError::NoSuchCache) => {}
+            error => panic!("{error:?}"),
+        });
+        cache.destroy().expect("nobody holds an object");
+        join(tuner);
+        valid(&engine, 0);
+        nothing_left(&engine);
+    });
+}
+
+/// The magazine of a CPU grows while the CPU goes down (I9).
+#[test]
+fn growth_against_down_and_up() {
+    explore("growth against down and up", Some(3), || {
         let engine = engine(Machine::new(2, &[0, 1]).with_granules(12), Population::OnFirstUse);
         let (cache, mut held) = about_to_grow(&engine);
         let transitions = (down(&engine, 0), up(&engine, 0));

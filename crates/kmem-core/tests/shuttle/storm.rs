@@ -8,8 +8,9 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
+use kmem_core::cache::CacheId;
 use kmem_core::cpu::{Event, Refused};
-use kmem_core::{CreateError, DestroyError, HotplugError, Population};
+use kmem_core::{CreateError, DestroyError, HotplugError, Population, TuneError};
 use shuttle::rand::{Rng, thread_rng};
 use shuttle::sync::RwLock;
 
@@ -70,9 +71,10 @@ enum Met {
     Down,
     Refused,
     LastCpu,
+    Tuned,
 }
 
-static MET: [AtomicUsize; Met::LastCpu as usize + 1] = [const { AtomicUsize::new(0) }; Met::LastCpu as usize + 1];
+static MET: [AtomicUsize; Met::Tuned as usize + 1] = [const { AtomicUsize::new(0) }; Met::Tuned as usize + 1];
 
 fn met(what: Met) {
     MET[what as usize].fetch_add(1, Relaxed);
@@ -81,7 +83,8 @@ fn met(what: Met) {
 /// Says how often what happened, and fails where something never did in a run of full length.
 pub fn tally() {
     use Met::*;
-    let all = [Allocated, NoMemory, Created, NameTaken, Destroyed, Busy, BusyBesideUsers, Up, Down, Refused, LastCpu];
+    let all =
+        [Allocated, NoMemory, Created, NameTaken, Destroyed, Busy, BusyBesideUsers, Up, Down, Refused, LastCpu, Tuned];
     let counts = all.map(|what| (what, MET[what as usize].load(Relaxed)));
     println!("all storms so far: {counts:?}");
     assert!(is_short() || counts.iter().all(|(_, count)| *count > 0), "something never happened");
@@ -128,6 +131,15 @@ pub fn storm(weather: &Weather) {
     nothing_left(&engine);
 }
 
+fn tune(engine: &E, id: CacheId) {
+    match engine.tune(id, [1, 2, 8, 30][below(4)]) {
+        Ok(()) => met(Met::Tuned),
+        // Of the largest objects a magazine holds one.
+        Err(TuneError::CapacityOutOfRange { max: 1, .. } | TuneError::NoSuchCache) => {}
+        Err(error) => panic!("{error}"),
+    }
+}
+
 /// A listener that refuses one event in four, and tries what it must not (I33).
 fn refuse_now_and_then(engine: &E) {
     let weak = Arc::downgrade(engine);
@@ -171,6 +183,7 @@ impl Thread {
             14 => self.transition(cpu),
             15 => self.transition(cpu),
             16 => _ = self.engine().trim(),
+            17 if one_in(2) => self.with_id(place, tune),
             17 => self.engine().for_each_cache(|stats| {
                 assert!(NAMES.contains(&stats.name));
                 assert!(stats.free <= stats.total);
@@ -191,7 +204,7 @@ impl Thread {
     }
 
     /// Uses a cache by its id, which may be out of date by then.
-    fn with_id(&self, place: usize, code: impl FnOnce(&E, kmem_core::cache::CacheId)) {
+    fn with_id(&self, place: usize, code: impl FnOnce(&E, CacheId)) {
         let id = self.places.places[place].read().expect("no thread panics").as_ref().map(|cache| cache.id);
         if let Some(id) = id {
             code(self.engine(), id);

@@ -1,0 +1,92 @@
+//! Changing the capacity of a live cache's magazines: the tunables of a kmem_cache.
+//!
+//! ```text
+//! gate (read)          no CPU is between two states: the fix of 2004 forgot this one, and a CPU that came up got NULL
+//! life: capacity       slots that are enabled from here on get the new one; the cache is live
+//! enabled slots        stopped with one fence; each gets a new magazine and keeps its objects,
+//!                      and what no longer fits goes to the depot (I9)
+//! ```
+//! The capacity is stored under the lock under which slots are enabled, so every slot either was enabled before, and is
+//! among those that are stopped, or has the new capacity. A destroy that begins meanwhile waits at the CPU's control for
+//! each slot in turn, and finds its objects there or in the depot (I16).
+//!
+//! No step needs memory: a slot for whose new magazine there is none is disabled, and comes back with the first miss.
+
+use super::{CacheDesc, CacheId, CacheState, Destination};
+use crate::cpu::Stopped;
+use crate::engine::Engine;
+use crate::error::TuneError;
+use crate::percpu::{Area, Batch};
+use crate::platform::Platform;
+use crate::slab::Reclaim;
+
+impl<P: Platform> Engine<P> {
+    /// Lets each magazine of the cache hold `capacity` objects, on all CPUs, now and later; they no longer grow by
+    /// themselves. A small one bounds what CPUs keep for later, a large one spares misses.
+    ///
+    /// Takes the gate's read side, and costs one fence and O(what the slots hold). Threads that use the cache meanwhile
+    /// are served by the depot and the slabs.
+    ///
+    /// # Errors
+    /// The capacity is 0, or more than 2,047 objects or 256 KiB of them (the error says how many those are); the cache
+    /// is gone or dying; or a hotplug callback asked. Nothing has changed then.
+    pub fn tune(&self, id: CacheId, capacity: usize) -> Result<(), TuneError> {
+        let gate = self.gate.read(&self.platform).map_err(|_| TuneError::InsideCallback)?;
+        let cache = self.registry.pin(&self.platform, id).ok_or(TuneError::NoSuchCache)?;
+        let max = cache.tunable_to();
+        if capacity == 0 || capacity > max {
+            return Err(TuneError::CapacityOutOfRange { capacity, max });
+        }
+        {
+            let life = cache.life.lock(&self.platform);
+            if *life != CacheState::Live {
+                return Err(TuneError::NoSuchCache);
+            }
+            cache.set_capacity(capacity);
+        }
+        let mut reclaim = Reclaim::new();
+        let holders = cache.holders();
+        if !holders.is_empty() {
+            let online = gate.online(&self.cpus);
+            Stopped::new(&online, &self.cpus, &self.table, &self.platform, &holders)
+                .for_each(|cpu, area| self.resize_slot(&cache, cpu, area, &mut reclaim));
+        }
+        drop(gate);
+        // The pin keeps the slabs' cache meanwhile (I19).
+        self.release(reclaim);
+        Ok(())
+    }
+
+    /// The slot of `cache` on a CPU whose area is private to the caller. It may have been disabled since it was seen
+    /// enabled.
+    ///
+    /// The capacity is read here, under the CPU's control. Were it passed on from `tune`, two tunes would leave a slot
+    /// of the other's:
+    /// ```text
+    /// tune to 16: stores 16                                        |                      resizes CPU 0 to 16
+    /// tune to 2:                 stores 2, resizes CPU 0 to 2      |
+    /// ```
+    /// The model `tune_against_tune_and_up` fails then.
+    fn resize_slot(&self, cache: &CacheDesc, cpu: usize, area: Area, reclaim: &mut Reclaim) {
+        let (slot, slots, capacity) = (cache.slot(), self.table.slots(), cache.capacity());
+        // SAFETY: the area is private, by the caller's word, and the slot is below its number of slots.
+        unsafe {
+            if !area.is_enabled(slot) || area.capacity(slot, slots) == capacity {
+                return;
+            }
+            let mut batch = Batch::new();
+            loop {
+                let surplus = area.count(slot, slots).saturating_sub(capacity);
+                if batch.fill(surplus, |room| area.take(slot, room)) == 0 {
+                    break;
+                }
+                self.give_back_into(cache, cpu, &batch, reclaim);
+                batch.truncate(0);
+            }
+            if area.resize(slot, slots, capacity, &self.meta, &self.platform) {
+                return;
+            }
+        }
+        self.empty_slot(cache, cpu, area, Destination::Depot, reclaim);
+    }
+}
