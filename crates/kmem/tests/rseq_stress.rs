@@ -6,7 +6,9 @@
 //! duplicate; at the end every object must be found once, in a slot or in hands (I6, I7, I38). The negative control
 //! leaves the fence out and must find duplicates.
 //!
-//! Each mode runs in a process of its own, for about 0.7 seconds, or for KMEM_STRESS_SECONDS.
+//! Each mode runs in a process of its own, for about 0.7 seconds, or for KMEM_STRESS_SECONDS, or until there were
+//! KMEM_STRESS_HITS and KMEM_STRESS_DRAINS. `.ci/stress` runs it at full size. A hit is one section that took effect, for
+//! one object or for a batch; a drain is one fence, for one CPU or for all.
 
 use std::process::Command;
 use std::ptr::NonNull;
@@ -141,7 +143,7 @@ impl Control {
 /// One thread: takes and puts until its life or the test is over; answers what it holds then.
 fn work(world: &World, seed: u64, mut hands: Vec<usize>) -> Vec<usize> {
     let mut random = Random(seed | 1);
-    let mut hits = 0;
+    let (mut operations, mut hits) = (0, 0);
     for step in 0..LIFE {
         if world.stop.load(Ordering::Relaxed) {
             break;
@@ -163,8 +165,9 @@ fn work(world: &World, seed: u64, mut hands: Vec<usize>) -> Vec<usize> {
         if !hit {
             world.linux.slow_path_enter();
         }
-        world.count.operations.fetch_add(1, Ordering::Relaxed);
+        operations += 1;
     }
+    world.count.operations.fetch_add(operations, Ordering::Relaxed);
     world.count.hits.fetch_add(hits, Ordering::Relaxed);
     hands
 }
@@ -274,13 +277,39 @@ fn drain_one(world: &World, control: &MutexGuard<'_, Control>, random: &mut Rand
     }
 }
 
+/// How long a run is: until the time is over, or there was enough of both.
+struct Size {
+    seconds: f64,
+    hits: usize,
+    drains: usize,
+}
+
+impl Size {
+    fn of_environment() -> Self {
+        fn variable<T: std::str::FromStr>(name: &str) -> Option<T> {
+            let text = std::env::var(name).ok()?;
+            Some(text.parse().unwrap_or_else(|_| panic!("{name} is {text}: it must be a number")))
+        }
+        Self {
+            seconds: variable("KMEM_STRESS_SECONDS").unwrap_or(0.7),
+            hits: variable("KMEM_STRESS_HITS").unwrap_or(usize::MAX),
+            drains: variable("KMEM_STRESS_DRAINS").unwrap_or(usize::MAX),
+        }
+    }
+
+    fn is_reached(&self, begun: Instant, count: &Counts) -> bool {
+        begun.elapsed() >= Duration::from_secs_f64(self.seconds)
+            || (count.hits.load(Ordering::Relaxed) >= self.hits && count.drains.load(Ordering::Relaxed) >= self.drains)
+    }
+}
+
 /// The whole test in one process; the parent reads its last line.
-fn run(seconds: f64, fenced: bool) {
+fn run(size: &Size, fenced: bool) {
     let world: &'static World = Box::leak(Box::new(World::make()));
     // SAFETY: the world is leaked, and made once in this process.
     unsafe { world.linux.publish(&world.table) };
     fault::leave_out_fences(!fenced);
-    let end = Instant::now() + Duration::from_secs_f64(seconds);
+    let begun = Instant::now();
     let mut hands: Vec<usize> = std::thread::scope(|scope| {
         let per_thread = OBJECTS / THREADS;
         let lives = (0..THREADS).map(|thread| {
@@ -298,7 +327,7 @@ fn run(seconds: f64, fenced: bool) {
         });
         let lives: Vec<_> = lives.collect();
         let drainer = scope.spawn(|| drain(world));
-        while Instant::now() < end && world.count.duplicates.load(Ordering::Relaxed) == 0 {
+        while !size.is_reached(begun, &world.count) && world.count.duplicates.load(Ordering::Relaxed) == 0 {
             std::thread::sleep(Duration::from_millis(10));
         }
         world.stop.store(true, Ordering::Relaxed);
@@ -322,9 +351,10 @@ fn run(seconds: f64, fenced: bool) {
     let hits = world.count.hits.load(Ordering::Relaxed);
     let drains = world.count.drains.load(Ordering::Relaxed);
     println!(
-        "mode={:?} operations={operations} hits={hits} drains={drains} twice={twice} lost={}",
+        "mode={:?} operations={operations} hits={hits} drains={drains} twice={twice} lost={} seconds={:.1}",
         world.linux.mode(),
-        OBJECTS - hands.len()
+        OBJECTS - hands.len(),
+        begun.elapsed().as_secs_f64()
     );
 }
 
@@ -332,8 +362,7 @@ fn run(seconds: f64, fenced: bool) {
 #[test]
 #[ignore = "run by the other tests, in a process of its own"]
 fn child() {
-    let seconds = std::env::var("KMEM_STRESS_SECONDS").ok().and_then(|text| text.parse().ok()).unwrap_or(0.7);
-    run(seconds, std::env::var_os("KMEM_STRESS_NO_FENCE").is_none());
+    run(&Size::of_environment(), std::env::var_os("KMEM_STRESS_NO_FENCE").is_none());
 }
 
 /// One at a time: on few CPUs they would only measure each other.
