@@ -5,8 +5,9 @@
 //! slots -> depot: full magazines -> slabs: objects, then empty slabs -> pages: dirty runs -> the page source
 //! ```
 //! [`Engine::decay`] is called once a *period* by whoever does upkeep. Depots and slabs note the least that they held
-//! since the last call: so much nobody needed all through the period, and that goes one floor down. Free runs count the
-//! periods that they have seen, and hold memory for a few of them. What is in use, or comes and goes within a period,
+//! since the last call: so much nobody needed all through the period, and that goes one floor down. Of slabs that are in
+//! use and were not touched for a period, the pages go back that hold free objects only. Free runs count the periods that
+//! they have seen, and hold memory for a few of them. What is in use, or comes and goes within a period,
 //! stays (memory is not given back just to be faulted in again). Slots are the business of who knows about CPUs (see [`percpu`](crate::percpu)).
 //!
 //! One thread calls it, with no lock held. It waits for no transition, for it looks at no CPU; it holds a lock of the
@@ -17,7 +18,11 @@
 use crate::cache::CacheDesc;
 use crate::engine::Engine;
 use crate::platform::Platform;
-use crate::slab::Reclaim;
+use crate::slab::{Reclaim, Which};
+
+/// Partly used slabs of a cache on a node that are looked at in a period: 256 MiB of them, if they are of the usual
+/// size.
+const LOOK: usize = 4096;
 
 /// What a period of decay did.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -35,21 +40,23 @@ impl<P: Platform> Engine<P> {
     /// One thread at a time calls this, once a period (a quarter of a second is a good one), with no lock held; not
     /// from hotplug callbacks, constructors or destructors. Costs O(caches) where nothing is to be done.
     pub fn decay(&self) -> Decayed {
-        let mut left = false;
+        let mut all = Decayed::default();
         self.registry.for_each(&self.platform, |cache| {
             if cache.ops().is_none() {
-                left |= self.decay_cache(cache);
+                let decayed = self.decay_cache(cache);
+                all.bytes += decayed.bytes;
+                all.left |= decayed.left;
             }
         });
-        let (bytes, dirty) = self.heap.decay(&self.platform);
-        Decayed { bytes, left: left | dirty }
+        let (bytes, left) = self.heap.decay(&self.platform);
+        Decayed { bytes: all.bytes + bytes, left: all.left | left }
     }
 
-    /// The part of one cache, which is pinned; answers whether it keeps anything.
-    fn decay_cache(&self, cache: &CacheDesc) -> bool {
-        let mut left = false;
-        let mut reclaim = Reclaim::new();
+    /// The part of one cache, which is pinned.
+    fn decay_cache(&self, cache: &CacheDesc) -> Decayed {
+        let (mut bytes, mut left) = (0, false);
         for node in cache.nodes() {
+            let mut reclaim = Reclaim::new();
             let (idle, others) = node.depot.idle(&self.platform);
             for _ in 0..idle {
                 // Never in this thread's hands alone: a destroy beside this would count them as in use (I16).
@@ -59,11 +66,33 @@ impl<P: Platform> Engine<P> {
                 node.depot.free_empty(&self.platform, &self.meta);
             }
             left |= others;
+            self.release(reclaim);
         }
         for node in cache.nodes() {
+            let mut reclaim = Reclaim::new();
             left |= node.slabs.reclaim_idle(&self.platform, &mut reclaim);
+            self.release(reclaim);
+            let mut reclaim = Reclaim::new();
+            let (pages, more) = node.slabs.purge_pages(Which::Untouched, LOOK, &self.env(), &mut reclaim);
+            self.release(reclaim);
+            bytes += pages;
+            left |= more;
         }
-        self.release(reclaim);
-        left
+        Decayed { bytes, left }
+    }
+
+    /// Gives all free pages of partly used slabs back at once; answers the bytes. The cache is pinned.
+    pub(crate) fn purge_pages(&self, cache: &CacheDesc) -> usize {
+        if cache.ops().is_some() {
+            // What its constructor made is in free objects too.
+            return 0;
+        }
+        let (mut bytes, mut reclaim) = (0, Reclaim::new());
+        for node in cache.nodes() {
+            // Each is looked at once, and once again where it comes to stand at the end.
+            let budget = 2 * node.slabs.stats(&self.platform).slabs;
+            bytes += node.slabs.purge_pages(Which::All, budget, &self.env(), &mut reclaim).0;
+        }
+        bytes + self.release(reclaim)
     }
 }

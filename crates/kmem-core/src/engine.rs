@@ -251,6 +251,9 @@ impl<P: Platform> Engine<P> {
             self.registry.forget_pins(&self.platform);
             self.after_fork();
         }
+        self.registry.for_each(&self.platform, |cache| {
+            cache.nodes().for_each(|node| node.slabs.take_back_aside(&self.platform));
+        });
     }
 
     /// Gives the locks of [`before_fork`](Self::before_fork) back in the parent.

@@ -23,6 +23,8 @@ pub struct ValidReport {
     pub total: usize,
     /// Free objects on slabs.
     pub free: usize,
+    /// Pages of slabs whose memory went back, and where no object was handed out since.
+    pub purged_pages: usize,
     /// Free objects in slots.
     pub in_slots: usize,
     /// Free objects in depots.
@@ -55,6 +57,11 @@ pub enum Violation {
         /// Objects in use by the counters.
         counters: usize,
     },
+    /// Pages of a slab count as given back, and hold objects that are not free on it; or their number is wrong.
+    PurgedInUse {
+        /// Address of the slab's first object.
+        slab: usize,
+    },
     /// A slot of a CPU that is not online is enabled (I3, I8).
     EnabledOffline {
         /// The CPU.
@@ -71,6 +78,9 @@ impl fmt::Display for Violation {
             Self::Foreign { object } => write!(f, "{object:#x} is in a slot or depot of a cache it does not belong to"),
             Self::Miscounted { bitmaps, counters } => {
                 write!(f, "a cache's slabs have {bitmaps} objects in use, its counters say {counters}")
+            }
+            Self::PurgedInUse { slab } => {
+                write!(f, "pages of the slab at {slab:#x} count as given back, but objects on them are not free")
             }
             Self::EnabledOffline { cpu } => write!(f, "a slot of CPU {cpu} is enabled although the CPU is not online"),
             Self::InsideCallback => {
@@ -104,6 +114,7 @@ impl<P: Platform> Engine<P> {
         let (mut bitmaps, mut counters) = (0, 0);
         let (mut listed_in_use, mut listed_total) = (0, 0);
         let (mut free_bits, mut total) = (0, 0);
+        let mut purged_in_use = None;
         for node in cache.nodes() {
             let stats = node.slabs.for_each_slab(&self.platform, |slab| {
                 // SAFETY: the node's lock is held and the allocator is quiescent.
@@ -112,10 +123,18 @@ impl<P: Platform> Engine<P> {
                 total += slab.objects();
                 bitmaps += slab.objects() - free;
                 counters += in_use;
+                // SAFETY: as above.
+                match unsafe { slab.purged_pages() } {
+                    Some(pages) => report.purged_pages += pages,
+                    None => purged_in_use = Some(slab.address_of(0)),
+                }
             });
             report.slabs += stats.slabs;
             listed_in_use += stats.in_use;
             listed_total += stats.total;
+        }
+        if let Some(slab) = purged_in_use {
+            return Err(Violation::PurgedInUse { slab });
         }
         if bitmaps != counters {
             return Err(Violation::Miscounted { bitmaps, counters });

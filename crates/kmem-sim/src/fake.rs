@@ -75,6 +75,7 @@ pub struct Fake {
     /// First granule and length of what lies in the window's way.
     obstacle: StdMutex<(usize, usize)>,
     at_fence: StdMutex<Option<Box<dyn FnOnce() + Send>>>,
+    at_purge: StdMutex<Option<Box<dyn FnOnce() + Send>>>,
     mapped: AtomicUsize,
     last_words: Arc<StdMutex<Option<usize>>>,
     calls: AtomicUsize,
@@ -130,6 +131,7 @@ impl Fake {
             window,
             obstacle: StdMutex::new((0, 0)),
             at_fence: StdMutex::new(None),
+            at_purge: StdMutex::new(None),
             mapped: AtomicUsize::new(0),
             last_words: Arc::default(),
             calls: AtomicUsize::new(0),
@@ -167,6 +169,11 @@ impl Fake {
     /// It runs on the thread that waits, which holds locks: what shall use the engine does so on a thread of its own.
     pub fn at_next_fence(&self, code: impl FnOnce() + Send + 'static) {
         *self.at_fence.lock().expect("no hook is replaced while it runs") = Some(Box::new(code));
+    }
+
+    /// Runs `code` in the next call that gives memory back, while no lock of the engine may be held.
+    pub fn at_next_purge(&self, code: impl FnOnce() + Send + 'static) {
+        *self.at_purge.lock().expect("no hook is replaced while it runs") = Some(Box::new(code));
     }
 
     /// Puts something else into the window: granules that cannot be committed.
@@ -317,6 +324,10 @@ unsafe impl PageSource for Fake {
     }
 
     unsafe fn purge(&self, addr: usize, len: usize) {
+        let code = self.at_purge.lock().expect("no hook is replaced while it runs").take();
+        if let Some(code) = code {
+            code();
+        }
         // SAFETY: the range is part of the window and nobody needs it.
         unsafe { std::ptr::write_bytes(addr as *mut u8, 0, len) };
     }

@@ -19,8 +19,8 @@ pub(crate) enum Destination {
 }
 
 impl<P: Platform> Engine<P> {
-    /// Gives back all that the cache holds and nobody uses: kmem_cache_shrink. Answers the bytes of the slabs that went
-    /// back.
+    /// Gives back all that the cache holds and nobody uses, whole slabs and the free pages of others:
+    /// kmem_cache_shrink. Answers the bytes.
     ///
     /// Takes the gate's read side. Threads that use the cache meanwhile are served by the depot and the slabs.
     pub fn shrink(&self, id: super::CacheId) -> Result<usize, DestroyError> {
@@ -38,7 +38,7 @@ impl<P: Platform> Engine<P> {
             self.shrink_historic(cache, &gate.online(&self.cpus), &mut reclaim);
         }
         drop(gate);
-        Ok(self.release(reclaim))
+        Ok(self.release(reclaim) + self.purge_pages(cache))
     }
 
     /// Gives the slabs back that became empty under a closed [`Reclaim`], cache by cache, each with a pin. No lock may

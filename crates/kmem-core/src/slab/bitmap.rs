@@ -80,4 +80,64 @@ impl Bitmap {
         }
         word
     }
+
+    /// The first bit of value `value` in `from..to`, or `to`.
+    ///
+    /// # Safety
+    /// See [`fill`](Self::fill).
+    pub(super) unsafe fn find(self, from: usize, to: usize, value: bool) -> usize {
+        let mut at = from;
+        while at < to {
+            // SAFETY: the word exists.
+            let word = unsafe { self.words.add(at / 64).read() };
+            let found = (if value { word } else { !word }) >> (at % 64);
+            if found != 0 {
+                return (at + found.trailing_zeros() as usize).min(to);
+            }
+            at = (at / 64 + 1) * 64;
+        }
+        to
+    }
+
+    /// Sets the bits of `from..to` to `value` and answers how many of them changed.
+    ///
+    /// # Safety
+    /// See [`fill`](Self::fill).
+    pub(super) unsafe fn set(self, from: usize, to: usize, value: bool) -> usize {
+        let (mut at, mut changed) = (from, 0);
+        while at < to {
+            let end = (at / 64 + 1) * 64;
+            let width = end.min(to) - at;
+            let mask = u64::MAX >> (64 - width) << (at % 64);
+            // SAFETY: the word exists.
+            let word = unsafe { self.words.add(at / 64).as_mut() };
+            let new = if value { *word | mask } else { *word & !mask };
+            changed += (*word ^ new).count_ones() as usize;
+            *word = new;
+            at = end;
+        }
+        changed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bits_are_found_across_words() {
+        let mut words = [0u64; 3];
+        // SAFETY: the words are this test's, and as many as are asked about.
+        unsafe {
+            let bits = Bitmap::new(NonNull::from(&mut words).cast());
+            assert_eq!(bits.find(0, 150, true), 150);
+            assert_eq!(bits.set(60, 130, true), 70);
+            assert_eq!((bits.find(0, 150, true), bits.find(61, 150, true)), (60, 61));
+            assert_eq!((bits.find(60, 150, false), bits.find(60, 130, false)), (130, 130));
+            assert_eq!(bits.find(0, 50, true), 50);
+            assert_eq!(bits.set(64, 100, false), 36);
+            assert_eq!((bits.find(60, 150, false), bits.find(64, 150, true)), (64, 100));
+            assert_eq!(bits.set(0, 150, true), 150 - 34);
+        }
+    }
 }

@@ -4,9 +4,10 @@ use core::ptr::NonNull;
 
 use super::Layout;
 use super::bitmap::Bitmap;
+use super::layout::PAGE;
 use crate::cache::CacheDesc;
 use crate::meta::Meta;
-use crate::pages::{PageHeap, Run};
+use crate::pages::{GRANULE, PageHeap, Run};
 use crate::platform::Platform;
 
 /// Which list of its node a slab is on.
@@ -15,6 +16,8 @@ pub(super) enum ListId {
     Partial,
     Full,
     Empty,
+    /// Of its node's [`idle`](super::idle) walk, while pages of it go back.
+    Aside,
     None,
 }
 
@@ -34,14 +37,21 @@ pub struct Slab {
     hint: u32,
     pub(crate) node: u16,
     pub(super) list: ListId,
+    /// Whether objects were taken or put since the idle walk last came by.
+    pub(super) touched: bool,
+    /// How many bits of `purged` are set.
+    dry: u32,
     free: Bitmap,
+    /// Pages whose memory went back, and where no object was handed out since.
+    purged: Bitmap,
     /// Objects that a constructor made and that are still so, for caches with a constructor.
     constructed: Option<Bitmap>,
 }
 
 impl Slab {
     fn bytes(layout: &Layout, constructed: bool) -> usize {
-        size_of::<Self>() + Bitmap::words_for(layout.objects) * 8 * (1 + usize::from(constructed))
+        let words = Bitmap::words_for(layout.objects) * (1 + usize::from(constructed));
+        size_of::<Self>() + (words + Bitmap::words_for(layout.pages())) * 8
     }
 
     /// A slab of `cache` with all objects free, known to the page heap. Nothing is left where either memory is missing
@@ -71,8 +81,10 @@ impl Slab {
             let bits = slab.add(1).cast::<u64>();
             let free = Bitmap::new(bits);
             free.fill(layout.objects, true);
+            let purged = Bitmap::new(bits.add(words));
+            purged.fill(layout.pages(), false);
             let constructed = constructed.then(|| {
-                let made = Bitmap::new(bits.add(words));
+                let made = Bitmap::new(bits.add(words + Bitmap::words_for(layout.pages())));
                 made.fill(layout.objects, false);
                 made
             });
@@ -88,7 +100,10 @@ impl Slab {
                 hint: 0,
                 node: node as u16,
                 list: ListId::None,
+                touched: false,
+                dry: 0,
                 free,
+                purged,
                 constructed,
             });
         }
@@ -142,9 +157,15 @@ impl Slab {
     /// The node's lock is held.
     pub(super) unsafe fn take(&mut self, want: usize, mut found: impl FnMut(usize, bool)) {
         let (first, size, constructed) = (self.first, self.size as usize, self.constructed);
+        let (start, purged, mut dry) = (self.run.address, self.purged, self.dry);
         let mut count = 0;
         let each = |index: usize| {
             count += 1;
+            if dry > 0 {
+                let at = first + index * size - start;
+                // SAFETY: the object's pages have a bit each, and the lock is held.
+                dry -= unsafe { purged.set(at / PAGE, (at + size).div_ceil(PAGE), false) } as u32;
+            }
             // SAFETY: the bit exists, and the lock is held.
             let made = constructed.is_none_or(|made| unsafe { made.get(index) });
             found(first + index * size, made);
@@ -152,6 +173,8 @@ impl Slab {
         // SAFETY: the lock is held and the words exist.
         self.hint = unsafe { self.free.take(self.objects as usize, self.hint as usize, want, each) } as u32;
         self.in_use += count;
+        self.dry = dry;
+        self.touched = true;
     }
 
     /// Marks an object free again; `false` if it was free already (a double free, I7).
@@ -169,8 +192,75 @@ impl Slab {
             }
         }
         self.in_use -= 1;
+        self.touched = true;
         self.hint = self.hint.min((index / 64) as u32);
         true
+    }
+
+    /// Calls `found` with each stretch of whole pages (first and end) that hold free objects only and were not purged,
+    /// as long as it answers `true`. Pages behind the last object count as free.
+    ///
+    /// # Safety
+    /// The node's lock is held.
+    pub(super) unsafe fn free_pages(&self, mut found: impl FnMut(usize, usize) -> bool) {
+        let (objects, size, offset) = (self.objects as usize, self.size as usize, self.first - self.run.address);
+        let mut index = 0;
+        while index < objects {
+            // SAFETY: the bits exist and the lock is held.
+            unsafe {
+                let start = self.free.find(index, objects, true);
+                let end = self.free.find(start, objects, false);
+                if start == end {
+                    return;
+                }
+                let from = if start == 0 { 0 } else { offset + start * size };
+                let to = if end == objects { self.run.granules * GRANULE } else { offset + end * size };
+                let last = to / PAGE;
+                let first = self.purged.find(from.div_ceil(PAGE).min(last), last, false);
+                if first < last && !found(first, last) {
+                    return;
+                }
+                index = end;
+            }
+        }
+    }
+
+    /// Notes that pages were purged, those of a stretch of [`free_pages`](Self::free_pages).
+    ///
+    /// # Safety
+    /// The node's lock is held.
+    pub(super) unsafe fn note_purged(&mut self, first: usize, end: usize) {
+        // SAFETY: the bits exist and the lock is held.
+        self.dry += unsafe { self.purged.set(first, end, true) } as u32;
+    }
+
+    /// The address of a page.
+    pub(super) fn page(&self, index: usize) -> usize {
+        self.run.address + index * PAGE
+    }
+
+    /// How many pages count as purged; `None` where one of them holds an object that is not free. For `validate`.
+    ///
+    /// # Safety
+    /// As for [`replace_free`](Self::replace_free).
+    pub(crate) unsafe fn purged_pages(&self) -> Option<usize> {
+        let offset = self.first - self.run.address;
+        let mut count = 0;
+        for page in 0..self.run.granules * GRANULE / PAGE {
+            // SAFETY: passed on.
+            unsafe {
+                if self.purged.get(page) {
+                    let from = (page * PAGE).saturating_sub(offset) / self.size as usize;
+                    let to = ((page + 1) * PAGE).saturating_sub(offset).div_ceil(self.size as usize);
+                    let to = to.min(self.objects());
+                    if self.free.find(from.min(to), to, false) != to {
+                        return None;
+                    }
+                    count += 1;
+                }
+            }
+        }
+        (count == self.dry as usize).then_some(count)
     }
 
     /// Whether the object is on the slab (free); flips the bit. For `validate`, which flips it back.
@@ -291,7 +381,7 @@ impl<P: Platform> Releasing<'_, P> {
             );
             self.heap.free(self.platform, run.address, run.granules);
             self.meta.free(self.platform, slab.cast(), bytes);
-            self.bytes += run.granules * crate::pages::GRANULE;
+            self.bytes += run.granules * GRANULE;
         }
     }
 }

@@ -13,6 +13,8 @@ pub const MIN_SIZE: usize = 8;
 pub const MAX_SIZE: usize = 4 << 20;
 /// The largest alignment of a cache: a granule, to which slabs are aligned.
 pub const MAX_ALIGN: usize = GRANULE;
+/// Bytes of a page: what goes back of a slab that is partly used. Sources with larger ones keep such slabs whole.
+pub(super) const PAGE: usize = 4096;
 /// A colour moves objects by at least a cache line.
 const LINE: usize = 64;
 
@@ -56,6 +58,11 @@ impl Layout {
     /// Bytes of a slab.
     pub const fn bytes(&self) -> usize {
         self.granules * GRANULE
+    }
+
+    /// Pages of a slab.
+    pub(super) const fn pages(&self) -> usize {
+        self.bytes() / PAGE
     }
 }
 

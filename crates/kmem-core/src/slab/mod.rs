@@ -4,16 +4,21 @@
 //! the allocator's, objects are handed out in address order, and a free bit that is set twice is a double free that is
 //! noticed.
 //!
+//! And whole pages of free objects go back although the slab is in use ([`idle`]).
+//!
 //! Each cache has, on each node, lists of *partial*, *full* and *empty* slabs under one lock
 //! ([`Rank::Node`](crate::sync::Rank)). Objects move in batches; a few empty slabs are kept, the others are handed to
 //! the caller, who gives them back when it holds no lock (I34).
 
 mod bitmap;
 mod descriptor;
+mod idle;
 mod layout;
+mod list;
 mod node;
 
 pub use descriptor::{Reclaim, Slab};
+pub(crate) use idle::Which;
 pub use layout::{Layout, MAX_ALIGN, MAX_SIZE, MIN_SIZE};
 pub(crate) use node::{Env, find, put_back};
 pub use node::{FreeError, Node, NodeStats, Refill};

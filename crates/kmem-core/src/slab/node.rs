@@ -4,6 +4,7 @@ use core::ptr::NonNull;
 
 use super::Reclaim;
 use super::descriptor::{ListId, Slab};
+use super::list::List;
 use crate::cache::CacheDesc;
 use crate::meta::Meta;
 use crate::pages::{Owner, PageHeap};
@@ -15,48 +16,16 @@ use crate::sync::{Guard, Mutex, Rank};
 const EMPTY_KEPT: usize = 256 << 10;
 
 #[derive(Default)]
-struct List {
-    head: Option<NonNull<Slab>>,
-}
-
-impl List {
-    /// # Safety (both functions)
-    /// The node's lock is held and the slab belongs to the node; `push`: it is on no list; `remove`: it is on this one.
-    unsafe fn push(&mut self, mut slab: NonNull<Slab>, id: ListId) {
-        // SAFETY: see above.
-        unsafe {
-            slab.as_mut().list = id;
-            slab.as_mut().prev = None;
-            slab.as_mut().next = self.head;
-            if let Some(mut head) = self.head {
-                head.as_mut().prev = Some(slab);
-            }
-        }
-        self.head = Some(slab);
-    }
-
-    unsafe fn remove(&mut self, mut slab: NonNull<Slab>) {
-        // SAFETY: see above.
-        unsafe {
-            let (prev, next) = (slab.as_ref().prev, slab.as_ref().next);
-            match prev {
-                Some(mut prev) => prev.as_mut().next = next,
-                None => self.head = next,
-            }
-            if let Some(mut next) = next {
-                next.as_mut().prev = prev;
-            }
-            slab.as_mut().list = ListId::None;
-        }
-    }
-}
-
-#[derive(Default)]
-struct Lists {
-    partial: List,
+pub(super) struct Lists {
+    /// What the [`idle`](super::idle) walk has seen and others did not touch since stands behind what they did.
+    pub(super) partial: List,
     full: List,
-    empty: List,
-    stats: NodeStats,
+    pub(super) empty: List,
+    /// The slab whose pages are going back.
+    pub(super) aside: List,
+    /// Whether objects were taken or put since the idle walk last began.
+    pub(super) touched: bool,
+    pub(super) stats: NodeStats,
     /// Least number of empty slabs since the last [`Node::reclaim_idle`]: so many nobody needed.
     empty_low: usize,
     colour: usize,
@@ -98,7 +67,7 @@ pub enum FreeError {
 
 /// The slabs of a cache on a node.
 pub struct Node {
-    lists: Mutex<Lists>,
+    pub(super) lists: Mutex<Lists>,
 }
 
 impl Node {
@@ -155,6 +124,7 @@ impl Node {
                     out.push(object);
                 });
                 lists.stats.in_use += refill.count - before;
+                lists.touched = true;
                 if slab.as_ref().is_full() {
                     lists.partial.remove(slab);
                     lists.full.push(slab, ListId::Full);
@@ -167,7 +137,7 @@ impl Node {
     /// Every slab, for `validate`; the lock is held meanwhile.
     pub(crate) fn for_each_slab<P: Platform>(&self, platform: &P, mut visit: impl FnMut(&mut Slab)) -> NodeStats {
         let lists = self.lists.lock(platform);
-        for head in [lists.partial.head, lists.full.head, lists.empty.head] {
+        for head in [lists.partial.head, lists.full.head, lists.empty.head, lists.aside.head] {
             let mut at = head;
             while let Some(mut slab) = at {
                 // SAFETY: the lock is held.
@@ -215,6 +185,11 @@ impl Node {
                 return Err(FreeError::DoubleFree);
             }
             lists.stats.in_use -= 1;
+            lists.touched = true;
+            if slab.as_ref().list == ListId::Aside {
+                // Whoever set it aside finds it a place.
+                return Ok(());
+            }
             let empty = slab.as_ref().in_use == 0;
             if was_full {
                 lists.full.remove(slab);

@@ -1,0 +1,154 @@
+//! Giving back the free pages of slabs that are in use: what a few survivors leave behind.
+//!
+//! A walk goes over a node's partial slabs, a few at a time, and goes on where it was the next time. A slab that nobody
+//! touched since the walk last came by is *set aside*: off the partial list, so nobody takes objects from it, while the
+//! pages that hold only free objects go back with no lock held (I34). Objects that are freed meanwhile are noted on its
+//! bitmap as always. Then it goes to the end of the partial list: the slabs in front are used up first, so sparse ones
+//! drain. If it became empty meanwhile it is reclaimed, whatever became of its cache: a destroy that found the cache's
+//! objects all free has looked at the lists already, and waits only for the pin of who walks (I19).
+//!
+//! Purged pages are noted, so that none goes back twice. Objects on them are as free as others; their page is faulted
+//! in when one is used. At most one slab is aside at a time, so hardly anybody misses its objects. A child made by fork
+//! has no such walk any more, and takes the slab back ([`Node::take_back_aside`]).
+
+use core::ptr::NonNull;
+
+use super::descriptor::{ListId, Slab};
+use super::layout::PAGE;
+use super::node::{Lists, Node};
+use super::{Env, Reclaim};
+use crate::platform::Platform;
+
+/// Slabs that are looked at under one lock.
+const LOOK: usize = 32;
+/// Stretches of pages that go back before a slab is put back into its list.
+const STRETCHES: usize = 16;
+
+/// Which slabs a walk cares for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Which {
+    /// Those that nobody touched since the last walk came by.
+    Untouched,
+    /// All: somebody asked for it.
+    All,
+}
+
+/// Stretches of a slab's pages, first and end.
+struct Stretches {
+    slab: NonNull<Slab>,
+    pages: [(usize, usize); STRETCHES],
+    count: usize,
+}
+
+impl Node {
+    /// Gives free pages of at most `budget` partial slabs back, beginning where the last walk ended; answers the bytes,
+    /// and whether another walk is worth it. The caller holds no lock, and has the cache pinned until what is in
+    /// `into` is released.
+    pub(crate) fn purge_pages<P: Platform>(
+        &self,
+        which: Which,
+        budget: usize,
+        env: &Env<'_, P>,
+        into: &mut Reclaim,
+    ) -> (usize, bool) {
+        if env.platform.page_size() > PAGE {
+            return (0, false);
+        }
+        let mut lists = self.lists.lock(env.platform);
+        if lists.partial.cursor.is_none() || which == Which::All {
+            if !lists.touched && which == Which::Untouched {
+                return (0, false);
+            }
+            lists.touched = false;
+            lists.partial.cursor = lists.partial.head;
+        }
+        let (mut bytes, mut left) = (0, budget);
+        while left > 0 && lists.partial.cursor.is_some() {
+            let mut look = LOOK.min(left);
+            left -= look;
+            let found = lists.look(which, &mut look);
+            left += look;
+            if let Some(found) = found {
+                drop(lists);
+                for (first, end) in &found.pages[..found.count] {
+                    // SAFETY: the slab is aside, so its free objects stay free, and these pages hold no others.
+                    unsafe { env.platform.purge(found.slab.as_ref().page(*first), (end - first) * PAGE) };
+                    bytes += (end - first) * PAGE;
+                }
+                lists = self.lists.lock(env.platform);
+                lists.put_back(found, into);
+            } else {
+                drop(lists);
+                lists = self.lists.lock(env.platform);
+            }
+        }
+        (bytes, lists.touched || lists.partial.cursor.is_some())
+    }
+
+    /// Puts the slab back that a thread had set aside which fork did not take along. The lock is free again.
+    pub(crate) fn take_back_aside<P: Platform>(&self, platform: &P) {
+        let mut lists = self.lists.lock(platform);
+        while let Some(slab) = lists.aside.head {
+            // SAFETY: the lock is held, and nobody walks.
+            unsafe {
+                lists.aside.remove(slab);
+                if slab.as_ref().in_use == 0 {
+                    lists.stats.empty += 1;
+                    lists.empty.push(slab, ListId::Empty);
+                } else {
+                    lists.partial.push_back(slab, ListId::Partial);
+                }
+            }
+        }
+    }
+}
+
+impl Lists {
+    /// Looks at up to `look` slabs from the cursor on (and counts it down), and sets the first aside that has pages to
+    /// give back.
+    fn look(&mut self, which: Which, look: &mut usize) -> Option<Stretches> {
+        while *look > 0 {
+            *look -= 1;
+            let mut slab = self.partial.cursor?;
+            // SAFETY: slabs on the lists are guarded by the lock, which is held.
+            unsafe {
+                debug_assert_eq!(slab.as_ref().list, ListId::Partial, "the walk is on its list");
+                self.partial.cursor = slab.as_ref().next;
+                if core::mem::take(&mut slab.as_mut().touched) && which == Which::Untouched {
+                    self.touched = true;
+                    continue;
+                }
+                let mut found = Stretches { slab, pages: [(0, 0); STRETCHES], count: 0 };
+                slab.as_ref().free_pages(|first, end| {
+                    found.pages[found.count] = (first, end);
+                    found.count += 1;
+                    found.count < STRETCHES
+                });
+                if found.count > 0 {
+                    self.partial.remove(slab);
+                    self.aside.push(slab, ListId::Aside);
+                    return Some(found);
+                }
+            }
+        }
+        None
+    }
+
+    /// Puts a slab back whose pages went.
+    fn put_back(&mut self, mut found: Stretches, into: &mut Reclaim) {
+        // SAFETY: the lock is held; the slab is aside, where its free objects stayed free.
+        unsafe {
+            for (first, end) in &found.pages[..found.count] {
+                found.slab.as_mut().note_purged(*first, *end);
+            }
+            self.aside.remove(found.slab);
+            if found.slab.as_ref().in_use == 0 {
+                self.stats.slabs -= 1;
+                self.stats.total -= found.slab.as_ref().objects();
+                into.push(found.slab);
+            } else {
+                self.partial.push_back(found.slab, ListId::Partial);
+            }
+        }
+    }
+}
