@@ -240,8 +240,9 @@ fn drain(world: &World) -> Vec<usize> {
             world.table.publish(cpu, control.area);
         }
         world.count.drains.fetch_add(1, Ordering::Relaxed);
-        for _ in 0..random.below(400) {
-            std::hint::spin_loop();
+        // Without `spin_loop`: an emulator that runs one CPU at a time would go on to the others at each of them.
+        for turn in 0..random.below(16_000) {
+            std::hint::black_box(turn);
         }
     }
     pool

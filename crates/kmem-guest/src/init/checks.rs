@@ -1,0 +1,135 @@
+//! What has to hold while CPUs leave and come back.
+//!
+//! - The storm comes out well: objects of hundreds of caches, none lost, none with two holders.
+//! - An ordinary program that knows nothing of kmem prints what it always prints.
+//! - The sections conserve objects, where each instruction can be interrupted; and the control without fences fails
+//!   there. If it did not, that emulator would prove nothing.
+//!
+//! Each in rseq mode and in the fallback.
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::child::{self, Mode, Running};
+use super::cpus::{self, Way};
+
+/// Something that has to hold.
+pub struct Check {
+    pub name: &'static str,
+    pub run: fn() -> Result<String, String>,
+}
+
+/// The checks for an emulator of this pace.
+pub fn of(pace: &str) -> &'static [Check] {
+    match pace {
+        "blocks" => BLOCKS,
+        "steps" => STEPS,
+        other => panic!("the pace '{other}' is neither blocks nor steps"),
+    }
+}
+
+const BLOCKS: &[Check] = &[
+    Check { name: "storm, hotplug, rseq", run: || storm(Mode::Rseq, Way::Hotplug, 10) },
+    Check { name: "storm, hotplug, fallback", run: || storm(Mode::Fallback, Way::Hotplug, 10) },
+    Check { name: "storm, cpuset, rseq", run: || storm(Mode::Rseq, Way::Cpuset, 5) },
+    Check { name: "storm, cpuset, fallback", run: || storm(Mode::Fallback, Way::Cpuset, 5) },
+    Check { name: "program, hotplug, rseq", run: || program(Mode::Rseq, Way::Hotplug) },
+    Check { name: "program, hotplug, fallback", run: || program(Mode::Fallback, Way::Hotplug) },
+    Check { name: "program, cpuset, rseq", run: || program(Mode::Rseq, Way::Cpuset) },
+];
+
+const STEPS: &[Check] = &[
+    Check { name: "control, rseq", run: || control(Mode::Rseq) },
+    Check { name: "control, fallback", run: || control(Mode::Fallback) },
+    Check { name: "sections, rseq", run: || sections(Mode::Rseq) },
+    Check { name: "sections, fallback", run: || sections(Mode::Fallback) },
+    Check { name: "storm, rseq", run: || storm(Mode::Rseq, Way::Hotplug, 5) },
+    Check { name: "storm, fallback", run: || storm(Mode::Fallback, Way::Hotplug, 5) },
+];
+
+/// Longest time for one program: it waits in the guest, the guest waits in the host.
+const LIMIT: Duration = Duration::from_secs(120);
+
+/// `kmem storm`, which takes CPUs away from the engine while the kernel takes them away from both.
+fn storm(mode: Mode, way: Way, seconds: u32) -> Result<String, String> {
+    let (printed, left) = cpus::while_they_leave(way, |group| {
+        let storm =
+            mode.command("/bin/kmem", &["storm", "--json", "--threads", "6", "--seconds", &seconds.to_string()]);
+        Running::start(storm, group)?.finish(LIMIT)
+    })?;
+    let report: Value = serde_json::from_str(&printed).map_err(|e| format!("no report: {e}: {printed}"))?;
+    let number = |key: &str| report[key].as_u64().ok_or_else(|| format!("no '{key}' in {report:#}"));
+    for key in ["lost_objects", "duplicated_objects", "stranded_objects", "corrupt_objects"] {
+        if number(key)? != 0 {
+            return Err(format!("{key} is not 0: {report:#}"));
+        }
+    }
+    if report["ok"] != true || report["mode"] != mode.word() || number("cpus")? < 2 {
+        return Err(format!("not a good storm of {} mode and several CPUs: {report:#}", mode.word()));
+    }
+    enough("CPUs left", left, seconds / 2)?;
+    enough("caches were destroyed", number("caches_destroyed")? as u32, 20)?;
+    let (allocs, transitions) = (number("allocs")?, number("cpu_up")? + number("cpu_down")?);
+    Ok(format!("CPUs left {left} times, {transitions} transitions of the engine's, {allocs} objects"))
+}
+
+/// A C++ program with threads and all kinds of containers.
+fn program(mode: Mode, way: Way) -> Result<String, String> {
+    let alone = child::run(mode.command("/bin/containers", &[]), LIMIT)?;
+    if alone.is_empty() {
+        return Err("the program prints nothing, so nothing can be compared".into());
+    }
+    let (served, left) = cpus::while_they_leave(way, |group| {
+        let program = mode.command("/bin/kmem", &["run", "--", "/bin/containers"]);
+        Running::start(program, group)?.finish(LIMIT)
+    })?;
+    if served != alone {
+        return Err(format!("it prints something else with kmem:\n{served}\nand without:\n{alone}"));
+    }
+    enough("CPUs left", left, 10)?;
+    Ok(format!("CPUs left {left} times, same output"))
+}
+
+/// The stress test of the Linux platform: sections against a drainer.
+fn stress(mode: Mode, seconds: &str, fenced: bool) -> Result<(String, u64, u64), String> {
+    let (printed, left) = cpus::while_they_leave(Way::Hotplug, |group| {
+        let mut stress = mode.command("/bin/rseq_stress", &["--ignored", "--exact", "child", "--nocapture"]);
+        stress.env("KMEM_STRESS_SECONDS", seconds);
+        if !fenced {
+            stress.env("KMEM_STRESS_NO_FENCE", "1");
+        }
+        Running::start(stress, group)?.finish(LIMIT)
+    })?;
+    let line = printed.lines().find_map(|line| line.find("mode=").map(|at| &line[at..]));
+    let line = line.ok_or_else(|| format!("no report: {printed}"))?;
+    let number = |key: &str| {
+        let value = line.split_whitespace().find_map(|word| word.strip_prefix(key)?.strip_prefix('='));
+        value.and_then(|value| value.parse::<u64>().ok()).ok_or_else(|| format!("no {key} in {line}"))
+    };
+    let is_fallback = line.contains("mode=Fallback");
+    if is_fallback != (mode == Mode::Fallback) {
+        return Err(format!("not in {} mode: {line}", mode.word()));
+    }
+    Ok((format!("CPUs left {left} times, {line}"), number("twice")?, number("lost")?))
+}
+
+/// With fences objects are conserved.
+fn sections(mode: Mode) -> Result<String, String> {
+    match stress(mode, "15", true)? {
+        (words, 0, 0) => Ok(words),
+        (words, ..) => Err(words),
+    }
+}
+
+/// Without fences an object is handed out twice, sooner or later.
+fn control(mode: Mode) -> Result<String, String> {
+    match stress(mode, "60", false)? {
+        (words, 0, _) => Err(format!("nothing was found without fences, so nothing is proved with them: {words}")),
+        (words, ..) => Ok(words),
+    }
+}
+
+fn enough(what: &str, times: u32, least: u32) -> Result<(), String> {
+    if times >= least { Ok(()) } else { Err(format!("{what} {times} times only, and {least} are needed")) }
+}

@@ -1,0 +1,124 @@
+//! CPUs that leave and come back.
+//!
+//! Two ways, both through the kernel's own interface: hotplug takes the CPU from everybody; a cpuset that shrinks takes
+//! it from the processes in it. CPU 0 of x86 cannot go.
+
+use std::fs;
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::thread;
+use std::time::Duration;
+
+use super::machine::CGROUPS;
+
+/// CPUs 1 to this one can leave.
+pub const LAST: usize = 3;
+
+/// How CPUs leave.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Way {
+    Hotplug,
+    Cpuset,
+}
+
+/// Takes a CPU offline, or brings it online.
+pub fn set_online(cpu: usize, online: bool) -> io::Result<()> {
+    let file = format!("/sys/devices/system/cpu/cpu{cpu}/online");
+    for _ in 0..100 {
+        match fs::write(&file, if online { "1" } else { "0" }) {
+            // The kernel is busy with something that excludes hotplug for the moment.
+            Err(e) if e.kind() == io::ErrorKind::ResourceBusy => thread::sleep(Duration::from_millis(10)),
+            outcome => return outcome,
+        }
+    }
+    Err(io::ErrorKind::ResourceBusy.into())
+}
+
+/// A control group whose processes run on some CPUs.
+pub struct Set {
+    directory: String,
+}
+
+impl Set {
+    /// A new group on all CPUs.
+    pub fn new(name: &str) -> io::Result<Self> {
+        let set = Self { directory: format!("{CGROUPS}/{name}") };
+        fs::create_dir(&set.directory)?;
+        set.allow(&format!("0-{LAST}"))?;
+        Ok(set)
+    }
+
+    /// Where processes are put into the group.
+    pub fn members(&self) -> String {
+        format!("{}/cgroup.procs", self.directory)
+    }
+
+    /// Shrinks or grows the set to a list of CPUs like `0-1,3`.
+    pub fn allow(&self, cpus: &str) -> io::Result<()> {
+        fs::write(format!("{}/cpuset.cpus", self.directory), cpus)
+    }
+}
+
+impl Drop for Set {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir(&self.directory);
+    }
+}
+
+/// Does `work`, in a control group if need be, while CPUs leave and come back. Returns what came of it, and how many
+/// times a CPU (or several at once) left. At the end all are there again.
+pub fn while_they_leave<T>(way: Way, work: impl FnOnce(Option<&str>) -> Result<T, String>) -> Result<(T, u32), String> {
+    let set = match way {
+        Way::Hotplug => None,
+        Way::Cpuset => Some(Set::new("leaving").map_err(|e| format!("a cpuset cannot be made: {e}"))?),
+    };
+    let over = AtomicBool::new(false);
+    let (done, left) = thread::scope(|scope| {
+        let taker = scope.spawn(|| match &set {
+            None => hotplug(&over),
+            Some(set) => shrink_and_grow(set, &over),
+        });
+        let done = work(set.as_ref().map(Set::members).as_deref());
+        over.store(true, Relaxed);
+        (done, taker.join().expect("the taker does not panic"))
+    });
+    Ok((done?, left.map_err(|e| format!("CPUs could not be taken away: {e}"))?))
+}
+
+/// Takes one CPU offline after the other, each for a moment of up to 30 ms; now and then two at a time.
+fn hotplug(over: &AtomicBool) -> io::Result<u32> {
+    let mut luck = fastrand::Rng::with_seed(5);
+    let mut left = 0;
+    while !over.load(Relaxed) {
+        let cpu = luck.usize(1..=LAST);
+        let another = Some(luck.usize(1..=LAST)).filter(|&another| another != cpu && luck.bool());
+        for cpu in [Some(cpu), another].into_iter().flatten() {
+            set_online(cpu, false)?;
+            left += 1;
+        }
+        pause(&mut luck);
+        for cpu in [another, Some(cpu)].into_iter().flatten() {
+            set_online(cpu, true)?;
+        }
+        pause(&mut luck);
+    }
+    Ok(left)
+}
+
+/// Shrinks and grows a set; what is in it always has a CPU.
+fn shrink_and_grow(set: &Set, over: &AtomicBool) -> io::Result<u32> {
+    let mut luck = fastrand::Rng::with_seed(6);
+    let mut left = 0;
+    while !over.load(Relaxed) {
+        set.allow(["0", "0-1", "2-3", "1,3", "3"][luck.usize(..5)])?;
+        left += 1;
+        pause(&mut luck);
+        set.allow("0-3")?;
+        pause(&mut luck);
+    }
+    Ok(left)
+}
+
+fn pause(luck: &mut fastrand::Rng) {
+    thread::sleep(Duration::from_micros(luck.u64(..30_000)));
+}

@@ -1,0 +1,27 @@
+//! The kernel's file systems, and the end of the machine.
+
+use std::fs;
+use std::io;
+
+use rustix::mount::{MountFlags, mount};
+use rustix::system::{RebootCommand, reboot};
+
+/// Where the cgroups are.
+pub const CGROUPS: &str = "/sys/fs/cgroup";
+
+/// Mounts what programs expect, and hands the cpuset controller to children of the root.
+pub fn prepare() -> io::Result<()> {
+    for (kind, place) in
+        [("proc", "/proc"), ("sysfs", "/sys"), ("devtmpfs", "/dev"), ("tmpfs", "/tmp"), ("cgroup2", CGROUPS)]
+    {
+        fs::create_dir_all(place)?;
+        mount(kind, place, kind, MountFlags::empty(), None)?;
+    }
+    fs::write(format!("{CGROUPS}/cgroup.subtree_control"), "+cpuset")
+}
+
+/// Restarts the machine, which ends the emulator.
+pub fn end() -> ! {
+    let refused = reboot(RebootCommand::Restart);
+    unreachable!("process 1 may restart the machine: {refused:?}");
+}

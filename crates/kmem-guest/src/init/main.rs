@@ -1,0 +1,55 @@
+//! Process 1 of the guest: takes CPUs away from programs that run on kmem, and says what came of it.
+//!
+//! ```text
+//! machine   the file systems of the kernel, the end
+//! cpus      CPUs that leave and come back: by hotplug, or by a cpuset that shrinks and grows
+//! child     programs that run for a limited time
+//! checks    what has to hold
+//! ```
+//!
+//! The kernel hands over what stands behind `--` on its command line: the pace of the emulator, which chooses the
+//! checks, and a part of a name, which leaves out others. Each check is one line on the serial line, and the last line is
+//! the verdict: see `boot.rs` on the other side. A panic ends process 1, so the kernel panics and the emulator ends,
+//! without a verdict.
+
+#![forbid(unsafe_code)]
+
+mod checks;
+mod child;
+mod cpus;
+mod machine;
+
+use std::time::Instant;
+
+fn main() {
+    assert_eq!(std::process::id(), 1, "this is process 1 of a guest: .ci/guest boots it");
+    machine::prepare().expect("the kernel's file systems are mounted");
+    let mut arguments = std::env::args().skip(1);
+    let pace = arguments.next().expect("the pace of the emulator stands on the kernel's command line");
+    let only = arguments.next().unwrap_or_default();
+    // The host may change the pace of the emulator now.
+    println!("ready");
+    std::io::stdin().read_line(&mut String::new()).expect("the host says when to begin");
+    let (mut held, mut failed) = (0, 0);
+    for check in checks::of(&pace).iter().filter(|check| check.name.contains(&only)) {
+        println!("begin {}", check.name);
+        let began = Instant::now();
+        let outcome = (check.run)();
+        let seconds = began.elapsed().as_secs_f64();
+        match outcome {
+            Ok(words) => {
+                held += 1;
+                println!("check {}: ok, {seconds:.1} s: {words}", check.name);
+            }
+            Err(words) => {
+                failed += 1;
+                println!("check {}: FAILED, {seconds:.1} s: {words}", check.name);
+            }
+        }
+    }
+    if held + failed == 0 {
+        failed += 1; // nothing was checked
+    }
+    println!("verdict: {held} held, {failed} failed");
+    machine::end();
+}

@@ -1,0 +1,120 @@
+//! The host side of `.ci/guest`: an image, an emulator, a verdict.
+//!
+//! Nobody takes CPUs away from the machine that tests run on, so the real thing happens in a guest: a kernel of the
+//! distribution, in QEMU, with a file system in memory that holds our own process 1 (`init/main.rs`) and the programs
+//! that are to be tested, with their libraries. Process 1 runs the checks and says what came of them on the serial
+//! line; here the line is read and judged.
+//!
+//! ```text
+//! kernel   the ELF file inside of a vmlinuz, which QEMU starts without firmware (PVH)
+//! image    the file system, an archive in the format `newc` of cpio
+//! boot     one emulator: the serial line, a time limit
+//! ```
+//!
+//! All is emulated (TCG): tests may not count on KVM, and what they say must not depend on it. Two guests run side by
+//! side, one processor of the host each:
+//!
+//! - **blocks**: the emulator as it is. Quick, and it takes interrupts only between translated blocks, so a restartable
+//!   sequence is hardly ever interrupted inside.
+//! - **steps**: one instruction a block. Interrupts come anywhere, and a control shows that it matters: with the fences
+//!   left out, objects must be handed out twice.
+
+#![forbid(unsafe_code)]
+
+mod boot;
+mod image;
+mod kernel;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Parser;
+
+use boot::{Boot, Pace};
+use image::Image;
+
+/// Boot a kernel with the given programs, take its CPUs away, and say whether all that has to hold held.
+#[derive(Parser)]
+#[command(name = "kmem-guest")]
+struct Args {
+    /// The kernel: a vmlinuz as distributions pack it
+    #[arg(long, value_name = "VMLINUZ")]
+    kernel: PathBuf,
+    /// Process 1: kmem-guest-init, linked statically
+    #[arg(long, value_name = "FILE")]
+    init: PathBuf,
+    /// Where the unpacked kernel and the file system are put
+    #[arg(long, value_name = "DIRECTORY")]
+    work: PathBuf,
+    /// Seconds that a guest may take
+    #[arg(long, value_name = "S", default_value_t = 280)]
+    limit: u64,
+    /// Run only checks whose name contains this
+    #[arg(long, value_name = "PART")]
+    only: Option<String>,
+    /// Programs for the guest's /bin; their libraries go with them
+    #[arg(value_name = "FILE", required = true)]
+    programs: Vec<PathBuf>,
+}
+
+fn main() -> ExitCode {
+    match run(&Args::parse()) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(e) => {
+            eprintln!("kmem-guest: {e}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Whether every guest ended with a good verdict.
+fn run(args: &Args) -> Result<bool, String> {
+    let kernel = args.work.join("vmlinux");
+    let initrd = args.work.join("image.cpio");
+    write(&kernel, &kernel::unpack(&read(&args.kernel)?).map_err(|e| format!("{}: {e}", args.kernel.display()))?)?;
+    write(&initrd, &image(args)?.finish())?;
+    let guests = [Pace::Blocks, Pace::Steps].map(|pace| Boot {
+        pace,
+        kernel: kernel.clone(),
+        initrd: initrd.clone(),
+        limit: Duration::from_secs(args.limit),
+        only: args.only.clone(),
+    });
+    let verdicts = std::thread::scope(|scope| {
+        let running = guests.each_ref().map(|guest| scope.spawn(|| guest.run()));
+        running.map(|guest| guest.join().expect("a guest's thread does not panic"))
+    });
+    let mut good = true;
+    for (guest, verdict) in guests.iter().zip(verdicts) {
+        if let Err((why, log)) = verdict {
+            good = false;
+            println!("---- the serial line of the guest '{}'\n{log}\n---- {}: {why}", guest.pace, guest.pace);
+        }
+    }
+    Ok(good)
+}
+
+/// Process 1, the programs, their libraries, and a console.
+fn image(args: &Args) -> Result<Image, String> {
+    let mut image = Image::default();
+    image.console();
+    image.file("/init", &read(&args.init)?);
+    for program in &args.programs {
+        let name = program.file_name().ok_or_else(|| format!("{} names no file", program.display()))?;
+        image.file(&format!("/bin/{}", name.to_string_lossy()), &read(program)?);
+        for library in image::libraries(program)? {
+            image.file(&library.to_string_lossy(), &read(&library)?);
+        }
+    }
+    Ok(image)
+}
+
+fn read(path: &PathBuf) -> Result<Vec<u8>, String> {
+    std::fs::read(path).map_err(|e| format!("{}: {e}", path.display()))
+}
+
+fn write(path: &PathBuf, bytes: &[u8]) -> Result<(), String> {
+    std::fs::write(path, bytes).map_err(|e| format!("{}: {e}", path.display()))
+}
