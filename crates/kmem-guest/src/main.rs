@@ -48,7 +48,7 @@ struct Args {
     #[arg(long, value_name = "DIRECTORY")]
     work: PathBuf,
     /// Seconds that a guest may take
-    #[arg(long, value_name = "S", default_value_t = 280)]
+    #[arg(long, value_name = "S", default_value_t = 420)]
     limit: u64,
     /// Run only checks whose name contains this
     #[arg(long, value_name = "PART")]
