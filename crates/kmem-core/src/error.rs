@@ -186,6 +186,11 @@ pub enum HotplugError {
         /// The CPU.
         cpu: usize,
     },
+    /// The CPU was taken down by name, and comes up by name only.
+    HeldDown {
+        /// The CPU.
+        cpu: usize,
+    },
     /// No memory for the CPU's area.
     NoMemory {
         /// The CPU.
@@ -207,6 +212,7 @@ impl fmt::Display for HotplugError {
             Self::Refused { cpu } => {
                 write!(f, "a listener refused the transition of CPU {cpu}: it is as it was before")
             }
+            Self::HeldDown { cpu } => write!(f, "CPU {cpu} was taken down by name: bring it up by name"),
             Self::NoMemory { cpu } => {
                 write!(f, "no memory to prepare CPU {cpu}: it stays offline, its threads are served by the depot")
             }

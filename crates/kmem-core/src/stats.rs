@@ -1,6 +1,7 @@
 //! What a cache holds, as anybody may ask at any time. Figures of different places are of slightly different moments.
 
 use crate::cache::{CacheDesc, CacheId};
+use crate::cpu::CpuState;
 use crate::engine::Engine;
 use crate::pages::PageStats;
 use crate::platform::Platform;
@@ -35,6 +36,18 @@ pub struct CacheStats<'a> {
     pub cpus: usize,
     /// Objects that a new magazine holds.
     pub capacity: usize,
+}
+
+/// A CPU at a moment.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct CpuStats {
+    /// Its state.
+    pub state: CpuState,
+    /// It was taken down by name, and stays down until somebody brings it up by name.
+    pub held_down: bool,
+    /// It has an area: something was cached there since it came up.
+    pub has_area: bool,
 }
 
 impl<P: Platform> Engine<P> {
@@ -101,6 +114,20 @@ impl<P: Platform> Engine<P> {
         stats.bytes = stats.slabs * cache.layout().bytes();
         stats.live = in_use.saturating_sub(stats.in_slots + stats.in_depot);
         stats
+    }
+
+    /// Calls `visit` with every enabled slot: its cache, its CPU, and how many objects are in it. A cache that is being
+    /// destroyed waits until its turn is over. Costs O(caches + enabled slots).
+    pub fn for_each_slot(&self, mut visit: impl FnMut(&CacheDesc, usize, usize)) {
+        self.registry.for_each(&self.platform, |cache| {
+            cache.holders().iter().for_each(|cpu| visit(cache, cpu, self.count_slot(cache, cpu)));
+        });
+    }
+
+    /// Where a CPU stands at this moment; `None` where it does not exist.
+    pub fn cpu_stats(&self, cpu: usize) -> Option<CpuStats> {
+        let control = self.cpus.get(cpu)?.lock.lock(&self.platform);
+        Some(CpuStats { state: control.state(), held_down: control.held_down, has_area: control.area.is_some() })
     }
 
     /// Objects in the slot of a cache on a CPU, under the CPU's control.

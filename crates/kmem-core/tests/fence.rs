@@ -7,6 +7,7 @@
 mod common;
 
 use common::{Cache, E, config, distinct, engine_of, valid};
+use kmem_core::cpu::CpuSet;
 use kmem_core::slab::FreeError;
 use kmem_core::{Config, DestroyError, Population};
 use kmem_sim::fake::{self, Machine};
@@ -25,10 +26,11 @@ enum Taker {
     Shrink,
     DestroyThatIsBusy,
     CpuDown,
+    Age,
 }
 
 const SECTIONS: [Section; 4] = [Section::Pop, Section::Push, Section::PopBatch, Section::PushBatch];
-const TAKERS: [Taker; 3] = [Taker::Shrink, Taker::DestroyThatIsBusy, Taker::CpuDown];
+const TAKERS: [Taker; 4] = [Taker::Shrink, Taker::DestroyThatIsBusy, Taker::CpuDown, Taker::Age];
 
 fn two_cpus(fences: bool) -> E {
     engine_of(Machine { fences, ..Machine::with_cpus(2) }, config(Population::OnFirstUse))
@@ -40,6 +42,10 @@ fn take_away(cache: &Cache, taker: Taker) {
         Taker::Shrink => _ = cache.shrink(),
         Taker::DestroyThatIsBusy => assert!(matches!(cache.destroy(), Err(DestroyError::Busy { .. }))),
         Taker::CpuDown => cache.engine.cpu_down(0).expect("CPU 1 stays"),
+        Taker::Age => {
+            let _first_look = cache.engine.age(&CpuSet::new());
+            assert!(cache.engine.age(&CpuSet::new()).slots > 0);
+        }
     }
     fake::run_on(0);
 }

@@ -7,6 +7,7 @@
 //! no slot of it can be enabled: that is the second defence against CPUs that come and go meanwhile (see
 //! [`cpu`](crate::cpu)). The order of a destroy is that of I18.
 
+mod age;
 mod create;
 mod descriptor;
 mod destroy;
@@ -17,6 +18,7 @@ mod registry;
 mod shrink;
 mod tune;
 
+pub use age::Aged;
 pub use create::CacheSpec;
 pub use descriptor::{CacheDesc, CacheId, CacheState, NAME_MAX, ObjectOps};
 

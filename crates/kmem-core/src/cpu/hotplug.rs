@@ -36,6 +36,27 @@ impl<P: Platform> Engine<P> {
         self.down(cpu, false)
     }
 
+    /// The same for who must not wait, nor call anybody's code (inside an allocation): answers `false`, and changes
+    /// nothing, while the gate is taken, or where there are listeners.
+    pub fn try_cpu_left(&self, cpu: usize) -> bool {
+        if self.gate.is_writer(&self.platform) || self.check(cpu).is_err() || !self.platform.can_fence() {
+            return false;
+        }
+        let Some(gate) = self.gate.try_write(&self.platform) else { return false };
+        self.listeners().is_empty() && self.down_under(&gate, cpu, false).is_ok()
+    }
+
+    /// Brings a CPU up on which threads may run again, unless it is held down: what a thread that runs there does by
+    /// itself, but with listeners too.
+    pub fn cpu_came(&self, cpu: usize) -> Result<(), HotplugError> {
+        self.check(cpu)?;
+        let gate = self.gate.write(&self.platform).map_err(|_| HotplugError::InsideCallback)?;
+        if self.cpus.get(cpu).is_some_and(|control| control.lock.lock(&self.platform).held_down) {
+            return Err(HotplugError::HeldDown { cpu });
+        }
+        self.up(gate, cpu)
+    }
+
     /// Adds a listener. It cannot be removed.
     pub fn subscribe(&self, listener: &'static dyn Listener) -> Result<(), SubscribeError> {
         let _gate = self.gate.write(&self.platform).map_err(|_| SubscribeError::InsideCallback)?;
@@ -145,6 +166,14 @@ impl<P: Platform> Engine<P> {
     fn down(&self, cpu: usize, hold: bool) -> Result<(), HotplugError> {
         self.check(cpu)?;
         let gate = self.gate.write(&self.platform).map_err(|_| HotplugError::InsideCallback)?;
+        self.down_under(&gate, cpu, hold)?;
+        drop(gate);
+        self.sweep();
+        Ok(())
+    }
+
+    /// The transition itself. Slabs that became empty stay with their nodes.
+    fn down_under(&self, gate: &WriteGuard<'_, P>, cpu: usize, hold: bool) -> Result<(), HotplugError> {
         let online = gate.online(&self.cpus);
         if self.state(cpu) != CpuState::Online {
             if let (true, Some(control)) = (hold, self.cpus.get(cpu)) {
@@ -171,8 +200,6 @@ impl<P: Platform> Engine<P> {
         self.apply(cpu, CpuEvent::Reclaimed);
         self.platform.step(Step::Cpu { cpu, did: CpuStep::Dead });
         listeners.tell(Event::Dead, cpu);
-        drop(gate);
-        self.sweep();
         Ok(())
     }
 

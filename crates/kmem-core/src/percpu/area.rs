@@ -41,6 +41,8 @@ struct Keep {
     storage: AtomicUsize,
     /// Objects that fit.
     capacity: AtomicUsize,
+    /// Where the cursor was when it was looked at last; 0: not since the slot was enabled.
+    seen: AtomicUsize,
 }
 
 // SAFETY: two atomics.
@@ -50,10 +52,10 @@ unsafe impl Zeroed for Slot {
     }
 }
 
-// SAFETY: two atomics.
+// SAFETY: three atomics.
 unsafe impl Zeroed for Keep {
     fn zeroed() -> Self {
-        Self { storage: Zeroed::zeroed(), capacity: Zeroed::zeroed() }
+        Self { storage: Zeroed::zeroed(), capacity: Zeroed::zeroed(), seen: Zeroed::zeroed() }
     }
 }
 
@@ -164,6 +166,32 @@ impl Area {
         unsafe { self.keep(slot, slots) }.capacity.load(Ordering::Relaxed)
     }
 
+    /// Whether the slot is enabled, and its cursor is where it was when [`look`](Self::look) saw it last.
+    ///
+    /// # Safety
+    /// As for [`is_enabled`](Self::is_enabled).
+    pub unsafe fn is_still(self, slot: SlotIndex, slots: usize) -> bool {
+        // SAFETY: passed on.
+        unsafe {
+            let seen = self.keep(slot, slots).seen.load(Ordering::Relaxed);
+            self.is_enabled(slot) && seen == self.slot(slot).cursor.load(Ordering::Relaxed)
+        }
+    }
+
+    /// Notes where the slot's cursor is, and answers whether it [is still](Self::is_still) there.
+    ///
+    /// # Safety
+    /// As for [`is_enabled`](Self::is_enabled).
+    pub unsafe fn look(self, slot: SlotIndex, slots: usize) -> bool {
+        // SAFETY: passed on.
+        unsafe {
+            let still = self.is_still(slot, slots);
+            let cursor = self.slot(slot).cursor.load(Ordering::Relaxed);
+            self.keep(slot, slots).seen.store(cursor, Ordering::Relaxed);
+            still
+        }
+    }
+
     /// Gives a disabled slot a magazine for `capacity` objects. Needs no fence: see [`super`].
     ///
     /// Answers `false`, and leaves the slot disabled, where metadata is exhausted.
@@ -190,6 +218,7 @@ impl Area {
             let keep = self.keep(slot, slots);
             keep.storage.store(storage.as_ptr() as usize, Ordering::Relaxed);
             keep.capacity.store(capacity, Ordering::Relaxed);
+            keep.seen.store(0, Ordering::Relaxed);
             let slot = self.slot(slot);
             slot.cursor.store(first.wrapping_sub(self.address()), Ordering::Release);
             slot.end.store((first + capacity * WORD).wrapping_sub(self.address()), Ordering::Release);

@@ -1,6 +1,7 @@
 //! One slot: sections against its drain, its being enabled, and its growth.
 
 use kmem_core::Population;
+use kmem_core::cpu::CpuSet;
 use kmem_core::slab::FreeError;
 
 use crate::checked::cache::{ALONE, EIGHT};
@@ -32,6 +33,23 @@ fn alloc_and_free_against_a_drain_of_their_slot() {
         cache.free(first);
         join(drainer);
         cache.free(second);
+        cache.end();
+    });
+}
+
+#[test]
+fn alloc_and_free_against_ageing() {
+    explore("alloc and free against ageing", Some(3), || {
+        let engine = two_cpus();
+        let cache = cached(&engine);
+        let _first_look = engine.age(&CpuSet::new());
+        let ager = {
+            let engine = engine.clone();
+            on(&engine.clone(), 1, move || _ = engine.age(&CpuSet::new()))
+        };
+        let object = cache.alloc();
+        cache.free(object);
+        join(ager);
         cache.end();
     });
 }

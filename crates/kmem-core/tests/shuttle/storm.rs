@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use kmem_core::cache::CacheId;
-use kmem_core::cpu::{Event, Refused};
+use kmem_core::cpu::{CpuSet, Event, Refused};
 use kmem_core::{CreateError, DestroyError, HotplugError, Population, TuneError};
 use shuttle::rand::{Rng, thread_rng};
 use shuttle::sync::RwLock;
@@ -182,7 +182,8 @@ impl Thread {
             13 => self.with_id(place, |engine, id| _ = engine.shrink(id)),
             14 => self.transition(cpu),
             15 => self.transition(cpu),
-            16 => _ = self.engine().trim(),
+            16 if one_in(2) => _ = self.engine().trim(),
+            16 => _ = self.engine().age(&CpuSet::new()),
             17 if one_in(2) => self.with_id(place, tune),
             17 => self.engine().for_each_cache(|stats| {
                 assert!(NAMES.contains(&stats.name));
@@ -274,7 +275,12 @@ impl Thread {
         let (result, done) = match below(3) {
             0 => (self.engine().cpu_up(cpu), Met::Up),
             1 => (self.engine().cpu_down(cpu), Met::Down),
-            _ => (self.engine().cpu_left(cpu), Met::Down),
+            _ if one_in(2) => (self.engine().cpu_left(cpu), Met::Down),
+            _ if one_in(2) => (self.engine().cpu_came(cpu), Met::Up),
+            _ => {
+                self.engine().try_cpu_left(cpu);
+                return;
+            }
         };
         match result {
             Ok(()) => met(done),

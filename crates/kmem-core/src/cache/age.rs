@@ -1,0 +1,129 @@
+//! Ageing: slots that nobody used for a period are emptied and their magazines given back, without any traffic.
+//!
+//! A CPU that a process no longer runs on keeps what it cached, and so does a busy CPU for a size that is not asked for
+//! any more: no miss will ever look there. So whoever does upkeep calls [`Engine::age`] once a *period*. It looks at the
+//! cursor of every enabled slot, from wherever it runs and without disturbing anybody. A cursor that stands where it
+//! stood a period ago belongs to a *still* slot: its objects go to the depot, where other CPUs find them, and its
+//! magazine's memory goes back. In use again it is enabled as at first.
+//!
+//! A slot can be in use and look still: pairs of alloc and free leave the cursor where it was. Then its owner pays one
+//! miss a period for it, which takes the same objects back out of the depot.
+//!
+//! # Who is disturbed
+//! Only CPUs with a still slot are stopped, all of a group of caches with one fence. What is still was emptied and
+//! disabled, so a CPU that stays idle is never stopped twice. CPUs that must not be disturbed at all (isolated ones)
+//! are named by the caller.
+//!
+//! ```text
+//! a period ago:  look: the cursor is at X         |
+//! now:           look: it is at X: still          |  thread on CPU 1: pop, the cursor is at X - 8
+//!                stop CPU 1 (withdraw, fence)     |  from here on a section on CPU 1 misses
+//!                look again: not at X: leave it   |
+//! ```
+//! The second look is at a private area, so what it finds stays so (I36, I38). The test
+//! `a_slot_that_moved_after_the_look_is_left_alone` fails without it.
+
+use super::CacheDesc;
+use super::registry::Pinned;
+use super::shrink::Destination;
+use crate::cpu::{CpuSet, OnlineCpus, Stopped};
+use crate::engine::Engine;
+use crate::platform::Platform;
+use crate::slab::Reclaim;
+
+/// Caches whose slots are emptied behind one fence: the bound of the time for which a CPU is stopped (I41).
+const AT_ONCE: usize = 32;
+
+/// What a period of ageing did.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[must_use = "it says whether another period is worth its wake-up"]
+pub struct Aged {
+    /// Slots that were emptied and disabled.
+    pub slots: usize,
+    /// Whether slots are enabled that a later period may empty. If not, none will be until caches are used again.
+    pub left: bool,
+}
+
+/// Caches with still slots, each pinned, with the CPUs where these are; and all of these CPUs.
+struct Group<'a, P: Platform> {
+    caches: [Option<(Pinned<'a, P>, CpuSet)>; AT_ONCE],
+    len: usize,
+    cpus: CpuSet,
+}
+
+impl<'a, P: Platform> Group<'a, P> {
+    fn new() -> Self {
+        Self { caches: [const { None }; AT_ONCE], len: 0, cpus: CpuSet::new() }
+    }
+
+    fn add(&mut self, cache: Pinned<'a, P>, still: CpuSet) {
+        still.iter().for_each(|cpu| self.cpus.insert(cpu));
+        self.caches[self.len] = Some((cache, still));
+        self.len += 1;
+    }
+
+    fn clear(&mut self) {
+        self.caches.iter_mut().for_each(|place| *place = None);
+        self.len = 0;
+        self.cpus = CpuSet::new();
+    }
+}
+
+impl<P: Platform> Engine<P> {
+    /// Ends a period: empties the slots that were not used in it, except on the CPUs of `spare`.
+    ///
+    /// One thread at a time calls this, with no lock held. It waits for no transition: while one runs, or inside a
+    /// hotplug callback, nothing is done. It runs nobody's code: slabs that become empty stay with their caches. Costs
+    /// O(caches + enabled slots), and a fence for each 32 caches that have a still slot.
+    pub fn age(&self, spare: &CpuSet) -> Aged {
+        let Some(gate) = self.gate.try_read(&self.platform) else {
+            return Aged { slots: 0, left: true };
+        };
+        let online = gate.online(&self.cpus);
+        let mut group = Group::new();
+        let (mut after, mut enabled, mut slots) = (0, 0, 0);
+        while let Some(cache) = self.registry.pin_next(&self.platform, after) {
+            after = cache.id().index;
+            let holders = cache.holders();
+            enabled += holders.len();
+            let still: CpuSet = holders.iter().filter(|cpu| self.look(&cache, *cpu) && !spare.contains(*cpu)).collect();
+            if still.is_empty() {
+                continue;
+            }
+            group.add(cache, still);
+            if group.len == AT_ONCE {
+                slots += self.empty_still(&online, &group);
+                group.clear();
+            }
+        }
+        slots += self.empty_still(&online, &group);
+        Aged { slots, left: enabled > slots }
+    }
+
+    /// Looks at one slot.
+    fn look(&self, cache: &CacheDesc, cpu: usize) -> bool {
+        let Some(control) = self.cpus.get(cpu) else { return false };
+        let control = control.lock.lock(&self.platform);
+        // SAFETY: the control is held, so the area stays mapped.
+        control.area.is_some_and(|area| unsafe { area.look(cache.slot(), self.table.slots()) })
+    }
+
+    /// Stops the group's CPUs, looks again, and empties what is still so; answers how many slots that were.
+    fn empty_still(&self, online: &OnlineCpus<'_>, group: &Group<'_, P>) -> usize {
+        if group.cpus.is_empty() || !self.platform.can_fence() {
+            return 0;
+        }
+        let mut slots = 0;
+        let stopped = Stopped::new(online, &self.cpus, &self.table, &self.platform, &group.cpus);
+        stopped.for_each(|cpu, area| {
+            for (cache, still) in group.caches.iter().flatten() {
+                // SAFETY: the area is private.
+                if still.contains(cpu) && unsafe { area.is_still(cache.slot(), self.table.slots()) } {
+                    self.empty_slot(cache, cpu, area, Destination::Depot, &mut Reclaim::closed());
+                    slots += 1;
+                }
+            }
+        });
+        slots
+    }
+}
