@@ -163,6 +163,16 @@ impl<P: Platform> Engine<P> {
         self.gate.is_writer(&self.platform)
     }
 
+    /// The CPUs that have an area published: sections find something there at this moment.
+    pub fn active_cpus(&self) -> CpuSet {
+        self.cpus.online().iter().filter(|cpu| self.table.get(*cpu) != self.table.empty()).collect()
+    }
+
+    /// Whether somebody wants to know of transitions.
+    pub fn has_listeners(&self) -> bool {
+        !self.listeners().is_empty()
+    }
+
     /// The CPUs that are online at this moment.
     pub fn online_cpus(&self) -> CpuSet {
         self.cpus.online()

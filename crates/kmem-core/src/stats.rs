@@ -5,6 +5,7 @@ use crate::cpu::CpuState;
 use crate::engine::Engine;
 use crate::pages::PageStats;
 use crate::platform::Platform;
+use crate::sync::Ordering;
 
 /// A cache at a moment.
 #[derive(Clone, Copy, Debug)]
@@ -48,6 +49,9 @@ pub struct CpuStats {
     pub held_down: bool,
     /// It has an area: something was cached there since it came up.
     pub has_area: bool,
+    /// Objects that were taken out of its slots since the beginning: it left, was idle, or a cache was shrunk or
+    /// destroyed.
+    pub drained: usize,
 }
 
 impl<P: Platform> Engine<P> {
@@ -126,8 +130,15 @@ impl<P: Platform> Engine<P> {
 
     /// Where a CPU stands at this moment; `None` where it does not exist.
     pub fn cpu_stats(&self, cpu: usize) -> Option<CpuStats> {
-        let control = self.cpus.get(cpu)?.lock.lock(&self.platform);
-        Some(CpuStats { state: control.state(), held_down: control.held_down, has_area: control.area.is_some() })
+        let control = self.cpus.get(cpu)?;
+        let drained = control.drained.load(Ordering::Relaxed);
+        let control = control.lock.lock(&self.platform);
+        Some(CpuStats {
+            state: control.state(),
+            held_down: control.held_down,
+            has_area: control.area.is_some(),
+            drained,
+        })
     }
 
     /// Objects in the slot of a cache on a CPU, under the CPU's control.

@@ -8,6 +8,7 @@ use crate::error::DestroyError;
 use crate::percpu::{Area, Batch};
 use crate::platform::{CacheStep, Platform, SlotStep, Step};
 use crate::slab::Reclaim;
+use crate::sync::Ordering;
 
 /// Where the objects of a slot go.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -100,6 +101,9 @@ impl<P: Platform> Engine<P> {
             batch.fill(cache.batch(), |room| unsafe { area.take(slot, room) });
             if batch.is_empty() {
                 break;
+            }
+            if let Some(control) = self.cpus.get(cpu) {
+                control.drained.fetch_add(batch.len(), Ordering::Relaxed);
             }
             match to {
                 Destination::Depot => self.give_back_into(cache, cpu, &batch, reclaim),

@@ -5,7 +5,7 @@ use core::ptr::NonNull;
 use super::{AtomicCpuSet, CpuEvent, CpuSet, CpuState};
 use crate::percpu::Area;
 use crate::platform::Platform;
-use crate::sync::{Mutex, Rank};
+use crate::sync::{AtomicUsize, Mutex, Rank};
 
 /// What the lock of a CPU guards.
 pub struct Control {
@@ -38,6 +38,8 @@ impl Control {
 #[repr(align(64))]
 pub struct CpuControl {
     pub(crate) lock: Mutex<Control>,
+    /// Objects that were taken out of the CPU's slots from outside, since the beginning. Changed under the lock.
+    pub(crate) drained: AtomicUsize,
 }
 
 /// All possible CPUs.
@@ -61,7 +63,11 @@ impl Cpus {
             let state = if online.contains(cpu) { CpuState::Online } else { CpuState::Offline };
             let control = Control { state, area: None, held_down: false };
             // SAFETY: the mapping has room for as many controls.
-            unsafe { controls.add(cpu).write(CpuControl { lock: Mutex::new(Rank::Cpu, control) }) };
+            unsafe {
+                controls
+                    .add(cpu)
+                    .write(CpuControl { lock: Mutex::new(Rank::Cpu, control), drained: AtomicUsize::new(0) })
+            };
             if online.contains(cpu) {
                 cpus.online.insert(cpu);
             }

@@ -109,7 +109,7 @@ impl<P: Platform> Engine<P> {
     }
 
     /// What listeners there are, copied so that none is called under a lock.
-    fn listeners(&self) -> Listeners {
+    pub(crate) fn listeners(&self) -> Listeners {
         *self.listeners.lock(&self.platform)
     }
 
