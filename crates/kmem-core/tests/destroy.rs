@@ -244,16 +244,19 @@ fn a_stopped_cpu_serves_its_threads_without_waiting() {
     use_on(&victim, [0]);
     let stock = busy.bulk(200);
     busy.free_bulk(&stock);
-    let bystander = busy.clone();
-    let (answer, objects) = during_destroy(&victim, move || {
+    // It has no slot on CPU 0 yet, and whoever would enable one has to have the CPU's control (I42).
+    let fresh = Cache::new(&engine, "without a slot", 64);
+    let (bystander, newcomer) = (busy.clone(), fresh.clone());
+    let (answer, (objects, object)) = during_destroy(&victim, move || {
         fake::run_on(0);
         let objects = bystander.bulk(200);
         bystander.free_bulk(&objects[..100]);
-        objects
+        (objects, newcomer.alloc())
     });
     answer.expect("nobody uses it");
     assert!(distinct(&objects));
     busy.free_bulk(&objects[100..]);
+    fresh.free(object);
     valid(&engine, 0);
 }
 

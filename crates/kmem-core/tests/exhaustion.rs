@@ -61,20 +61,32 @@ fn plain(population: Population) -> E {
     engine_of(Machine { online: [0, 1].into_iter().collect(), nodes: 2, ..Machine::with_cpus(4) }, config(population))
 }
 
-/// The same with the metadata arena's chunk used up to its last hundred bytes or so, so that small pieces need a call.
-fn scarce(population: Population) -> E {
-    let engine = plain(population);
-    for n in 0.. {
+/// Small caches that fit into the chunk that the metadata arena has, `most` at most.
+fn fill_arena(engine: &E, most: usize) -> usize {
+    for n in 0..most {
         let bytes = engine.meta_bytes();
-        let cache = Cache::new(&engine, &format!("filler {n}"), 64);
+        Cache::new(engine, &format!("filler {n}"), 8192);
         if engine.meta_bytes() > bytes {
-            // One too many: it goes, and its place in the new chunk is free for one cache.
-            cache.destroy().expect("unused");
-            Cache::new(&engine, "taken", 64);
-            break;
+            return n;
         }
     }
+    most
+}
+
+/// The same with the metadata arena's chunk used up but for so many small caches and some bytes: so each of the pieces
+/// that an operation needs, the first one and those after it, is in some world the one that needs a call.
+fn scarce(population: Population, spare: usize) -> E {
+    let most = fill_arena(&plain(population), usize::MAX);
+    let engine = plain(population);
+    assert_eq!(fill_arena(&engine, most - spare), most - spare);
     engine
+}
+
+/// [`each_failure`] in scarce worlds.
+fn each_failure_in_scarcity(operation: impl Fn(&E) -> bool) {
+    for spare in 0..5 {
+        each_failure(|population| scarce(population, spare), &operation);
+    }
 }
 
 #[test]
@@ -98,27 +110,25 @@ fn an_engine_that_cannot_be_made_leaves_nothing_mapped() {
 
 #[test]
 fn a_create_that_fails_leaves_nothing() {
-    for make in [plain, scarce] {
-        each_failure(make, |engine| {
-            let before = Footprint::of(engine);
-            match Cache::of(engine, &spec("new", 64)) {
-                Ok(cache) => {
-                    cache.destroy().expect("unused");
-                    true
-                }
-                Err(error) => {
-                    assert_eq!(error, CreateError::NoMemory);
-                    assert_eq!(Footprint::of(engine), before, "I12");
-                    false
-                }
+    each_failure_in_scarcity(|engine| {
+        let before = Footprint::of(engine);
+        match Cache::of(engine, &spec("new", 64)) {
+            Ok(cache) => {
+                cache.destroy().expect("unused");
+                true
             }
-        });
-    }
+            Err(error) => {
+                assert_eq!(error, CreateError::NoMemory);
+                assert_eq!(Footprint::of(engine), before, "I12");
+                false
+            }
+        }
+    });
 }
 
 #[test]
 fn an_alloc_that_fails_leaves_nothing() {
-    each_failure(scarce, |engine| {
+    each_failure_in_scarcity(|engine| {
         let cache = Cache::new_or(engine, "first");
         let Some(cache) = cache else { return false };
         let result = cache.try_alloc();
@@ -146,7 +156,7 @@ fn a_bulk_gets_what_there_is_and_loses_nothing() {
 
 #[test]
 fn a_cpu_that_cannot_come_up_is_as_it_was() {
-    each_failure(scarce, |engine| {
+    each_failure_in_scarcity(|engine| {
         let before = Footprint::of(engine);
         match engine.cpu_up(3) {
             Ok(()) => {
@@ -190,7 +200,7 @@ fn a_thread_on_a_cpu_that_cannot_come_up_is_served() {
 fn shrink_destroy_and_down_need_no_memory() {
     for population in POPULATIONS {
         for rounds in 0..3 {
-            let engine = scarce(population);
+            let engine = scarce(population, 3);
             let cache = Cache::new(&engine, "full", 128);
             let mut objects = Vec::new();
             for cpu in [0, 1] {

@@ -89,6 +89,7 @@ fn after_down_a_slot_is_empty_and_disabled() {
         caches.iter().for_each(Cache::fill_slot);
         let cpus: Vec<_> = caches.iter().map(|cache| cache.figures().cpus).collect();
         engine.cpu_down(1).expect("others stay");
+        assert_eq!(engine.table().get(1), engine.table().empty(), "its area is nobody's any more (I36)");
         for (cache, cpus) in caches.iter().zip(cpus) {
             let figures = cache.figures();
             assert_eq!(figures.cpus, cpus - 1, "I8");

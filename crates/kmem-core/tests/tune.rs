@@ -85,20 +85,23 @@ fn slots_that_are_enabled_later_have_the_new_capacity() {
     }
 }
 
+/// The depot's magazines hold more than the slot then: what it does not take goes back.
 #[test]
-fn a_slot_of_one_object_serves() {
-    let engine = engine(2);
-    let cache = filled(&engine, 2);
-    tune(&cache, 1);
-    assert_eq!(cache.figures().in_slots, 2);
-    let mut held = cache.bulk(300);
-    held.extend((0..50).map(|_| cache.alloc()));
-    assert!(distinct(&held));
-    valid(&engine, 350);
-    held.iter().for_each(|object| cache.free(*object));
-    assert!(cache.figures().in_slots <= 2);
-    valid(&engine, 0);
-    cache.destroy().expect("nobody uses it");
+fn a_slot_of_few_objects_serves() {
+    for capacity in [1, 3] {
+        let engine = engine(2);
+        let cache = filled(&engine, 2);
+        tune(&cache, capacity);
+        assert_eq!(cache.figures().in_slots, 2 * capacity);
+        let mut held = cache.bulk(300);
+        held.extend((0..50).map(|_| cache.alloc()));
+        assert!(distinct(&held));
+        valid(&engine, 350);
+        held.iter().for_each(|object| cache.free(*object));
+        assert!(cache.figures().in_slots <= 2 * capacity);
+        valid(&engine, 0);
+        cache.destroy().expect("nobody uses it");
+    }
 }
 
 #[test]
