@@ -1,0 +1,191 @@
+"""Switches load-bearing lines off, one at a time, and shows that a test fails for each.
+
+`table.toml` lists them: each mutant replaces an anchor, which must stand exactly once in its file, and names the
+narrowest test that fails then. Where an anchor no longer matches, a mutant does not compile, a named test does not
+exist or does not pass without the mutant, the run fails: refactoring cannot rot it.
+
+Works on a copy of the tree in target/mutants, with a target directory of its own, where builds are incremental. Models
+under loom are built as .ci/loom builds them, and share its dependencies.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import tomllib
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+WORK = ROOT / "target" / "mutants"
+TREE = WORK / "tree"
+# Seconds that a test may take with a mutant in place: one that hangs was noticed too.
+PATIENCE = 60
+# Seconds that a run should take in CI on two CPUs.
+BUDGET = 300
+
+
+def stop(message):
+    sys.exit(f"mutants: {message}")
+
+
+class Test:
+    """A test: its package, its target (`lib`, or a file of `tests`), its name."""
+
+    def __init__(self, text):
+        parts = text.split()
+        if len(parts) != 3:
+            stop(f"a test is 'package target name', not '{text}'")
+        self.text, (self.package, self.target, self.name) = text, parts
+
+    def environment(self):
+        if self.target == "loom":
+            flags = {
+                "CARGO_TARGET_DIR": str(ROOT / "target" / "loom"),
+                "RUSTFLAGS": "--cfg loom -C debug-assertions",
+                "CARGO_PROFILE_RELEASE_CODEGEN_UNITS": "16",
+                "CARGO_PROFILE_RELEASE_DEBUG": "none",
+            }
+        else:
+            flags = {"CARGO_TARGET_DIR": str(WORK / "target"), "CARGO_PROFILE_DEV_DEBUG": "0"}
+        return {**os.environ, "CARGO_INCREMENTAL": "1", "RUST_BACKTRACE": "0", **flags}
+
+    def build(self):
+        """The test's executable, or None and what the compiler says."""
+        command = ["cargo", "test", "--quiet", "-p", self.package, "--no-run", "--message-format", "json"]
+        command += ["--lib"] if self.target == "lib" else ["--test", self.target]
+        command += ["--release"] if self.target == "loom" else []
+        done = subprocess.run(command, cwd=TREE, env=self.environment(), capture_output=True, text=True)
+        if done.returncode != 0:
+            lines = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+            errors = [line["message"]["rendered"] for line in lines if line.get("reason") == "compiler-message"]
+            return None, "".join(errors) + done.stderr
+        for line in done.stdout.splitlines():
+            artifact = json.loads(line) if line.startswith("{") else {}
+            if artifact.get("reason") == "compiler-artifact" and artifact.get("executable"):
+                return artifact["executable"], ""
+        return None, done.stderr
+
+    def run(self, executable):
+        """Whether the test passed, and a word on how it ended."""
+        process = subprocess.Popen(
+            [executable, self.name, "--exact"],
+            cwd=TREE / "crates" / self.package,
+            env=self.environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            start_new_session=True,
+        )
+        try:
+            output, _ = process.communicate(timeout=PATIENCE)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.communicate()
+            return False, "hangs"
+        if process.returncode == 0 and "\nrunning 1 test\n" not in output:
+            stop(f"there is no test '{self.text}'")
+        if process.returncode == 0:
+            return True, "passes"
+        return False, "fails" if process.returncode == 101 else f"dies ({signal_name(process.returncode)})"
+
+
+def signal_name(code):
+    return signal.Signals(-code).name if code < 0 else f"code {code}"
+
+
+def copy_tree():
+    """Brings the copy up to date; files that are the same keep their time, so that what was built stays built."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-co", "--exclude-standard", "-z"], cwd=ROOT, check=True, capture_output=True, text=True
+    ).stdout
+    wanted = {path for path in listed.split("\0") if path and (ROOT / path).is_file()}
+    for path in wanted:
+        source, copy = ROOT / path, TREE / path
+        if not copy.exists() or copy.read_bytes() != source.read_bytes():
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source, copy)
+    for copy in [path for path in TREE.rglob("*") if path.is_file()]:
+        if str(copy.relative_to(TREE)) not in wanted:
+            copy.unlink()
+
+
+def check_anchors(mutants):
+    wrong = []
+    for mutant in mutants:
+        path = ROOT / mutant["file"]
+        count = path.read_text().count(mutant["anchor"]) if path.is_file() else "no file, so"
+        if count != 1:
+            wrong.append(f"  {mutant['name']}: {count} times in {mutant['file']}: {mutant['anchor']!r}")
+    if wrong:
+        stop("anchors that do not stand exactly once (mend tests/mutants/table.toml):\n" + "\n".join(wrong))
+
+
+def check_unmutated(tests):
+    """Every named test exists and passes as things are."""
+    executables = {}
+    for test in tests:
+        place = (test.package, test.target)
+        if place not in executables:
+            executables[place], said = test.build()
+            if executables[place] is None:
+                stop(f"{test.package} {test.target} does not build:\n{said}")
+        passed, how = test.run(executables[place])
+        if not passed:
+            stop(f"'{test.text}' {how} without any mutant")
+
+
+def try_mutant(mutant, test):
+    """How the test ends with the mutant in place; None if it passes."""
+    path = TREE / mutant["file"]
+    original = path.read_text()
+    path.write_text(original.replace(mutant["anchor"], mutant["mutated"]))
+    try:
+        executable, said = test.build()
+        if executable is None:
+            stop(f"'{mutant['name']}' does not compile:\n{said}")
+        passed, how = test.run(executable)
+        return None if passed else how
+    finally:
+        # Written now, so that it is newer than what was built of the mutant.
+        path.write_text(original)
+
+
+def main():
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments.add_argument("only", nargs="*", help="mutants whose names contain one of these; all, if none is given")
+    arguments.add_argument("--anchors", action="store_true", help="only check that each anchor stands exactly once")
+    options = arguments.parse_args()
+    mutants = tomllib.loads((Path(__file__).parent / "table.toml").read_text())["mutant"]
+    names = [mutant["name"] for mutant in mutants]
+    if len(set(names)) != len(names):
+        stop("two mutants have one name")
+    check_anchors(mutants)
+    if options.anchors:
+        return print(f"{len(mutants)} anchors stand exactly once")
+    if options.only:
+        mutants = [mutant for mutant in mutants if any(part in mutant["name"] for part in options.only)]
+    tests = [Test(mutant["test"]) for mutant in mutants]
+    begun = time.monotonic()
+    copy_tree()
+    check_unmutated({test.text: test for test in tests}.values())
+    print(f"{len({test.text for test in tests})} tests pass without a mutant, {time.monotonic() - begun:.0f} s", flush=True)
+    survivors = []
+    # Tests of one target one after the other, models last: what they are built of stays built.
+    for mutant, test in sorted(zip(mutants, tests), key=lambda pair: (pair[1].target == "loom", pair[1].package, pair[1].target)):
+        since = time.monotonic()
+        how = try_mutant(mutant, test)
+        print(f"{time.monotonic() - since:5.1f} s  {mutant['name']}: {test.name} {how or 'PASSES'}", flush=True)
+        if how is None:
+            survivors.append(mutant["name"])
+    seconds = time.monotonic() - begun
+    print(f"{len(mutants) - len(survivors)} of {len(mutants)} mutants are noticed, {seconds:.0f} s (budget on two CPUs: {BUDGET} s)")
+    if survivors:
+        stop("no test notices: " + ", ".join(survivors))
+
+
+main()
