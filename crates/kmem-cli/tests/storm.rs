@@ -88,6 +88,31 @@ fn more_threads_than_modules_do_not_starve() {
     assert!(number(&report, "caches_destroyed") > 0);
 }
 
+/// The slowest 1 in 10,000 allocations beside a storm: a few microseconds, those of an interrupt. One that waited for a
+/// transition or a destroy to end would take many times as long. The bounds leave room for a machine that is busy with
+/// other things and for a build that is not optimised.
+#[test]
+fn a_bystander_does_not_wait_for_the_storm() {
+    let report = report(storm(&["--seconds", "1", "--latency", "--json"]));
+    assert_eq!(report["ok"], true, "{report:#}");
+    let latency = &report["latency_ns"];
+    assert!(number(&latency["workers"], "samples") > 0, "{report:#}");
+    if usable_cpus() == 1 {
+        assert!(latency["bystanders"].is_null(), "{report:#}");
+        return;
+    }
+    let bystanders = &latency["bystanders"];
+    assert!(number(bystanders, "transitions") > 100 && number(bystanders, "caches_destroyed") > 100, "{report:#}");
+    for leg in ["calm", "storm"] {
+        let figures = ["p50", "p99", "p99_9", "p99_99", "max"].map(|key| number(&bystanders[leg], key));
+        assert!(figures.is_sorted() && figures[0] > 0, "{report:#}");
+        assert!(number(&bystanders[leg], "samples") > 100_000, "{report:#}");
+    }
+    let ratio = bystanders["ratio_p99_99"].as_f64().unwrap();
+    let slowest = number(&bystanders["storm"], "p99_99");
+    assert!(ratio <= 5.0 || slowest <= 60_000, "{ratio} times calm, {slowest} ns: {report:#}");
+}
+
 #[test]
 fn on_one_cpu_the_storm_says_that_none_can_go_down() {
     // A child inherits the CPUs of the thread that starts it.

@@ -118,7 +118,7 @@ pub fn drive(shared: &Shared, mut hand: Hand) {
     let totals = &shared.totals;
     REFUSER.luck.store(hand.rng.u64(..), Relaxed);
     REFUSER.one_in.store(REFUSE_ONE_IN, Relaxed);
-    let (mut lull, mut gust) = (0, 0);
+    let mut pace = Pace::default();
     while !shared.meeting.over() {
         if shared.meeting.called() {
             shared.meeting.attend();
@@ -128,15 +128,7 @@ pub fn drive(shared: &Shared, mut hand: Hand) {
             step(shared.cpus[hand.rng.usize(..shared.cpus.len())], &mut hand, totals);
             totals.add(&mut hand.tally);
         }
-        if gust == 0 {
-            (lull, gust) = (hand.rng.u32(..LULL), hand.rng.u32(1..GUST));
-        }
-        if lull > 0 || shared.cpus.len() == 1 {
-            lull = lull.saturating_sub(1);
-            thread::sleep(PAUSE.mul_f32(hand.rng.f32()));
-        } else {
-            gust -= 1;
-        }
+        pace.pause(shared.cpus.len() == 1, &mut hand);
     }
     REFUSER.one_in.store(0, Relaxed);
     hand.tally.cpu_up += all_up(&shared.cpus, totals);
@@ -147,8 +139,31 @@ pub fn drive(shared: &Shared, mut hand: Hand) {
     }
 }
 
+/// Lulls and gusts, by turns.
+#[derive(Default)]
+pub struct Pace {
+    /// Transitions that are left of each.
+    lull: u32,
+    gust: u32,
+}
+
+impl Pace {
+    /// After a transition: pauses in a lull, or where there is `nothing_to_do`, and goes right on in a gust.
+    pub fn pause(&mut self, nothing_to_do: bool, hand: &mut Hand) {
+        if self.gust == 0 {
+            (self.lull, self.gust) = (hand.rng.u32(..LULL), hand.rng.u32(1..GUST));
+        }
+        if self.lull > 0 || nothing_to_do {
+            self.lull = self.lull.saturating_sub(1);
+            thread::sleep(PAUSE.mul_f32(hand.rng.f32()));
+        } else {
+            self.gust -= 1;
+        }
+    }
+}
+
 /// One transition of one CPU, up or down as it stands.
-fn step(cpu: usize, hand: &mut Hand, totals: &Totals) {
+pub fn step(cpu: usize, hand: &mut Hand, totals: &Totals) {
     let online = hotplug::online();
     let refused_before = REFUSER.refused.load(Relaxed);
     let refused = || REFUSER.refused.load(Relaxed) != refused_before;
@@ -171,7 +186,7 @@ fn step(cpu: usize, hand: &mut Hand, totals: &Totals) {
 }
 
 /// Brings up whatever is down; tells how many that were.
-fn all_up(cpus: &[usize], totals: &Totals) -> u64 {
+pub fn all_up(cpus: &[usize], totals: &Totals) -> u64 {
     let mut brought_up = 0;
     for &cpu in cpus {
         if hotplug::online().contains(cpu) {

@@ -9,6 +9,7 @@
 //! driver       takes CPUs down and up, with prepare failures          driver
 //! coordinator  once a second: all stand still, everything is checked  here, meeting
 //! objects      carry a pattern over their whole size                  object, source
+//! bystanders   time their allocations, with a storm and without       legs, latency
 //! ```
 //!
 //! At a quiescent point the engine validates itself (every object of every slab is in exactly one place, I6 and
@@ -20,6 +21,8 @@
 
 mod check;
 mod driver;
+mod latency;
+mod legs;
 mod meeting;
 mod module;
 mod object;
@@ -29,7 +32,7 @@ mod totals;
 mod worker;
 
 use std::process::ExitCode;
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, Mutex, RwLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -62,6 +65,9 @@ pub struct StormArgs {
     /// Repeat the decisions of another storm: the seed of its report [default: a new one]
     #[arg(long, value_name = "X", value_parser = seed)]
     seed: Option<u64>,
+    /// Then measure single allocations for another four seconds, with a storm beside them and without by turns
+    #[arg(long)]
+    latency: bool,
     /// One JSON document on standard output
     #[arg(long)]
     json: bool,
@@ -69,7 +75,7 @@ pub struct StormArgs {
 
 impl Default for StormArgs {
     fn default() -> Self {
-        Self { seconds: 10, threads: 8, modules: 16, seed: None, json: false }
+        Self { seconds: 10, threads: 8, modules: 16, seed: None, latency: false, json: false }
     }
 }
 
@@ -127,6 +133,7 @@ fn raise(args: &StormArgs, seed: u64) -> Result<Report, String> {
         totals: Totals::default(),
         meeting: Meeting::of(args.threads + 1),
         cpus: worker::usable_cpus()?,
+        latencies: Mutex::default(),
     });
     let totals = &shared.totals;
     driver::make_ready(&shared.cpus, totals);
@@ -156,11 +163,16 @@ fn raise(args: &StormArgs, seed: u64) -> Result<Report, String> {
 
     let began = Instant::now();
     let stuck = coordinate(args, &shared, &mut checker, began);
+    let elapsed = began.elapsed();
+    let mut comparison = None;
     if !stuck {
         crew.into_iter().for_each(|thread| drop(thread.join()));
+        if args.latency {
+            comparison = legs::compare(&shared.cpus, seed, totals)?;
+        }
         checker.clear_away(&shared);
     }
-    Ok(Report::new(args, seed, began.elapsed(), &shared, checker.valid()))
+    Ok(Report::new(args, seed, elapsed, &shared, checker.valid(), comparison))
 }
 
 /// Lets the storm blow and checks at every round. True: a thread is stuck, nothing can be checked any more.

@@ -177,8 +177,7 @@ impl Stock {
     }
 
     fn alloc(&self, hand: &mut Hand) -> Option<Held> {
-        let sequence = hand.next_sequence();
-        self.source.alloc(sequence, &mut hand.tally)
+        self.source.alloc(hand)
     }
 
     /// Frees what another worker (or the same, earlier) left.

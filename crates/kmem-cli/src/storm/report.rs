@@ -10,6 +10,8 @@ use indicatif::HumanCount;
 use serde::Serialize;
 
 use super::StormArgs;
+use super::latency::Summary;
+use super::legs::Comparison;
 use super::source;
 use super::worker::Shared;
 
@@ -51,15 +53,33 @@ pub struct Report {
     dropped: u64,
     /// Quiescent points.
     checks: u64,
+    latency_ns: Latency,
     complaints: Vec<String>,
     notes: Vec<String>,
     #[serde(skip)]
     mode_detail: String,
 }
 
+/// How long single allocations took.
+#[derive(Serialize)]
+struct Latency {
+    /// The workers' own in the storm. They are more than there are CPUs: waiting for a CPU is part of it.
+    workers: Summary,
+    /// Bystanders with a storm beside them and without; null if that was not asked for, or there is one CPU only.
+    bystanders: Option<Comparison>,
+}
+
 impl Report {
     /// Draws up the report after everything came to rest.
-    pub fn new(args: &StormArgs, seed: u64, elapsed: Duration, shared: &Shared, valid: bool) -> Self {
+    pub fn new(
+        args: &StormArgs,
+        seed: u64,
+        elapsed: Duration,
+        shared: &Shared,
+        valid: bool,
+        bystanders: Option<Comparison>,
+    ) -> Self {
+        let workers = shared.latencies.lock().unwrap_or_else(|e| e.into_inner()).summary();
         let info = kmem::info();
         let counted = shared.totals.read();
         let mut complaints = shared.totals.complaints();
@@ -106,6 +126,7 @@ impl Report {
             constructed: lives.constructed,
             dropped: lives.dropped,
             checks: counted.checks,
+            latency_ns: Latency { workers, bystanders },
             complaints,
             notes,
             mode_detail: info.mode.to_string(),
@@ -135,6 +156,7 @@ impl Report {
         if self.create_failed + self.alloc_failed > 0 {
             table.count("refused", self.create_failed + self.alloc_failed, "no memory, or no place for another cache");
         }
+        table.latencies(&self.latency_ns);
         table.head("What was found");
         table.fault("lost", self.lost_objects, "the engine says they are held, and nobody holds them");
         table.fault("doubled", self.duplicated_objects, "handed out to two holders at a time");
@@ -203,6 +225,33 @@ impl Table {
 
     fn fault(&mut self, name: &str, count: u64, meaning: &str) {
         self.row(name, &outcome(&HumanCount(count).to_string(), count == 0), meaning);
+    }
+
+    /// One line each, since they are read against each other.
+    fn latencies(&mut self, latency: &Latency) {
+        self.head("One allocation, in nanoseconds");
+        let titles = ["median", "99 %", "99.9 %", "99.99 %", "slowest", "timed"];
+        let cells = |cells: [String; 6]| cells.map(|cell| format!("{cell:>12}")).concat();
+        let _ = writeln!(self.text, "  {:<width$}{}", "", cells(titles.map(String::from)), width = Self::NAME);
+        let workers = ("in the storm", &latency.workers);
+        let bystanders = latency.bystanders.as_ref();
+        let legs = bystanders.map(|legs| [("bystanders, calm", &legs.calm), ("bystanders, storm", &legs.storm)]);
+        for (name, figures) in [workers].into_iter().chain(legs.into_iter().flatten()) {
+            let Summary { p50, p99, p99_9, p99_99, max, samples } = *figures;
+            let numbers = [p50, p99, p99_9, p99_99, max, samples].map(|number| HumanCount(number).to_string());
+            let _ = writeln!(self.text, "  {name:<width$}{}", cells(numbers), width = Self::NAME);
+        }
+        if let Some(legs) = bystanders {
+            let _ = writeln!(
+                self.text,
+                "  The slowest 1 in 10,000 beside the storm: {} times that of calm (median of {} pairs of legs,\n  \
+                 {} transitions, {} caches destroyed).",
+                legs.ratio_p99_99,
+                legs.rounds,
+                HumanCount(legs.transitions),
+                HumanCount(legs.caches_destroyed)
+            );
+        }
     }
 
     fn line(&mut self, text: &str) {

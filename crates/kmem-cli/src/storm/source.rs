@@ -33,8 +33,8 @@ pub trait Source: Send + Sync {
     /// Bytes of an object.
     fn size(&self) -> usize;
 
-    /// An object, marked with `sequence`; `None` if there is no memory or the object was somebody's already.
-    fn alloc(&self, sequence: u64, tally: &mut Tally) -> Option<Held>;
+    /// An object, marked; `None` if there is no memory or the object was somebody's already.
+    fn alloc(&self, hand: &mut Hand) -> Option<Held>;
 
     /// `wanted` objects at once, of a cache that can do that; of others and without memory, none.
     fn alloc_bulk(&self, wanted: usize, hand: &mut Hand, out: &mut Vec<Held>);
@@ -190,16 +190,17 @@ impl<K: Kind> Source for Marked<K> {
         self.marking.size()
     }
 
-    fn alloc(&self, sequence: u64, tally: &mut Tally) -> Option<Held> {
-        let Ok((at, parcel)) = self.cache.take() else {
-            tally.alloc_failed += 1;
+    fn alloc(&self, hand: &mut Hand) -> Option<Held> {
+        let sequence = hand.next_sequence();
+        let Ok((at, parcel)) = hand.timed(sequence, || self.cache.take()) else {
+            hand.tally.alloc_failed += 1;
             return None;
         };
         // SAFETY: the engine handed it out to us; size and alignment are right by `create`.
         let verdict = unsafe {
             if K::OVERWRITES { self.marking.open_fresh(at, sequence) } else { self.marking.open(at, sequence) }
         };
-        self.received(verdict, Held { at, sequence, source: self.id, parcel }, tally)
+        self.received(verdict, Held { at, sequence, source: self.id, parcel }, &mut hand.tally)
     }
 
     fn alloc_bulk(&self, wanted: usize, hand: &mut Hand, out: &mut Vec<Held>) {

@@ -6,11 +6,13 @@
 
 #![forbid(unsafe_code)]
 
-use std::sync::RwLock;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Mutex, RwLock};
+use std::time::Instant;
 
 use rustix::thread::{CpuSet, sched_getcpu, sched_setaffinity};
 
+use super::latency::Latencies;
 use super::meeting::Meeting;
 use super::module::Module;
 use super::object::mix;
@@ -29,8 +31,13 @@ pub struct Hand {
     pub tally: Tally,
     /// The storm's tag in every pattern.
     pub tag: u64,
+    /// How long some of its allocations took.
+    pub latencies: Latencies,
     sequence: u64,
 }
+
+/// One allocation in so many is timed.
+const TIMED_ONE_IN: u64 = 16;
 
 /// Names of caches that could not be destroyed are not used again.
 static RETIRED: AtomicU64 = AtomicU64::new(0);
@@ -43,6 +50,7 @@ impl Hand {
             rng: fastrand::Rng::with_seed(mix(seed.wrapping_add(mix(id)))),
             tally: Tally::default(),
             tag: mix(seed ^ 0x6b6d_656d),
+            latencies: Latencies::default(),
             sequence: id << 36, // 48 bits: 2^11 threads, 2^36 objects each
         }
     }
@@ -51,6 +59,17 @@ impl Hand {
     pub fn next_sequence(&mut self) -> u64 {
         self.sequence += 1;
         self.sequence
+    }
+
+    /// Does the allocation that becomes hand-out `sequence`, and times it now and then.
+    pub fn timed<R>(&mut self, sequence: u64, alloc: impl FnOnce() -> R) -> R {
+        if !sequence.is_multiple_of(TIMED_ONE_IN) {
+            return alloc();
+        }
+        let before = Instant::now();
+        let answer = alloc();
+        self.latencies.record(before.elapsed());
+        answer
     }
 
     /// The CPU that the thread is on, or was a moment ago.
@@ -79,6 +98,8 @@ pub struct Shared {
     pub meeting: Meeting,
     /// CPUs that this process may run on, and that the driver takes down and up.
     pub cpus: Vec<usize>,
+    /// What the workers timed; each adds its own at its end.
+    pub latencies: Mutex<Latencies>,
 }
 
 /// The CPUs that this process may run on and that the engine knows.
@@ -104,6 +125,7 @@ pub fn work(shared: &Shared, mut hand: Hand) {
         }
         shared.totals.add(&mut hand.tally);
     }
+    shared.latencies.lock().unwrap_or_else(|e| e.into_inner()).add(&hand.latencies);
 }
 
 /// Visits the module of a place. False: there is none, or it is worn out.

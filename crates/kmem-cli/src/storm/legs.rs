@@ -1,0 +1,170 @@
+//! Latency with a storm and without, side by side: `kmem storm --latency`.
+//!
+//! The question is what the slowest allocations of a bystander cost while CPUs go and come and caches are created and
+//! destroyed around it. Bystanders take and give back bursts of objects of caches that stay, and time every single
+//! allocation. *Calm* legs, in which nothing else happens, alternate with *stormy* ones, in which one thread takes CPUs
+//! down and up (the bystanders' own among them) and loads and unloads modules, as densely as the storm's driver.
+//!
+//! Each thread has a CPU of its own: a bystander that waits for its turn to run, or is woken beside, would measure the
+//! scheduler. Legs are short and alternate, and the ratio is the median of the pairs' ratios, so that whatever else the
+//! machine does falls on both.
+
+#![allow(unsafe_code)]
+
+use std::alloc::Layout;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use kmem::RawCache;
+use rustix::thread::{CpuSet, sched_setaffinity};
+use serde::Serialize;
+
+use super::driver;
+use super::latency::{Latencies, SLOWEST, Summary};
+use super::module::Module;
+use super::totals::Totals;
+use super::worker::Hand;
+
+/// Pairs of legs, and how long a leg is.
+const ROUNDS: usize = 21;
+const LEG: Duration = Duration::from_millis(100);
+/// Most bystanders; more of them would measure each other.
+const MOST_BYSTANDERS: usize = 3;
+/// Sizes of the bystanders' objects.
+const SIZES: [usize; 4] = [32, 96, 256, 1024];
+/// Most objects of a burst: more than a magazine holds, so that some of them are slow in calm as well.
+const BURST: usize = 256;
+/// The highest number that a hand can have: nobody's in the storm itself.
+const LAST_HAND: u64 = (1 << 11) - 1;
+/// Visits of a module before it is unloaded.
+const VISITS: usize = 2;
+
+/// Calm and storm, compared; the field names are the JSON keys.
+#[derive(Serialize)]
+pub struct Comparison {
+    /// Threads that timed their allocations.
+    pub bystanders: usize,
+    /// Pairs of legs.
+    pub rounds: usize,
+    /// CPUs went down or came up so often during the stormy legs.
+    pub transitions: u64,
+    /// Caches were destroyed so often during the stormy legs.
+    pub caches_destroyed: u64,
+    /// Nothing but the bystanders.
+    pub calm: Summary,
+    /// The same beside a storm.
+    pub storm: Summary,
+    /// Of each pair, the slowest 1 in 10,000 of the stormy leg over that of the calm one; the median.
+    pub ratio_p99_99: f64,
+}
+
+/// Measures, for some four seconds. `None` where a single CPU leaves nothing to compare.
+pub fn compare(cpus: &[usize], seed: u64, totals: &Totals) -> Result<Option<Comparison>, String> {
+    if cpus.len() < 2 {
+        return Ok(None);
+    }
+    let caches = SIZES.iter().map(|&size| {
+        let layout = Layout::from_size_align(size, 16).expect("a constant layout makes sense");
+        RawCache::new(&format!("bystander-{size}"), layout).map_err(|e| format!("nothing can be measured: {e}"))
+    });
+    let caches = caches.collect::<Result<Vec<_>, _>>()?;
+    let bystanders = (cpus.len() - 1).min(MOST_BYSTANDERS);
+    // The CPUs of the bystanders, and that of the storm: others would go and come unnoticed.
+    let cpus = &cpus[..=bystanders];
+    let ours = Totals::default();
+    let mut hand = Hand::new(LAST_HAND, seed);
+    let (mut calm, mut storm) = (Latencies::default(), Latencies::default());
+    let mut ratios = Vec::with_capacity(ROUNDS);
+    for round in 0..=ROUNDS {
+        let quiet = leg(&caches, cpus, || thread::sleep(LEG));
+        let stormy = leg(&caches, cpus, || raise(cpus, &mut hand, &ours));
+        if round == 0 {
+            continue; // everything was cold
+        }
+        ratios.push(stormy.quantile(SLOWEST) as f64 / quiet.quantile(SLOWEST).max(1) as f64);
+        calm.add(&quiet);
+        storm.add(&stormy);
+    }
+    ours.add(&mut hand.tally);
+    ours.complaints().into_iter().for_each(|complaint| totals.complain(complaint));
+    for cache in caches {
+        cache.destroy().map_err(|busy| format!("after the measurement {busy}"))?;
+    }
+    ratios.sort_by(f64::total_cmp);
+    let counted = ours.read();
+    Ok(Some(Comparison {
+        bystanders,
+        rounds: ROUNDS,
+        transitions: counted.transitions(),
+        caches_destroyed: counted.caches_destroyed,
+        calm: calm.summary(),
+        storm: storm.summary(),
+        ratio_p99_99: (ratios[ROUNDS / 2] * 100.0).round() / 100.0,
+    }))
+}
+
+/// One leg: a bystander on each CPU but the last, for as long as the `weather` there lasts.
+fn leg(caches: &[RawCache], cpus: &[usize], weather: impl FnOnce() + Send) -> Latencies {
+    let over = &AtomicBool::new(false);
+    let [standing @ .., last] = cpus else { return Latencies::default() };
+    thread::scope(|scope| {
+        let standing: Vec<_> = standing.iter().map(|&cpu| scope.spawn(move || stand_by(caches, cpu, over))).collect();
+        let weather = scope.spawn(|| {
+            stay_on(*last);
+            weather();
+        });
+        weather.join().expect("the storm does not panic");
+        over.store(true, Relaxed);
+        let mut all = Latencies::default();
+        standing.into_iter().for_each(|thread| all.add(&thread.join().expect("a bystander does not panic")));
+        all
+    })
+}
+
+/// Keeps the calling thread on one CPU, unless the kernel took that away meanwhile.
+fn stay_on(cpu: usize) {
+    let mut there = CpuSet::new();
+    there.set(cpu);
+    let _ = sched_setaffinity(None, &there);
+}
+
+/// Takes bursts of objects and gives them back in another order.
+fn stand_by(caches: &[RawCache], cpu: usize, over: &AtomicBool) -> Latencies {
+    stay_on(cpu);
+    let mut latencies = Latencies::default();
+    let mut luck = fastrand::Rng::with_seed(cpu as u64);
+    let mut objects = Vec::with_capacity(BURST);
+    while !over.load(Relaxed) {
+        let cache = &caches[luck.usize(..caches.len())];
+        for _ in 0..luck.usize(1..=BURST) {
+            let before = Instant::now();
+            let object = cache.alloc();
+            latencies.record(before.elapsed());
+            objects.extend(object);
+        }
+        luck.shuffle(&mut objects);
+        for object in objects.drain(..) {
+            // SAFETY: it came from this cache a moment ago, and nobody else has it.
+            unsafe { cache.free(object) };
+        }
+    }
+    latencies
+}
+
+/// The storm of one leg: transitions, and modules that come and go.
+fn raise(cpus: &[usize], hand: &mut Hand, totals: &Totals) {
+    let began = Instant::now();
+    let mut pace = driver::Pace::default();
+    while began.elapsed() < LEG {
+        driver::step(cpus[hand.rng.usize(..cpus.len())], hand, totals);
+        if hand.rng.u32(..4) == 0
+            && let Some(module) = Module::load(usize::MAX, hand, totals)
+        {
+            (0..VISITS).for_each(|_| module.visit(hand));
+            module.unload(hand, totals);
+        }
+        pace.pause(false, hand);
+    }
+    hand.tally.cpu_up += driver::all_up(cpus, totals);
+}
