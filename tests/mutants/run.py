@@ -160,13 +160,14 @@ def main():
     arguments.add_argument("only", nargs="*", help="mutants whose names contain one of these; all, if none is given")
     arguments.add_argument("--anchors", action="store_true", help="only check that each anchor stands exactly once")
     options = arguments.parse_args()
-    mutants = tomllib.loads((Path(__file__).parent / "table.toml").read_text())["mutant"]
+    table = tomllib.loads((Path(__file__).parent / "table.toml").read_text())
+    mutants = table["mutant"]
     names = [mutant["name"] for mutant in mutants]
     if len(set(names)) != len(names):
         stop("two mutants have one name")
-    check_anchors(mutants)
+    check_anchors(mutants + table["unnoticed"])
     if options.anchors:
-        return print(f"{len(mutants)} anchors stand exactly once")
+        return print(f"{len(mutants + table['unnoticed'])} anchors stand exactly once")
     if options.only:
         mutants = [mutant for mutant in mutants if any(part in mutant["name"] for part in options.only)]
     tests = [Test(mutant["test"]) for mutant in mutants]

@@ -1,0 +1,60 @@
+"""Keeps VERIFICATION.md true: the tests and files that it names exist, each invariant has a row, and so on.
+
+`place::test` is a test: a function below `#[test]` in a file of some crate whose path, without `.rs` and `/main.rs`,
+ends in the place. What contains a slash is a file or folder, or the end of the path of one.
+"""
+
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+TEXT = (ROOT / "VERIFICATION.md").read_text()
+LISTED = subprocess.run(["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, check=True, capture_output=True, text=True)
+FILES = [path for path in LISTED.stdout.splitlines() if (ROOT / path).is_file()]
+FOLDERS = {str(parent) for path in FILES for parent in Path(path).parents}
+TEST = re.compile(r"#\[test\]\s*(?:(?:#\[.*\]|//.*)\s*)*(?:pub )?fn (\w+)")
+
+
+def tests_of(path):
+    return set(TEST.findall((ROOT / path).read_text()))
+
+
+PLACES = {path.removesuffix(".rs").removesuffix("/main"): tests_of(path) for path in FILES if path.endswith(".rs")}
+
+
+def ends(path, end):
+    return path == end or path.endswith("/" + end)
+
+
+def is_test(place, name):
+    return any(name in tests for path, tests in PLACES.items() if ends(path, place.removesuffix("/main")))
+
+
+def main():
+    wrong = []
+    for span in re.findall(r"`([^`]+)`", TEXT):
+        if match := re.fullmatch(r"([\w/-]+)::(\w+)", span):
+            if not is_test(*match.groups()):
+                wrong.append(f"there is no test {span}")
+        elif "/" in span and not any(ends(path, span) for path in FILES) and not any(ends(path, span) for path in FOLDERS):
+            wrong.append(f"there is no file {span}")
+    invariants = re.findall(r"^- \*\*(I\d+)\*\*", (ROOT / "INVARIANTS.md").read_text(), re.M)
+    rows = re.findall(r"^\| (I\d+) \|", TEXT, re.M)
+    wrong += [f"{number} has {rows.count(number)} rows" for number in invariants if rows.count(number) != 1]
+    wrong += [f"the row {number} is of no invariant" for number in rows if number not in invariants]
+    table = tomllib.loads((ROOT / "tests/mutants/table.toml").read_text())
+    wrong += [f"the line '{line['name']}' is not named" for line in table["unnoticed"] if line["name"] not in TEXT]
+    for mutant in table["mutant"]:
+        package, target, name = mutant["test"].split()
+        places = f"{package}/tests/{target}", f"{package}/tests/{target}/{'/'.join(name.split('::')[:-1])}"
+        if not any(is_test(place.rstrip("/"), name.split("::")[-1]) for place in places):
+            wrong.append(f"there is no test {mutant['test']}, which the mutant '{mutant['name']}' names")
+    if wrong:
+        sys.exit("VERIFICATION.md:\n  " + "\n  ".join(wrong))
+    print(f"VERIFICATION.md: {len(rows)} invariants have a row, and all that it names exists")
+
+
+main()
