@@ -126,7 +126,7 @@ fn no_object_in_use_is_ever_on_a_page_that_goes_back() {
             if step % 7 == 0 {
                 cache.shrink();
             }
-            (0..rng.below(3)).for_each(|_| drop(engine.decay()));
+            (0..rng.below(3)).for_each(|_| _ = engine.decay());
             valid(&engine, held.len());
         }
         held.drain(..).for_each(|(object, _)| cache.free(object));
@@ -179,7 +179,7 @@ fn a_cache_may_be_destroyed_while_its_pages_go_back() {
         std::thread::sleep(std::time::Duration::from_millis(50));
     });
     ends(move || {
-        (0..3).for_each(|_| drop(engine.decay()));
+        (0..3).for_each(|_| _ = engine.decay());
         let thread = destroyer.lock().expect("nobody panics").take().expect("a page went back");
         thread.join().expect("the destroy ends well");
         assert_eq!(engine.cache_count(), CLASSES);
@@ -194,7 +194,7 @@ fn a_child_takes_back_the_slab_whose_pages_were_going_back() {
         let (cache, kept) = sparse(&engine);
         // In the child the thread is gone in the middle of it.
         engine.platform().at_next_purge(|| panic_now());
-        assert!(panics(|| (0..4).for_each(|_| drop(engine.decay()))));
+        assert!(panics(|| (0..4).for_each(|_| _ = engine.decay())));
         if all_freed {
             cache.free_bulk(&kept);
         }
