@@ -39,6 +39,9 @@ impl<P: Platform> Engine<P> {
     ///
     /// One thread at a time calls this, once a period (a quarter of a second is a good one), with no lock held; not
     /// from hotplug callbacks, constructors or destructors. Costs O(caches) where nothing is to be done.
+    ///
+    /// From the first call on the engine counts on it, and lets free runs hold more memory between two calls. Whoever
+    /// stops calling for good says so by [`no_decay`](Self::no_decay).
     pub fn decay(&self) -> Decayed {
         let mut all = Decayed::default();
         self.registry.for_each(&self.platform, |cache| {
@@ -50,6 +53,13 @@ impl<P: Platform> Engine<P> {
         });
         let (bytes, left) = self.heap.decay(&self.platform);
         Decayed { bytes: all.bytes + bytes, left: all.left | left }
+    }
+
+    /// Nobody will call [`decay`](Self::decay) any more: what free runs hold beyond a little goes back now, and in future
+    /// as soon as it is freed.
+    pub fn no_decay(&self) -> Decayed {
+        self.heap.expect_decay(&self.platform, false);
+        Decayed { bytes: self.heap.purge(&self.platform), left: false }
     }
 
     /// The part of one cache, which is pinned.
@@ -93,6 +103,7 @@ impl<P: Platform> Engine<P> {
             let budget = 2 * node.slabs.stats(&self.platform).slabs;
             bytes += node.slabs.purge_pages(Which::All, budget, &self.env(), &mut reclaim).0;
         }
-        bytes + self.release(reclaim)
+        self.release(reclaim);
+        bytes
     }
 }

@@ -178,16 +178,16 @@ impl<P: Platform> Engine<P> {
         self.cpus.online()
     }
 
-    /// Gives back all that nobody uses, in all caches, and answers how many bytes that were.
+    /// Gives back all that nobody uses, in all caches, and answers how many bytes went to the page source.
     pub fn trim(&self) -> Result<usize, DestroyError> {
-        let mut result = Ok(0);
+        let mut pages = Ok(0);
         self.registry.for_each(&self.platform, |cache| {
-            if result.is_ok() {
-                result = self.shrink_pinned(cache);
-            }
+            pages = pages.and_then(|bytes| {
+                self.shrink_pinned(cache)?;
+                Ok(bytes + self.purge_pages(cache))
+            });
         });
-        result?;
-        Ok(self.heap.purge(&self.platform))
+        Ok(pages? + self.heap.purge(&self.platform))
     }
 
     /// Memory is out: gives back all that caches hold for later, and the address space of free runs.
@@ -261,6 +261,8 @@ impl<P: Platform> Engine<P> {
             self.registry.forget_pins(&self.platform);
             self.after_fork();
         }
+        // Nor is there anybody who calls `decay`, unless it does again.
+        self.heap.expect_decay(&self.platform, false);
         self.registry.for_each(&self.platform, |cache| {
             cache.nodes().for_each(|node| node.slabs.take_back_aside(&self.platform));
         });

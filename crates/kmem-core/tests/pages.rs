@@ -149,19 +149,19 @@ fn a_run_that_says_zero_is_zero() {
 #[test]
 fn purged_runs_are_zero_and_counted() {
     let engine = heap(1024);
-    // Below 256 granules memory stays for the next one; from there on it goes at once.
-    let (mut small, mut large) = (alloc(&engine, 255, 1).expect("room"), alloc(&engine, 256, 1).expect("room"));
+    // Up to 512 granules memory stays for the next one; beyond that it goes at once.
+    let (mut small, mut large) = (alloc(&engine, 255, 1).expect("room"), alloc(&engine, 513, 1).expect("room"));
     let guard = alloc(&engine, 1, 1).expect("room");
     bytes(&mut small).fill(1);
     bytes(&mut large).fill(1);
     free(&engine, large);
-    assert_eq!((engine.page_stats().dirty, engine.page_stats().clean >= 256), (0, true));
+    assert_eq!((engine.page_stats().dirty, engine.page_stats().clean >= 513), (0, true));
     free(&engine, small);
     // They are neighbours, and stay two runs: what is clean stays so.
     assert_eq!(engine.page_stats().dirty, 255);
     assert_eq!(engine.heap().purge(engine.platform()), 255 * GRANULE);
     assert_eq!(engine.page_stats().dirty, 0);
-    let mut again = alloc(&engine, 511, 1).expect("one run by now");
+    let mut again = alloc(&engine, 768, 1).expect("one run by now");
     assert!(again.zero && again.address == small.address && bytes(&mut again).iter().all(|byte| *byte == 0));
     free(&engine, again);
     free(&engine, guard);

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`c`] | malloc, free, calloc, realloc and their kin |
 //! | [`cxx`] | operator new and delete, plain, array, sized, aligned, nothrow |
+//! | [`glibc`] | malloc_trim |
 //! | `start` | nothing: what happens when the library is loaded and when the program ends |
 //! | `table` | nothing: the slab table of `KMEM_STATS=1` |
 //! | `storm` | nothing: the hotplug storm of `KMEM_STORM=N` |
@@ -18,6 +19,7 @@
 
 pub mod c;
 pub mod cxx;
+pub mod glibc;
 mod start;
 mod storm;
 mod table;

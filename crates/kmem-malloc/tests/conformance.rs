@@ -217,6 +217,7 @@ macro_rules! in_each_mode {
 in_each_mode!(entry_points, |mode| must_succeed(mode, "entry_points", built("entry_points.c"), &[]));
 in_each_mode!(refusals, |mode| must_succeed(mode, "refusals", built("refusals.c"), &[]));
 in_each_mode!(placement, |mode| must_succeed(mode, "placement", built("placement.c"), &[]));
+in_each_mode!(trim, |mode| must_succeed(mode, "trim", built("trim.c"), &[]));
 in_each_mode!(contents, |mode| must_succeed(mode, "contents", built("contents.c"), &[]));
 in_each_mode!(operators, |mode| must_succeed(mode, "operators", built("operators.cc"), &[]));
 in_each_mode!(replaced, |mode| must_succeed(mode, "replaced", built("replaced.cc"), &[]));
@@ -325,7 +326,7 @@ fn is_reported(mode: &Mode) {
 #[test]
 fn exports_only_what_it_serves() {
     const MALLOC_FAMILY: &str = "malloc free calloc realloc reallocarray posix_memalign aligned_alloc memalign valloc \
-        pvalloc malloc_usable_size free_sized free_aligned_sized";
+        pvalloc malloc_usable_size free_sized free_aligned_sized malloc_trim";
     // new and new[], plain and aligned, throwing and not.
     const NEW: &str = "_Znwm _Znam _ZnwmRKSt9nothrow_t _ZnamRKSt9nothrow_t _ZnwmSt11align_val_t _ZnamSt11align_val_t \
         _ZnwmSt11align_val_tRKSt9nothrow_t _ZnamSt11align_val_tRKSt9nothrow_t";

@@ -26,10 +26,11 @@ impl<P: Platform> Engine<P> {
     /// Takes the gate's read side. Threads that use the cache meanwhile are served by the depot and the slabs.
     pub fn shrink(&self, id: super::CacheId) -> Result<usize, DestroyError> {
         let cache = self.registry.pin(&self.platform, id).ok_or(DestroyError::NoSuchCache)?;
-        self.shrink_pinned(&cache)
+        Ok(self.shrink_pinned(&cache)? + self.purge_pages(&cache))
     }
 
-    /// The same for a cache that the caller has pinned: the pin keeps it while its destructors run here (I19).
+    /// The slabs' part of it, for a cache that the caller has pinned: the pin keeps it while its destructors run here
+    /// (I19).
     pub(crate) fn shrink_pinned(&self, cache: &CacheDesc) -> Result<usize, DestroyError> {
         let gate = self.gate.read(&self.platform).map_err(|_| DestroyError::InsideCallback)?;
         let mut reclaim = Reclaim::new();
@@ -39,7 +40,7 @@ impl<P: Platform> Engine<P> {
             self.shrink_historic(cache, &gate.online(&self.cpus), &mut reclaim);
         }
         drop(gate);
-        Ok(self.release(reclaim) + self.purge_pages(cache))
+        Ok(self.release(reclaim))
     }
 
     /// Gives the slabs back that became empty under a closed [`Reclaim`], cache by cache, each with a pin. No lock may

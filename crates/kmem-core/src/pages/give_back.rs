@@ -21,6 +21,7 @@ impl PageHeap {
     ///
     /// The lock is held for a bin at a time; as dirty runs are limited, so is their number.
     pub(crate) fn decay<P: Platform>(&self, platform: &P) -> (usize, bool) {
+        self.expect_decay(platform, true);
         (0..BINS).for_each(|bin| self.age_bin(&mut self.state.lock(platform), bin));
         let mut granules = 0;
         for bin in (0..BINS).rev() {

@@ -11,10 +11,14 @@ use super::table::{GRANULE, KIND_CLEAN, KIND_DIRTY, KIND_NONE, KIND_RAW, Maps, O
 use crate::platform::{CommitError, Platform};
 use crate::sync::{AtomicU8, Mutex, Ordering, Rank};
 
-/// Runs of at least so many granules (16 MiB) give their memory back as soon as they are freed.
-const PURGE_AT_ONCE: usize = (16 << 20) / GRANULE;
-/// Dirty granules (32 MiB) beyond which free runs give their memory back.
-const DIRTY_MAX: usize = (32 << 20) / GRANULE;
+/// Granules that free runs may hold memory of, where they give it back by themselves after a while: 128 MiB. What is
+/// beyond goes back at once.
+const DIRTY_MAX: usize = (128 << 20) / GRANULE;
+/// The same where nobody calls [`PageHeap::decay`]: 32 MiB.
+const DIRTY_MAX_FOR_EVER: usize = (32 << 20) / GRANULE;
+/// Runs of at least so many granules (1 MiB) that take memory afresh give that much of dirty runs back, which were too
+/// short for them: a process does not grow by what it has but cannot use.
+const EXCHANGE: usize = (1 << 20) / GRANULE;
 
 /// A run of granules that somebody owns.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -51,6 +55,8 @@ pub(super) struct State {
     pub(super) top: usize,
     /// First granule not committed.
     pub(super) committed: usize,
+    /// Granules that may be dirty.
+    pub(super) dirty_max: usize,
     pub(super) stats: PageStats,
 }
 
@@ -66,8 +72,13 @@ impl PageHeap {
         let window = platform.reserve()?;
         let maps = Maps::map(platform, window.base, window.len)?;
         let first = maps.table_granules();
-        let stats = PageStats::default();
-        let state = State { bins: [[NIL; BINS]; 3], top: first, committed: first, stats };
+        let state = State {
+            bins: [[NIL; BINS]; 3],
+            top: first,
+            committed: first,
+            dirty_max: DIRTY_MAX_FOR_EVER,
+            stats: PageStats::default(),
+        };
         Some(Self { maps, state: Mutex::new(Rank::Pages, state) })
     }
 
@@ -111,8 +122,13 @@ impl PageHeap {
         }
         // Where only dirty and clean runs together would do, they become one by giving the memory of the dirty ones
         // back.
-        self.search(platform, granules, align)
-            .or_else(|| if self.purge(platform) > 0 { self.search(platform, granules, align) } else { None })
+        let run = self
+            .search(platform, granules, align)
+            .or_else(|| if self.purge(platform) > 0 { self.search(platform, granules, align) } else { None })?;
+        if run.zero && granules >= EXCHANGE {
+            self.purge_some(platform, granules);
+        }
+        Some(run)
     }
 
     fn search<P: Platform>(&self, platform: &P, granules: usize, align: usize) -> Option<Run> {
@@ -217,20 +233,27 @@ impl PageHeap {
         for granule in first..first + granules {
             self.maps.entry(granule).set(KIND_NONE, 0);
         }
-        let mut kind = KIND_DIRTY;
-        if granules >= PURGE_AT_ONCE {
+        let mut state = self.state.lock(platform);
+        let mut run = Found { first, len: granules, kind: KIND_DIRTY, age: 0 };
+        if granules > state.dirty_max {
+            drop(state);
             // SAFETY: the run is still ours alone.
             unsafe { platform.purge(address, granules * GRANULE) };
-            kind = KIND_CLEAN;
+            run.kind = KIND_CLEAN;
+            state = self.state.lock(platform);
         }
-        let mut state = self.state.lock(platform);
         state.stats.used -= granules;
-        self.merge(&mut state, Found { first, len: granules, kind, age: 0 });
-        let dirty = state.stats.dirty;
+        self.merge(&mut state, run);
+        let (dirty, max) = (state.stats.dirty, state.dirty_max);
         drop(state);
-        if dirty > DIRTY_MAX {
-            self.purge_some(platform, dirty - DIRTY_MAX / 2);
+        if dirty > max {
+            self.purge_some(platform, dirty - max / 2);
         }
+    }
+
+    /// Says whether somebody calls [`decay`](Self::decay) from now on: then free runs may hold more memory meanwhile.
+    pub(crate) fn expect_decay<P: Platform>(&self, platform: &P, expected: bool) {
+        self.state.lock(platform).dirty_max = if expected { DIRTY_MAX } else { DIRTY_MAX_FOR_EVER };
     }
 
     /// Notes that a run is a slab with this descriptor and, for general caches, this class.
