@@ -142,6 +142,41 @@ fn a_person_gets_a_table() {
 }
 
 #[test]
+fn the_page_shows_what_happened_and_needs_nothing_else() {
+    let directory = tempfile::tempdir().unwrap();
+    let page = directory.path().join("storm.html");
+    let report = report(storm(&["--seconds", "1", "--json", "--report", page.to_str().unwrap()]));
+    assert_eq!(report["ok"], true, "{report:#}");
+    let page = std::fs::read_to_string(page).unwrap();
+    for elsewhere in ["http://", "https://", "src=", "href=", "url(", "@import", "<script"] {
+        assert!(!page.contains(elsewhere), "{elsewhere}");
+    }
+    assert_eq!(page.matches("<svg").count(), if usable_cpus() > 1 { 5 } else { 4 });
+    assert_eq!(page.matches("<svg").count(), page.matches("</svg>").count());
+    for word in ["seconds since the storm began", "KiB", "CPU ", "99.99 %", "prefers-color-scheme: dark"] {
+        assert!(page.contains(word), "{word}");
+    }
+    // What the lines show was recorded: each has a point for most of the 150 bins of the storm.
+    let lines: Vec<usize> =
+        page.lines().filter(|line| line.starts_with("<polyline")).map(|line| line.matches(',').count()).collect();
+    assert_eq!(lines.len(), 5, "caches, and four of latency");
+    assert!(lines.iter().all(|&points| points > 30), "{lines:?}");
+    if usable_cpus() > 1 {
+        let stretches = |state| page.matches(&format!("<rect class=\"{state}\"")).count();
+        assert!(stretches("online") > 30 && stretches("gone") > 30 && stretches("draining") > 0, "{page}");
+    }
+}
+
+#[test]
+fn a_page_that_cannot_be_written_is_said_before_the_storm() {
+    storm(&["--seconds", "3600", "--report", "/nowhere/storm.html"])
+        .assert()
+        .code(2)
+        .stdout("")
+        .stderr(contains("/nowhere/storm.html").and(contains("directory that exists")));
+}
+
+#[test]
 fn senseless_values_are_named_with_the_remedy() {
     for (option, value) in [
         ("--threads", "0"),

@@ -18,6 +18,7 @@ use std::time::Duration;
 use kmem::hotplug::{self, Event, HotplugError, Listener, Refused};
 
 use super::object::mix;
+use super::record::record;
 use super::totals::Totals;
 use super::worker::{Hand, Shared};
 
@@ -86,6 +87,7 @@ impl Listener for Refuser {
         {
             self.disorder.fetch_add(1, Relaxed);
         }
+        note(event, cpu);
         let one_in = self.one_in.load(Relaxed);
         if one_in == 0 || !matches!(event, Event::UpPrepare | Event::DownPrepare) {
             return Ok(());
@@ -98,9 +100,17 @@ impl Listener for Refuser {
             if let Some(last) = self.last.get(cpu) {
                 last.store(standing(undone), Relaxed);
             }
+            note(undone, cpu);
             return Err(Refused);
         }
         Ok(())
+    }
+}
+
+/// Puts an event into the record, if there is one.
+fn note(event: Event, cpu: usize) {
+    if let Some(record) = record() {
+        record.event(event, cpu);
     }
 }
 

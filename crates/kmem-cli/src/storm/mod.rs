@@ -9,6 +9,7 @@
 //! driver       takes CPUs down and up, with prepare failures          driver
 //! coordinator  once a second: all stand still, everything is checked  here, meeting
 //! objects      carry a pattern over their whole size                  object, source
+//! record       what happened when, for a page with charts                 record, report/page
 //! bystanders   time their allocations, with a storm and without       legs, latency
 //! ```
 //!
@@ -26,11 +27,13 @@ mod legs;
 mod meeting;
 mod module;
 mod object;
+mod record;
 mod report;
 mod source;
 mod totals;
 mod worker;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, RwLock};
 use std::thread;
@@ -47,6 +50,8 @@ use worker::{Hand, Shared};
 
 /// Distance of quiescent points.
 const ROUND: Duration = Duration::from_secs(1);
+/// Longest time between two looks at the clock.
+const STEP: Duration = Duration::from_millis(100);
 /// A thread that does not come to a meeting within this time is stuck in the engine.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -68,6 +73,9 @@ pub struct StormArgs {
     /// Then measure single allocations for another four seconds, with a storm beside them and without by turns
     #[arg(long)]
     latency: bool,
+    /// Also write a page with charts to FILE: CPUs, caches, cached bytes and latency over time
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
     /// One JSON document on standard output
     #[arg(long)]
     json: bool,
@@ -75,7 +83,7 @@ pub struct StormArgs {
 
 impl Default for StormArgs {
     fn default() -> Self {
-        Self { seconds: 10, threads: 8, modules: 16, seed: None, latency: false, json: false }
+        Self { seconds: 10, threads: 8, modules: 16, seed: None, latency: false, report: None, json: false }
     }
 }
 
@@ -113,6 +121,16 @@ pub fn seed(text: &str) -> Result<u64, String> {
 pub fn storm(args: &StormArgs) -> ExitCode {
     // 32 bits: no reader of JSON rounds them.
     let seed = args.seed.unwrap_or_else(|| fastrand::u32(..).into());
+    // A page that cannot be written should not be found out after an hour.
+    if let Some(page) = &args.report
+        && let Err(e) = std::fs::write(page, "")
+    {
+        eprintln!(
+            "kmem storm: {} cannot be written: {e}. Give --report a file in a directory that exists.",
+            page.display()
+        );
+        return ExitCode::from(2);
+    }
     let report = match raise(args, seed) {
         Ok(report) => report,
         Err(e) => {
@@ -121,7 +139,13 @@ pub fn storm(args: &StormArgs) -> ExitCode {
         }
     };
     let document = if args.json { crate::json(&report) } else { report.table() };
-    let printed = crate::print(&document);
+    let mut printed = crate::print(&document);
+    if let (Some(page), Some(record)) = (&args.report, record::record())
+        && let Err(e) = std::fs::write(page, report.page(record))
+    {
+        eprintln!("kmem storm: {} cannot be written: {e}", page.display());
+        printed = false;
+    }
     // Not a return: threads that are stuck in the engine (which the report then tells) must not keep us.
     std::process::exit(i32::from(!(report.ok && printed)))
 }
@@ -138,6 +162,9 @@ fn raise(args: &StormArgs, seed: u64) -> Result<Report, String> {
     let totals = &shared.totals;
     driver::make_ready(&shared.cpus, totals);
     let mut checker = Checker::new(Hand::new(0, seed))?;
+    if args.report.is_some() {
+        record::begin(Duration::from_secs(args.seconds), &shared.cpus);
+    }
 
     let mut crew = Vec::with_capacity(args.threads + 1);
     for id in 1..=args.threads as u64 + 1 {
@@ -183,7 +210,11 @@ fn coordinate(args: &StormArgs, shared: &Shared, checker: &mut Checker, began: I
     loop {
         let now = began.elapsed();
         if now < next {
-            thread::sleep((next - now).min(Duration::from_millis(100)));
+            let step = record::record().map_or(STEP, |record| record.bin().min(STEP));
+            thread::sleep((next - now).min(step));
+            if let Some(record) = record::record() {
+                record.sample(module::NAME);
+            }
             bar.set_position(began.elapsed().as_millis() as u64);
             bar.set_message(summary(&shared.totals));
             continue;

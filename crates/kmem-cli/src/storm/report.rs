@@ -1,6 +1,9 @@
-//! The report of a storm, for a program (JSON) and for a person (a table).
+//! The report of a storm, for a program (JSON) and for a person (a table, or a page with charts).
 
 #![forbid(unsafe_code)]
+
+mod chart;
+mod page;
 
 use std::fmt::Write;
 use std::time::Duration;
@@ -174,13 +177,16 @@ impl Report {
                 let _ = writeln!(table.text, "  - {complaint}");
             }
         }
-        let sentence = if self.ok {
+        table.line(&outcome(self.sentence(), self.ok));
+        table.text
+    }
+
+    fn sentence(&self) -> &'static str {
+        if self.ok {
             "OK: every object was in exactly one place at every check, and all of them came back."
         } else {
             "FAILED: the allocator broke a promise. Repeat it with the seed, and file what is above."
-        };
-        table.line(&outcome(sentence, self.ok));
-        table.text
+        }
     }
 
     fn a_second(&self, count: u64) -> String {

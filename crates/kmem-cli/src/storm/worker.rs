@@ -16,6 +16,7 @@ use super::latency::Latencies;
 use super::meeting::Meeting;
 use super::module::Module;
 use super::object::mix;
+use super::record::{Record, Timeline, record};
 use super::totals::{Tally, Totals};
 
 /// Where a module may be loaded.
@@ -33,6 +34,8 @@ pub struct Hand {
     pub tag: u64,
     /// How long some of its allocations took.
     pub latencies: Latencies,
+    /// The same over time, if the storm is recorded.
+    timeline: Option<Timeline>,
     sequence: u64,
 }
 
@@ -51,6 +54,7 @@ impl Hand {
             tally: Tally::default(),
             tag: mix(seed ^ 0x6b6d_656d),
             latencies: Latencies::default(),
+            timeline: None,
             sequence: id << 36, // 48 bits: 2^11 threads, 2^36 objects each
         }
     }
@@ -68,7 +72,11 @@ impl Hand {
         }
         let before = Instant::now();
         let answer = alloc();
-        self.latencies.record(before.elapsed());
+        let took = before.elapsed();
+        self.latencies.record(took);
+        if let Some(timeline) = &mut self.timeline {
+            timeline.record(before, took);
+        }
         answer
     }
 
@@ -114,6 +122,7 @@ pub fn usable_cpus() -> Result<Vec<usize>, String> {
 
 /// Works until the storm is over.
 pub fn work(shared: &Shared, mut hand: Hand) {
+    hand.timeline = record().map(Record::timeline);
     while !shared.meeting.over() {
         if shared.meeting.called() {
             shared.meeting.attend();
@@ -126,6 +135,9 @@ pub fn work(shared: &Shared, mut hand: Hand) {
         shared.totals.add(&mut hand.tally);
     }
     shared.latencies.lock().unwrap_or_else(|e| e.into_inner()).add(&hand.latencies);
+    if let (Some(record), Some(timeline)) = (record(), &hand.timeline) {
+        record.add(timeline);
+    }
 }
 
 /// Visits the module of a place. False: there is none, or it is worn out.
