@@ -62,10 +62,10 @@ fn plain(population: Population) -> E {
 }
 
 /// Small caches that fit into the chunk that the metadata arena has, `most` at most.
-fn fill_arena(engine: &E, most: usize) -> usize {
+fn fill_arena(engine: &E, name: &str, most: usize) -> usize {
     for n in 0..most {
         let bytes = engine.meta_bytes();
-        Cache::new(engine, &format!("filler {n}"), 8192);
+        Cache::new(engine, &format!("{name} {n}"), 8192);
         if engine.meta_bytes() > bytes {
             return n;
         }
@@ -76,9 +76,15 @@ fn fill_arena(engine: &E, most: usize) -> usize {
 /// The same with the metadata arena's chunk used up but for so many small caches and some bytes: so each of the pieces
 /// that an operation needs, the first one and those after it, is in some world the one that needs a call.
 fn scarce(population: Population, spare: usize) -> E {
-    let most = fill_arena(&plain(population), usize::MAX);
-    let engine = plain(population);
-    assert_eq!(fill_arena(&engine, most - spare), most - spare);
+    // What the engine itself left of its chunk may be less than is to be spared: a new chunk is begun.
+    let begun = || {
+        let engine = plain(population);
+        fill_arena(&engine, "first", usize::MAX);
+        engine
+    };
+    let most = fill_arena(&begun(), "filler", usize::MAX);
+    let engine = begun();
+    assert_eq!(fill_arena(&engine, "filler", most - spare), most - spare);
     engine
 }
 
