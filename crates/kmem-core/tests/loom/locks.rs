@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use kmem_core::cpu::Gate;
-use kmem_core::sync::{Mutex, Rank};
+use kmem_core::sync::{AtomicUsize as ModelUsize, Mutex, Ordering as ModelOrdering, Rank};
 
 use crate::checked::platform::{Machine, Model};
 use crate::checked::{join, thread};
@@ -120,5 +120,33 @@ fn two_writers_and_a_reader_at_the_gate() {
         assert!(!gate.is_writer(&*platform));
         drop(guard);
         writers.into_iter().for_each(join);
+    });
+}
+
+/// What a reader did before a writer comes in, the writer sees; and what a writer did, a later reader.
+#[test]
+fn the_gate_orders_what_is_done_inside() {
+    explore("what is done inside the gate", None, || {
+        let platform = platform();
+        let gate = Arc::new(Gate::new());
+        // The model's atomic may be out of date; who has been inside is known to the test alone, and orders nothing.
+        let (data, done) = (Arc::new(ModelUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        let reader = {
+            let (gate, data, done) = (gate.clone(), data.clone(), done.clone());
+            run(&platform, move |park| {
+                let guard = gate.read(park).expect("no callback");
+                let before = done.fetch_or(1, Ordering::Relaxed);
+                assert_eq!(data.load(ModelOrdering::Relaxed) & 2, before & 2, "what the writer did");
+                data.fetch_or(1, ModelOrdering::Relaxed);
+                drop(guard);
+            })
+        };
+        let guard = gate.write(&*platform).expect("no callback");
+        let before = done.fetch_or(2, Ordering::Relaxed);
+        assert_eq!(data.load(ModelOrdering::Relaxed), before, "what the reader did");
+        data.store(before | 2, ModelOrdering::Relaxed);
+        drop(guard);
+        join(reader);
+        assert_eq!(data.load(ModelOrdering::Relaxed), 3);
     });
 }

@@ -183,7 +183,8 @@ impl Thread {
             14 => self.transition(cpu),
             15 => self.transition(cpu),
             16 if one_in(2) => _ = self.engine().trim(),
-            16 => _ = self.engine().age(&CpuSet::new()),
+            16 if one_in(2) => _ = self.engine().age(&CpuSet::new()),
+            16 => _ = self.engine().decay(),
             17 if one_in(2) => self.with_id(place, tune),
             17 => self.engine().for_each_cache(|stats| {
                 assert!(NAMES.contains(&stats.name));
