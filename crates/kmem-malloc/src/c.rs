@@ -47,12 +47,19 @@ fn aligned(size: usize, align: usize) -> *mut c_void {
     if size > LARGEST { fail(ENOMEM) } else { answer(general::alloc_aligned(size, align)) }
 }
 
-/// malloc(3).
+/// malloc(3). The fast path is [`kmem::linux::entry`]'s.
 ///
 /// # Safety
 /// As in C.
+#[unsafe(naked)]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn malloc(size: usize) -> *mut c_void {
+    kmem::__entry_alloc!(malloc_slow)
+}
+
+/// The same, where the slot of the CPU has no object, or there is no slot yet, or the size has no class.
+#[cold]
+extern "C" fn malloc_slow(size: usize) -> *mut c_void {
     answer(general::alloc(size))
 }
 
@@ -60,8 +67,18 @@ pub unsafe extern "C" fn malloc(size: usize) -> *mut c_void {
 ///
 /// # Safety
 /// As in C.
+#[unsafe(naked)]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn free(address: *mut c_void) {
+    kmem::__entry_free!(free_slow)
+}
+
+/// The same, where the slot of the CPU takes no object, or the address has no class.
+///
+/// # Safety
+/// As for [`free`].
+#[cold]
+pub(crate) unsafe extern "C" fn free_slow(address: *mut c_void) {
     if let Some(address) = NonNull::new(address.cast()) {
         // SAFETY: the caller's promise.
         unsafe { general::free(address) }

@@ -22,7 +22,7 @@ use core::ptr::null_mut;
 use kmem::general;
 use kmem::linux::sys;
 
-use crate::c::free;
+use crate::c::{free, free_slow};
 
 const RTLD_LAZY: c_int = 1;
 const RTLD_NOLOAD: c_int = 4;
@@ -106,14 +106,13 @@ extern "C" fn forget_exception(exception: *mut c_void) {
 /// Memory from `get`, or the handler and once more, or `std::bad_alloc`. Size and alignment, as the operators get them,
 /// are kept in rbx and r14.
 macro_rules! throwing {
-    ($(#[$doc:meta])* $name:ident, $get:path) => {
-        $(#[$doc])*
+    ($(#[$attribute:meta])* $visible:vis $name:ident, $get:path) => {
+        $(#[$attribute])*
         ///
         /// # Safety
         /// As in C++.
         #[unsafe(naked)]
-        #[unsafe(no_mangle)]
-        pub unsafe extern "C" fn $name(size: usize, align: usize) -> *mut c_void {
+        $visible unsafe extern "C" fn $name(size: usize, align: usize) -> *mut c_void {
             naked_asm!(
                 ".cfi_startproc",
                 "push rbx",
@@ -160,19 +159,34 @@ macro_rules! throwing {
     };
 }
 
-throwing!(/// `operator new(size_t)`
-    _Znwm, plain);
-throwing!(/// `operator new(size_t, align_val_t)`
-    _ZnwmSt11align_val_t, aligned);
+throwing! {
+    /// What [`_Znwm`] does where the slot of its CPU has no object.
+    plain_slow, plain
+}
+throwing! {
+    /// `operator new(size_t, align_val_t)`
+    #[unsafe(no_mangle)]
+    pub _ZnwmSt11align_val_t, aligned
+}
+
+/// `operator new(size_t)`
+///
+/// # Safety
+/// As in C++.
+#[unsafe(naked)]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn _Znwm(size: usize) -> *mut c_void {
+    kmem::__entry_alloc!(plain_slow)
+}
 
 /// `operator delete(void*)`
 ///
 /// # Safety
 /// As in C++.
+#[unsafe(naked)]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn _ZdlPv(address: *mut c_void) {
-    // SAFETY: passed on.
-    unsafe { free(address) }
+    kmem::__entry_free!(free_slow)
 }
 
 /// `operator delete(void*, align_val_t)`

@@ -10,8 +10,9 @@ use kmem_core::classes;
 use kmem_core::general::Fresh;
 use kmem_core::percpu::SlotIndex;
 
+use crate::linux::hot::{self, class_at};
 use crate::linux::{Mode, rseq};
-use crate::runtime::{class_at, engine};
+use crate::runtime::engine;
 
 /// Bytes that every address is aligned to at least.
 pub const MIN_ALIGN: usize = classes::MIN_ALIGN;
@@ -60,8 +61,8 @@ pub unsafe fn free(address: NonNull<u8>) {
         return unsafe { free_slow(address) };
     }
     let class = class_at(address.as_ptr() as usize);
-    // SAFETY: slot 0 is always full (I3); another is that of the object's own cache.
-    if !unsafe { rseq::push(SlotIndex(u32::from(class)), address) } {
+    // SAFETY: what has a class is an object of an engine that was published; the slot is that of its own cache.
+    if class == 0 || !unsafe { rseq::push(SlotIndex(u32::from(class)), address) } {
         // SAFETY: passed on.
         unsafe { free_slow(address) }
     }
@@ -74,7 +75,7 @@ pub unsafe fn free(address: NonNull<u8>) {
 #[inline(always)]
 pub unsafe fn free_sized(address: NonNull<u8>, size: usize, align: usize) {
     let slot = SlotIndex(u32::from(classes::class_of_aligned(size, align).unwrap_or(0)));
-    // SAFETY: as in `free`.
+    // SAFETY: as in `free`; slot 0 is always full (I3).
     if !unsafe { rseq::push(slot, address) } {
         // SAFETY: passed on.
         unsafe { free_slow(address) }
@@ -102,11 +103,13 @@ pub fn usable_size(address: NonNull<u8>) -> usize {
 
 #[inline(always)]
 fn alloc_class(class: u8) -> Result<NonNull<u8>, AllocError> {
-    // SAFETY: classes are slots of general caches, which live for ever.
-    match unsafe { rseq::pop(SlotIndex(u32::from(class))) } {
-        Some(object) => Ok(object),
-        None => alloc_slow(class),
+    if hot::is_published()
+        // SAFETY: classes are slots of general caches, which live for ever.
+        && let Some(object) = unsafe { rseq::pop(SlotIndex(u32::from(class))) }
+    {
+        return Ok(object);
     }
+    alloc_slow(class)
 }
 
 #[cold]
@@ -136,7 +139,20 @@ fn alloc_large(size: usize, align: usize) -> Result<Fresh, AllocError> {
 #[inline(never)]
 unsafe fn free_slow(address: NonNull<u8>) {
     let Some(engine) = engine() else { return };
-    engine.platform().slow_path_enter();
-    // SAFETY: passed on.
-    unsafe { engine.free_bytes(address) }
+    let class = class_at(address.as_ptr() as usize);
+    // SAFETY: passed on; a general cache lives for ever, and what has its class is its object.
+    unsafe {
+        if class == 0 || !(address.as_ptr() as usize).is_multiple_of(MIN_ALIGN) {
+            engine.platform().slow_path_enter();
+            return engine.free_bytes(address);
+        }
+        let cache = engine.general_cache(class);
+        match engine.platform().mode() {
+            Mode::Rseq => engine.free_slow(cache, address),
+            _ => {
+                engine.platform().slow_path_enter();
+                engine.free(cache, address);
+            }
+        }
+    }
 }

@@ -7,12 +7,11 @@
 use core::cell::UnsafeCell;
 use core::mem::MaybeUninit;
 
-use kmem_core::pages::GRANULE_SHIFT;
 use kmem_core::slab::FreeError;
-use kmem_core::sync::{AtomicPtr, AtomicU8, AtomicU32, AtomicUsize, Ordering};
+use kmem_core::sync::{AtomicU32, Ordering};
 use kmem_core::{Config, Engine, Population};
 
-use crate::linux::{Linux, sys};
+use crate::linux::{Linux, hot, sys};
 
 /// Most caches, where address space is not limited.
 const MAX_CACHES: usize = 16 << 10;
@@ -40,33 +39,6 @@ struct Place {
 unsafe impl Sync for Place {}
 
 static PLACE: Place = Place { state: AtomicU32::new(NONE), engine: UnsafeCell::new(MaybeUninit::uninit()) };
-
-/// What `free` needs to find a class: the window and the class map.
-struct ClassMap {
-    /// Number of the window's first granule, counted from address 0.
-    first: AtomicUsize,
-    granules: AtomicUsize,
-    /// Where the byte of the granule at address 0 would be.
-    classes: AtomicPtr<AtomicU8>,
-}
-
-static CLASS_MAP: ClassMap = ClassMap {
-    first: AtomicUsize::new(0),
-    granules: AtomicUsize::new(0),
-    classes: AtomicPtr::new(core::ptr::null_mut()),
-};
-
-/// The class of the general object at `address`; 0 for all else (large, foreign, null, of a named cache).
-#[inline(always)]
-pub fn class_at(address: usize) -> u8 {
-    // The look-up waits for the address alone; that it is in the window is found out beside it.
-    let granule = address >> GRANULE_SHIFT;
-    if granule.wrapping_sub(CLASS_MAP.first.load(Ordering::Relaxed)) >= CLASS_MAP.granules.load(Ordering::Relaxed) {
-        return 0;
-    }
-    // SAFETY: the map has a byte for each granule. Whoever frees an object got it after the map was published.
-    unsafe { (*CLASS_MAP.classes.load(Ordering::Relaxed).wrapping_add(granule)).load(Ordering::Relaxed) }
-}
 
 /// The engine, made now if it does not exist; `None` where there is no memory for it.
 #[inline]
@@ -106,11 +78,7 @@ fn make() -> Option<&'static Engine<Linux>> {
     };
     // SAFETY: the state is this thread's, which alone may write.
     let engine = unsafe { (*PLACE.engine.get()).write(engine) };
-    let (base, granules) = engine.heap().window();
-    let first = base >> GRANULE_SHIFT;
-    CLASS_MAP.classes.store(engine.heap().class_map().as_ptr().wrapping_sub(first), Ordering::Release);
-    CLASS_MAP.first.store(first, Ordering::Release);
-    CLASS_MAP.granules.store(granules, Ordering::Release);
+    hot::publish_classes(engine.heap());
     // SAFETY: the table lives as long as the engine, for ever; the state is this thread's, so this happens once.
     unsafe { engine.platform().publish(engine.table()) };
     PLACE.state.store(READY, Ordering::Release);

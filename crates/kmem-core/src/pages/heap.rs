@@ -7,7 +7,7 @@ use core::ptr::NonNull;
 
 use super::growth::COMMIT_TRIES;
 use super::runs::{BINS, Found, NIL};
-use super::table::{GRANULE, KIND_CLEAN, KIND_DIRTY, KIND_NONE, KIND_RAW, Maps, Owner};
+use super::table::{CLASS_STEP, GRANULE, KIND_CLEAN, KIND_DIRTY, KIND_NONE, KIND_RAW, Maps, Owner};
 use crate::platform::{CommitError, Platform};
 use crate::sync::{AtomicU8, Mutex, Ordering, Rank};
 
@@ -96,7 +96,7 @@ impl PageHeap {
         (self.maps.base, self.maps.granules)
     }
 
-    /// The class map: one byte a granule of the window.
+    /// The class map: one byte a granule of the window, [`CLASS_STEP`] times the class.
     pub fn class_map(&self) -> NonNull<AtomicU8> {
         self.maps.classes()
     }
@@ -106,11 +106,11 @@ impl PageHeap {
         self.maps.owner(address)
     }
 
-    /// The class-map byte of `address`; 0 outside of the window.
+    /// The class of `address`; 0 outside of the window.
     pub fn class_at(&self, address: usize) -> u8 {
         match self.maps.granule_of(address) {
             // SAFETY: the map has a byte for each granule of the window.
-            Some(granule) => unsafe { self.maps.classes().add(granule).as_ref() }.load(Ordering::Relaxed),
+            Some(granule) => unsafe { self.maps.classes().add(granule).as_ref() }.load(Ordering::Relaxed) / CLASS_STEP,
             None => 0,
         }
     }

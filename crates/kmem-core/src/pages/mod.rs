@@ -17,4 +17,4 @@ mod runs;
 mod table;
 
 pub use heap::{PageHeap, PageStats, Run};
-pub use table::{GRANULE, GRANULE_SHIFT, Owner};
+pub use table::{CLASS_STEP, GRANULE, GRANULE_SHIFT, Owner};

@@ -1,6 +1,6 @@
 //! The two maps over the window: a byte a granule for the fast path, an entry a granule for the slow ones.
 //!
-//! The class map is one mapping, since the fast path reads it without asking how far the heap has grown; a terabyte of
+//! A byte of the class map is a class times [`CLASS_STEP`]. It is one mapping, since the fast path reads it without asking how far the heap has grown; a terabyte of
 //! window has 16 MiB of it. The granule table, sixteen times as long, stands in the window's own first granules and is
 //! committed as the heap grows: entries below its *reach* exist.
 //!
@@ -17,6 +17,11 @@ use crate::sync::{AtomicU8, AtomicU32, AtomicUsize, Ordering, Zeroed, place_zero
 pub const GRANULE_SHIFT: u32 = 16;
 /// Bytes of a granule.
 pub const GRANULE: usize = 1 << GRANULE_SHIFT;
+
+/// What a class is multiplied by in the class map: with it, `free` reaches the slot of 16 bytes by one address scaled by
+/// 8, and spends no instruction on a product.
+pub const CLASS_STEP: u8 = 2;
+const _: () = assert!(crate::classes::CLASSES * CLASS_STEP as usize <= u8::MAX as usize);
 
 /// What covers a granule.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -173,7 +178,7 @@ impl Maps {
         for granule in first..first + len {
             assert!(granule < self.granules);
             // SAFETY: the map has a byte for each granule.
-            unsafe { self.classes.add(granule).as_ref() }.store(class, Ordering::Relaxed);
+            unsafe { self.classes.add(granule).as_ref() }.store(class * CLASS_STEP, Ordering::Relaxed);
         }
     }
 

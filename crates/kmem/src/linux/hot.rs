@@ -1,30 +1,26 @@
-//! What the fast path needs: two words of one cache line, and one block of static thread-local storage.
+//! What the fast path needs: a few words in one cache line, and one block of static thread-local storage.
 //!
-//! # The two words
+//! # The words
 //! A section needs the thread's rseq area (its CPU number is there, and there the section is bound) and the table.
 //!
-//! - `delta` leads from *our own* area, which is in our thread-local block, to the area in use. It is 0 at first, and
-//!   stays 0 where we register our own area or none. Where libc has registered its area, `delta` is the distance
-//!   between the two, which is the same in every thread, since both are static thread-local storage.
-//! - `table` is the entry of CPU 0. At first it is that of a boot table, which has no entry but those before CPU 0.
+//! - `offset` leads from the thread pointer to the area in use, libc's or our own, which is the same distance in every
+//!   thread, since both are static thread-local storage. [`use_area`] stores it, once.
+//! - `table` is the entry of CPU 0. [`publish`] stores it, once.
 //!
-//! So the fast path carries no test of 'are we initialised'. Before that, `delta` is 0, our own area is not registered,
-//! its CPU number is -1, and the entry of -1 is the boot area, in which every slot is disabled (I3): an ordinary miss.
-//! This holds from the first instruction of the program on; `malloc` is called by the dynamic linker before any
-//! constructor. (One word with the final offset would be shorter by an addition, but its first value would have to be a
-//! thread-pointer offset in initialised data, which linkers refuse in shared objects.)
+//! One load each, and no more: the CPU number, the table's entry, the slot are loads that wait for one another, and
+//! with one link more in that chain (an offset of our area plus a distance) a pair of malloc and free took half as long
+//! again, for each pop waits for the push before it.
 //!
-//! # Order
-//! [`publish`] stores the table, then `delta`. A section loads `delta`, then the CPU number through it, then the table;
-//! x86 keeps stores in order and loads in order. So
+//! # Before there is a table
+//! The dynamic linker calls `malloc` before any constructor, and then there is nothing to load. No instruction is spent
+//! on it: a size below `small` has a class, an address within `granules` is ours, and both are 0 until everything is
+//! published, so that the tests that malloc and free make anyway send whoever comes too early to the slow path, which
+//! makes the engine. Whoever has an object or a cache has it from a published engine. All others ask
+//! [`is_published`].
 //!
-//! ```text
-//! section loads delta       | publish: table = real        a section that sees the new delta (and so a real CPU number)
-//! section loads cpu_id      | publish: delta = libc's      sees the real table; one that sees the old delta reads -1 from
-//! section loads table       |                              our area, and entry -1 exists in both tables.
-//! ```
-//! Where our own area is registered `delta` does not change; there a thread's CPU number becomes valid by its own
-//! registration, which comes after it has seen [`is_published`], and the number is loaded before the table.
+//! [`publish`] stores the table first and these words last, and x86 keeps stores in order and loads in order: who sees
+//! one of them sees the table and the offset. Where our own area is registered a thread's CPU number becomes valid by
+//! its own registration, which comes after it has seen [`is_published`].
 //!
 //! # The thread block
 //! ```text
@@ -41,8 +37,10 @@
 use core::arch::{asm, global_asm};
 use core::cell::Cell;
 
+use kmem_core::classes;
+use kmem_core::pages::{CLASS_STEP, GRANULE_SHIFT, PageHeap};
 use kmem_core::percpu::CpuTable;
-use kmem_core::sync::{AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, HeldRanks, Ordering};
+use kmem_core::sync::{AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, HeldRanks, Ordering};
 
 /// The thread block's symbol, for asm templates.
 macro_rules! thread_symbol {
@@ -57,14 +55,6 @@ macro_rules! thread_symbol {
         )
     };
 }
-pub(super) use thread_symbol;
-
-/// Slots that the boot area has: before [`publish`] sections may name slots below this.
-pub const BOOT_SLOTS: usize = 128;
-const _: () = assert!(kmem_core::classes::CLASSES < BOOT_SLOTS, "general classes are used before `publish`");
-const HEADER_WORDS: usize = 8;
-/// Entries of a table before that of CPU 0.
-const BEFORE: usize = 2;
 
 /// The rseq area of a thread, as the kernel defines it.
 #[repr(C, align(32))]
@@ -128,52 +118,76 @@ global_asm!(
     ".popsection",
 );
 
-#[repr(C, align(64))]
-struct BootArea {
-    header: [usize; HEADER_WORDS],
-    slots: [[usize; 2]; BOOT_SLOTS],
-}
-
-/// An area of disabled slots behind an odd word. Read-only: no section writes where it finds nothing.
-static BOOT_AREA: BootArea = BootArea { header: [0, 0, 0, 0, 0, 0, 0, 1], slots: [[0; 2]; BOOT_SLOTS] };
-
-const fn boot_area() -> AtomicPtr<u8> {
-    AtomicPtr::new((&raw const BOOT_AREA).cast::<u8>().wrapping_add(HEADER_WORDS * size_of::<usize>()).cast_mut())
-}
-
-/// The entries of CPUs -2 and -1.
-static BOOT_TABLE: [AtomicPtr<u8>; BEFORE] = [boot_area(), boot_area()];
-
-/// What sections load. The offsets of the fields are known to the templates in `rseq`: 0 and 8.
+/// What sections and [`entry`](super::entry) load, in one cache line. The templates know the offsets of the fields: 0, 8
+/// and so on.
 #[repr(C, align(64))]
 pub struct Hot {
-    delta: AtomicUsize,
+    offset: AtomicUsize,
     table: AtomicPtr<AtomicPtr<u8>>,
-    published: AtomicU32,
+    /// Sizes below this have a class that is looked up by 16 bytes, sizes below `general` one that is looked up by 128;
+    /// 0 before publication.
+    small: AtomicUsize,
+    general: AtomicUsize,
+    /// Number of the window's first granule, counted from address 0, and granules of the window.
+    first: AtomicUsize,
+    granules: AtomicUsize,
+    /// Where the byte of the granule at address 0 would be.
+    classes: AtomicPtr<AtomicU8>,
 }
 
 /// The one of this program or shared object.
 pub static HOT: Hot = Hot {
-    delta: AtomicUsize::new(0),
-    table: AtomicPtr::new((&raw const BOOT_TABLE).cast::<AtomicPtr<u8>>().cast_mut().wrapping_add(BEFORE)),
-    published: AtomicU32::new(0),
+    offset: AtomicUsize::new(0),
+    table: AtomicPtr::new(core::ptr::null_mut()),
+    small: AtomicUsize::new(0),
+    general: AtomicUsize::new(0),
+    first: AtomicUsize::new(0),
+    granules: AtomicUsize::new(0),
+    classes: AtomicPtr::new(core::ptr::null_mut()),
 };
 
-/// Lets sections use `table`, and the area at `offset` from the thread pointer in each thread (`None`: our own).
+/// Lets sections use the area at `offset` from the thread pointer in each thread (`None`: our own). Called once, before
+/// any section runs.
+pub(super) fn use_area(offset: Option<usize>) {
+    HOT.offset.store(offset.unwrap_or_else(own_offset), Ordering::Release);
+}
+
+/// Lets [`class_at`] know the heap's window and class map. Called once, before [`publish`].
+pub fn publish_classes(heap: &PageHeap) {
+    let (base, granules) = heap.window();
+    let first = base >> GRANULE_SHIFT;
+    HOT.classes.store(heap.class_map().as_ptr().wrapping_sub(first), Ordering::Release);
+    HOT.first.store(first, Ordering::Release);
+    HOT.granules.store(granules, Ordering::Release);
+}
+
+/// Lets sections use `table`.
 ///
 /// # Safety
 /// The table lives for ever, and has an entry for every CPU number that the kernel may write into the area. Called
-/// once, by one thread.
-pub unsafe fn publish(table: &CpuTable, offset: Option<usize>) {
-    let delta = offset.map_or(0, |offset| offset.wrapping_sub(own_offset()));
+/// once, by one thread, after [`use_area`].
+pub unsafe fn publish(table: &CpuTable) {
     HOT.table.store(table.entries().as_ptr(), Ordering::Release);
-    HOT.delta.store(delta, Ordering::Release);
-    HOT.published.store(1, Ordering::Release);
+    HOT.general.store(classes::LARGEST + 1, Ordering::Release);
+    HOT.small.store(super::entry::FINE_MAX + 1, Ordering::Release);
 }
 
-/// Whether [`publish`] was called; if so, the table and `delta` are seen too.
+/// Whether [`publish`] was called; if so, all that it published is seen too.
+#[inline(always)]
 pub fn is_published() -> bool {
-    HOT.published.load(Ordering::Acquire) != 0
+    HOT.small.load(Ordering::Acquire) != 0
+}
+
+/// The class of the general object at `address`; 0 for all else (large, foreign, null, of a named cache).
+#[inline(always)]
+pub fn class_at(address: usize) -> u8 {
+    // The look-up waits for the address alone; that it is in the window is found out beside it.
+    let granule = address >> GRANULE_SHIFT;
+    if granule.wrapping_sub(HOT.first.load(Ordering::Relaxed)) >= HOT.granules.load(Ordering::Relaxed) {
+        return 0;
+    }
+    // SAFETY: the map has a byte for each granule. Whoever frees an object got it after the map was published.
+    unsafe { (*HOT.classes.load(Ordering::Relaxed).wrapping_add(granule)).load(Ordering::Relaxed) / CLASS_STEP }
 }
 
 /// The distance of our thread block from the thread pointer.
@@ -214,15 +228,14 @@ pub unsafe fn area_at<'a>(offset: usize) -> &'a RseqArea {
 }
 
 /// The CPU that the calling thread last was on, by the area that sections use; out of range where it is not registered
-/// (I4, I5).
+/// (I4, I5). Called after [`use_area`].
 #[inline]
 pub fn current_cpu() -> usize {
     let cpu: usize;
-    // SAFETY: our area and libc's are static thread-local storage; delta leads to one of them.
+    // SAFETY: our area and libc's are static thread-local storage; the offset leads to one of them.
     unsafe {
         asm!(
-            concat!("mov {t}, qword ptr [rip + ", thread_symbol!(), "@GOTTPOFF]"),
-            "add {t}, qword ptr [rip + {hot}]",
+            "mov {t}, qword ptr [rip + {hot}]",
             "movsxd {t}, dword ptr fs:[{t} + 4]",
             t = out(reg) cpu,
             hot = sym HOT,

@@ -3,6 +3,7 @@
 //! | file | what it holds |
 //! |---|---|
 //! | [`rseq`] | the four sections as restartable sequences: the fast path |
+//! | [`entry`] | malloc and free as whole functions around a sequence |
 //! | [`hot`] | the two words that the fast path loads, and the thread block |
 //! | [`mode`] | which kind of section this process can have |
 //! | [`own`] | registering threads where libc does not |
@@ -15,9 +16,9 @@
 //!
 //! # Order of events
 //! ```text
-//! any time      rseq::pop, rseq::push, ...   before publish they miss
+//! any time      entry::...                   before publish they miss
 //! once          Linux::discover()            then the engine is made over it, with its CpuTable
-//! once          linux.publish(&table)        from here on fast paths hit
+//! once          linux.publish(&table)        from here on rseq::pop, rseq::push, ... may run, and fast paths hit
 //! each miss     linux.slow_path_enter()      first of all, with no lock held: registers the thread in OwnRseq
 //! fork          before_fork, fork, after_fork (in both processes)
 //! ```
@@ -25,6 +26,7 @@
 //! `slow_path_enter`), or touches `errno`. One engine a program or shared object: the two hot words exist once. Two
 //! shared objects with an engine each keep apart.
 
+pub mod entry;
 pub mod fallback;
 pub mod fault;
 pub mod fence;
@@ -51,8 +53,6 @@ compile_error!("kmem's Linux platform is written for x86-64");
 /// What was found out about this process, and the platform made of it.
 pub struct Linux {
     mode: Mode,
-    /// Where the area that sections use is; `None`: our own.
-    offset: Option<usize>,
     possible: usize,
     online: CpuSet,
     nodes: usize,
@@ -63,9 +63,9 @@ impl Linux {
     pub fn discover() -> Self {
         let cpus = topology::cpus();
         let found = mode::find(cpus.possible);
+        hot::use_area(found.offset);
         Self {
             mode: found.mode,
-            offset: found.offset,
             possible: cpus.possible.unwrap_or(MAX_CPUS).min(MAX_CPUS),
             online: cpus.online,
             nodes: topology::nodes(),
@@ -86,7 +86,7 @@ impl Linux {
         assert!(table.cpus() >= self.possible);
         // SAFETY: passed on; the kernel's CPU numbers are below `possible`, or the mode is a fallback, in which the
         // area is our own and never registered.
-        unsafe { hot::publish(table, self.offset) }
+        unsafe { hot::publish(table) }
     }
 
     /// The first thing on every slow path: registers the calling thread where that is our task. No lock may be held.

@@ -9,7 +9,7 @@
 //! leaves no trace (a word that it wrote at or above the cursor is nobody's).
 //!
 //! ```text
-//! 2:  area = own area + delta                     here an aborted section begins anew
+//! 2:  area = thread pointer + offset              here an aborted section begins anew
 //!     area.rseq_cs = &descriptor                  bind
 //! 3:  cpu = area.cpu_id (sign extended)           start
 //!     slots = TABLE[cpu]                          entries -1 and -2: a thread that is not registered has the empty area (I3)
@@ -28,7 +28,7 @@
 //! not move: a slot is enabled by another CPU without a fence, and a store of the old value would undo that.
 //!
 //! # Order of loads
-//! `delta` before the CPU number before the table: see [`super::hot`]. A push loads `end` before `cursor`: an enabler
+//! A push loads `end` before `cursor`: an enabler
 //! writes the cursor first, so who sees the new end sees the new cursor. x86 keeps loads in order, and stores in order.
 //!
 //! # Placement
@@ -48,29 +48,28 @@ use core::ptr::NonNull;
 use kmem_core::percpu::SlotIndex;
 use kmem_core::sync::AtomicPtr;
 
-use super::hot::{HOT, thread_symbol};
+use super::hot::HOT;
 
-/// From the bind to the area's address in `{a}`. Uses `{b}`. `$load`: from the CPU number in `{a}` to the area's
-/// address in `{a}`.
-macro_rules! begin {
-    ($load:literal) => {
+/// From the bind to the CPU number in register `$a`; uses register `$b`. Operand `hot`: [`HOT`].
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __rseq_begin {
+    ($a:literal, $b:literal) => {
         concat!(
             "2:\n",
-            "mov {a}, qword ptr [rip + ",
-            thread_symbol!(),
-            "@GOTTPOFF]\n",
-            "add {a}, qword ptr [rip + {hot}]\n",
-            "lea {b}, [rip + 5f]\n",
-            "mov qword ptr fs:[{a} + 8], {b}\n",
+            concat!("mov ", $a, ", qword ptr [rip + {hot}]\n"),
+            concat!("lea ", $b, ", [rip + 5f]\n"),
+            concat!("mov qword ptr fs:[", $a, " + 8], ", $b, "\n"),
             "3:\n",
-            "movsxd {a}, dword ptr fs:[{a} + 4]\n",
-            $load,
+            concat!("movsxd ", $a, ", dword ptr fs:[", $a, " + 4]\n"),
         )
     };
 }
 
 /// Behind the commit: the descriptor, and the abort handler behind its signature.
-macro_rules! end {
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __rseq_end {
     () => {
         concat!(
             "4:\n",
@@ -90,7 +89,8 @@ macro_rules! end {
     };
 }
 
-const SLOT_BYTES: usize = 16;
+/// Bytes of a slot: what templates multiply by.
+pub const SLOT_BYTES: usize = 16;
 const _: () = assert!(size_of::<kmem_core::percpu::Slot>() == SLOT_BYTES);
 
 /// Defines the four sections over a way to reach the area.
@@ -107,14 +107,14 @@ macro_rules! sections {
             // even exactly if it is an object, which the commit makes ours (I7, I38).
             unsafe {
                 asm!(
-                    begin!($load),
+                    concat!(__rseq_begin!("{a}", "{b}"), $load),
                     "mov {b}, qword ptr [{a} + {slot}]",
                     "mov {word}, qword ptr [{a} + {b} - 8]",
                     "test {word:l}, 1",
                     "jnz 4f",
                     "add {b}, -8",
                     "mov qword ptr [{a} + {slot}], {b}",
-                    end!(),
+                    __rseq_end!(),
                     a = out(reg) _, b = out(reg) _, word = out(reg) word,
                     slot = in(reg) slot.0 as usize * SLOT_BYTES,
                     $($table = in(reg) $table,)?
@@ -134,7 +134,7 @@ macro_rules! sections {
             // SAFETY: as for `pop`; a cursor below the end names a word of the magazine that is nobody's, and the object is the caller's (I7).
             unsafe {
                 asm!(
-                    begin!($load),
+                    concat!(__rseq_begin!("{a}", "{b}"), $load),
                     "mov {c}, qword ptr [{a} + {slot} + 8]",
                     "mov {b}, qword ptr [{a} + {slot}]",
                     "cmp {b}, {c}",
@@ -142,7 +142,7 @@ macro_rules! sections {
                     "mov qword ptr [{a} + {b}], {object}",
                     "add {b}, 8",
                     "mov qword ptr [{a} + {slot}], {b}",
-                    end!(),
+                    __rseq_end!(),
                     a = out(reg) _, b = out(reg) _, c = out(reg) _,
                     slot = in(reg) slot.0 as usize * SLOT_BYTES,
                     object = in(reg) object.as_ptr(),
@@ -165,7 +165,7 @@ macro_rules! sections {
             // SAFETY: as for `pop`, word by word; an odd word ends the walk at the latest before the magazine (I3); `out` has room.
             unsafe {
                 asm!(
-                    begin!($load),
+                    concat!(__rseq_begin!("{a}", "{b}"), $load),
                     "mov {b}, qword ptr [{a} + {slot}]",
                     "xor {n:e}, {n:e}",
                     "test {len}, {len}",
@@ -183,7 +183,7 @@ macro_rules! sections {
                     "test {n}, {n}",
                     "jz 4f",
                     "mov qword ptr [{a} + {slot}], {b}",
-                    end!(),
+                    __rseq_end!(),
                     a = out(reg) _, b = out(reg) _, c = out(reg) _, n = out(reg) taken,
                     slot = in(reg) slot.0 as usize * SLOT_BYTES,
                     out = in(reg) out.as_mut_ptr(),
@@ -206,7 +206,7 @@ macro_rules! sections {
             // SAFETY: as for `push`, word by word: as many as stand between cursor and end, and no more than there are objects.
             unsafe {
                 asm!(
-                    begin!($load),
+                    concat!(__rseq_begin!("{a}", "{b}"), $load),
                     "mov {c}, qword ptr [{a} + {slot} + 8]",
                     "mov {b}, qword ptr [{a} + {slot}]",
                     "xor {n:e}, {n:e}",
@@ -227,7 +227,7 @@ macro_rules! sections {
                     "sub {b}, {a}",
                     "lea {b}, [{b} + {n}*8]",
                     "mov qword ptr [{a} + {slot}], {b}",
-                    end!(),
+                    __rseq_end!(),
                     a = out(reg) _, b = out(reg) _, c = out(reg) _, d = out(reg) _, n = out(reg) put,
                     slot = in(reg) slot.0 as usize * SLOT_BYTES,
                     objects = in(reg) objects.as_ptr(),

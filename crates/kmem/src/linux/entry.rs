@@ -1,0 +1,130 @@
+//! malloc and free as whole functions: the class, the restartable sequence, and nothing else.
+//!
+//! A C program pays for every instruction here, twice a pair, so these are written out: no prologue, no spill, no call;
+//! what is unusual *jumps* to an ordinary function with the arguments as they came, whose answer is the caller's. The
+//! macros are instantiated under the names that a program looks for, by who exports them.
+//!
+//! ```text
+//! alloc(size):  size >= small -> a coarser table, size >= general -> slow; slot = FINE[size]; pop; a miss -> slow(size)
+//! free(p):      outside of the window, not aligned to 16 -> slow; slot = class map[p >> 16]; push; a miss -> slow(p)
+//! ```
+//! Class 0 (large, NULL, of a named cache) has slot 0, which is always full (I3): a miss. The sequences are those of
+//! [`rseq`](super::rseq), which says what may stand in one. Both limits are 0 until the engine is published
+//! ([`hot`](super::hot)). The tables hold classes as the class map does, times [`CLASS_STEP`], so that the slot is one
+//! scaled address. `.ci/hot` counts the instructions and looks for calls, spills and locks.
+//!
+//! # Placement
+//! The alignment behind the last instruction is that of the function's own section, so each begins a cache line. A pop
+//! that follows its push finds its cursor in the store queue, if the processor guesses so; with `alloc` a quarter of a
+//! line further on it guesses right most of the time, which is all that the bytes in front are for (15.1 instead of
+//! 17.5 cycles a pair, floor 12.8; bursts do not care).
+
+use kmem_core::classes::{self, CLASSES, LARGEST, MIN_ALIGN};
+use kmem_core::pages::{CLASS_STEP, GRANULE_SHIFT};
+
+use super::rseq::SLOT_BYTES;
+
+/// Sizes up to here are looked up by 16 bytes, larger ones by 128.
+pub(super) const FINE_MAX: usize = 1024;
+
+// What the templates count on.
+const _: () = assert!(MIN_ALIGN == 16 && LARGEST == 32768 && GRANULE_SHIFT == 16);
+const _: () = assert!(CLASS_STEP as usize * 8 == SLOT_BYTES);
+
+/// The class of each multiple of `step`, times [`CLASS_STEP`].
+const fn table<const N: usize>(step: usize) -> [u8; N] {
+    let mut table = [0; N];
+    let (mut index, mut class) = (0, 1);
+    while index < N {
+        while class < CLASSES && (classes::SIZES[class] as usize) < index * step {
+            class += 1;
+        }
+        table[index] = class as u8 * CLASS_STEP;
+        index += 1;
+    }
+    table
+}
+
+/// For sizes by 16 bytes.
+pub static FINE: [u8; FINE_MAX / 16 + 1] = table(16);
+/// For sizes by 128 bytes.
+pub static COARSE: [u8; LARGEST / 128 + 1] = table(128);
+
+/// The body of a naked function `(size) -> address` that jumps to `$slow`, a function of the same signature, where it
+/// cannot serve.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __entry_alloc {
+    ($slow:path) => {
+        core::arch::naked_asm!(
+            ".nops 16",
+"cmp rdi, qword ptr [rip + {hot} + 16]",
+            "jae 7f",
+            "lea eax, [rdi + 15]",
+            "shr eax, 4",
+            "lea rcx, [rip + {fine}]",
+            "movzx eax, byte ptr [rcx + rax]",
+            $crate::__rseq_begin!("rdx", "rcx"),
+            "mov rcx, qword ptr [rip + {hot} + 8]",
+            "mov rcx, qword ptr [rcx + rdx*8]",
+            "mov rdx, qword ptr [rcx + rax*8]",
+            "mov rsi, qword ptr [rcx + rdx - 8]",
+            "test sil, 1",
+            "jnz {slow}",
+            "add rdx, -8",
+            "mov qword ptr [rcx + rax*8], rdx",
+            $crate::__rseq_end!(),
+            "mov rax, rsi",
+            "ret",
+            "7:",
+            "cmp rdi, qword ptr [rip + {hot} + 24]",
+            "jae {slow}",
+            "lea eax, [rdi + 127]",
+            "shr eax, 7",
+            "lea rcx, [rip + {coarse}]",
+            "movzx eax, byte ptr [rcx + rax]",
+            "jmp 2b",
+            ".p2align 6",
+            fine = sym $crate::linux::entry::FINE,
+            coarse = sym $crate::linux::entry::COARSE,
+            hot = sym $crate::linux::hot::HOT,
+            slow = sym $slow,
+        )
+    };
+}
+
+/// The body of a naked function `(address)` that jumps to `$slow`, a function of the same signature, where it cannot
+/// serve.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __entry_free {
+    ($slow:path) => {
+        core::arch::naked_asm!(
+            "mov rax, rdi",
+            "shr rax, 16",
+            "mov rcx, rax",
+            "sub rcx, qword ptr [rip + {hot} + 32]",
+            "cmp rcx, qword ptr [rip + {hot} + 40]",
+            "jae {slow}",
+            "test dil, 15",
+            "jnz {slow}",
+            "mov rcx, qword ptr [rip + {hot} + 48]",
+            "movzx eax, byte ptr [rcx + rax]",
+            $crate::__rseq_begin!("rdx", "rcx"),
+            "mov rcx, qword ptr [rip + {hot} + 8]",
+            "mov rcx, qword ptr [rcx + rdx*8]",
+            "mov rsi, qword ptr [rcx + rax*8 + 8]",
+            "mov rdx, qword ptr [rcx + rax*8]",
+            "cmp rdx, rsi",
+            "jae {slow}",
+            "mov qword ptr [rcx + rdx], rdi",
+            "add rdx, 8",
+            "mov qword ptr [rcx + rax*8], rdx",
+            $crate::__rseq_end!(),
+            "ret",
+            ".p2align 6",
+            hot = sym $crate::linux::hot::HOT,
+            slow = sym $slow,
+        )
+    };
+}
