@@ -204,10 +204,12 @@ impl Depot {
         if state.full.count >= self.limit {
             return None;
         }
-        let magazine = match state.empty.pop() {
-            Some(magazine) => magazine,
-            None => meta.alloc(platform, Magazine::bytes(self.batch))?.cast(),
-        };
+        if let Some(mut magazine) = state.empty.pop() {
+            // SAFETY: the magazine is ours.
+            unsafe { magazine.as_mut() }.len = 0;
+            return Some(magazine);
+        }
+        let magazine = meta.alloc(platform, Magazine::bytes(self.batch))?.cast::<Magazine>();
         // SAFETY: the magazine is ours; a piece from the arena is written before it is read.
         unsafe {
             magazine.write(Magazine { next: None, len: 0 });

@@ -32,6 +32,8 @@ pub struct Slab {
     first: usize,
     size: u32,
     objects: u32,
+    /// 2^64 divided by the size, rounded up: an index is a product instead of a quotient. Exact for offsets below 2^32.
+    reciprocal: u64,
     pub(super) in_use: u32,
     /// No word of the bitmap before this has a free object.
     hint: u32,
@@ -96,6 +98,7 @@ impl Slab {
                 first: run.address + colour * layout.colour_step,
                 size: layout.size as u32,
                 objects: layout.objects as u32,
+                reciprocal: u64::MAX / layout.size as u64 + 1,
                 in_use: 0,
                 hint: 0,
                 node: node as u16,
@@ -125,12 +128,27 @@ impl Slab {
     pub(crate) unsafe fn index_of(slab: NonNull<Self>, address: usize) -> Option<usize> {
         let slab = slab.as_ptr();
         // SAFETY: the slab lives, and these fields are not written after it was made.
-        let (first, size, objects) = unsafe {
-            ((&raw const (*slab).first).read(), (&raw const (*slab).size).read(), (&raw const (*slab).objects).read())
+        let (first, size, objects, reciprocal) = unsafe {
+            (
+                (&raw const (*slab).first).read(),
+                (&raw const (*slab).size).read(),
+                (&raw const (*slab).objects).read(),
+                (&raw const (*slab).reciprocal).read(),
+            )
         };
         let offset = u32::try_from(address.checked_sub(first)?).ok()?;
-        let index = offset / size;
+        let index = ((u128::from(offset) * u128::from(reciprocal)) >> 64) as u32;
         (index < objects && index * size == offset).then_some(index as usize)
+    }
+
+    /// Whether `address` is in the slab's run, read as [`index_of`](Self::index_of) reads.
+    ///
+    /// # Safety
+    /// The slab lives.
+    pub(super) unsafe fn covers(slab: NonNull<Self>, address: usize) -> bool {
+        // SAFETY: the slab lives, and its run does not change.
+        let run = unsafe { (&raw const (*slab.as_ptr()).run).read() };
+        address.wrapping_sub(run.address) < run.granules * GRANULE
     }
 
     /// The slab's cache and its node there, read as [`index_of`](Self::index_of) reads.

@@ -259,7 +259,8 @@ pub(crate) struct Env<'a, P: Platform> {
     pub(crate) meta: &'a Meta,
 }
 
-/// Puts objects back onto their slabs, keeping a node's lock while successive objects belong to it. A pointer that is
+/// Puts objects back onto their slabs, keeping a node's lock while successive objects belong to it, and looking a slab up
+/// once for successive objects of it. A pointer that is
 /// no object of ours is reported to `bad` and left alone; nothing else is lost by it.
 pub(crate) fn put_back<P: Platform>(
     objects: &[usize],
@@ -269,16 +270,24 @@ pub(crate) fn put_back<P: Platform>(
     mut bad: impl FnMut(usize, FreeError),
 ) {
     let mut held: Option<(&CacheDesc, usize, Guard<'_, Lists, P>)> = None;
+    let mut last: Option<NonNull<Slab>> = None;
     for (place, object) in objects.iter().enumerate() {
-        let Some((slab, index)) = find(env.heap, *object) else {
+        // SAFETY: the last slab is there until `into` is released, even if it became empty.
+        let again = last.filter(|slab| unsafe { Slab::covers(*slab, *object) });
+        // SAFETY: as above.
+        let found = again.and_then(|slab| unsafe { Slab::index_of(slab, *object) }.map(|index| (slab, index)));
+        let Some((slab, index)) = found.or_else(|| find(env.heap, *object)) else {
             bad(*object, FreeError::NotAnObject);
             continue;
         };
-        // SAFETY: the object is not free, so its slab and the slab's cache live.
-        let (cache, node) = unsafe { Slab::home_of(slab) };
-        if held.as_ref().is_none_or(|(c, n, _)| !core::ptr::eq(*c, cache) || *n != node) {
-            drop(held.take());
-            held = Some((cache, node, cache.node(node).slabs.lists.lock(env.platform)));
+        if again.is_none() {
+            // SAFETY: the object is not free, so its slab and the slab's cache live.
+            let (cache, node) = unsafe { Slab::home_of(slab) };
+            if held.as_ref().is_none_or(|(c, n, _)| !core::ptr::eq(*c, cache) || *n != node) {
+                drop(held.take());
+                held = Some((cache, node, cache.node(node).slabs.lists.lock(env.platform)));
+            }
+            last = Some(slab);
         }
         if let Some((_, _, lists)) = held.as_mut()
             && let Err(error) = Node::put(lists, slab, index, constructed(place), into)
