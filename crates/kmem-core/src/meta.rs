@@ -13,7 +13,7 @@ use crate::sync::{self, Mutex, Rank};
 /// Bytes that are mapped at a time. Few in a model, so that it sees chunks begin, and calls for them fail.
 const CHUNK: usize = if sync::MODEL { 4 << 10 } else { 64 << 10 };
 /// Pieces larger than this are mapped by themselves.
-const LARGEST: usize = CHUNK / 4;
+pub(crate) const LARGEST: usize = CHUNK / 4;
 /// Bytes of the smallest piece.
 const SMALLEST: usize = 32;
 /// Pieces are aligned to a cache line from this size on, so that a descriptor's lock shares its line with nothing else.

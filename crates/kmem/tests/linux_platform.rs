@@ -72,8 +72,9 @@ fn world() -> (&'static Linux, &'static CpuTable) {
         let storage = linux.map(4096).expect("a magazine");
         // SAFETY: the area is private, the storage a page of ours.
         unsafe {
-            storage.cast::<usize>().write(1);
-            let first = storage.as_ptr() as usize + WORD;
+            // The mark has words before it that a section may read.
+            storage.cast::<usize>().add(3).write(1);
+            let first = storage.as_ptr() as usize + 4 * WORD;
             let slot = area.slot(SLOT);
             slot.cursor.store(first.wrapping_sub(area.address()), Ordering::Release);
             slot.end.store((first + CAPACITY * WORD).wrapping_sub(area.address()), Ordering::Release);

@@ -117,10 +117,11 @@ impl Control {
     /// As the engine does it: the cursor, then the end; no fence.
     fn enable(&self, slot: SlotIndex) {
         let storage = self.storage[slot.0 as usize];
-        let first = storage.as_ptr() as usize + WORD;
+        // The mark has words before it that a section may read.
+        let first = storage.as_ptr() as usize + 4 * WORD;
         // SAFETY: the storage is a page, the slot is in the area.
         unsafe {
-            storage.cast::<usize>().write(1);
+            storage.cast::<usize>().add(3).write(1);
             let place = self.area.slot(slot);
             place.cursor.store(first.wrapping_sub(self.area.address()), Ordering::Release);
             place.end.store((first + CAPACITY * WORD).wrapping_sub(self.area.address()), Ordering::Release);

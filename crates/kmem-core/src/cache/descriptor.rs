@@ -16,6 +16,7 @@ pub const NAME_MAX: usize = 63;
 const SLOT_BYTES_MAX: usize = 256 << 10;
 /// Objects that one slot holds at most: with its mark, a piece of metadata, not a mapping of its own.
 const CAPACITY_MAX: usize = 2047;
+const _: () = assert!(crate::sync::MODEL || (CAPACITY_MAX + 1) * size_of::<usize>() <= crate::meta::LARGEST);
 
 /// Where a cache stands. Guarded by its life lock.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
