@@ -5,6 +5,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use kmem_core::cache::ObjectOps;
+use kmem_sim::taken::taken;
 
 use super::{Cache, E};
 
@@ -25,10 +26,10 @@ pub struct Counted {
 
 fn run(hook: &Mutex<Option<Hook>>, object: usize) {
     // Taken out, so that a hook may use the cache again.
-    let taken = hook.lock().expect("no panic under the lock").take();
-    if let Some(mut code) = taken {
+    let code = taken(hook).take();
+    if let Some(mut code) = code {
         code(object);
-        hook.lock().expect("no panic under the lock").get_or_insert(code);
+        taken(hook).get_or_insert(code);
     }
 }
 
@@ -38,7 +39,7 @@ unsafe fn construct(context: *mut (), object: *mut u8) {
     // SAFETY: see above.
     let counted = unsafe { &*context.cast::<Counted>() };
     run(&counted.on_construct, object as usize);
-    assert!(counted.objects.lock().expect("no panic").insert(object as usize), "constructed twice");
+    assert!(taken(&counted.objects).insert(object as usize), "constructed twice");
     counted.constructed.fetch_add(1, Ordering::Relaxed);
     // SAFETY: the object is ours to make.
     unsafe { object.cast::<[usize; 2]>().write([MAGIC, 0]) };
@@ -49,10 +50,7 @@ unsafe fn construct(context: *mut (), object: *mut u8) {
 unsafe fn destruct(context: *mut (), object: *mut u8) {
     // SAFETY: see above.
     let counted = unsafe { &*context.cast::<Counted>() };
-    assert!(
-        counted.objects.lock().expect("no panic").remove(&(object as usize)),
-        "destructed twice, or never constructed"
-    );
+    assert!(taken(&counted.objects).remove(&(object as usize)), "destructed twice, or never constructed");
     counted.destructed.fetch_add(1, Ordering::Relaxed);
     // SAFETY: the object is constructed.
     unsafe {
@@ -78,15 +76,15 @@ impl Counted {
 
     /// Objects that are constructed now.
     pub fn now(&self) -> usize {
-        self.objects.lock().expect("no panic").len()
+        taken(&self.objects).len()
     }
 
     pub fn on_construct(&self, hook: impl FnMut(usize) + Send + 'static) {
-        *self.on_construct.lock().expect("no panic") = Some(Box::new(hook));
+        *taken(&self.on_construct) = Some(Box::new(hook));
     }
 
     pub fn on_destruct(&self, hook: impl FnMut(usize) + Send + 'static) {
-        *self.on_destruct.lock().expect("no panic") = Some(Box::new(hook));
+        *taken(&self.on_destruct) = Some(Box::new(hook));
     }
 
     /// Panics in the `n`-th call of the hook from now, counted from 0, and never again.

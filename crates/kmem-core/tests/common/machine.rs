@@ -1,6 +1,6 @@
 //! Engines.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use kmem_core::pages::GRANULE;
 use kmem_core::{Config, Engine, Population};
@@ -29,9 +29,12 @@ pub fn recording(cpus: usize) -> E {
 
 /// Granules at the beginning of a window of up to 256 MiB that the heap needs for itself.
 pub fn own_granules() -> usize {
-    let engine = engine(1);
-    let run = engine.heap().alloc(engine.platform(), 1, 1).expect("the first run");
-    (run.address - engine.heap().window().0) / GRANULE
+    static OWN: LazyLock<usize> = LazyLock::new(|| {
+        let engine = engine(1);
+        let run = engine.heap().alloc(engine.platform(), 1, 1).expect("the first run");
+        (run.address - engine.heap().window().0) / GRANULE
+    });
+    *OWN
 }
 
 /// A machine with `cpus` CPUs whose heap has room for exactly so many granules.

@@ -4,7 +4,7 @@
 //! what is in them, which CPUs are online. After each operation the engine must agree, and `validate` with it (I6 to
 //! I8); at the end everything goes back and nothing is left (I10). Between two operations somebody else may get hold of
 //! the CPU in the middle of the next section; memory may fail at any call; and some operations are tried with every call
-//! for memory failing in turn ([`failures`]; I12, I22). [`ops`] says what is generated.
+//! for memory failing in turn ([`failures`]; I12, I22). [`generate`] says what is generated.
 //!
 //! proptest shortens a list that fails and prints it. The lists are the same in every run; others are had by
 //! ```text
@@ -19,6 +19,7 @@ mod common;
 
 mod apply;
 mod failures;
+mod generate;
 mod listening;
 mod ops;
 mod world;
@@ -28,36 +29,26 @@ use std::ops::RangeInclusive;
 use proptest::strategy::Strategy;
 use proptest::test_runner::{Config, RngSeed, TestError, TestRunner};
 
-use ops::{Case, cases};
-use world::World;
-
-fn holds(case: &Case) {
-    let mut world = World::new(case);
-    for op in &case.ops {
-        world.apply(*op);
-        world.check();
-    }
-    world.finish();
-}
+use generate::cases;
+use ops::Case;
 
 /// What so many cases find.
-fn search(cases: impl Strategy<Value = Case>, count: u32) -> Result<(), TestError<Case>> {
-    let mut config = Config { failure_persistence: None, max_shrink_time: 30_000, ..Config::default() };
-    if std::env::var_os("PROPTEST_CASES").is_none() {
-        config.cases = count;
-    }
+fn search(cases: impl Strategy<Value = Case>, count: u32) -> Result<(), Box<TestError<Case>>> {
+    let mut config = Config { cases: count, failure_persistence: None, max_shrink_time: 30_000, ..Config::default() };
     if std::env::var_os("PROPTEST_RNG_SEED").is_none() {
         config.rng_seed = RngSeed::Fixed(2004);
     }
-    TestRunner::new(config).run(&cases, |case| {
-        holds(&case);
+    let run = |case: Case| {
+        world::run(&case);
         Ok(())
-    })
+    };
+    TestRunner::new(config).run(&cases, run).map_err(Box::new)
 }
 
 /// Nothing is found on machines with so many CPUs, in lists of up to `most` operations.
 #[track_caller]
 fn for_all(cpus: RangeInclusive<usize>, count: u32, most: usize) {
+    let count = if std::env::var_os("PROPTEST_CASES").is_some() { Config::default().cases } else { count };
     if let Err(failure) = search(cases(cpus, most), count) {
         panic!("{failure}");
     }
@@ -90,7 +81,7 @@ fn without_the_fence_a_list_is_found() {
         case.machine.fences = false;
         case
     });
-    match search(unfenced, 200) {
+    match search(unfenced, 200).map_err(|failure| *failure) {
         Err(TestError::Fail(_, case)) => assert!(case.ops.len() < 20, "{case:?} is not short"),
         other => panic!("nothing is found without a fence: {other:?}"),
     }

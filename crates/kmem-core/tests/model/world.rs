@@ -95,6 +95,16 @@ pub struct World {
     pub made: usize,
 }
 
+/// Runs a case.
+pub fn run(case: &Case) {
+    let mut world = World::new(case);
+    for op in &case.ops {
+        world.apply(*op);
+        world.check();
+    }
+    world.finish();
+}
+
 impl World {
     pub fn new(case: &Case) -> Self {
         fake::run_on(0);
