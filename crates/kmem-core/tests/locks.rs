@@ -21,9 +21,9 @@ const _: () = {
     }
     impl<T: ?Sized> Stays<()> for T {}
     impl<T: ?Sized + Send> Stays<bool> for T {}
-    <ReadGuard<'_, Fake> as Stays<_>>::STAYS;
-    <WriteGuard<'_, Fake> as Stays<_>>::STAYS;
-    <Guard<'_, (), Fake> as Stays<_>>::STAYS;
+    let () = <ReadGuard<'_, Fake> as Stays<_>>::STAYS;
+    let () = <WriteGuard<'_, Fake> as Stays<_>>::STAYS;
+    let () = <Guard<'_, (), Fake> as Stays<_>>::STAYS;
 };
 
 fn platform() -> Fake {

@@ -10,6 +10,7 @@ use common::counted::{Counted, touch};
 use common::{Cache, E, Rng, config, engine_of, fill, is_filled, spec, valid};
 use kmem_core::{DestroyError, HotplugError, Population};
 use kmem_sim::fake::{self, Machine};
+use kmem_sim::taken::taken;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -34,18 +35,18 @@ impl Claims {
     }
 
     fn claim(&self, object: usize, size: usize, seed: u8) {
-        let before = self.shard(object).lock().expect("no panic").insert(object, seed);
+        let before = taken(self.shard(object)).insert(object, seed);
         assert_eq!(before, None, "{object:#x} was handed out twice (I7)");
         fill(object, size, seed);
     }
 
     fn give_up(&self, object: usize, size: usize) {
-        let seed = self.shard(object).lock().expect("no panic").remove(&object).expect("it is held");
+        let seed = taken(self.shard(object)).remove(&object).expect("it is held");
         assert!(is_filled(object, size, seed), "somebody else wrote to {object:#x} (I7)");
     }
 
     fn count(&self) -> usize {
-        self.shards.iter().map(|shard| shard.lock().expect("no panic").len()).sum()
+        self.shards.iter().map(|shard| taken(shard).len()).sum()
     }
 }
 
@@ -161,7 +162,7 @@ impl World {
                     }
                 }
                 70..78 => {
-                    let mut mail = self.mail.lock().expect("no panic");
+                    let mut mail = taken(&self.mail);
                     if rng.one_in(2) {
                         let from = held.len().saturating_sub(20);
                         mail.extend(held.drain(from..));
@@ -225,7 +226,7 @@ fn storm(population: Population, nodes: usize, duration: Duration) {
     world.stop.store(true, Ordering::Relaxed);
     common::ends(move || {
         threads.into_iter().for_each(|thread| thread.join().expect("no thread fails"));
-        let mail: Vec<_> = world.mail.lock().expect("no panic").drain(..).collect();
+        let mail: Vec<_> = taken(&world.mail).drain(..).collect();
         mail.into_iter().for_each(|(which, object)| world.free(which, object));
         let tally = &world.tally;
         eprintln!(

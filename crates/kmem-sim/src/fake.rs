@@ -26,6 +26,8 @@ use kmem_core::platform::{Clock, CommitError, PageSource, Park, Sections, Step, 
 use kmem_core::sync::{AtomicU32, AtomicU64, AtomicUsize, HeldRanks, Ordering};
 
 use crate::explore::seat;
+use crate::guarded;
+use crate::taken::taken;
 
 const PAGE: usize = 4096;
 
@@ -124,6 +126,7 @@ impl Fake {
         let block = NonNull::new(unsafe { alloc_zeroed(layout) }).expect("memory for the test's window");
         // SAFETY: the block is a granule longer than the window.
         let window = unsafe { block.add(block.align_offset(GRANULE)) };
+        guarded::forbid(window.as_ptr() as usize, machine.granules * GRANULE);
         Self {
             epochs: (0..machine.possible).map(|_| StdMutex::new(0)).collect(),
             blocks: StdMutex::new(vec![(block.as_ptr() as usize, layout)]),
@@ -168,17 +171,17 @@ impl Fake {
     ///
     /// It runs on the thread that waits, which holds locks: what shall use the engine does so on a thread of its own.
     pub fn at_next_fence(&self, code: impl FnOnce() + Send + 'static) {
-        *self.at_fence.lock().expect("no hook is replaced while it runs") = Some(Box::new(code));
+        *taken(&self.at_fence) = Some(Box::new(code));
     }
 
     /// Runs `code` in the next call that gives memory back, while no lock of the engine may be held.
     pub fn at_next_purge(&self, code: impl FnOnce() + Send + 'static) {
-        *self.at_purge.lock().expect("no hook is replaced while it runs") = Some(Box::new(code));
+        *taken(&self.at_purge) = Some(Box::new(code));
     }
 
     /// Puts something else into the window: granules that cannot be committed.
     pub fn obstruct(&self, first: usize, granules: usize) {
-        *self.obstacle.lock().expect("no commit panics") = (first, granules);
+        *taken(&self.obstacle) = (first, granules);
     }
 
     /// Makes the `n`-th call for memory from now fail (0 is the next), and no other.
@@ -216,7 +219,7 @@ impl Fake {
         };
         loop {
             let (begun, area, seen) = {
-                let epoch = epoch.lock().expect("no section panics");
+                let epoch = taken(epoch);
                 let area = table.get(CPU.get());
                 (*epoch, area, read(area))
             };
@@ -224,7 +227,7 @@ impl Fake {
                 interrupt();
             }
             seat::inside_section();
-            let mut now = epoch.lock().expect("no section panics");
+            let mut now = taken(epoch);
             if *now == begun {
                 *now += 1;
                 return commit(area, seen);
@@ -235,7 +238,8 @@ impl Fake {
 
 impl Drop for Fake {
     fn drop(&mut self) {
-        *self.last_words.lock().expect("nobody panics with it") = Some(self.mapped());
+        *taken(&self.last_words) = Some(self.mapped());
+        guarded::allow(self.window.as_ptr() as usize, self.machine.granules * GRANULE);
         for (address, layout) in self.blocks.get_mut().expect("no allocation panics").drain(..) {
             // SAFETY: the block was allocated with this layout; the engine that used it is gone.
             unsafe { dealloc(address as *mut u8, layout) };
@@ -281,15 +285,13 @@ unsafe impl Sections for Fake {
 
     fn fence(&self, cpus: &CpuSet) {
         self.fences.fetch_add(1, Ordering::Relaxed);
-        let code = self.at_fence.lock().expect("no hook is replaced while it runs").take();
+        let code = taken(&self.at_fence).take();
         if let Some(code) = code {
             code();
         }
         seat::before_fence();
         if self.machine.fences {
-            cpus.iter()
-                .filter_map(|cpu| self.epochs.get(cpu))
-                .for_each(|epoch| *epoch.lock().expect("no section panics") += 1);
+            cpus.iter().filter_map(|cpu| self.epochs.get(cpu)).for_each(|epoch| *taken(epoch) += 1);
         }
     }
 
@@ -315,16 +317,19 @@ unsafe impl PageSource for Fake {
 
     unsafe fn commit(&self, addr: usize, len: usize) -> Result<(), CommitError> {
         let first = (addr - self.window.as_ptr() as usize) / GRANULE;
-        let (obstacle, granules) = *self.obstacle.lock().expect("no commit panics");
+        let (obstacle, granules) = *taken(&self.obstacle);
         match () {
             () if self.refused() => Err(CommitError::NoMemory),
             () if first < obstacle + granules && obstacle < first + len / GRANULE => Err(CommitError::Taken),
-            () => Ok(()),
+            () => {
+                guarded::allow(addr, len);
+                Ok(())
+            }
         }
     }
 
     unsafe fn purge(&self, addr: usize, len: usize) {
-        let code = self.at_purge.lock().expect("no hook is replaced while it runs").take();
+        let code = taken(&self.at_purge).take();
         if let Some(code) = code {
             code();
         }
@@ -335,6 +340,7 @@ unsafe impl PageSource for Fake {
     unsafe fn uncommit(&self, addr: usize, len: usize) {
         // SAFETY: passed on.
         unsafe { self.purge(addr, len) }
+        guarded::forbid(addr, len);
     }
 
     fn map(&self, len: usize) -> Option<NonNull<u8>> {
@@ -344,7 +350,7 @@ unsafe impl PageSource for Fake {
         let layout = Layout::from_size_align(len.max(1).next_multiple_of(PAGE), PAGE).ok()?;
         // SAFETY: the layout is not empty.
         let block = NonNull::new(unsafe { alloc_zeroed(layout) })?;
-        self.blocks.lock().expect("no allocation panics").push((block.as_ptr() as usize, layout));
+        taken(&self.blocks).push((block.as_ptr() as usize, layout));
         self.mapped.fetch_add(len, Ordering::Relaxed);
         Some(block)
     }
