@@ -73,8 +73,8 @@ fn world() -> (&'static Linux, &'static CpuTable) {
         // SAFETY: the area is private, the storage a page of ours.
         unsafe {
             // The mark has words before it that a section may read.
-            storage.cast::<usize>().add(3).write(1);
-            let first = storage.as_ptr() as usize + 4 * WORD;
+            storage.cast::<usize>().add(7).write(1);
+            let first = storage.as_ptr() as usize + 8 * WORD;
             let slot = area.slot(SLOT);
             slot.cursor.store(first.wrapping_sub(area.address()), Ordering::Release);
             slot.end.store((first + CAPACITY * WORD).wrapping_sub(area.address()), Ordering::Release);

@@ -118,10 +118,10 @@ impl Control {
     fn enable(&self, slot: SlotIndex) {
         let storage = self.storage[slot.0 as usize];
         // The mark has words before it that a section may read.
-        let first = storage.as_ptr() as usize + 4 * WORD;
+        let first = storage.as_ptr() as usize + 8 * WORD;
         // SAFETY: the storage is a page, the slot is in the area.
         unsafe {
-            storage.cast::<usize>().add(3).write(1);
+            storage.cast::<usize>().add(7).write(1);
             let place = self.area.slot(slot);
             place.cursor.store(first.wrapping_sub(self.area.address()), Ordering::Release);
             place.end.store((first + CAPACITY * WORD).wrapping_sub(self.area.address()), Ordering::Release);

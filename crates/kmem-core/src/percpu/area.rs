@@ -194,7 +194,7 @@ impl Area {
 
     /// Gives a disabled slot a magazine for `capacity` objects. Needs no fence: see [`super`].
     ///
-    /// Sections may read up to three words before the mark, and ignore them. There are some: the metadata arena's
+    /// Sections may read up to four words before the mark, and ignore them. There are some: the metadata arena's
     /// chunks begin with a header, and no magazine is a mapping of its own.
     ///
     /// Answers `false`, and leaves the slot disabled, where metadata is exhausted.

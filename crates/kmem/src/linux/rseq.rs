@@ -164,7 +164,7 @@ macro_rules! sections {
         #[inline(always)]
         pub unsafe fn pop_batch($($table: $type,)? slot: SlotIndex, out: &mut [usize]) -> usize {
             let taken: usize;
-            // SAFETY: as for `pop`, word by word; an odd word ends the walk at the latest before the magazine (I3), and three words
+            // SAFETY: as for `pop`, word by word; an odd word ends the walk at the latest before the magazine (I3), and four words
             // before it can be read (`Area::enable`). `out` has room: four words are written where four fit.
             unsafe {
                 asm!(
