@@ -1,12 +1,13 @@
 //! The command `kmem`.
 //!
-//! Four things a person wants of a slab allocator before reading any of its code:
+//! Five things a person wants of a slab allocator before reading any of its code:
 //!
 //! - `kmem run -- PROGRAM ARGS...` serves an unmodified program ([`run`]);
 //! - `kmem storm` loads and unloads modules, each with its caches, while CPUs go and come, and looks for objects that
 //!   were lost, handed out twice or left behind ([`storm`]);
 //! - `kmem info` says how this process would be served on this machine ([`info`]);
-//! - `kmem race` finds the races of 2004 again, and shows which defence keeps them out ([`race`]).
+//! - `kmem race` finds the races of 2004 again, and shows which defence keeps them out ([`race`]);
+//! - `kmem bench` measures kmem and other allocators side by side ([`bench`]).
 //!
 //! Without arguments the command is a storm of ten seconds: the shortest way to see the allocator at work.
 //!
@@ -20,6 +21,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+mod bench;
 mod info;
 mod race;
 mod run;
@@ -44,6 +46,10 @@ enum Command {
     Info(info::InfoArgs),
     /// Find the races of 2004 again, on virtual CPUs, and see which defence keeps them out
     Race(race::RaceArgs),
+    /// Measure kmem and other allocators side by side
+    Bench(bench::BenchArgs),
+    #[command(hide = true)]
+    BenchCaches(bench::CachesArgs),
 }
 
 fn main() -> ExitCode {
@@ -53,6 +59,8 @@ fn main() -> ExitCode {
         Command::Storm(args) => storm::storm(&args),
         Command::Info(args) => info::info(&args),
         Command::Race(args) => race::race(&args),
+        Command::Bench(args) => bench::bench(&args),
+        Command::BenchCaches(args) => bench::caches(&args),
     }
 }
 

@@ -80,7 +80,7 @@ pub fn run(args: &RunArgs) -> ExitCode {
 
 /// Why the program could not be given the library.
 #[derive(Debug)]
-enum SetupError {
+pub enum SetupError {
     /// The system does not tell where our own executable is.
     NoExecutable(io::Error),
     /// The library is at none of these places.
@@ -88,6 +88,8 @@ enum SetupError {
     /// The loader splits `LD_PRELOAD` at blanks and colons, so it cannot name this path.
     Unnameable(PathBuf),
 }
+
+impl std::error::Error for SetupError {}
 
 impl fmt::Display for SetupError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -111,7 +113,7 @@ impl fmt::Display for SetupError {
 }
 
 /// The newest library among the places where cargo (or a person) puts it.
-fn find_library() -> Result<PathBuf, SetupError> {
+pub fn find_library() -> Result<PathBuf, SetupError> {
     let executable = env::current_exe().map_err(SetupError::NoExecutable)?;
     let home = executable.parent().unwrap_or(Path::new("/"));
     let places = vec![home.join(LIBRARY), home.join("deps").join(LIBRARY)];

@@ -1,0 +1,124 @@
+//! The workloads.
+
+use crate::programs::{self, Program};
+
+/// One thing that programs do with memory.
+pub struct Workload {
+    /// As `--only` names it.
+    pub name: &'static str,
+    /// What it does, in one line.
+    pub about: &'static str,
+    /// What one operation is.
+    pub unit: &'static str,
+    /// The figure by which allocators are compared.
+    pub compared: &'static str,
+    /// Where it belongs.
+    pub family: Family,
+    /// What is run.
+    pub kind: Kind,
+}
+
+/// What a workload is there for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Family {
+    /// One property of an allocator each, most with a target of its own.
+    Core,
+    /// Of the kinds that public suites of allocators consist of; judged all together.
+    Suite,
+    /// Typed caches.
+    Caches,
+    /// Real programs, judged all together.
+    Program,
+}
+
+impl Family {
+    /// As results name it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Core => "core",
+            Self::Suite => "suite",
+            Self::Caches => "caches",
+            Self::Program => "program",
+        }
+    }
+}
+
+/// What is run.
+pub enum Kind {
+    /// The C workload of the same name.
+    C,
+    /// The same, where only memory is compared and most of the time is waiting: several allocators run at once, as far
+    /// as each has this many MiB.
+    Waiting(u64),
+    /// The C workload that starts other processes, which are the ones that are served.
+    Starting,
+    /// The workload of [`caches`](crate::caches) of the same name; kmem only.
+    Caches,
+    /// A real program.
+    Program(&'static Program),
+}
+
+/// One thread: processor time is all there is to see, and other processes do not disturb it.
+const fn core(name: &'static str, unit: &'static str, about: &'static str) -> Workload {
+    Workload { name, about, unit, compared: "cpu_ns", family: Family::Core, kind: Kind::C }
+}
+
+/// Several threads: what they wait for each other counts.
+const fn threads(name: &'static str, unit: &'static str, about: &'static str) -> Workload {
+    Workload { name, about, unit, compared: "ns", family: Family::Core, kind: Kind::C }
+}
+
+const fn waiting(name: &'static str, compared: &'static str, mib: u64, about: &'static str) -> Workload {
+    Workload { name, about, unit: "run", compared, family: Family::Core, kind: Kind::Waiting(mib) }
+}
+
+const fn caches(name: &'static str, unit: &'static str, about: &'static str) -> Workload {
+    Workload { name, about, unit, compared: "cpu_ns", family: Family::Caches, kind: Kind::Caches }
+}
+
+const fn program(program: &'static Program) -> Workload {
+    let (name, about) = (program.name, program.about);
+    Workload { name, about, unit: "run", compared: "cpu_ns", family: Family::Program, kind: Kind::Program(program) }
+}
+
+/// All of them, in the order in which they run.
+pub const ALL: &[Workload] = &[
+    core("pair", "pair", "malloc and free of 64 bytes, over and over"),
+    core("burst_lifo", "object", "1,000 objects of 64 bytes, freed in the reverse order"),
+    core("burst_fifo", "object", "1,000 objects of 64 bytes, freed in the same order"),
+    core("random_sizes", "object", "4,096 objects of 8 to 2,048 bytes, replaced at random"),
+    core("random_lifetimes", "object", "objects of 16 to 512 bytes that live 1 to 65,535 turns"),
+    core("cold_heap", "object", "a heap of 64 MB: 256 random objects freed, 256 allocated and touched"),
+    threads("handover", "object", "one thread allocates, one frees; 64 bytes, 512 at a time"),
+    threads("handover_many", "object", "the same with as many threads of each kind as there are CPUs"),
+    threads("threads_end", "thread", "threads that start, allocate 128 objects, leave half to others, and end"),
+    waiting(
+        "idle_threads",
+        "extra_kib",
+        2500,
+        "500 threads (quick: 100) allocate 2 MB each, free it, and idle: memory kept",
+    ),
+    waiting("sparse_survivors", "left_percent", 500, "2 M objects of 128 bytes, 1 in 1,000 survives: memory kept"),
+    core("realloc_growth", "realloc", "16 buffers grow in turn to 1 MiB, by half each time"),
+    core("large_objects", "object", "24 objects of 64 KiB to 4 MiB, replaced at random, each page written"),
+    Workload {
+        name: "start_program",
+        about: "start and end of a program that does nothing",
+        unit: "program",
+        compared: "ns",
+        family: Family::Core,
+        kind: Kind::Starting,
+    },
+    caches("typed_pair", "pair", "alloc and free of a Cache<T> of 64 bytes"),
+    caches("typed_bulk", "object", "alloc_bulk and free_bulk of 32 objects of 64 bytes"),
+    caches("create_destroy", "cache", "create, use and destroy a cache beside 6,000 others (few_ns: beside none)"),
+    program(&programs::ALL[0]),
+    program(&programs::ALL[1]),
+    program(&programs::ALL[2]),
+    program(&programs::ALL[3]),
+    program(&programs::ALL[4]),
+    program(&programs::ALL[5]),
+    program(&programs::ALL[6]),
+    program(&programs::ALL[7]),
+    program(&programs::ALL[8]),
+];

@@ -1,0 +1,96 @@
+//! A server under test: redis on a socket of the file system, asked by us.
+
+use std::ffi::OsString;
+use std::io::{self, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::child::{Cost, Failure, Job};
+
+/// What the server is started with: no port, nothing on disk.
+pub fn arguments(socket: &Path, folder: &Path) -> Vec<OsString> {
+    let words: [OsString; 10] = [
+        "--port".into(),
+        "0".into(),
+        "--save".into(),
+        "".into(),
+        "--appendonly".into(),
+        "no".into(),
+        "--unixsocket".into(),
+        socket.into(),
+        "--dir".into(),
+        folder.into(),
+    ];
+    words.into()
+}
+
+/// Starts the server, has it evaluate the script so many times, and ends it. The time is that of the evaluations, the
+/// processor time and memory are the server's.
+pub fn run(job: &Job, socket: &Path, script: &str, times: u32) -> Result<Cost, Failure> {
+    let server = job.start()?;
+    let asked = connect(socket, job.patience).and_then(|mut stream| {
+        let begun = Instant::now();
+        for seed in 0..times {
+            ask(&mut stream, &["EVAL", script, "0", &seed.to_string()])?;
+        }
+        let took = begun.elapsed();
+        // Its answer is that the connection ends.
+        stream.write_all(&command(&["SHUTDOWN", "NOSAVE"]))?;
+        Ok(took)
+    });
+    match asked {
+        Ok(wall) => Ok(Cost { wall, ..server.finish()? }),
+        // Either the server is gone, and its end says more than the broken connection, or it is of no use any more.
+        Err(e) => match server.stop() {
+            Err(failure) => Err(failure),
+            Ok(_) => Err(Failure::NotStarted(socket.to_path_buf(), e)),
+        },
+    }
+}
+
+fn connect(socket: &Path, patience: Duration) -> io::Result<UnixStream> {
+    let deadline = Instant::now() + patience.min(Duration::from_secs(10));
+    loop {
+        match UnixStream::connect(socket) {
+            Ok(stream) => {
+                stream.set_read_timeout(Some(patience))?;
+                return Ok(stream);
+            }
+            Err(e) if Instant::now() > deadline => return Err(e),
+            Err(_) => thread::sleep(Duration::from_millis(5)),
+        }
+    }
+}
+
+/// One command and its answer, which has to be a number: `:12`.
+fn ask(stream: &mut UnixStream, words: &[&str]) -> io::Result<()> {
+    stream.write_all(&command(words))?;
+    let mut answer = Vec::new();
+    let mut byte = [0];
+    while !answer.ends_with(b"\r\n") {
+        stream.read_exact(&mut byte)?;
+        answer.push(byte[0]);
+    }
+    if answer.starts_with(b":") {
+        return Ok(());
+    }
+    Err(io::Error::other(format!("the server answers {:?}", String::from_utf8_lossy(&answer))))
+}
+
+fn command(words: &[&str]) -> Vec<u8> {
+    let mut text = format!("*{}\r\n", words.len());
+    for word in words {
+        text += &format!("${}\r\n{word}\r\n", word.len());
+    }
+    text.into_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn commands_are_counted() {
+        assert_eq!(super::command(&["EVAL", "x", ""]), b"*3\r\n$4\r\nEVAL\r\n$1\r\nx\r\n$0\r\n\r\n");
+    }
+}

@@ -1,0 +1,80 @@
+//! Tables for a terminal.
+
+use std::fmt::Write;
+
+use super::{compared, least, short};
+use crate::figures::Results;
+use crate::targets::Verdict;
+
+/// A row for each workload, a column for each allocator, then the targets, then who is missing and what failed.
+pub fn text(results: &Results, verdicts: &[Verdict]) -> String {
+    let mut out = String::new();
+    let names: Vec<&str> = results.present().map(|allocator| allocator.name.as_str()).collect();
+    let machine = &results.machine;
+    let _ = writeln!(
+        out,
+        "{}, {} CPUs, {} MiB, {}, transparent huge pages: {}, kmem: {}\n",
+        machine.processor,
+        machine.cpus,
+        machine.memory_mib,
+        machine.kernel,
+        machine.transparent_huge_pages,
+        machine.kmem_mode
+    );
+    let _ = write!(out, "{:<18}", "");
+    for name in &names {
+        let _ = write!(out, "{name:>13}");
+    }
+    out.push('\n');
+    for outcome in &results.workloads {
+        let _ = write!(out, "{:<18}", outcome.name);
+        let best = least(outcome);
+        for name in &names {
+            let cell = match (outcome.served(name), compared(outcome, name)) {
+                (_, Some(figure)) => {
+                    let mark = if Some(figure.median) == best { "*" } else { "" };
+                    format!("{mark}{}", short(figure.median, &outcome.compared))
+                }
+                (Some(served), None) if served.failed.is_some() => "failed".into(),
+                _ => String::new(),
+            };
+            let _ = write!(out, "{cell:>13}");
+        }
+        out.push('\n');
+    }
+    out.push_str("\nThe median of the runs; * the least.\n\n");
+    for verdict in verdicts {
+        let figure = |value: Option<f64>| value.map_or("?".into(), |value| short(value, &verdict.unit));
+        let word = verdict.met.map_or("open", |met| if met { "met" } else { "NOT MET" });
+        let best = verdict.best_peer.as_ref();
+        let _ = writeln!(
+            out,
+            "{:<4}{word:<8} kmem {:>9}, limit {:>9}, best peer {:>9} {:<13} {}: {}",
+            verdict.id,
+            figure(verdict.kmem),
+            figure(verdict.limit),
+            figure(best.map(|(_, figure)| *figure)),
+            best.map_or("", |(name, _)| name),
+            verdict.what,
+            verdict.target
+        );
+    }
+    out.push('\n');
+    for allocator in &results.allocators {
+        match &allocator.missing {
+            None => _ = writeln!(out, "{:<14} {}; {}", allocator.name, allocator.version, allocator.how),
+            Some(why) => _ = writeln!(out, "{:<14} not measured: {why}", allocator.name),
+        }
+    }
+    for outcome in &results.workloads {
+        if let Some(why) = &outcome.skipped {
+            let _ = writeln!(out, "{}: not run: {why}", outcome.name);
+        }
+        for served in &outcome.results {
+            if let Some(why) = &served.failed {
+                let _ = writeln!(out, "{}: failed with {}: {why}", outcome.name, served.allocator);
+            }
+        }
+    }
+    out
+}

@@ -1,0 +1,213 @@
+//! What kmem is to reach, held against a result.
+//!
+//! A target compares kmem with the peers of the same run, for absolute figures are a machine's. It is met, or not, or
+//! undecided: where kmem or every peer has no figure.
+
+use serde::{Deserialize, Serialize};
+
+use crate::allocators::{GLIBC, KMEM, KMEM_FALLBACK};
+use crate::figures::{Outcome, Results, geometric_mean};
+
+/// A target and what came of it.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Verdict {
+    /// T1 and so on.
+    pub id: String,
+    /// What is measured.
+    pub what: String,
+    /// What is to be reached, in words.
+    pub target: String,
+    /// kmem's figure.
+    pub kmem: Option<f64>,
+    /// What the figures are: ns, KiB, a ratio.
+    pub unit: String,
+    /// The least figure of a peer, and whose it is.
+    pub best_peer: Option<(String, f64)>,
+    /// Every peer's figure.
+    pub peers: Vec<(String, f64)>,
+    /// The figure that kmem must not exceed.
+    pub limit: Option<f64>,
+    /// kmem's figure is within the limit; none where either is unknown.
+    pub met: Option<bool>,
+}
+
+/// Holds a result against every target.
+pub fn judge(results: &Results) -> Vec<Verdict> {
+    let pair = Series::of(results, "pair", "cpu_ns");
+    let floor = results.outcome("pair").and_then(|pair| pair.median(KMEM, "floor_cpu_ns"));
+    let best = |series: &Series| series.best().map(|(_, figure)| figure);
+    let least =
+        |limits: &[Option<f64>]| limits.iter().copied().collect::<Option<Vec<f64>>>()?.into_iter().reduce(f64::min);
+    let mut verdicts = Vec::new();
+    let mut add = |id: &str, what: &str, target: &str, unit: &str, series: Series, limit: Option<f64>| {
+        verdicts.push(series.verdict(id, what, target, unit, limit));
+    };
+
+    add(
+        "T1",
+        "malloc and free of 64 bytes, one thread",
+        "at most 1.15 times two empty calls, and no more than any peer",
+        "ns",
+        pair.clone(),
+        least(&[floor.map(|floor| 1.15 * floor), best(&pair)]),
+    );
+    let against_pair = |name| Series { kmem: Series::of(results, name, "cpu_ns").kmem, peers: pair.peers.clone() };
+    add(
+        "T2",
+        "alloc and free of a Cache<T>, one thread; the peers' malloc and free",
+        "at most 0.65 times the best peer",
+        "ns",
+        against_pair("typed_pair"),
+        best(&pair).map(|best| 0.65 * best),
+    );
+    add(
+        "T3",
+        "alloc and free in bulks of 32, per object; the peers' malloc and free",
+        "at most 0.2 times the best peer",
+        "ns",
+        against_pair("typed_bulk"),
+        best(&pair).map(|best| 0.2 * best),
+    );
+    let cold = Series::of(results, "cold_heap", "cpu_ns");
+    let limit = best(&cold).map(|best| 0.9 * best);
+    add("T4", "cold heap of 64 MB, per object", "at most 0.9 times the best peer", "ns", cold, limit);
+    let handover = Series::of(results, "handover", "ns");
+    let limit = best(&handover);
+    add("T5", "one thread allocates, one frees, per object", "no more than any peer", "ns", handover, limit);
+    let growth = Series::of(results, "handover", "growth_kib");
+    add(
+        "T5",
+        "the same: memory beyond the start, at its peak",
+        "flat: at most 16 MiB, whatever the number of objects",
+        "KiB",
+        growth,
+        Some(16.0 * 1024.0),
+    );
+    let idle = Series::of(results, "idle_threads", "extra_kib");
+    let quarter = idle.least_of(&["jemalloc", "jemalloc-deb"]).map(|figure| 0.25 * figure);
+    let limit = least(&[quarter, best(&idle)]);
+    add(
+        "T6",
+        "500 threads that used 2 MB each and are idle: memory kept",
+        "at most a quarter of jemalloc's, and no more than any peer's",
+        "KiB",
+        idle,
+        limit,
+    );
+    let sparse = Series::of(results, "sparse_survivors", "left_percent");
+    add("T7", "1 object in 1,000 survives: memory kept", "at most 15 % of the peak", "%", sparse, Some(15.0));
+    let suite = |figure| Series::geometric(results, "suite", figure, Against::BestOfEach);
+    add(
+        "T8",
+        "time of the suite, against the best allocator of each test (geometric mean)",
+        "less than 1.05",
+        "ratio",
+        suite("ns"),
+        Some(1.05),
+    );
+    add(
+        "T9",
+        "peak memory of the suite, against the least of each test (geometric mean)",
+        "less than 1.18",
+        "ratio",
+        suite("peak_kib"),
+        Some(1.18),
+    );
+    let create = |figure| Series::of(results, "create_destroy", figure);
+    add("T12", "create, use and destroy a cache beside 6,000", "at most 20 us", "ns", create("cpu_ns"), Some(20_000.0));
+    let alone = create("few_cpu_ns").kmem;
+    add(
+        "T12",
+        "the same, against creating and destroying beside none",
+        "independent of their number: at most 1.25 times",
+        "ns",
+        create("cpu_ns"),
+        alone.map(|alone| 1.25 * alone),
+    );
+    let start = Series::of(results, "start_program", "ns");
+    let limit = start.least_of(&[GLIBC]).map(|glibc| 1.15 * glibc);
+    add("T15", "start and end of a program that does nothing", "at most 1.15 times glibc", "ns", start, limit);
+    let programs = Series::geometric(results, "program", "cpu_ns", Against::Glibc);
+    let limit = best(&programs);
+    add(
+        "T16",
+        "processor time of real programs, against glibc (geometric mean)",
+        "no more than any peer",
+        "ratio",
+        programs,
+        limit,
+    );
+    verdicts
+}
+
+/// One figure of kmem and of everybody else.
+#[derive(Clone)]
+struct Series {
+    kmem: Option<f64>,
+    peers: Vec<(String, f64)>,
+}
+
+/// What a ratio is taken to.
+#[derive(Clone, Copy)]
+enum Against {
+    BestOfEach,
+    Glibc,
+}
+
+impl Series {
+    fn of(results: &Results, workload: &str, figure: &str) -> Self {
+        let outcome = results.outcome(workload);
+        Self::each(results, |allocator| outcome?.median(allocator, figure))
+    }
+
+    fn each(results: &Results, figure: impl Fn(&str) -> Option<f64>) -> Self {
+        let peers = results.present().map(|allocator| allocator.name.clone());
+        let peers = peers.filter(|name| name != KMEM && name != KMEM_FALLBACK);
+        Self { kmem: figure(KMEM), peers: peers.filter_map(|name| Some((name.clone(), figure(&name)?))).collect() }
+    }
+
+    /// Geometric means over a family. An allocator that failed in one of its workloads has none.
+    fn geometric(results: &Results, family: &str, figure: &str, against: Against) -> Self {
+        let of_family = |outcome: &&Outcome| outcome.family == family && !outcome.results.is_empty();
+        let outcomes: Vec<_> = results.workloads.iter().filter(of_family).collect();
+        Self::each(results, |allocator| {
+            let ratios: Option<Vec<f64>> = outcomes
+                .iter()
+                .map(|outcome| {
+                    let base = match against {
+                        Against::Glibc => outcome.median(GLIBC, figure)?,
+                        Against::BestOfEach => {
+                            let all = outcome.results.iter().filter(|served| served.allocator != KMEM_FALLBACK);
+                            all.filter_map(|served| served.figure(figure)).map(|f| f.median).reduce(f64::min)?
+                        }
+                    };
+                    Some(outcome.median(allocator, figure)? / base)
+                })
+                .collect();
+            geometric_mean(&ratios?)
+        })
+    }
+
+    fn best(&self) -> Option<(String, f64)> {
+        self.peers.iter().min_by(|a, b| a.1.total_cmp(&b.1)).cloned()
+    }
+
+    fn least_of(&self, names: &[&str]) -> Option<f64> {
+        let named = self.peers.iter().filter(|(name, _)| names.contains(&name.as_str()));
+        named.map(|(_, figure)| *figure).reduce(f64::min)
+    }
+
+    fn verdict(self, id: &str, what: &str, target: &str, unit: &str, limit: Option<f64>) -> Verdict {
+        Verdict {
+            id: id.into(),
+            what: what.into(),
+            target: target.into(),
+            kmem: self.kmem,
+            unit: unit.into(),
+            best_peer: self.best(),
+            limit,
+            met: self.kmem.zip(limit).map(|(figure, limit)| figure <= limit),
+            peers: self.peers,
+        }
+    }
+}

@@ -1,0 +1,42 @@
+/* One malloc and one free of 64 bytes, over and over; and the floor, two calls that do nothing and are reached the same
+ * way: through the procedure linkage table, by a pointer that the loader fills in. */
+#include "bench.h"
+
+#include <stdlib.h>
+
+enum { SIZE = 64 };
+
+static char place;
+static void *empty_take(size_t size) {
+    __asm__ volatile("" : : "r"(size));
+    return &place;
+}
+static void empty_free(void *object) { used(object); }
+static void *(*resolve_take(void))(size_t) { return empty_take; }
+static void (*resolve_free(void))(void *) { return empty_free; }
+void *nothing_take(size_t size) __attribute__((ifunc("resolve_take")));
+void nothing_free(void *object) __attribute__((ifunc("resolve_free")));
+
+static void pairs(void *state) {
+    for (long i = *(long *)state; i > 0; i--) {
+        void *object = malloc(SIZE);
+        used(object);
+        free(object);
+    }
+}
+
+static void nothing(void *state) {
+    for (long i = *(long *)state; i > 0; i--) {
+        void *object = nothing_take(SIZE);
+        used(object);
+        nothing_free(object);
+    }
+}
+
+void pair(int argc, char **argv) {
+    (void)argc, (void)argv;
+    long count = 100000;
+    int rounds = amount(200, 40);
+    measure("floor_", rounds, count, nothing, &count);
+    measure("", rounds, count, pairs, &count);
+}

@@ -1,0 +1,129 @@
+//! `kmem bench`: allocators side by side.
+//!
+//! Parses, shows where measuring is, and prints; everything else is the crate `kmem-bench`. A hidden form of the
+//! command, `kmem bench-caches NAME full|quick`, is the process in which typed caches are measured.
+
+#![forbid(unsafe_code)]
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use clap::Args;
+use indicatif::{ProgressBar, ProgressStyle};
+use kmem_bench::executables::Executables;
+use kmem_bench::figures::Results;
+use kmem_bench::measure::Plan;
+use kmem_bench::targets::{self, Verdict};
+use kmem_bench::{allocators, caches, peers, report};
+use serde::Serialize;
+
+/// Arguments of `kmem bench`.
+#[derive(Args)]
+pub struct BenchArgs {
+    /// Less work and fewer runs: for orientation, within a minute
+    #[arg(long)]
+    quick: bool,
+    /// Only these workloads
+    #[arg(long, value_name = "NAME,...", value_delimiter = ',')]
+    only: Vec<String>,
+    /// Only these allocators
+    #[arg(long, value_name = "NAME,...", value_delimiter = ',')]
+    allocators: Vec<String>,
+    /// Runs of each workload under each allocator
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1000))]
+    runs: Option<u16>,
+    /// One JSON document on standard output
+    #[arg(long)]
+    json: bool,
+    /// First build the peers that come as sources (needs cargo, c++, crates.io); without it, those built before take part
+    #[arg(long)]
+    peers: bool,
+}
+
+/// Arguments of the hidden command.
+#[derive(Args)]
+pub struct CachesArgs {
+    name: String,
+    amount: String,
+}
+
+/// A result and what it means.
+#[derive(Serialize)]
+struct Document<'a> {
+    #[serde(flatten)]
+    results: &'a Results,
+    targets: &'a [Verdict],
+}
+
+/// Measures and prints.
+pub fn bench(args: &BenchArgs) -> ExitCode {
+    match measure(args) {
+        Ok(results) => {
+            let verdicts = targets::judge(&results);
+            let document = if args.json {
+                crate::json(&Document { results: &results, targets: &verdicts })
+            } else {
+                report::text(&results, &verdicts)
+            };
+            ExitCode::from(u8::from(!crate::print(&document)))
+        }
+        Err(e) => {
+            eprintln!("kmem bench: {e}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn measure(args: &BenchArgs) -> Result<Results, Box<dyn std::error::Error>> {
+    let this = std::env::current_exe()?;
+    let plan = Plan {
+        quick: args.quick,
+        only: args.only.clone(),
+        runs: args.runs.map(usize::from),
+        caches_command: (this, vec!["bench-caches"]),
+    };
+    plan.workloads()?;
+    let library = crate::run::find_library()?;
+    let executables =
+        Executables::unpack().map_err(|e| format!("cannot write the workloads to the cache folder: {e}"))?;
+    if args.peers {
+        build_peers(&args.allocators);
+    }
+    let field = allocators::find(&args.allocators, Path::new(&library), &executables)?;
+    let bar = bar();
+    let results = plan.measure(field, &executables, &mut |name, done, all| {
+        bar.set_length(all as u64);
+        bar.set_position(done as u64);
+        bar.set_message(name.to_string());
+    })?;
+    bar.finish_and_clear();
+    Ok(results)
+}
+
+/// Builds the peers that were asked for. One that cannot be built is named in the result.
+fn build_peers(asked: &[String]) {
+    let wanted: Vec<_> =
+        peers::ALL.iter().filter(|peer| asked.is_empty() || asked.iter().any(|name| name == peer.name)).collect();
+    for (number, peer) in wanted.iter().enumerate() {
+        eprintln!("peer {} of {}: {}, {}", number + 1, wanted.len(), peer.name, peer.how());
+        if let Err(why) = peer.build() {
+            eprintln!("peer {}: {why}", peer.name);
+        }
+    }
+}
+
+fn bar() -> ProgressBar {
+    let style = ProgressStyle::with_template("{bar:30} {pos} of {len}  {msg}  {elapsed}").expect("a valid template");
+    ProgressBar::new(0).with_style(style)
+}
+
+/// Runs a workload of typed caches in this process, and prints its figures.
+pub fn caches(args: &CachesArgs) -> ExitCode {
+    match caches::run(&args.name, args.amount == "quick") {
+        Ok(figures) => ExitCode::from(u8::from(!crate::print(&figures))),
+        Err(e) => {
+            eprintln!("kmem bench-caches: {e}");
+            ExitCode::FAILURE
+        }
+    }
+}
