@@ -199,3 +199,27 @@ fn a_cpu_that_left_comes_by_itself_and_one_that_is_held_down_does_not() {
     assert_eq!(cache.figures().cpus, 1);
     valid(&engine, 0);
 }
+
+#[test]
+fn cpus_are_emptied_by_name_and_depots_too() {
+    let engine = engine(4);
+    let cache = cached(&engine, "surplus", 4);
+    let mut held = Vec::new();
+    let aged = engine.empty_cpus(&[1, 3].into_iter().collect());
+    assert_eq!((aged.slots, aged.left), (2, true));
+    assert_eq!(cache.figures().cpus, 2);
+    assert_eq!(engine.cached_on(1), Default::default());
+    let on_0 = engine.cached_on(0);
+    assert!(on_0.objects > 0 && on_0.bytes == on_0.objects * 64);
+    let (in_slots, in_depots) = engine.cached_bytes();
+    assert_eq!((in_slots, in_depots), (cache.figures().in_slots * 64, cache.figures().in_depot * 64));
+    assert!(in_depots > 0);
+    held.push(cache.alloc());
+    engine.empty_depots();
+    assert_eq!(cache.figures().in_depot, 0);
+    cache.free(held[0]);
+    assert!(engine.relieve() > 0);
+    assert_eq!(engine.cached_bytes(), (0, 0));
+    assert_eq!(engine.page_stats().dirty, 0);
+    valid(&engine, 0);
+}

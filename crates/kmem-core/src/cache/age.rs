@@ -44,7 +44,7 @@ pub struct Aged {
     pub left: bool,
 }
 
-/// Caches with still slots, each pinned, with the CPUs where these are; and all of these CPUs.
+/// Caches with slots to be emptied, each pinned, with the CPUs where these are; and all of these CPUs.
 struct Group<'a, P: Platform> {
     caches: [Option<(Pinned<'a, P>, CpuSet)>; AT_ONCE],
     len: usize,
@@ -56,9 +56,9 @@ impl<'a, P: Platform> Group<'a, P> {
         Self { caches: [const { None }; AT_ONCE], len: 0, cpus: CpuSet::new() }
     }
 
-    fn add(&mut self, cache: Pinned<'a, P>, still: CpuSet) {
-        still.iter().for_each(|cpu| self.cpus.insert(cpu));
-        self.caches[self.len] = Some((cache, still));
+    fn add(&mut self, cache: Pinned<'a, P>, chosen: CpuSet) {
+        chosen.iter().for_each(|cpu| self.cpus.insert(cpu));
+        self.caches[self.len] = Some((cache, chosen));
         self.len += 1;
     }
 
@@ -76,6 +76,16 @@ impl<P: Platform> Engine<P> {
     /// hotplug callback, nothing is done. It runs nobody's code: slabs that become empty stay with their caches. Costs
     /// O(caches + enabled slots), and a fence for each 32 caches that have a still slot.
     pub fn age(&self, spare: &CpuSet) -> Aged {
+        self.empty_slots(true, |cache, cpu| self.look(cache, cpu) && !spare.contains(cpu))
+    }
+
+    /// Empties all slots of these CPUs, in use or not; for the rest as [`age`](Self::age).
+    pub fn empty_cpus(&self, cpus: &CpuSet) -> Aged {
+        self.empty_slots(false, |_, cpu| cpus.contains(cpu))
+    }
+
+    /// Empties the enabled slots that are `wanted`; with `only_still` those that are still when their CPU is stopped.
+    fn empty_slots(&self, only_still: bool, wanted: impl Fn(&CacheDesc, usize) -> bool) -> Aged {
         let Some(gate) = self.gate.try_read(&self.platform) else {
             return Aged { slots: 0, left: true };
         };
@@ -86,17 +96,17 @@ impl<P: Platform> Engine<P> {
             after = cache.id().index;
             let holders = cache.holders();
             enabled += holders.len();
-            let still: CpuSet = holders.iter().filter(|cpu| self.look(&cache, *cpu) && !spare.contains(*cpu)).collect();
-            if still.is_empty() {
+            let chosen: CpuSet = holders.iter().filter(|cpu| wanted(&cache, *cpu)).collect();
+            if chosen.is_empty() {
                 continue;
             }
-            group.add(cache, still);
+            group.add(cache, chosen);
             if group.len == AT_ONCE {
-                slots += self.empty_still(&online, &group);
+                slots += self.empty_group(&online, &group, only_still);
                 group.clear();
             }
         }
-        slots += self.empty_still(&online, &group);
+        slots += self.empty_group(&online, &group, only_still);
         Aged { slots, left: enabled > slots }
     }
 
@@ -108,17 +118,20 @@ impl<P: Platform> Engine<P> {
         control.area.is_some_and(|area| unsafe { area.look(cache.slot(), self.table.slots()) })
     }
 
-    /// Stops the group's CPUs, looks again, and empties what is still so; answers how many slots that were.
-    fn empty_still(&self, online: &OnlineCpus<'_>, group: &Group<'_, P>) -> usize {
+    /// Stops the group's CPUs, looks again if only still slots are meant, and empties them; answers how many they were.
+    fn empty_group(&self, online: &OnlineCpus<'_>, group: &Group<'_, P>, only_still: bool) -> usize {
         if group.cpus.is_empty() || !self.platform.can_fence() {
             return 0;
         }
         let mut slots = 0;
         let stopped = Stopped::new(online, &self.cpus, &self.table, &self.platform, &group.cpus);
         stopped.for_each(|cpu, area| {
-            for (cache, still) in group.caches.iter().flatten() {
+            for (cache, chosen) in group.caches.iter().flatten() {
+                let (slot, slots_of_area) = (cache.slot(), self.table.slots());
                 // SAFETY: the area is private.
-                if still.contains(cpu) && unsafe { area.is_still(cache.slot(), self.table.slots()) } {
+                let is_meant =
+                    unsafe { if only_still { area.is_still(slot, slots_of_area) } else { area.is_enabled(slot) } };
+                if is_meant && chosen.contains(cpu) {
                     self.empty_slot(cache, cpu, area, Destination::Depot, &mut Reclaim::closed());
                     slots += 1;
                 }

@@ -8,6 +8,7 @@
 //! [`cpu`](crate::cpu)). The order of a destroy is that of I18.
 
 mod age;
+mod bound;
 mod create;
 mod descriptor;
 mod destroy;
@@ -19,6 +20,7 @@ mod shrink;
 mod tune;
 
 pub use age::Aged;
+pub use bound::CachedOn;
 pub use create::CacheSpec;
 pub use descriptor::{CacheDesc, CacheId, CacheState, NAME_MAX, ObjectOps};
 

@@ -1,0 +1,72 @@
+//! How much is cached, and giving it back: what whoever does upkeep needs to bound it.
+
+use crate::engine::Engine;
+use crate::platform::Platform;
+use crate::slab::Reclaim;
+
+/// What the slots of a CPU hold at a moment.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct CachedOn {
+    /// Objects.
+    pub objects: usize,
+    /// Bytes of these.
+    pub bytes: usize,
+}
+
+impl<P: Platform> Engine<P> {
+    /// What the slots of a CPU hold at this moment, in all caches.
+    pub fn cached_on(&self, cpu: usize) -> CachedOn {
+        let mut cached = CachedOn::default();
+        self.for_each_slot(|cache, at, objects| {
+            if at == cpu {
+                cached.objects += objects;
+                cached.bytes += objects * cache.layout().size;
+            }
+        });
+        cached
+    }
+
+    /// Bytes of the objects in all slots, and in all depots, at this moment.
+    pub fn cached_bytes(&self) -> (usize, usize) {
+        let (mut in_slots, mut in_depots) = (0, 0);
+        self.for_each_slot(|cache, _, objects| in_slots += objects * cache.layout().size);
+        self.registry.for_each(&self.platform, |cache| {
+            let objects: usize = cache.nodes().map(|node| node.depot.count(&self.platform)).sum();
+            in_depots += objects * cache.layout().size;
+        });
+        (in_slots, in_depots)
+    }
+
+    /// Moves what all depots hold to the slabs, and gives the empty slabs back; caches with a destructor are left alone,
+    /// for that is somebody's code. Answers the bytes of the slabs. No lock may be held.
+    pub fn empty_depots(&self) -> usize {
+        let mut bytes = 0;
+        self.registry.for_each(&self.platform, |cache| {
+            if cache.ops().is_none() {
+                let mut reclaim = Reclaim::new();
+                self.drain_depots(cache, &mut reclaim);
+                bytes += self.release(reclaim);
+            }
+        });
+        bytes
+    }
+
+    /// Memory is short: gives back all that is cached, and the memory of free runs and of free pages inside slabs; answers the bytes.
+    ///
+    /// It waits for no transition (while one runs, slots keep what they have), and leaves caches with a destructor
+    /// alone. No lock may be held.
+    pub fn relieve(&self) -> usize {
+        let mut bytes = 0;
+        self.registry.for_each(&self.platform, |cache| {
+            if cache.ops().is_none()
+                && let Some(gate) = self.gate.try_read(&self.platform)
+            {
+                let mut reclaim = Reclaim::new();
+                self.drain(cache, &gate.online(&self.cpus), &mut reclaim);
+                drop(gate);
+                bytes += self.release(reclaim) + self.purge_pages(cache);
+            }
+        });
+        bytes + self.heap.purge(&self.platform)
+    }
+}
