@@ -22,9 +22,17 @@ pub enum Call {
     Affinity,
     /// Registering a thread's own rseq area.
     Thread,
+    /// Creating the thread of upkeep.
+    Upkeep,
+    /// Reading what control groups say: quota and pressure.
+    Cgroup,
+    /// A socket for the kernel's events.
+    Netlink,
+    /// Making the page that others read.
+    Page,
 }
 
-const CALLS: usize = Call::Thread as usize + 1;
+const CALLS: usize = Call::Page as usize + 1;
 const NEVER: usize = usize::MAX;
 
 /// How many calls of a kind still succeed.
@@ -51,7 +59,7 @@ pub(super) fn fences_left_out() -> bool {
 }
 
 /// Whether this call is to fail.
-pub(super) fn refused(call: Call) -> bool {
+pub(crate) fn refused(call: Call) -> bool {
     let left = &LEFT[call as usize];
     if left.load(Ordering::Relaxed) == NEVER {
         return false;

@@ -278,6 +278,23 @@ pub fn libc_area() -> Option<LibcArea> {
     unsafe { Some(LibcArea { offset: offset.read() as usize, size: size.read() as usize }) }
 }
 
+/// Whether the process has one thread, as far as libc knows: it may have been more, and is one from here on at most until
+/// this thread starts another. A libc that does not say has many.
+pub fn is_single_threaded() -> bool {
+    let single: *const u8;
+    // SAFETY: loads a word of the global offset table, which holds an address or null.
+    unsafe {
+        asm!(
+            ".weak __libc_single_threaded",
+            "mov {}, qword ptr [rip + __libc_single_threaded@GOTPCREL]",
+            out(reg) single,
+            options(nostack, preserves_flags, readonly),
+        );
+        // SAFETY: libc's variable, a byte.
+        !single.is_null() && single.read_volatile() != 0
+    }
+}
+
 /// The stack as the program found it (the argument count, the arguments, null, the environment), or null where libc
 /// does not say.
 ///

@@ -11,7 +11,7 @@
 //! | [`fence`] | membarrier |
 //! | [`pages`] | address space and memory |
 //! | [`topology`] | CPUs and nodes |
-//! | [`sys`] | all system calls |
+//! | [`sys`], [`descriptors`] | all system calls |
 //! | [`fault`] | refusals of the kernel, for tests |
 //!
 //! # Order of events
@@ -26,6 +26,7 @@
 //! `slow_path_enter`), or touches `errno`. One engine a program or shared object: the two hot words exist once. Two
 //! shared objects with an engine each keep apart.
 
+pub mod descriptors;
 pub mod entry;
 pub mod fallback;
 pub mod fault;

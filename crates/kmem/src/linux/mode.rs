@@ -57,6 +57,39 @@ pub enum Why {
     NoMemory,
 }
 
+impl Why {
+    /// All of them, by code.
+    const ALL: [Self; 10] = [
+        Self::NoRseqSyscall,
+        Self::DisabledByLibc,
+        Self::NoMembarrier,
+        Self::DisabledByEnvironment,
+        Self::UnregisteredThread,
+        Self::AreaTaken,
+        Self::NoThreadExit,
+        Self::CpusUnknown,
+        Self::TooManyCpus,
+        Self::NoMemory,
+    ];
+}
+
+impl Mode {
+    /// A number for it, for other processes; never 0.
+    pub const fn code(self) -> u64 {
+        match self {
+            Self::Rseq => 1,
+            Self::OwnRseq => 2,
+            Self::Fallback(why) => 16 + why as u64,
+        }
+    }
+
+    /// The mode of a number.
+    pub fn from_code(code: u64) -> Option<Self> {
+        let all = [Self::Rseq, Self::OwnRseq].into_iter().chain(Why::ALL.map(Self::Fallback));
+        all.into_iter().find(|mode| mode.code() == code)
+    }
+}
+
 impl fmt::Display for Mode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -124,6 +157,12 @@ pub fn variable(name: &CStr) -> Option<&'static [u8]> {
         }
     }
     None
+}
+
+/// Whether libc has set itself up: until then it starts no thread.
+pub fn libc_is_ready() -> bool {
+    // SAFETY: libc's variable; null until libc has set itself up.
+    unsafe { !(&raw const environ).read().is_null() }
 }
 
 fn environment() -> Option<*const *const c_char> {
@@ -196,4 +235,16 @@ fn own_area() -> Result<(), Why> {
         return Err(Why::NoThreadExit);
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn modes_have_codes() {
+        let all = [Mode::Rseq, Mode::OwnRseq].into_iter().chain(Why::ALL.map(Mode::Fallback));
+        assert!(all.into_iter().all(|mode| Mode::from_code(mode.code()) == Some(mode)));
+        assert_eq!(Mode::from_code(0), None);
+    }
 }

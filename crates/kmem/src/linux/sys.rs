@@ -4,7 +4,8 @@
 //! program and is never touched by an allocator that also runs inside `free`; the calls work before libc has set itself
 //! up (the dynamic linker calls `malloc` early); and an interposer of `mmap` or `madvise` cannot call back into us.
 //!
-//! No function here keeps state, retries, or judges an error: callers do.
+//! No function here keeps state, retries, or judges an error: callers do. Those on descriptors are in
+//! [`descriptors`](super::descriptors).
 
 use core::arch::asm;
 use core::ffi::{CStr, c_void};
@@ -36,11 +37,12 @@ impl fmt::Display for Errno {
 }
 
 /// Numbers of the calls on x86-64.
-mod nr {
+pub(super) mod nr {
     pub const READ: usize = 0;
     pub const WRITE: usize = 1;
     pub const OPEN: usize = 2;
     pub const CLOSE: usize = 3;
+    pub const POLL: usize = 7;
     pub const MMAP: usize = 9;
     pub const MPROTECT: usize = 10;
     pub const MUNMAP: usize = 11;
@@ -48,18 +50,29 @@ mod nr {
     pub const SCHED_YIELD: usize = 24;
     pub const MADVISE: usize = 28;
     pub const GETPID: usize = 39;
+    pub const SOCKET: usize = 41;
+    pub const RECVFROM: usize = 45;
+    pub const BIND: usize = 49;
     pub const FCNTL: usize = 72;
+    pub const FTRUNCATE: usize = 77;
+    pub const PRCTL: usize = 157;
     pub const GETTID: usize = 186;
     pub const FUTEX: usize = 202;
+    pub const SCHED_SETAFFINITY: usize = 203;
     pub const SCHED_GETAFFINITY: usize = 204;
+    pub const GETDENTS64: usize = 217;
     pub const CLOCK_GETTIME: usize = 228;
     pub const EXIT_GROUP: usize = 231;
     pub const TGKILL: usize = 234;
     pub const GET_MEMPOLICY: usize = 239;
+    pub const INOTIFY_ADD_WATCH: usize = 254;
+    pub const INOTIFY_INIT1: usize = 294;
     pub const PRLIMIT64: usize = 302;
     pub const GETCPU: usize = 309;
+    pub const MEMFD_CREATE: usize = 319;
     pub const MEMBARRIER: usize = 324;
     pub const RSEQ: usize = 334;
+    pub const CLOSE_RANGE: usize = 436;
 }
 
 /// Pages may be read.
@@ -76,7 +89,9 @@ pub const MAP_NORESERVE: usize = 0x4000;
 pub const MAP_FIXED_NOREPLACE: usize = 0x10_0000;
 
 const MADV_DONTNEED: usize = 4;
+const PR_SET_NAME: usize = 15;
 const O_RDONLY_CLOEXEC: usize = 0o200_0000;
+const O_WRONLY_APPEND_CLOEXEC: usize = 0o200_2001;
 const F_DUPFD_CLOEXEC: usize = 1030;
 const FUTEX_WAIT_PRIVATE: usize = 128;
 const FUTEX_WAKE_PRIVATE: usize = 1 | 128;
@@ -100,7 +115,7 @@ const RSEQ_SIGNATURE: usize = 0x5305_3053;
 /// # Safety
 /// The call does nothing to memory that the caller has no right to.
 #[inline]
-unsafe fn call(number: usize, [a, b, c, d, e, f]: [usize; 6]) -> Result<usize, Errno> {
+pub(super) unsafe fn call(number: usize, [a, b, c, d, e, f]: [usize; 6]) -> Result<usize, Errno> {
     let answer: isize;
     // SAFETY: the kernel clobbers rax, rcx and r11 only; the rest is the caller's promise.
     unsafe {
@@ -203,10 +218,22 @@ pub fn rseq_exists() -> bool {
     unsafe { call(nr::RSEQ, [0, 0, 0, 0, 0, 0]) == Err(Errno::INVAL) }
 }
 
-/// The CPUs that the calling thread may run on; answers how many bytes of `mask` the kernel filled.
-pub fn sched_getaffinity(mask: &mut [u64]) -> Result<usize, Errno> {
+/// The CPUs that a thread may run on (0: the calling one); answers how many bytes of `mask` the kernel filled.
+pub fn sched_getaffinity(thread: usize, mask: &mut [u64]) -> Result<usize, Errno> {
     // SAFETY: the kernel writes at most the length given.
-    unsafe { call(nr::SCHED_GETAFFINITY, [0, size_of_val(mask), mask.as_mut_ptr() as usize, 0, 0, 0]) }
+    unsafe { call(nr::SCHED_GETAFFINITY, [thread, size_of_val(mask), mask.as_mut_ptr() as usize, 0, 0, 0]) }
+}
+
+/// Lets the calling thread run on the CPUs of `mask` only.
+pub fn sched_setaffinity(mask: &[u64]) -> Result<usize, Errno> {
+    // SAFETY: the kernel reads the length given.
+    unsafe { call(nr::SCHED_SETAFFINITY, [0, size_of_val(mask), mask.as_ptr() as usize, 0, 0, 0]) }
+}
+
+/// Names the calling thread, by up to 15 bytes.
+pub fn name_thread(name: &CStr) {
+    // SAFETY: the kernel reads the string. A thread without a name is a thread all the same.
+    let _ = unsafe { call(nr::PRCTL, [PR_SET_NAME, name.as_ptr() as usize, 0, 0, 0, 0]) };
 }
 
 /// The CPU and the node that the calling thread runs on.
@@ -247,6 +274,13 @@ pub fn sched_yield() {
     let _ = unsafe { call(nr::SCHED_YIELD, [0; 6]) };
 }
 
+/// Sleeps for so many nanoseconds, or less.
+pub fn sleep(nanoseconds: u64) {
+    let nobody_wakes = 0;
+    // A signal ends it early.
+    let _ = futex_wait(&raw const nobody_wakes, 0, Some(nanoseconds));
+}
+
 /// The kernel's number of the process.
 pub fn getpid() -> usize {
     // SAFETY: touches no memory; cannot fail.
@@ -285,16 +319,27 @@ pub fn read_file(path: &CStr, into: &mut [u8]) -> Result<usize, Errno> {
 
 /// Writes the parts and a line end to standard error, all of it if possible.
 pub fn report(parts: &[&str]) {
+    let fd = stderr();
     for part in parts.iter().chain(&["\n"]) {
         let mut left = part.as_bytes();
         while !left.is_empty() {
-            match write(2, left) {
+            match write(fd, left) {
                 Ok(written) => left = &left[written.min(left.len())..],
                 Err(Errno::INTR) => {}
                 Err(_) => return,
             }
         }
     }
+}
+
+/// Standard error, as the main thread has it: the thread of upkeep has a table of its own, and this is not in it.
+fn stderr() -> usize {
+    if write(2, &[]).is_ok() {
+        return 2;
+    }
+    let path = c"/proc/self/fd/2";
+    // SAFETY: the kernel reads the path.
+    unsafe { call(nr::OPEN, [path.as_ptr() as usize, O_WRONLY_APPEND_CLOEXEC, 0, 0, 0, 0]) }.unwrap_or(2)
 }
 
 /// Says why on standard error, then ends the process by SIGABRT, or, where that is handled or ignored, with exit code

@@ -46,15 +46,54 @@ fn possible() -> Option<usize> {
 
 /// Asks the kernel for the calling thread's affinity mask, and for the number of possible CPUs.
 pub fn cpus() -> Cpus {
-    let mut mask = [0u64; MASK_WORDS];
-    let bytes = if fault::refused(Call::Affinity) { Err(sys::Errno::NOSYS) } else { sys::sched_getaffinity(&mut mask) };
-    let Ok(bytes) = bytes else {
+    let Ok((bytes, online)) = affinity(0) else {
         return Cpus { possible: None, online: CpuSet::of(0) };
     };
-    let is_set = |cpu: &usize| mask[cpu / 64] & (1 << (cpu % 64)) != 0;
-    let online: CpuSet = (0..MAX_CPUS).filter(is_set).collect();
     let possible = possible().filter(|possible| online.iter().all(|cpu| cpu < *possible)).unwrap_or(bytes * 8);
     Cpus { possible: Some(possible), online: if online.is_empty() { CpuSet::of(0) } else { online } }
+}
+
+/// The affinity mask of a thread (0: the calling one), and how many bytes such a mask has.
+pub fn affinity(thread: usize) -> Result<(usize, CpuSet), sys::Errno> {
+    if fault::refused(Call::Affinity) {
+        return Err(sys::Errno::NOSYS);
+    }
+    let mut mask = [0u64; MASK_WORDS];
+    let bytes = sys::sched_getaffinity(thread, &mut mask)?;
+    let is_set = |cpu: &usize| mask[cpu / 64] & (1 << (cpu % 64)) != 0;
+    Ok((bytes, (0..MAX_CPUS).filter(is_set).collect()))
+}
+
+/// Lets the calling thread run on these CPUs; `false` where the kernel refuses.
+pub fn run_on(cpus: &CpuSet) -> bool {
+    let mut mask = [0u64; MAX_CPUS / 64];
+    cpus.iter().for_each(|cpu| mask[cpu / 64] |= 1 << (cpu % 64));
+    sys::sched_setaffinity(&mask).is_ok()
+}
+
+/// The CPUs of a list such as `0-3,8-11`; what is no list of CPUs adds nothing.
+pub fn parse_list(text: &[u8]) -> CpuSet {
+    let number = |digits: &[u8]| core::str::from_utf8(digits).ok()?.parse::<usize>().ok();
+    let mut set = CpuSet::new();
+    for part in text.trim_ascii().split(|byte| *byte == b',') {
+        let mut ends = part.splitn(2, |byte| *byte == b'-').map(number);
+        if let Some(Some(first)) = ends.next() {
+            let last = ends.next().flatten().unwrap_or(first).min(MAX_CPUS - 1);
+            (first..=last).for_each(|cpu| set.insert(cpu));
+        }
+    }
+    set
+}
+
+/// CPUs that the machine's owner keeps free of disturbance (`isolcpus`, `nohz_full`), as of now.
+pub fn isolated() -> CpuSet {
+    let mut set = CpuSet::new();
+    for path in [c"/sys/devices/system/cpu/isolated", c"/sys/devices/system/cpu/nohz_full"] {
+        let mut text = [0; 256];
+        let len = sys::read_file(path, &mut text).unwrap_or(0);
+        parse_list(&text[..len]).iter().for_each(|cpu| set.insert(cpu));
+    }
+    set
 }
 
 /// Node ids that the process may have memory on are below this; 1 where the kernel has no nodes or does not tell.
