@@ -13,6 +13,7 @@ use kmem_core::percpu::SlotIndex;
 use crate::linux::hot::{self, class_at};
 use crate::linux::{Mode, rseq};
 use crate::runtime::engine;
+use crate::upkeep;
 
 /// Bytes that every address is aligned to at least.
 pub const MIN_ALIGN: usize = classes::MIN_ALIGN;
@@ -116,6 +117,7 @@ fn alloc_class(class: u8) -> Result<NonNull<u8>, AllocError> {
 #[inline(never)]
 fn alloc_slow(class: u8) -> Result<NonNull<u8>, AllocError> {
     let engine = engine().ok_or(AllocError)?;
+    upkeep::poke(engine);
     // SAFETY: general caches live for ever.
     unsafe {
         let cache = engine.general_cache(class);
@@ -132,7 +134,9 @@ fn alloc_slow(class: u8) -> Result<NonNull<u8>, AllocError> {
 #[cold]
 #[inline(never)]
 fn alloc_large(size: usize, align: usize) -> Result<Fresh, AllocError> {
-    engine().ok_or(AllocError)?.alloc_large(size, align)
+    let engine = engine().ok_or(AllocError)?;
+    upkeep::poke(engine);
+    engine.alloc_large(size, align)
 }
 
 #[cold]

@@ -18,7 +18,9 @@
 //! - [`ObjectCache`]: objects that stay constructed between uses.
 //! - [`Kmalloc`]: the global allocator.
 //! - [`RawCache`]: a cache of a size and an alignment known at run time.
-//! - [`hotplug`]: CPUs that go and come, and who wants to know.
+//! - [`cpus`], [`set_cpu_policy`], [`set_upkeep`], [`trim`]: CPUs and memory are looked after by themselves; these say
+//!   how, and what there is. [`page`]: the same for other processes.
+//! - [`hotplug`]: CPUs that go and come by name, and who wants to know.
 //!
 //! Freeing on another thread or another CPU than the one that allocated is ordinary and costs the same. Nothing is kept
 //! per thread, so threads end without work. After `fork` both processes go on. None of this may be called in a signal
@@ -35,22 +37,28 @@ mod bulk;
 mod busy;
 mod cache;
 mod constructed;
+mod control;
+mod follow;
 pub mod general;
 pub mod hotplug;
 mod info;
 mod kmalloc;
 #[doc(hidden)]
 pub mod linux;
+pub mod page;
 mod raw;
 #[doc(hidden)]
 pub mod runtime;
 mod static_cache;
+mod upkeep;
 
 pub use boxed::Box;
 pub use bulk::Bulk;
 pub use busy::Busy;
 pub use cache::{Builder, Cache};
 pub use constructed::{ConstructedBuilder, Object, ObjectCache};
+pub use control::{CpuPolicy, cpu_policy, cpus, set_cpu_policy};
+pub use follow::{Lack, Lacks};
 pub use info::{Info, caches, info, trim, validate};
 pub use kmalloc::Kmalloc;
 pub use kmem_core::stats::CacheStats;
@@ -59,3 +67,4 @@ pub use kmem_core::{AllocError, CreateError, TuneError};
 pub use linux::{Mode, Why};
 pub use raw::RawCache;
 pub use static_cache::{StaticCache, UseError};
+pub use upkeep::{Upkeep, set_upkeep, upkeep};

@@ -12,6 +12,7 @@ use kmem_core::{AllocError, CreateError, DestroyError, Engine, TuneError};
 use crate::Busy;
 use crate::linux::{Linux, Mode, rseq};
 use crate::runtime;
+use crate::upkeep;
 
 /// A cache of objects of one [`Layout`].
 ///
@@ -204,6 +205,7 @@ impl Handle {
     #[inline(never)]
     fn alloc_slow(self) -> Result<NonNull<u8>, AllocError> {
         let engine = runtime::engine().ok_or(AllocError)?;
+        upkeep::poke(engine);
         // SAFETY: the cache lives, by the word of `alloc`'s caller.
         unsafe {
             match engine.platform().mode() {
@@ -236,6 +238,7 @@ impl Handle {
     #[inline(never)]
     fn alloc_bulk_slow(self, out: &mut [usize]) -> usize {
         let Some(engine) = runtime::existing() else { return 0 };
+        upkeep::poke(engine);
         engine.platform().slow_path_enter();
         // SAFETY: as in `alloc_slow`.
         unsafe { engine.alloc_bulk(self.desc(), out) }

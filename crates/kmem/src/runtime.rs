@@ -186,5 +186,6 @@ unsafe extern "C" fn after_fork_in_child() {
         engine.platform().after_fork();
         // SAFETY: `before_fork` ran on the thread that this one was forked from.
         unsafe { engine.after_fork_in_child() };
+        crate::upkeep::after_fork_in_child();
     }
 }

@@ -1,0 +1,75 @@
+//! What a program says of CPUs, and asks of them.
+
+use kmem_core::sync::{AtomicU32, Ordering};
+
+use crate::linux::mode::variable;
+use crate::page::{CpuRow, CpuState};
+use crate::runtime::existing;
+
+/// What becomes of CPUs that leave or are idle.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum CpuPolicy {
+    /// A CPU that no thread of the process may run on is taken down within a second, idle ones give back what they
+    /// cache, and what is cached is bounded by what the process is entitled to. This is the policy at first.
+    Follow,
+    /// CPUs are left as they are, for an embedder who drives them himself: [`hotplug`](crate::hotplug) takes them down
+    /// and up. Also `KMEM_CPUS=fixed` in the environment.
+    Fixed,
+}
+
+const UNREAD: u32 = 0;
+const FOLLOW: u32 = 1;
+const FIXED: u32 = 2;
+
+static POLICY: AtomicU32 = AtomicU32::new(UNREAD);
+
+/// Says what becomes of CPUs that leave or are idle, from the next turn of upkeep on.
+pub fn set_cpu_policy(policy: CpuPolicy) {
+    let code = match policy {
+        CpuPolicy::Follow => FOLLOW,
+        CpuPolicy::Fixed => FIXED,
+    };
+    POLICY.store(code, Ordering::Relaxed);
+}
+
+/// What becomes of CPUs that leave or are idle: by the last [`set_cpu_policy`], or by `KMEM_CPUS`.
+pub fn cpu_policy() -> CpuPolicy {
+    match POLICY.load(Ordering::Relaxed) {
+        UNREAD => {
+            let fixed = variable(c"KMEM_CPUS").is_some_and(|value| value == b"fixed");
+            let policy = if fixed { CpuPolicy::Fixed } else { CpuPolicy::Follow };
+            set_cpu_policy(policy);
+            policy
+        }
+        FIXED => CpuPolicy::Fixed,
+        _ => CpuPolicy::Follow,
+    }
+}
+
+/// Calls `visit` with each CPU that was ever used, or may be: its state and what is cached there now. It must not create
+/// or destroy caches.
+///
+/// ```
+/// let mut cached = 0;
+/// kmem::cpus(|cpu| cached += cpu.cached_bytes);
+/// println!("{cached} bytes are cached on all CPUs");
+/// ```
+pub fn cpus(mut visit: impl FnMut(&CpuRow)) {
+    let Some(engine) = existing() else { return };
+    for cpu in 0..engine.possible_cpus() {
+        let Some(stats) = engine.cpu_stats(cpu) else { continue };
+        let state = CpuState::of(cpu, &stats);
+        if state == CpuState::Offline && stats.drained == 0 {
+            continue;
+        }
+        let cached = engine.cached_on(cpu);
+        visit(&CpuRow {
+            cpu,
+            state,
+            cached_bytes: cached.bytes as u64,
+            cached_objects: cached.objects as u64,
+            drained_objects: stats.drained as u64,
+        });
+    }
+}

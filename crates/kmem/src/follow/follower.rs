@@ -1,0 +1,124 @@
+//! CPUs that left are taken down.
+//!
+//! ```text
+//! in use      it has an area, and a thread may run there
+//! gone        no thread may run there: taken down, magazines emptied, their memory and the area given back
+//! resists     gone, but up again: a thread that we could not see runs there. Taken down again after 1 turn, then 3, 7, ... up to
+//!             a minute, so that it does not flap
+//! back        a thread may run there again: it costs nothing until one does and misses. Where there are listeners, for which CPUs
+//!             come up by name only, the follower brings it up, for it had taken it down
+//! ```
+//! A CPU that was taken down by name (`hotplug::cpu_down`) is none of the follower's business.
+//!
+//! The last CPU cannot go (I43). If that is the one that left, one of those allowed is brought up first.
+
+use kmem_core::cpu::{CpuSet, MAX_CPUS};
+use kmem_core::sync::{AtomicU64, Ordering};
+use kmem_core::{Engine, HotplugError};
+
+use super::{Lack, Lacks, threads};
+use crate::linux::Linux;
+use crate::upkeep::By;
+
+/// A CPU that keeps coming back waits for up to 2 to this power turns: about a minute.
+const PATIENCE_MAX: u8 = 8;
+
+/// The CPUs that the follower took down, for whoever asks.
+static GONE: [AtomicU64; MAX_CPUS / 64] = [const { AtomicU64::new(0) }; MAX_CPUS / 64];
+
+/// Whether the follower took the CPU down, and holds it to be gone.
+pub(crate) fn is_gone(cpu: usize) -> bool {
+    GONE.get(cpu / 64).is_some_and(|word| word.load(Ordering::Relaxed) & (1 << (cpu % 64)) != 0)
+}
+
+fn note_gone(cpu: usize, gone: bool) {
+    if let Some(word) = GONE.get(cpu / 64) {
+        let bit = 1 << (cpu % 64);
+        if gone {
+            word.fetch_or(bit, Ordering::Relaxed)
+        } else {
+            word.fetch_and(!bit, Ordering::Relaxed)
+        };
+    }
+}
+
+/// What the follower believes.
+pub(crate) struct Follower {
+    allowed: CpuSet,
+    /// Turns until a CPU that resists is taken down again, and how often it was.
+    wait: [u8; MAX_CPUS],
+    resisted: [u8; MAX_CPUS],
+}
+
+impl Follower {
+    pub(crate) const fn new() -> Self {
+        Self { allowed: CpuSet::new(), wait: [0; MAX_CPUS], resisted: [0; MAX_CPUS] }
+    }
+
+    /// Forgets all, in a child.
+    pub(crate) fn forget(&mut self) {
+        self.wait.fill(0);
+        self.resisted.fill(0);
+    }
+
+    /// The CPUs that threads of this process may run on, as of the last turn; none where that is not known.
+    pub(crate) fn allowed(&self) -> &CpuSet {
+        &self.allowed
+    }
+
+    /// Takes down what left, and answers whether something that left is still up.
+    pub(crate) fn follow(&mut self, engine: &Engine<Linux>, by: By, lacks: &mut Lacks) -> bool {
+        let active = engine.active_cpus();
+        let Some(allowed) = threads::allowed(&active, lacks) else {
+            lacks.add(Lack::Affinity);
+            self.allowed = CpuSet::new();
+            return false;
+        };
+        lacks.remove(Lack::Affinity);
+        self.allowed = allowed;
+        self.welcome(engine, by);
+        let mut left = false;
+        for cpu in active.iter().filter(|cpu| !allowed.contains(*cpu)) {
+            left |= !self.take_down(engine, by, cpu);
+        }
+        left
+    }
+
+    /// CPUs that are back.
+    fn welcome(&mut self, engine: &Engine<Linux>, by: By) {
+        let back: CpuSet = self.allowed.iter().filter(|cpu| is_gone(*cpu)).collect();
+        for cpu in back.iter() {
+            if by == By::Thread && engine.has_listeners() && engine.cpu_came(cpu) == Err(HotplugError::InsideCallback) {
+                continue;
+            }
+            note_gone(cpu, false);
+            (self.wait[cpu], self.resisted[cpu]) = (0, 0);
+        }
+    }
+
+    /// Takes a CPU down, unless it is to be waited for; answers whether it is down.
+    fn take_down(&mut self, engine: &Engine<Linux>, by: By, cpu: usize) -> bool {
+        if self.wait[cpu] > 0 {
+            self.wait[cpu] -= 1;
+            return false;
+        }
+        let down = match by {
+            By::SlowPath => engine.try_cpu_left(cpu),
+            By::Thread => match engine.cpu_left(cpu) {
+                Err(HotplugError::LastCpu { .. }) => self.bring_another(engine) && engine.cpu_left(cpu).is_ok(),
+                result => result.is_ok(),
+            },
+        };
+        // A listener may have refused it: it is asked again as if the CPU had come back.
+        self.wait[cpu] = ((1u16 << self.resisted[cpu]) - 1) as u8;
+        self.resisted[cpu] = (self.resisted[cpu] + 1).min(PATIENCE_MAX);
+        if down {
+            note_gone(cpu, true);
+        }
+        down
+    }
+
+    fn bring_another(&self, engine: &Engine<Linux>) -> bool {
+        self.allowed.iter().any(|cpu| engine.cpu_came(cpu).is_ok())
+    }
+}

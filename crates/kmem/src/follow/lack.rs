@@ -1,0 +1,115 @@
+//! What the kernel (or a limit, or a sandbox) does not give this process, so that a part of following it is off.
+
+use core::fmt;
+
+/// A thing that could not be had.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum Lack {
+    /// A thread of upkeep.
+    Thread,
+    /// The affinity masks.
+    Affinity,
+    /// The list of the process's threads.
+    ThreadList,
+    /// A table of descriptors of the thread's own.
+    Table,
+    /// The kernel's events of CPUs that come and go.
+    Events,
+    /// The control groups of the process.
+    Cgroup,
+    /// Pressure of memory.
+    Pressure,
+    /// The page that others read.
+    Page,
+}
+
+impl Lack {
+    /// All of them.
+    pub const ALL: [Self; 8] = [
+        Self::Thread,
+        Self::Affinity,
+        Self::ThreadList,
+        Self::Table,
+        Self::Events,
+        Self::Cgroup,
+        Self::Pressure,
+        Self::Page,
+    ];
+
+    /// What is off for it, in one word.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Thread => "thread",
+            Self::Affinity => "affinity",
+            Self::ThreadList => "threads",
+            Self::Table => "descriptors",
+            Self::Events => "netlink",
+            Self::Cgroup => "cgroup",
+            Self::Pressure => "pressure",
+            Self::Page => "page",
+        }
+    }
+}
+
+impl fmt::Display for Lack {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Thread => "no thread could be started (a limit, or no /proc): slow paths do the upkeep themselves",
+            Self::Affinity => "sched_getaffinity is refused: CPUs that leave are not noticed, idle ones are",
+            Self::ThreadList => "/proc/self/task cannot be read: CPUs of pinned threads may seem to have left",
+            Self::Table => {
+                "no table of descriptors for the thread (Linux before 5.9): no events, looked at four times a second"
+            }
+            Self::Events => "no netlink socket for the kernel's events: CPUs are looked at four times a second",
+            Self::Cgroup => "no control group of CPUs can be read: no quota bounds what is cached",
+            Self::Pressure => {
+                "neither pressure nor events of memory can be read: what is cached stays until it is idle"
+            }
+            Self::Page => "no memory file: other processes cannot see the CPUs of this one",
+        })
+    }
+}
+
+/// What could not be had.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Lacks(u32);
+
+impl Lacks {
+    /// Nothing is lacking.
+    pub const fn none() -> Self {
+        Self(0)
+    }
+
+    /// As other processes read it.
+    pub const fn from_bits(bits: u32) -> Self {
+        Self(bits)
+    }
+
+    /// For other processes.
+    pub const fn bits(self) -> u32 {
+        self.0
+    }
+
+    pub(crate) fn set(&mut self, lack: Lack, is_lacking: bool) {
+        self.0 = self.0 & !(1 << lack as u32) | u32::from(is_lacking) << lack as u32;
+    }
+
+    pub(crate) fn add(&mut self, lack: Lack) {
+        self.set(lack, true);
+    }
+
+    pub(crate) fn remove(&mut self, lack: Lack) {
+        self.set(lack, false);
+    }
+
+    /// Whether this could not be had.
+    pub const fn contains(self, lack: Lack) -> bool {
+        self.0 & 1 << lack as u32 != 0
+    }
+
+    /// What could not be had, one by one.
+    pub fn iter(self) -> impl Iterator<Item = Lack> {
+        Lack::ALL.into_iter().filter(move |lack| self.contains(*lack))
+    }
+}

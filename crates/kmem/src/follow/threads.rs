@@ -1,0 +1,130 @@
+//! Which CPUs the threads of this process may run on.
+//!
+//! Most of the time two masks are enough: that of the thread that asks, and that of the main thread. Only where these
+//! leave out a CPU on which something is cached are all threads asked. A thread of upkeep runs where all others do, so
+//! its own mask shows what happens to all of them at once (offlining, a cpuset, `taskset -a`).
+
+use core::ffi::CStr;
+
+use kmem_core::cpu::CpuSet;
+
+use super::{Lack, Lacks};
+use crate::linux::{descriptors, sys, topology};
+
+/// Where in an entry of a directory its length and its name are.
+const ENTRY_LEN: usize = 16;
+const ENTRY_NAME: usize = 19;
+
+fn add(set: &mut CpuSet, cpus: &CpuSet) {
+    cpus.iter().for_each(|cpu| set.insert(cpu));
+}
+
+/// The CPUs that any thread may run on, exactly so for those of `concern`; `None` where the kernel does not tell.
+pub(super) fn allowed(concern: &CpuSet, lacks: &mut Lacks) -> Option<CpuSet> {
+    let (_, mut allowed) = topology::affinity(0).ok()?;
+    if let Ok((_, main)) = topology::affinity(sys::getpid()) {
+        add(&mut allowed, &main);
+    }
+    if concern.iter().any(|cpu| !allowed.contains(cpu)) {
+        lacks.set(Lack::ThreadList, !of_all(&mut allowed));
+    }
+    Some(allowed)
+}
+
+/// Adds the CPUs of all threads; `false` where they cannot be listed.
+fn of_all(allowed: &mut CpuSet) -> bool {
+    each(|thread| {
+        // One that ended meanwhile has no mask.
+        if let Ok((_, cpus)) = topology::affinity(thread) {
+            add(allowed, &cpus);
+        }
+    })
+}
+
+/// Lets the calling thread run wherever any other thread of the process may, however it was pinned by who started it.
+pub(crate) fn run_where_others_do() {
+    let Ok((_, own)) = topology::affinity(0) else { return };
+    let mut all = own;
+    if of_all(&mut all) && all != own {
+        topology::run_on(&all);
+    }
+}
+
+/// Calls `visit` with the number of each thread of the process.
+fn each(mut visit: impl FnMut(usize)) -> bool {
+    let Ok(directory) = descriptors::open_directory(c"/proc/self/task") else { return false };
+    let mut buffer = [0u8; 1024];
+    let listed = loop {
+        match descriptors::entries(directory, &mut buffer) {
+            Ok(0) => break true,
+            Ok(len) => names(&buffer[..len], &mut visit),
+            Err(_) => break false,
+        }
+    };
+    descriptors::close(directory);
+    listed
+}
+
+/// Calls `visit` with each entry whose name is a number.
+fn names(mut entries: &[u8], visit: &mut impl FnMut(usize)) {
+    while let Some(&[low, high]) = entries.get(ENTRY_LEN..ENTRY_LEN + 2) {
+        let len = usize::from(u16::from_ne_bytes([low, high])).clamp(ENTRY_NAME, entries.len());
+        let name = CStr::from_bytes_until_nul(&entries[ENTRY_NAME..len]).ok();
+        if let Some(thread) = name.and_then(|name| name.to_str().ok()?.parse().ok()) {
+            visit(thread);
+        }
+        entries = &entries[len..];
+    }
+}
+
+/// How many threads the process has.
+#[derive(Clone, Copy)]
+pub(crate) struct Alive {
+    /// As the kernel counts them; a main thread that ended still counts.
+    pub threads: usize,
+    /// None but the calling one still runs.
+    pub only_this: bool,
+}
+
+/// Asks how many threads live; `None` where the kernel does not tell.
+pub(crate) fn alive() -> Option<Alive> {
+    let mut text = [0; 512];
+    let len = sys::read_file(c"/proc/self/stat", &mut text).ok()?;
+    parse_alive(&text[..len])
+}
+
+/// The name of the program stands in brackets, and may hold anything.
+fn parse_alive(stat: &[u8]) -> Option<Alive> {
+    let behind_name = &stat[stat.iter().rposition(|byte| *byte == b')')? + 1..];
+    let mut fields = behind_name.split(|byte| *byte == b' ').skip(1);
+    let main_ended = fields.next()? == b"Z";
+    let threads = core::str::from_utf8(fields.nth(16)?).ok()?.parse().ok()?;
+    Some(Alive { threads, only_this: threads <= 1 + usize::from(main_ended) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_threads_whatever_the_program_is_called() {
+        let stat = |name: &str, state: char, threads: usize| {
+            std::format!("12 ({name}) {state} 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 {threads} 0 77")
+        };
+        for name in ["cat", "a) R 1 (b", "x y"] {
+            let alive = |state, threads| parse_alive(stat(name, state, threads).as_bytes()).expect("a line of stat");
+            assert_eq!(alive('S', 3).threads, 3);
+            assert!(!alive('S', 2).only_this && !alive('Z', 3).only_this);
+            assert!(alive('Z', 2).only_this && alive('R', 1).only_this);
+        }
+        assert!(parse_alive(b"12 (cat").is_none());
+        assert_eq!(alive().expect("proc").threads, std::fs::read_dir("/proc/self/task").expect("proc").count());
+    }
+
+    #[test]
+    fn finds_every_thread() {
+        let mut found = std::vec::Vec::new();
+        assert!(each(|thread| found.push(thread)));
+        assert!(found.contains(&sys::gettid()) && found.contains(&sys::getpid()));
+    }
+}

@@ -1,0 +1,60 @@
+//! Where what is: indexes of words.
+
+/// The name of the file, as `/proc/PID/maps` and `/proc/PID/fd` show it.
+pub const NAME: &str = "memfd:kmem-page";
+/// Word 0.
+pub const MAGIC: u64 = u64::from_le_bytes(*b"kmempage");
+/// Of the layout.
+pub const VERSION: u64 = 1;
+
+/// Words of the header.
+pub mod header {
+    /// [`MAGIC`](super::MAGIC).
+    pub const MAGIC: usize = 0;
+    /// [`VERSION`](super::VERSION).
+    pub const VERSION: usize = 1;
+    /// Odd while the page is being written.
+    pub const SEQUENCE: usize = 2;
+    /// Of the process that writes it.
+    pub const PID: usize = 3;
+    /// How sections are kept apart: `Mode::code`.
+    pub const MODE: usize = 4;
+    /// Who does the upkeep: 0 nobody, 1 the thread, 2 slow paths.
+    pub const UPKEEP: usize = 5;
+    /// 0 CPUs are followed, 1 they are not.
+    pub const POLICY: usize = 6;
+    /// What could not be had: the bits of `Lacks`.
+    pub const LACKS: usize = 7;
+    /// CPU ids are below this.
+    pub const POSSIBLE: usize = 8;
+    /// CPUs that the process may run on; 0: not known.
+    pub const ALLOWED: usize = 9;
+    /// CPUs that it is worth to cache for.
+    pub const ENTITLED: usize = 10;
+    /// When it was written: nanoseconds of CLOCK_MONOTONIC.
+    pub const UPDATED: usize = 11;
+    /// Turns of upkeep so far.
+    pub const TURNS: usize = 12;
+    /// The word at which the first row of the table of CPUs is, how many rows it has, and words of a row.
+    pub const CPUS: usize = 13;
+    /// See [`CPUS`].
+    pub const CPU_COUNT: usize = 14;
+    /// See [`CPUS`].
+    pub const CPU_WORDS: usize = 15;
+    /// Words that the header has, with room.
+    pub const WORDS: usize = 64;
+}
+
+/// Words of a row of the table of CPUs. The row's number is the CPU's.
+pub mod cpu {
+    /// 0 never used here; else as in `CpuState`.
+    pub const STATE: usize = 0;
+    /// Bytes of the objects in its slots.
+    pub const BYTES: usize = 1;
+    /// Objects in its slots.
+    pub const OBJECTS: usize = 2;
+    /// Objects that were taken out of its slots from outside, so far.
+    pub const DRAINED: usize = 3;
+    /// Words that a row has, with room.
+    pub const WORDS: usize = 8;
+}

@@ -1,0 +1,25 @@
+//! The page: what a process publishes of itself, for another one to read at any time without stopping it.
+//!
+//! It is a file in memory (memfd) named `kmem-page`, mapped here and shared. A reader of the same user finds it among
+//! the descriptors of the thread named `kmem` (`/proc/PID/task/TID/fd`), or, where there is no such thread, by its name
+//! in `/proc/PID/maps`, and reads it through `/proc/PID/mem`, which asks for the right to trace. The upkeep writes it, a
+//! turn at a time. [`Snapshot`] reads it.
+//!
+//! # Layout
+//! Words of eight bytes, in the machine's order ([`layout`]): a header that says where its tables are and how long
+//! their rows are, then a row a CPU. A reader goes by that, so rows and headers may grow; the version changes when
+//! something that exists changes its meaning.
+//!
+//! # Reading while it is written
+//! The sequence is odd while the page is being written, and another number afterwards. A reader copies the page, and
+//! takes the copy if the sequence was the same even number before and after; else it copies again.
+//!
+//! # Fork
+//! The mapping is not inherited. A child makes a page of its own when it first takes a turn.
+
+pub mod layout;
+mod snapshot;
+mod writer;
+
+pub use snapshot::{CpuRow, CpuState, Snapshot, Unreadable};
+pub(crate) use writer::{Page, Turn};

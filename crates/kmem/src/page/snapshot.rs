@@ -1,0 +1,284 @@
+//! Reading a copy of the page.
+
+use core::fmt;
+
+use kmem_core::cpu as engine_cpu;
+use kmem_core::stats::CpuStats;
+
+use super::layout::{MAGIC, VERSION, cpu as row, header};
+use crate::follow::{Lacks, is_gone};
+use crate::linux::Mode;
+use crate::upkeep::Upkeep;
+
+/// Where a CPU stands in a process.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum CpuState {
+    /// Something was cached there since it came up.
+    Online,
+    /// It may be used, and nothing was cached there since it came up.
+    Idle,
+    /// Its magazines are being emptied.
+    Draining,
+    /// No thread of the process may run there: it was taken down.
+    Gone,
+    /// It was taken down by name, and comes up by name.
+    HeldDown,
+    /// It is down; the first thread that runs there brings it up.
+    Offline,
+}
+
+impl CpuState {
+    const ALL: [Self; 6] = [Self::Online, Self::Idle, Self::Draining, Self::Gone, Self::HeldDown, Self::Offline];
+
+    pub(crate) fn of(cpu: usize, stats: &CpuStats) -> Self {
+        match stats.state {
+            engine_cpu::CpuState::Online if stats.has_area => Self::Online,
+            engine_cpu::CpuState::Online => Self::Idle,
+            engine_cpu::CpuState::Draining | engine_cpu::CpuState::Dead => Self::Draining,
+            _ if stats.held_down => Self::HeldDown,
+            _ if is_gone(cpu) => Self::Gone,
+            _ => Self::Offline,
+        }
+    }
+
+    pub(super) fn code(self) -> u64 {
+        self as u64 + 1
+    }
+
+    fn from_code(code: u64) -> Option<Self> {
+        Self::ALL.into_iter().find(|state| state.code() == code)
+    }
+
+    /// In one word, or two.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Online => "online",
+            Self::Idle => "idle",
+            Self::Draining => "draining",
+            Self::Gone => "gone",
+            Self::HeldDown => "held down",
+            Self::Offline => "offline",
+        }
+    }
+}
+
+/// One CPU of a process.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct CpuRow {
+    /// Its id.
+    pub cpu: usize,
+    /// Where it stands.
+    pub state: CpuState,
+    /// Bytes of the objects that are cached there.
+    pub cached_bytes: u64,
+    /// Objects that are cached there.
+    pub cached_objects: u64,
+    /// Objects that were taken out of its magazines from outside, so far: it left, was idle, or a cache was shrunk.
+    pub drained_objects: u64,
+}
+
+/// Why a copy is no page, or none that can be read.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum Unreadable {
+    /// It was being written: copy it again.
+    BeingWritten,
+    /// It has not been written yet.
+    Empty,
+    /// It is another version's.
+    Version {
+        /// Which.
+        found: u64,
+    },
+    /// It is something else, or shorter than it says.
+    NoPage,
+}
+
+impl fmt::Display for Unreadable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::BeingWritten => f.write_str("the page is being written: read it again"),
+            Self::Empty => f.write_str("the process has not written its page yet: try again in a second"),
+            Self::Version { found } => {
+                write!(
+                    f,
+                    "the process's page has version {found}, this reader knows {VERSION}: use the kmem it was built with"
+                )
+            }
+            Self::NoPage => f.write_str("what was read is no page of kmem's"),
+        }
+    }
+}
+
+impl core::error::Error for Unreadable {}
+
+/// A copy of a page.
+#[derive(Clone, Copy, Debug)]
+pub struct Snapshot<'a> {
+    bytes: &'a [u8],
+}
+
+impl<'a> Snapshot<'a> {
+    /// Looks at a copy. `sequence`: what [`sequence_of`](Self::sequence_of) answered before the copy was made; it was
+    /// torn if that is not what is in it.
+    ///
+    /// # Errors
+    /// See [`Unreadable`].
+    pub fn new(bytes: &'a [u8], sequence: u64) -> Result<Self, Unreadable> {
+        let this = Self { bytes };
+        if this.get(header::SEQUENCE) == 0 {
+            return Err(Unreadable::Empty);
+        }
+        if this.get(header::SEQUENCE) != sequence || sequence & 1 == 1 {
+            return Err(Unreadable::BeingWritten);
+        }
+        if this.get(header::MAGIC) != MAGIC {
+            return Err(Unreadable::NoPage);
+        }
+        match this.get(header::VERSION) {
+            VERSION => {}
+            found => return Err(Unreadable::Version { found }),
+        }
+        let rows = this.at(header::CPU_COUNT).saturating_mul(this.at(header::CPU_WORDS));
+        let end = this.at(header::CPUS).saturating_add(rows).saturating_mul(size_of::<u64>());
+        if end > bytes.len() { Err(Unreadable::NoPage) } else { Ok(this) }
+    }
+
+    /// The sequence in a copy, or in the beginning of one.
+    pub fn sequence_of(bytes: &[u8]) -> u64 {
+        Snapshot { bytes }.get(header::SEQUENCE)
+    }
+
+    fn get(&self, index: usize) -> u64 {
+        let at = index.saturating_mul(size_of::<u64>());
+        let word = self.bytes.get(at..).and_then(|rest| rest.first_chunk());
+        word.map_or(0, |word| u64::from_ne_bytes(*word))
+    }
+
+    fn at(&self, index: usize) -> usize {
+        usize::try_from(self.get(index)).unwrap_or(usize::MAX)
+    }
+
+    /// The process that wrote it.
+    pub fn pid(&self) -> u64 {
+        self.get(header::PID)
+    }
+
+    /// How sections are kept apart there; `None`: in a way that this reader does not know.
+    pub fn mode(&self) -> Option<Mode> {
+        Mode::from_code(self.get(header::MODE))
+    }
+
+    /// Who does the upkeep.
+    pub fn upkeep(&self) -> Upkeep {
+        match self.get(header::UPKEEP) {
+            0 => Upkeep::Off,
+            1 => Upkeep::Thread,
+            _ => Upkeep::SlowPaths,
+        }
+    }
+
+    /// Whether CPUs that leave are followed.
+    pub fn follows(&self) -> bool {
+        self.get(header::POLICY) == 0
+    }
+
+    /// What could not be had.
+    pub fn lacks(&self) -> Lacks {
+        Lacks::from_bits(self.get(header::LACKS) as u32)
+    }
+
+    /// CPU ids are below this.
+    pub fn possible_cpus(&self) -> usize {
+        self.at(header::POSSIBLE)
+    }
+
+    /// CPUs that the process may run on; 0: not known.
+    pub fn allowed_cpus(&self) -> usize {
+        self.at(header::ALLOWED)
+    }
+
+    /// CPUs that it is worth to cache for.
+    pub fn entitled_cpus(&self) -> usize {
+        self.at(header::ENTITLED)
+    }
+
+    /// When it was written, in nanoseconds of CLOCK_MONOTONIC.
+    pub fn updated(&self) -> u64 {
+        self.get(header::UPDATED)
+    }
+
+    /// Turns of upkeep so far.
+    pub fn turns(&self) -> u64 {
+        self.get(header::TURNS)
+    }
+
+    /// The CPUs that were ever used there, or are online.
+    pub fn cpus(&self) -> impl Iterator<Item = CpuRow> + '_ {
+        let (first, width) = (self.at(header::CPUS), self.at(header::CPU_WORDS));
+        (0..self.at(header::CPU_COUNT)).filter_map(move |cpu| {
+            let at = first + cpu * width;
+            Some(CpuRow {
+                cpu,
+                state: CpuState::from_code(self.get(at + row::STATE))?,
+                cached_bytes: self.get(at + row::BYTES),
+                cached_objects: self.get(at + row::OBJECTS),
+                drained_objects: self.get(at + row::DRAINED),
+            })
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn page(words: &[(usize, u64)]) -> std::vec::Vec<u8> {
+        let mut page = std::vec![0; 4096];
+        let fixed = [(header::MAGIC, MAGIC), (header::VERSION, VERSION), (header::SEQUENCE, 2)];
+        for (index, word) in fixed.iter().chain(words) {
+            page[index * 8..index * 8 + 8].copy_from_slice(&word.to_ne_bytes());
+        }
+        page
+    }
+
+    #[test]
+    fn rows_are_found_where_the_header_says() {
+        let page = page(&[
+            (header::CPUS, 100),
+            (header::CPU_COUNT, 3),
+            (header::CPU_WORDS, 10),
+            (110, 4),
+            (111, 64),
+            (112, 2),
+            (113, 9),
+        ]);
+        let snapshot = Snapshot::new(&page, 2).expect("a page");
+        let rows: std::vec::Vec<_> = snapshot.cpus().collect();
+        let row = CpuRow { cpu: 1, state: CpuState::Gone, cached_bytes: 64, cached_objects: 2, drained_objects: 9 };
+        assert_eq!(rows, [row]);
+    }
+
+    #[test]
+    fn what_is_no_page_is_refused() {
+        let refused = |words: &[(usize, u64)], sequence| Snapshot::new(&page(words), sequence).err();
+        assert_eq!(refused(&[], 4), Some(Unreadable::BeingWritten));
+        assert_eq!(refused(&[(header::SEQUENCE, 3)], 3), Some(Unreadable::BeingWritten));
+        assert_eq!(refused(&[(header::SEQUENCE, 0)], 0), Some(Unreadable::Empty));
+        assert_eq!(refused(&[(header::MAGIC, 1)], 2), Some(Unreadable::NoPage));
+        assert_eq!(refused(&[(header::VERSION, 9)], 2), Some(Unreadable::Version { found: 9 }));
+        let huge = [(header::CPU_COUNT, u64::MAX), (header::CPU_WORDS, 8)];
+        assert_eq!(refused(&huge, 2), Some(Unreadable::NoPage));
+        assert!(Snapshot::new(b"short", 0).is_err());
+    }
+
+    #[test]
+    fn states_and_modes_have_codes() {
+        for state in CpuState::ALL {
+            assert_eq!(CpuState::from_code(state.code()), Some(state));
+        }
+        assert_eq!(CpuState::from_code(0), None);
+    }
+}

@@ -1,0 +1,140 @@
+//! Making the page, and writing it.
+
+use core::ptr::NonNull;
+
+use kmem_core::Engine;
+use kmem_core::cpu::CpuSet;
+use kmem_core::platform::PageSource;
+use kmem_core::sync::{AtomicU64, Ordering, fence};
+
+use super::layout::{MAGIC, VERSION, cpu as row, header};
+use super::snapshot::CpuState;
+use crate::control::{CpuPolicy, cpu_policy};
+use crate::follow::{Lack, Lacks};
+use crate::linux::descriptors::{self, Fd};
+use crate::linux::fault::{self, Call};
+use crate::linux::{Linux, sys};
+use crate::upkeep::{self, Upkeep};
+
+const FILE: &core::ffi::CStr = c"kmem-page";
+
+/// The page of this process, once it has one.
+pub(crate) struct Page {
+    words: Option<NonNull<AtomicU64>>,
+    /// Whether it could not be made: it is not tried again.
+    refused: bool,
+    /// CPUs whose rows were ever written.
+    seen: CpuSet,
+}
+
+/// What a turn knows, beside what the engine knows.
+pub(crate) struct Turn<'a> {
+    pub lacks: &'a mut Lacks,
+    pub allowed: usize,
+    pub entitled: usize,
+    pub turns: u64,
+    pub now: u64,
+}
+
+impl Page {
+    pub(crate) const fn none() -> Self {
+        Self { words: None, refused: false, seen: CpuSet::new() }
+    }
+
+    fn len(engine: &Engine<Linux>) -> usize {
+        let words = header::WORDS + engine.possible_cpus() * row::WORDS;
+        (words * size_of::<u64>()).next_multiple_of(engine.platform().page_size())
+    }
+
+    /// Makes the page, if there is none, and answers its file, which the caller closes or keeps.
+    pub(crate) fn make(&mut self, engine: &Engine<Linux>, lacks: &mut Lacks) -> Option<Fd> {
+        if self.words.is_some() || self.refused {
+            return None;
+        }
+        let len = Self::len(engine);
+        let made =
+            if fault::refused(Call::Page) { Err(sys::Errno::NOSYS) } else { descriptors::memory_file(FILE, len) };
+        let mapped = made.and_then(|file| {
+            let mapping = descriptors::map_shared(file, len);
+            if mapping.is_err() {
+                descriptors::close(file);
+            }
+            mapping.map(|mapping| (file, mapping))
+        });
+        self.refused = mapped.is_err();
+        lacks.set(Lack::Page, self.refused);
+        let (file, mapping) = mapped.ok()?;
+        self.words = Some(mapping.cast());
+        self.seen = CpuSet::new();
+        Some(file)
+    }
+
+    /// Makes the page anew, for a thread that keeps its file open; a mapping that a slow path made goes.
+    pub(crate) fn make_and_keep(&mut self, engine: &Engine<Linux>, lacks: &mut Lacks) {
+        if let Some(words) = self.words.take() {
+            // SAFETY: the mapping is ours, and only who has the work uses it.
+            let _ = unsafe { sys::munmap(words.as_ptr() as usize, Self::len(engine)) };
+        }
+        self.make(engine, lacks);
+    }
+
+    /// Writes what there is now; makes the page first, if need be.
+    pub(crate) fn write(&mut self, engine: &Engine<Linux>, turn: Turn<'_>) {
+        if let Some(file) = self.make(engine, turn.lacks) {
+            descriptors::close(file);
+        }
+        let Some(words) = self.words else { return };
+        // SAFETY: the mapping has as many words as the layout says, and lives as long as the process or this.
+        let word = |index: usize| unsafe { words.add(index).as_ref() };
+        let set = |index: usize, value: u64| word(index).store(value, Ordering::Relaxed);
+        let sequence = word(header::SEQUENCE).load(Ordering::Relaxed) | 1;
+        set(header::SEQUENCE, sequence);
+        fence(Ordering::Release);
+        set(header::MAGIC, MAGIC);
+        set(header::VERSION, VERSION);
+        set(header::PID, sys::getpid() as u64);
+        set(header::MODE, engine.platform().mode().code());
+        set(header::UPKEEP, upkeep_code(upkeep::upkeep()));
+        set(header::POLICY, u64::from(cpu_policy() == CpuPolicy::Fixed));
+        set(header::LACKS, u64::from(turn.lacks.bits()));
+        set(header::POSSIBLE, engine.possible_cpus() as u64);
+        set(header::ALLOWED, turn.allowed as u64);
+        set(header::ENTITLED, turn.entitled as u64);
+        set(header::UPDATED, turn.now);
+        set(header::TURNS, turn.turns);
+        set(header::CPUS, header::WORDS as u64);
+        set(header::CPU_COUNT, engine.possible_cpus() as u64);
+        set(header::CPU_WORDS, row::WORDS as u64);
+        self.write_cpus(engine, word);
+        word(header::SEQUENCE).store(sequence + 1, Ordering::Release);
+    }
+
+    /// Rows of CPUs that were never used here are left alone: their memory is not touched.
+    fn write_cpus<'a>(&mut self, engine: &Engine<Linux>, word: impl Fn(usize) -> &'a AtomicU64) {
+        engine.online_cpus().iter().for_each(|cpu| self.seen.insert(cpu));
+        for cpu in self.seen.iter() {
+            let at = header::WORDS + cpu * row::WORDS;
+            let Some(stats) = engine.cpu_stats(cpu) else { continue };
+            word(at + row::STATE).store(CpuState::of(cpu, &stats).code(), Ordering::Relaxed);
+            word(at + row::BYTES).store(0, Ordering::Relaxed);
+            word(at + row::OBJECTS).store(0, Ordering::Relaxed);
+            word(at + row::DRAINED).store(stats.drained as u64, Ordering::Relaxed);
+        }
+        engine.for_each_slot(|cache, cpu, objects| {
+            if self.seen.contains(cpu) {
+                let at = header::WORDS + cpu * row::WORDS;
+                let bytes = (objects * cache.layout().size) as u64;
+                word(at + row::BYTES).fetch_add(bytes, Ordering::Relaxed);
+                word(at + row::OBJECTS).fetch_add(objects as u64, Ordering::Relaxed);
+            }
+        });
+    }
+}
+
+fn upkeep_code(upkeep: Upkeep) -> u64 {
+    match upkeep {
+        Upkeep::Off => 0,
+        Upkeep::Thread => 1,
+        Upkeep::SlowPaths => 2,
+    }
+}

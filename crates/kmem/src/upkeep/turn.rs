@@ -1,0 +1,99 @@
+//! One turn, and what is kept from one to the next.
+
+use kmem_core::Engine;
+use kmem_core::cpu::CpuSet;
+use kmem_core::platform::Clock;
+
+use crate::control::{CpuPolicy, cpu_policy};
+use crate::follow::{Entitlement, Follower, Lacks, Pressure};
+use crate::linux::{Linux, topology};
+use crate::page::{Page, Turn};
+
+/// Who takes the turn.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum By {
+    /// The thread: it may wait for transitions, and call listeners.
+    Thread,
+    /// A slow path of the program's: it waits for nobody, and calls nobody's code.
+    SlowPath,
+}
+
+/// What is kept from turn to turn.
+pub(crate) struct Work {
+    /// When a slow path first looked; `None`: none has.
+    pub(super) born: Option<u64>,
+    pub(super) last_turn: u64,
+    pub(super) start_again: u64,
+    turns: u64,
+    /// What the kernel does not give us.
+    pub(super) lacks: Lacks,
+    /// CPUs that are not to be disturbed; `None`: not yet asked.
+    isolated: Option<CpuSet>,
+    follower: Follower,
+    entitlement: Entitlement,
+    pressure: Pressure,
+    page: Page,
+}
+
+impl Work {
+    pub(super) const fn new() -> Self {
+        Self {
+            born: None,
+            last_turn: 0,
+            start_again: 0,
+            turns: 0,
+            lacks: Lacks::none(),
+            isolated: None,
+            follower: Follower::new(),
+            entitlement: Entitlement::new(),
+            pressure: Pressure::new(),
+            page: Page::none(),
+        }
+    }
+
+    /// Begins anew in a child, whose page is its parent's and not mapped here.
+    pub(super) fn forget(&mut self) {
+        (self.born, self.last_turn, self.start_again, self.turns) = (None, 0, 0, 0);
+        self.lacks = Lacks::none();
+        self.follower.forget();
+        self.entitlement = Entitlement::new();
+        self.pressure = Pressure::new();
+        self.page = Page::none();
+    }
+
+    /// Takes a turn, and answers whether anything is left for a later one.
+    pub(super) fn turn(&mut self, engine: &Engine<Linux>, by: By) -> bool {
+        self.turns += 1;
+        let mut left = false;
+        if cpu_policy() == CpuPolicy::Follow {
+            let isolated = *self.isolated.get_or_insert_with(topology::isolated);
+            left |= self.follower.follow(engine, by, &mut self.lacks);
+            left |= engine.age(&isolated).left;
+            self.entitlement.look(self.follower.allowed(), &mut self.lacks);
+            self.entitlement.hold(engine);
+        }
+        if self.pressure.is_high(&mut self.lacks) {
+            engine.relieve();
+        }
+        left |= engine.decay().left;
+        self.publish(engine);
+        left
+    }
+
+    /// Makes the page, in the thread's own table of descriptors, where it stays open.
+    pub(super) fn keep_page_open(&mut self, engine: &Engine<Linux>) {
+        self.page.make_and_keep(engine, &mut self.lacks);
+    }
+
+    /// Writes what there is now to the page.
+    pub(crate) fn publish(&mut self, engine: &Engine<Linux>) {
+        let turn = Turn {
+            allowed: self.follower.allowed().len(),
+            entitled: self.entitlement.cpus(),
+            turns: self.turns,
+            now: engine.platform().now(),
+            lacks: &mut self.lacks,
+        };
+        self.page.write(engine, turn);
+    }
+}
