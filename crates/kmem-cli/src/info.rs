@@ -4,6 +4,9 @@
 //! without a lock or an atomic instruction; in fallback mode the same slabs serve through locked shards. The
 //! command asks the engine in its own process, so it tells of the environment that it was called in
 //! (`GLIBC_TUNABLES`, `taskset`, seccomp, `ulimit -v`), not of the machine in the abstract.
+//!
+//! `kmem info PID` tells of a running process instead, from what it publishes: its mode, its CPUs, what is cached on
+//! each, and what is off and why.
 
 #![forbid(unsafe_code)]
 
@@ -13,11 +16,18 @@ use std::process::ExitCode;
 use clap::Args;
 use indicatif::{BinaryBytes, HumanCount};
 use kmem::Mode;
+use kmem::Upkeep;
+use kmem::page::Snapshot;
 use serde::Serialize;
+
+use crate::outside::Page;
 
 /// Arguments of `kmem info`.
 #[derive(Args)]
 pub struct InfoArgs {
+    /// A running process on kmem; without it, how this command itself is served
+    #[arg(value_name = "PID")]
+    pid: Option<u32>,
     /// One JSON document on standard output
     #[arg(long)]
     json: bool,
@@ -50,8 +60,11 @@ pub fn mode_word(mode: &Mode) -> &'static str {
     }
 }
 
-/// Prints what the engine says of itself.
+/// Prints what the engine says of itself, or what a process publishes.
 pub fn info(args: &InfoArgs) -> ExitCode {
+    if let Some(pid) = args.pid {
+        return info_of(pid, args.json);
+    }
     let info = kmem::info();
     let told = Told {
         version: info.version,
@@ -84,5 +97,131 @@ fn table(told: &Told) -> String {
     row("nodes", told.nodes.to_string());
     row("page size", BinaryBytes(told.page_size as u64).to_string());
     row("reservation", format!("{} of address space", BinaryBytes(told.reservation as u64)));
+    out
+}
+
+/// What `kmem info PID` tells; the field names are the JSON keys.
+#[derive(Serialize)]
+struct Seen {
+    pid: u32,
+    /// `rseq` or `fallback`.
+    mode: &'static str,
+    mode_detail: String,
+    fallback_because: Option<String>,
+    /// Who does the upkeep: `thread`, `slow paths`, `off`.
+    upkeep: &'static str,
+    /// Whether CPUs that leave are followed.
+    follows_cpus: bool,
+    /// What could not be had, and why that matters.
+    off: Vec<Off>,
+    possible_cpus: usize,
+    /// CPUs that the process may run on; null where that is not known.
+    allowed_cpus: Option<usize>,
+    /// CPUs that it is worth to cache for.
+    entitled_cpus: usize,
+    /// When the figures were written.
+    seconds_ago: f64,
+    cpus: Vec<SeenCpu>,
+}
+
+#[derive(Serialize)]
+struct Off {
+    what: &'static str,
+    why: String,
+}
+
+#[derive(Serialize)]
+struct SeenCpu {
+    cpu: usize,
+    state: &'static str,
+    cached_bytes: u64,
+    cached_objects: u64,
+    drained_objects: u64,
+}
+
+/// Who does the upkeep, in a word or two.
+pub fn upkeep_word(upkeep: Upkeep) -> &'static str {
+    match upkeep {
+        Upkeep::Off => "off",
+        Upkeep::Thread => "thread",
+        _ => "slow paths",
+    }
+}
+
+fn info_of(pid: u32, json: bool) -> ExitCode {
+    match Page::find(pid).and_then(|mut page| page.read().map(|snapshot| seen(pid, &snapshot))) {
+        Ok(seen) => {
+            let document = if json { crate::json(&seen) } else { seen_table(&seen) };
+            ExitCode::from(u8::from(!crate::print(&document)))
+        }
+        Err(error) => {
+            eprintln!("kmem info: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn seen(pid: u32, page: &Snapshot<'_>) -> Seen {
+    let mode = page.mode();
+    let because = match mode {
+        Some(Mode::Fallback(why)) => Some(why.to_string()),
+        _ => None,
+    };
+    let mut off: Vec<_> = page.lacks().iter().map(|lack| Off { what: lack.name(), why: lack.to_string() }).collect();
+    if let Some(why) = &because {
+        off.insert(0, Off { what: "rseq", why: why.clone() });
+    }
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    let age = (now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64).saturating_sub(page.updated());
+    Seen {
+        pid,
+        mode: mode.as_ref().map_or("unknown", mode_word),
+        mode_detail: mode.map_or_else(|| "unknown".to_string(), |mode| mode.to_string()),
+        fallback_because: because,
+        upkeep: upkeep_word(page.upkeep()),
+        follows_cpus: page.follows(),
+        off,
+        possible_cpus: page.possible_cpus(),
+        allowed_cpus: Some(page.allowed_cpus()).filter(|cpus| *cpus > 0),
+        entitled_cpus: page.entitled_cpus(),
+        seconds_ago: (age / 1_000_000) as f64 / 1000.0,
+        cpus: page
+            .cpus()
+            .map(|row| SeenCpu {
+                cpu: row.cpu,
+                state: row.state.name(),
+                cached_bytes: row.cached_bytes,
+                cached_objects: row.cached_objects,
+                drained_objects: row.drained_objects,
+            })
+            .collect(),
+    }
+}
+
+/// The same for a person.
+fn seen_table(seen: &Seen) -> String {
+    let mut out = String::new();
+    let mut row = |name: &str, value: String| {
+        let _ = writeln!(out, "{name:<16}{value}");
+    };
+    row("process", seen.pid.to_string());
+    row("mode", seen.mode_detail.clone());
+    row("upkeep", format!("{}, {:.3} s ago", seen.upkeep, seen.seconds_ago));
+    let allowed = seen.allowed_cpus.map_or_else(|| "unknown".to_string(), |cpus| HumanCount(cpus as u64).to_string());
+    let followed = if seen.follows_cpus { "followed" } else { "fixed" };
+    row("CPUs", format!("{allowed} allowed, {} worth caching for, {followed}", HumanCount(seen.entitled_cpus as u64)));
+    for off in &seen.off {
+        row("off", format!("{}: {}", off.what, off.why));
+    }
+    for cpu in &seen.cpus {
+        let cached = format!(
+            "{:<10} {:>10} objects {:>12} cached {:>10} drained",
+            cpu.state,
+            HumanCount(cpu.cached_objects).to_string(),
+            BinaryBytes(cpu.cached_bytes).to_string(),
+            HumanCount(cpu.drained_objects).to_string(),
+        );
+        row(&format!("cpu {}", cpu.cpu), cached);
+    }
     out
 }

@@ -1,11 +1,12 @@
 //! The command `kmem`.
 //!
-//! Five things a person wants of a slab allocator before reading any of its code:
+//! Six things a person wants of a slab allocator before reading any of its code:
 //!
 //! - `kmem run -- PROGRAM ARGS...` serves an unmodified program ([`run`]);
 //! - `kmem storm` loads and unloads modules, each with its caches, while CPUs go and come, and looks for objects that
 //!   were lost, handed out twice or left behind ([`storm`]);
 //! - `kmem info` says how this process would be served on this machine ([`info`]);
+//! - `kmem follow` shows the CPUs of a running process, live, and `kmem info PID` once ([`follow`], [`outside`]);
 //! - `kmem race` finds the races of 2004 again, and shows which defence keeps them out ([`race`]);
 //! - `kmem bench` measures kmem and other allocators side by side ([`bench`]).
 //!
@@ -22,7 +23,9 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 mod bench;
+mod follow;
 mod info;
+mod outside;
 mod race;
 mod run;
 mod storm;
@@ -42,8 +45,10 @@ enum Command {
     Run(run::RunArgs),
     /// Load and unload modules while CPUs go down and come up, and check every object
     Storm(storm::StormArgs),
-    /// Say how this machine is served: rseq or fallback (and why), CPUs, nodes, pages
+    /// Say how this machine is served: rseq or fallback (and why), CPUs, nodes, pages; or how a running process is
     Info(info::InfoArgs),
+    /// Show the CPUs of a running process, live: state, what is cached there, what was drained
+    Follow(follow::FollowArgs),
     /// Find the races of 2004 again, on virtual CPUs, and see which defence keeps them out
     Race(race::RaceArgs),
     /// Measure kmem and other allocators side by side
@@ -58,6 +63,7 @@ fn main() -> ExitCode {
         Command::Run(args) => run::run(&args),
         Command::Storm(args) => storm::storm(&args),
         Command::Info(args) => info::info(&args),
+        Command::Follow(args) => follow::follow(&args),
         Command::Race(args) => race::race(&args),
         Command::Bench(args) => bench::bench(&args),
         Command::BenchCaches(args) => bench::caches(&args),

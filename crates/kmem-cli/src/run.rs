@@ -29,7 +29,7 @@ use clap::Args;
 const LIBRARY: &str = "libkmem_malloc.so";
 
 /// The program was not started, because of something on our side (as in env(1), nohup(1), timeout(1)).
-const EXIT_SETUP: u8 = 125;
+pub const EXIT_SETUP: u8 = 125;
 /// The program is there and cannot be executed.
 const EXIT_NOT_EXECUTABLE: u8 = 126;
 /// The program is not there.
@@ -51,16 +51,13 @@ pub struct RunArgs {
 
 /// Becomes the program. Returns only where that failed.
 pub fn run(args: &RunArgs) -> ExitCode {
-    let preload = match find_library().and_then(|library| preload_list(&library)) {
-        Ok(list) => list,
+    let mut command = match served(&args.program) {
+        Ok(command) => command,
         Err(e) => {
             eprintln!("kmem run: {e}");
             return ExitCode::from(EXIT_SETUP);
         }
     };
-    let program = &args.program[0];
-    let mut command = Command::new(program);
-    command.args(&args.program[1..]).env("LD_PRELOAD", preload);
     if args.stats {
         command.env("KMEM_STATS", "1");
     }
@@ -68,12 +65,25 @@ pub fn run(args: &RunArgs) -> ExitCode {
         command.env("KMEM_STORM", caches.to_string());
     }
     let error = command.exec();
+    say_not_started("run", &args.program[0], &error)
+}
+
+/// The program, with the library in front of it.
+pub fn served(program: &[OsString]) -> Result<Command, SetupError> {
+    let preload = find_library().and_then(|library| preload_list(&library))?;
+    let mut command = Command::new(&program[0]);
+    command.args(&program[1..]).env("LD_PRELOAD", preload);
+    Ok(command)
+}
+
+/// Says why a program did not start, and answers the code for it.
+pub fn say_not_started(command: &str, program: &OsStr, error: &io::Error) -> ExitCode {
     let shown = Path::new(program).display();
     if error.kind() == io::ErrorKind::NotFound {
-        eprintln!("kmem run: {shown}: not found (nor is it on PATH); give the path of a program");
+        eprintln!("kmem {command}: {shown}: not found (nor is it on PATH); give the path of a program");
         ExitCode::from(EXIT_NOT_FOUND)
     } else {
-        eprintln!("kmem run: {shown}: cannot be executed: {error}");
+        eprintln!("kmem {command}: {shown}: cannot be executed: {error}");
         ExitCode::from(EXIT_NOT_EXECUTABLE)
     }
 }

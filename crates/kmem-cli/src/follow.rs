@@ -1,0 +1,191 @@
+//! `kmem follow`: the CPUs of a running process, live.
+//!
+//! A line a CPU: where it stands, what is cached there, and how many objects were taken out of its magazines since the
+//! command began to look, because the CPU left or was idle. On a terminal the lines are drawn over the ones before;
+//! elsewhere each look adds its lines, and with `--json` one document a line. It ends when the process does.
+
+#![forbid(unsafe_code)]
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::process::{Child, ExitCode, ExitStatus};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use console::Term;
+use indicatif::{BinaryBytes, HumanCount};
+use kmem::page::{CpuRow, Snapshot};
+use serde::Serialize;
+
+use crate::outside::{OutsideError, Page, is_alive};
+use crate::run;
+
+/// Arguments of `kmem follow`.
+#[derive(Args)]
+pub struct FollowArgs {
+    /// The process to follow
+    #[arg(value_name = "PID", required_unless_present = "program", conflicts_with = "program")]
+    pid: Option<u32>,
+    /// One JSON document a line on standard output
+    #[arg(long)]
+    json: bool,
+    /// Look N times, then end (a program that was started goes on to its end)
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    count: Option<u64>,
+    /// Milliseconds from one look to the next
+    #[arg(long, value_name = "MS", default_value_t = 250, value_parser = clap::value_parser!(u64).range(10..=60_000))]
+    interval: u64,
+    /// A program to start, served by kmem, and its arguments, after `--`
+    #[arg(value_name = "PROGRAM ARGS", last = true)]
+    program: Vec<OsString>,
+}
+
+/// One look; the field names are the JSON keys.
+#[derive(Serialize)]
+struct Look {
+    pid: u32,
+    /// Since the command began.
+    seconds: f64,
+    upkeep: &'static str,
+    cpus: Vec<Lane>,
+}
+
+#[derive(Serialize)]
+struct Lane {
+    cpu: usize,
+    state: &'static str,
+    cached_bytes: u64,
+    cached_objects: u64,
+    drained_since: u64,
+}
+
+/// Follows until the process ends, or for as many looks as were asked for.
+pub fn follow(args: &FollowArgs) -> ExitCode {
+    let mut child = None;
+    let pid = match args.pid {
+        Some(pid) => pid,
+        None => match start(&args.program) {
+            Ok(started) => child.insert(started).id(),
+            Err(code) => return code,
+        },
+    };
+    let result = Following { pid, json: args.json, since: Instant::now(), first: BTreeMap::new(), drawn: 0 }.looks(
+        args.count.unwrap_or(u64::MAX),
+        Duration::from_millis(args.interval),
+        &mut child,
+    );
+    if let Err(error) = &result {
+        eprintln!("kmem follow: {error}");
+    }
+    match child.map(|mut child| child.wait()) {
+        Some(Ok(status)) => of_program(status),
+        Some(Err(_)) => ExitCode::FAILURE,
+        None => ExitCode::from(u8::from(result.is_err())),
+    }
+}
+
+fn start(program: &[OsString]) -> Result<Child, ExitCode> {
+    let mut command = run::served(program).map_err(|error| {
+        eprintln!("kmem follow: {error}");
+        ExitCode::from(run::EXIT_SETUP)
+    })?;
+    // Also a small program shall be seen.
+    command.env("KMEM_UPKEEP", "always");
+    command.spawn().map_err(|error| run::say_not_started("follow", &program[0], &error))
+}
+
+/// The program's own code, or 128 and the signal, as shells say it.
+fn of_program(status: ExitStatus) -> ExitCode {
+    use std::os::unix::process::ExitStatusExt;
+    let code = status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0));
+    ExitCode::from(u8::try_from(code).unwrap_or(1))
+}
+
+struct Following {
+    pid: u32,
+    json: bool,
+    since: Instant,
+    /// What was drained of each CPU when it was first seen.
+    first: BTreeMap<usize, u64>,
+    /// Lines on the terminal that the next look replaces.
+    drawn: usize,
+}
+
+impl Following {
+    fn looks(mut self, count: u64, interval: Duration, child: &mut Option<Child>) -> Result<(), OutsideError> {
+        let mut done = 0;
+        while done < count && self.goes_on(child) {
+            // Found anew each time: the process may have become another program, or begun a new page.
+            match Page::find(self.pid).and_then(|mut page| page.read().map(|seen| self.look(&seen))) {
+                Ok(look) => {
+                    done += 1;
+                    if !self.show(&look) {
+                        return Ok(());
+                    }
+                }
+                // A program that was just started, or is too small to have anything, may show later.
+                Err(OutsideError::NotPublished(_) | OutsideError::Unreadable(..)) => {}
+                Err(OutsideError::NotOnKmem(_)) if child.is_some() => {}
+                Err(_) if done > 0 && !self.goes_on(child) => return Ok(()),
+                Err(OutsideError::NoSuchProcess(_)) if child.is_some() => return Ok(()),
+                Err(error) => return Err(error),
+            }
+            if done < count {
+                sleep(interval);
+            }
+        }
+        if done == 0 && child.is_none() { Err(OutsideError::NoSuchProcess(self.pid)) } else { Ok(()) }
+    }
+
+    fn goes_on(&self, child: &mut Option<Child>) -> bool {
+        match child {
+            Some(child) => matches!(child.try_wait(), Ok(None)),
+            None => is_alive(self.pid),
+        }
+    }
+
+    fn look(&mut self, seen: &Snapshot<'_>) -> Look {
+        let mut lane = |row: CpuRow| {
+            let first = *self.first.entry(row.cpu).or_insert(row.drained_objects);
+            Lane {
+                cpu: row.cpu,
+                state: row.state.name(),
+                cached_bytes: row.cached_bytes,
+                cached_objects: row.cached_objects,
+                drained_since: row.drained_objects.saturating_sub(first),
+            }
+        };
+        let cpus = seen.cpus().map(&mut lane).collect();
+        let upkeep = crate::info::upkeep_word(seen.upkeep());
+        Look { pid: self.pid, seconds: (self.since.elapsed().as_secs_f64() * 1000.0).round() / 1000.0, upkeep, cpus }
+    }
+
+    /// Shows a look; `false` where nobody reads it.
+    fn show(&mut self, look: &Look) -> bool {
+        if self.json {
+            let mut line = serde_json::to_string(look).expect("plain numbers and strings always serialise");
+            line.push('\n');
+            return crate::print(&line);
+        }
+        let term = Term::stdout();
+        if term.is_term() {
+            // A terminal that cannot move its cursor gets more lines.
+            let _ = term.clear_last_lines(self.drawn);
+        }
+        self.drawn = look.cpus.len();
+        let lines: String = look.cpus.iter().map(|lane| line(look.seconds, lane)).collect();
+        crate::print(&lines)
+    }
+}
+
+fn line(seconds: f64, lane: &Lane) -> String {
+    format!(
+        "{seconds:>9.3} s  cpu {:<4} {:<10} {:>10} objects {:>12} cached {:>10} drained\n",
+        lane.cpu,
+        lane.state,
+        HumanCount(lane.cached_objects).to_string(),
+        BinaryBytes(lane.cached_bytes).to_string(),
+        HumanCount(lane.drained_since).to_string(),
+    )
+}
