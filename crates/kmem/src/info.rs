@@ -77,6 +77,9 @@ pub fn trim() -> usize {
 /// # Errors
 /// What is wrong. That would be a bug of this crate, or a program that freed twice or wrote through a stale pointer.
 pub unsafe fn validate() -> Result<ValidReport, Violation> {
+    let Some(engine) = engine() else { return Ok(ValidReport::default()) };
+    // Nor does upkeep meanwhile.
+    let _work = crate::upkeep::hold();
     // SAFETY: passed on.
-    engine().map_or(Ok(ValidReport::default()), |engine| unsafe { engine.validate() })
+    unsafe { engine.validate() }
 }

@@ -51,10 +51,12 @@ use kmem_core::sync::{AtomicU32, Ordering};
 
 use crate::follow::Lack;
 use crate::linux::mode::{libc_is_ready, variable};
-use crate::linux::{Linux, hot};
+use crate::linux::{Linux, hot, sys};
 
 pub(crate) use turn::{By, Work};
 
+/// In nanoseconds.
+const MILLISECOND: u64 = 1_000_000;
 /// Between two turns, in nanoseconds.
 pub(crate) const PERIOD: u64 = 250_000_000;
 /// A process younger than this may be over at once, in nanoseconds.
@@ -126,6 +128,16 @@ impl DerefMut for Taken {
 impl Drop for Taken {
     fn drop(&mut self) {
         PLACE.taken.store(0, Ordering::Release);
+    }
+}
+
+/// The work, waiting for who has it: until it is dropped nobody takes a turn.
+pub(crate) fn hold() -> Taken {
+    loop {
+        match Taken::try_take() {
+            Some(taken) => return taken,
+            None => sys::sleep(MILLISECOND),
+        }
     }
 }
 

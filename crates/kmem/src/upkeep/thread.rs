@@ -22,7 +22,7 @@ use kmem_core::platform::Clock;
 use kmem_core::sync::Ordering;
 
 use super::turn::By;
-use super::{ALIVE, ASK, CALL, ENDING, NONE, PERIOD, STATE, Taken, WANTED};
+use super::{ALIVE, ASK, CALL, ENDING, MILLISECOND, NONE, PERIOD, STATE, WANTED, hold};
 use crate::follow::{Hints, Lack, threads};
 use crate::linux::fault::{self, Call};
 use crate::linux::{descriptors, sys};
@@ -37,7 +37,6 @@ const DETACHED: c_int = 1;
 const STACK: usize = 128 << 10;
 /// Turns with nothing left to do after which the thread ends.
 const IDLE_TURNS: u32 = 4;
-const MILLISECOND: u64 = 1_000_000;
 
 #[link(name = "c")]
 unsafe extern "C" {
@@ -52,6 +51,7 @@ unsafe extern "C" {
         argument: *mut c_void,
     ) -> c_int;
     fn pthread_sigmask(how: c_int, set: *const Words, old: *mut Words) -> c_int;
+    fn __errno_location() -> *mut c_int;
 }
 
 /// Starts the thread; `false` where it cannot be had. The caller has the work, and no lock; libc may allocate in here.
@@ -61,7 +61,12 @@ pub(super) fn start() -> bool {
         return false;
     }
     STATE.store(ALIVE, Ordering::Release);
+    // A thread that cannot be had is no error of the allocation that asked for it, but libc's calls say so in errno.
+    // SAFETY: libc is set up, so this thread has an errno, which lives as long as the thread.
+    let (errno, before) = unsafe { (__errno_location(), __errno_location().read()) };
     let started = create(Some(STACK)) || create(None);
+    // SAFETY: as above.
+    unsafe { errno.write(before) };
     if !started {
         STATE.store(NONE, Ordering::Release);
     }
@@ -92,7 +97,7 @@ extern "C" fn run(_: *mut c_void) -> *mut c_void {
     let own_table = descriptors::own_table().is_ok();
     let mut hints = Hints::none();
     {
-        let mut work = take();
+        let mut work = hold();
         threads::run_where_others_do();
         work.lacks.set(Lack::Table, !own_table);
         if own_table {
@@ -105,7 +110,7 @@ extern "C" fn run(_: *mut c_void) -> *mut c_void {
         if WANTED.load(Ordering::Relaxed) == super::OFF || threads::alive().is_some_and(|alive| alive.only_this) {
             return end();
         }
-        let mut work = take();
+        let mut work = hold();
         work.last_turn = engine.platform().now();
         let left = work.turn(engine, By::Thread);
         drop(work);
@@ -121,16 +126,6 @@ extern "C" fn run(_: *mut c_void) -> *mut c_void {
             idle = 0;
         }
         hints.wait(engine.platform(), PERIOD / MILLISECOND);
-    }
-}
-
-/// The work, waiting for a slow path that has it. (The one that starts this thread does.)
-fn take() -> Taken {
-    loop {
-        match Taken::try_take() {
-            Some(taken) => return taken,
-            None => sys::sleep(MILLISECOND),
-        }
     }
 }
 
