@@ -46,8 +46,9 @@ const MEMORY: &str = "512";
 const KERNEL_ARGUMENTS: &str = "console=ttyS0 panic=-1 quiet rcupdate.rcu_expedited=1 cpu_init_udelay=0 mce=off";
 
 impl Boot {
-    /// Boots, and waits for the verdict. Otherwise: why, and all that came over the serial line.
-    pub fn run(&self) -> Result<(), (String, String)> {
+    /// Boots, waits for the verdict, and returns how many checks held. Otherwise: why, and all that came over the serial
+    /// line.
+    pub fn run(&self) -> Result<usize, (String, String)> {
         let began = Instant::now();
         let mut log = String::new();
         let mut emulator = match self.command().spawn() {
@@ -91,10 +92,10 @@ impl Boot {
                 }
             }
         }
-        match verdict {
-            Some(words) if words.ends_with(" 0 failed") => Ok(()),
-            Some(words) => Err((words, log)),
-            None => Err(("the guest ended without a verdict".into(), log)),
+        let Some(words) = verdict else { return Err(("the guest ended without a verdict".into(), log)) };
+        match words.strip_suffix(" held, 0 failed").and_then(|held| held.parse().ok()) {
+            Some(held) => Ok(held),
+            None => Err((words, log)),
         }
     }
 

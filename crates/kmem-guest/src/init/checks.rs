@@ -54,10 +54,13 @@ const LIMIT: Duration = Duration::from_secs(120);
 
 /// `kmem storm`, which takes CPUs away from the engine while the kernel takes them away from both.
 fn storm(mode: Mode, way: Way, seconds: u32) -> Result<String, String> {
-    let (printed, left) = cpus::while_they_leave(way, |group| {
+    let (printed, left) = cpus::while_they_leave(way, LIMIT, |group| {
         let storm =
             mode.command("/bin/kmem", &["storm", "--json", "--threads", "6", "--seconds", &seconds.to_string()]);
-        Running::start(storm, group)?.finish(LIMIT)
+        let storm = Running::start(storm, group)?;
+        // It counts the CPUs that it may run on before it starts its threads.
+        storm.until_threads(2)?;
+        Ok(storm)
     })?;
     let report: Value = serde_json::from_str(&printed).map_err(|e| format!("no report: {e}: {printed}"))?;
     let number = |key: &str| report[key].as_u64().ok_or_else(|| format!("no '{key}' in {report:#}"));
@@ -66,8 +69,8 @@ fn storm(mode: Mode, way: Way, seconds: u32) -> Result<String, String> {
             return Err(format!("{key} is not 0: {report:#}"));
         }
     }
-    if report["ok"] != true || report["mode"] != mode.word() || number("cpus")? < 2 {
-        return Err(format!("not a good storm of {} mode and several CPUs: {report:#}", mode.word()));
+    if report["ok"] != true || report["mode"] != mode.word() || number("cpus")? != cpus::LAST as u64 + 1 {
+        return Err(format!("not a good storm of {} mode and all CPUs: {report:#}", mode.word()));
     }
     enough("CPUs left", left, seconds / 2)?;
     enough("caches were destroyed", number("caches_destroyed")? as u32, 20)?;
@@ -78,10 +81,8 @@ fn storm(mode: Mode, way: Way, seconds: u32) -> Result<String, String> {
 /// A C++ program with threads and all kinds of containers.
 fn program(mode: Mode, way: Way) -> Result<String, String> {
     let alone = alone()?;
-    let (served, left) = cpus::while_they_leave(way, |group| {
-        let program = mode.command("/bin/kmem", &["run", "--", "/bin/containers"]);
-        Running::start(program, group)?.finish(LIMIT)
-    })?;
+    let program = mode.command("/bin/kmem", &["run", "--", "/bin/containers"]);
+    let (served, left) = cpus::while_they_leave(way, LIMIT, |group| Running::start(program, group))?;
     if served != alone {
         return Err(format!("it prints something else with kmem:\n{served}\nand without:\n{alone}"));
     }
@@ -103,14 +104,12 @@ fn alone() -> Result<&'static str, String> {
 
 /// The stress test of the Linux platform: sections against a drainer.
 fn stress(mode: Mode, seconds: &str, fenced: bool) -> Result<(String, u64, u64), String> {
-    let (printed, left) = cpus::while_they_leave(Way::Hotplug, |group| {
-        let mut stress = mode.command("/bin/rseq_stress", &["--ignored", "--exact", "child", "--nocapture"]);
-        stress.env("KMEM_STRESS_SECONDS", seconds);
-        if !fenced {
-            stress.env("KMEM_STRESS_NO_FENCE", "1");
-        }
-        Running::start(stress, group)?.finish(LIMIT)
-    })?;
+    let mut command = mode.command("/bin/rseq_stress", &["--ignored", "--exact", "child", "--nocapture"]);
+    command.env("KMEM_STRESS_SECONDS", seconds);
+    if !fenced {
+        command.env("KMEM_STRESS_NO_FENCE", "1");
+    }
+    let (printed, left) = cpus::while_they_leave(Way::Hotplug, LIMIT, |group| Running::start(command, group))?;
     let line = printed.lines().find_map(|line| line.find("mode=").map(|at| &line[at..]));
     let line = line.ok_or_else(|| format!("no report: {printed}"))?;
     let number = |key: &str| {

@@ -75,6 +75,20 @@ impl Running {
         Ok(self.printed())
     }
 
+    /// Waits until the program has so many threads, or has ended.
+    pub fn until_threads(&self, least: usize) -> Result<(), String> {
+        let tasks = format!("/proc/{}/task", self.child.id());
+        let began = Instant::now();
+        while fs::read_dir(&tasks).map_or(least, Iterator::count) < least {
+            // Where it has ended and nobody has waited for it yet, one thread is left of it.
+            if began.elapsed() > Duration::from_secs(30) {
+                return Err(self.tell(&format!("has not {least} threads after 30 s")));
+            }
+            thread::sleep(Duration::from_millis(1));
+        }
+        Ok(())
+    }
+
     /// What came on standard output so far.
     pub fn printed(&self) -> String {
         text(&self.out)

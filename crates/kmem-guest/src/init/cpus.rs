@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
 use std::time::Duration;
 
+use super::child::Running;
 use super::machine::CGROUPS;
 
 /// CPUs 1 to this one can leave.
@@ -65,24 +66,29 @@ impl Drop for Set {
     }
 }
 
-/// Does `work`, in a control group if need be, while CPUs leave and come back. Returns what came of it, and how many
-/// times a CPU (or several at once) left. At the end all are there again.
-pub fn while_they_leave<T>(way: Way, work: impl FnOnce(Option<&str>) -> Result<T, String>) -> Result<(T, u32), String> {
+/// Starts a program, in a control group if need be, and takes CPUs away and brings them back until it has ended. Returns
+/// what it printed, and how many times a CPU (or several at once) left. At the end all are there again.
+pub fn while_they_leave(
+    way: Way,
+    limit: Duration,
+    start: impl FnOnce(Option<&str>) -> Result<Running, String>,
+) -> Result<(String, u32), String> {
     let set = match way {
         Way::Hotplug => None,
         Way::Cpuset => Some(Set::new("leaving").map_err(|e| format!("a cpuset cannot be made: {e}"))?),
     };
+    let running = start(set.as_ref().map(Set::members).as_deref())?;
     let over = AtomicBool::new(false);
-    let (done, left) = thread::scope(|scope| {
+    let (printed, left) = thread::scope(|scope| {
         let taker = scope.spawn(|| match &set {
             None => hotplug(&over),
             Some(set) => shrink_and_grow(set, &over),
         });
-        let done = work(set.as_ref().map(Set::members).as_deref());
+        let printed = running.finish(limit);
         over.store(true, Relaxed);
-        (done, taker.join().expect("the taker does not panic"))
+        (printed, taker.join().expect("the taker does not panic"))
     });
-    Ok((done?, left.map_err(|e| format!("CPUs could not be taken away: {e}"))?))
+    Ok((printed?, left.map_err(|e| format!("CPUs could not be taken away: {e}"))?))
 }
 
 /// Takes one CPU offline after the other, each for a moment of up to 30 ms; now and then two at a time.
