@@ -37,8 +37,8 @@ type Done = Result<(), Box<dyn std::error::Error>>;
 
 fn typed_pair(quick: bool, lines: &mut String) -> Done {
     let cache = Cache::<Object>::new("bench_pair")?;
-    let pairs = 100_000;
-    measure(lines, "", if quick { 40 } else { 200 }, pairs, || {
+    let pairs = 1000;
+    measure(lines, "", if quick { 4000 } else { 20_000 }, pairs, || {
         for _ in 0..pairs {
             let object = cache.alloc_uninit()?;
             used(object.as_ptr().cast());
@@ -49,9 +49,9 @@ fn typed_pair(quick: bool, lines: &mut String) -> Done {
 
 fn typed_bulk(quick: bool, lines: &mut String) -> Done {
     let cache = Cache::<Object>::new("bench_bulk")?;
-    let bulks = 10_000;
+    let bulks = 100;
     let mut objects = Bulk::<Object, BULK>::new();
-    measure(lines, "", if quick { 40 } else { 200 }, bulks * BULK, || {
+    measure(lines, "", if quick { 4000 } else { 20_000 }, bulks * BULK, || {
         for _ in 0..bulks {
             cache.alloc_bulk(BULK, &mut objects)?;
             used((&raw const objects).cast());

@@ -23,8 +23,6 @@ pub struct Workload {
 pub enum Family {
     /// One property of an allocator each, most with a target of its own.
     Core,
-    /// Of the kinds that public suites of allocators consist of; judged all together.
-    Suite,
     /// Typed caches.
     Caches,
     /// Real programs, judged all together.
@@ -36,7 +34,6 @@ impl Family {
     pub fn name(self) -> &'static str {
         match self {
             Self::Core => "core",
-            Self::Suite => "suite",
             Self::Caches => "caches",
             Self::Program => "program",
         }
@@ -72,8 +69,8 @@ const fn waiting(name: &'static str, compared: &'static str, mib: u64, about: &'
     Workload { name, about, unit: "run", compared, family: Family::Core, kind: Kind::Waiting(mib) }
 }
 
-const fn caches(name: &'static str, unit: &'static str, about: &'static str) -> Workload {
-    Workload { name, about, unit, compared: "cpu_ns", family: Family::Caches, kind: Kind::Caches }
+const fn caches(name: &'static str, unit: &'static str, compared: &'static str, about: &'static str) -> Workload {
+    Workload { name, about, unit, compared, family: Family::Caches, kind: Kind::Caches }
 }
 
 const fn program(program: &'static Program) -> Workload {
@@ -83,7 +80,14 @@ const fn program(program: &'static Program) -> Workload {
 
 /// All of them, in the order in which they run.
 pub const ALL: &[Workload] = &[
-    core("pair", "pair", "malloc and free of 64 bytes, over and over"),
+    Workload {
+        name: "pair",
+        about: "malloc and free of 64 bytes, over and over",
+        unit: "pair",
+        compared: "cycles",
+        family: Family::Core,
+        kind: Kind::C,
+    },
     core("burst_lifo", "object", "1,000 objects of 64 bytes, freed in the reverse order"),
     core("burst_fifo", "object", "1,000 objects of 64 bytes, freed in the same order"),
     core("random_sizes", "object", "4,096 objects of 8 to 2,048 bytes, replaced at random"),
@@ -109,9 +113,14 @@ pub const ALL: &[Workload] = &[
         family: Family::Core,
         kind: Kind::Starting,
     },
-    caches("typed_pair", "pair", "alloc and free of a Cache<T> of 64 bytes"),
-    caches("typed_bulk", "object", "alloc_bulk and free_bulk of 32 objects of 64 bytes"),
-    caches("create_destroy", "cache", "create, use and destroy a cache beside 6,000 others (few_ns: beside none)"),
+    caches("typed_pair", "pair", "cycles", "alloc and free of a Cache<T> of 64 bytes"),
+    caches("typed_bulk", "object", "cycles", "alloc_bulk and free_bulk of 32 objects of 64 bytes"),
+    caches(
+        "create_destroy",
+        "cache",
+        "cpu_ns",
+        "create, use and destroy a cache beside 6,000 others (few_ns: beside none)",
+    ),
     program(&programs::ALL[0]),
     program(&programs::ALL[1]),
     program(&programs::ALL[2]),

@@ -1,4 +1,4 @@
-//! The result of measuring, as `--json` writes it and `--table` reads it.
+//! The result of measuring, as `--json` writes it.
 
 use std::collections::BTreeMap;
 
@@ -60,7 +60,7 @@ pub struct Outcome {
     pub unit: String,
     /// The figure that allocators are compared by; less is better in all of them.
     pub compared: String,
-    /// Which of the families of the catalogue: `core`, `suite`, `caches`, `program`.
+    /// Which of the families of the catalogue: `core`, `caches`, `program`.
     pub family: String,
     /// Why it was not run at all: a program that is not installed.
     pub skipped: Option<String>,

@@ -26,6 +26,9 @@ void measure(const char *prefix, int rounds, long operations, void (*round)(void
 /* Memory of this process that is resident, in KiB. */
 long resident_kib(void);
 
+/* The most that it ever was. */
+long peak_kib(void);
+
 void pause_ms(long milliseconds);
 
 /* Memory for the workload's own books, which no allocator under test serves. Never given back. */

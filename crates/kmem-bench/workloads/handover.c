@@ -68,7 +68,9 @@ static void hand_over(void *state) {
 static void run(int producers, long batches) {
     queue.producers = producers;
     queue.total = batches / producers * producers;
+    long before = resident_kib();
     measure("", 1, queue.total * BATCH, hand_over, NULL);
+    figure("growth_kib", peak_kib() - before);
 }
 
 void handover(int argc, char **argv) {

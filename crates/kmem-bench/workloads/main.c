@@ -93,6 +93,8 @@ static long proc_number(const char *path, const char *name) {
 
 long resident_kib(void) { return proc_number("/proc/self/smaps_rollup", "\nRss:"); }
 
+long peak_kib(void) { return proc_number("/proc/self/status", "\nVmHWM:"); }
+
 struct start { void (*body)(int, void *); void *state; int number; };
 
 static void *begin(void *argument) {
@@ -133,7 +135,7 @@ int main(int argc, char **argv) {
         figure("base_kib", resident_kib());
         workloads[i].run(argc - 3, argv + 3);
         pause_ms(amount(50, 10));
-        figure("peak_kib", proc_number("/proc/self/status", "\nVmHWM:"));
+        figure("peak_kib", peak_kib());
         figure("settled_kib", resident_kib());
         figure("huge_kib", proc_number("/proc/self/smaps_rollup", "\nAnonHugePages:"));
         return 0;
