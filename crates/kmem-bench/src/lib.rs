@@ -15,7 +15,7 @@
 //! | [`measure`] | the turns; `child` is one process, [`executables`] puts the C programs where they can run |
 //! | [`figures`] | the result, as it is written and read |
 //! | [`targets`] | what is to be reached, held against a result |
-//! | [`report`] | the result for people: text, CSV, SVG, HTML, Markdown |
+//! | [`report`] | the result for people: text, CSV, Markdown |
 
 pub mod allocators;
 pub mod caches;

@@ -5,7 +5,7 @@
 
 #![forbid(unsafe_code)]
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Args;
@@ -35,6 +35,9 @@ pub struct BenchArgs {
     /// One JSON document on standard output
     #[arg(long)]
     json: bool,
+    /// Also write figures.csv and BENCHMARKS.md into this folder
+    #[arg(long, value_name = "DIR")]
+    report: Option<PathBuf>,
     /// First build the peers that come as sources (needs cargo, c++, crates.io); without it, those built before take part
     #[arg(long)]
     peers: bool,
@@ -60,6 +63,12 @@ pub fn bench(args: &BenchArgs) -> ExitCode {
     match measure(args) {
         Ok(results) => {
             let verdicts = targets::judge(&results);
+            if let Some(folder) = &args.report
+                && let Err(e) = report::write(folder, &results, &verdicts)
+            {
+                eprintln!("kmem bench: cannot write the report to {}: {e}", folder.display());
+                return ExitCode::FAILURE;
+            }
             let document = if args.json {
                 crate::json(&Document { results: &results, targets: &verdicts })
             } else {

@@ -1,10 +1,26 @@
 //! A result for people.
 
+mod table;
 mod text;
 
+use std::io;
+use std::path::Path;
+
+pub use table::{csv, markdown};
 pub use text::text;
 
-use crate::figures::{Figure, Outcome};
+use crate::figures::{Figure, Outcome, Results};
+use crate::targets::Verdict;
+
+/// Writes `figures.csv` and `BENCHMARKS.md` into a folder, which is made if it is not there.
+///
+/// # Errors
+/// The folder cannot be written to.
+pub fn write(folder: &Path, results: &Results, verdicts: &[Verdict]) -> io::Result<()> {
+    std::fs::create_dir_all(folder)?;
+    std::fs::write(folder.join("figures.csv"), csv(results))?;
+    std::fs::write(folder.join("BENCHMARKS.md"), markdown(results, verdicts))
+}
 
 /// The figure that a workload is compared by.
 fn compared<'a>(outcome: &'a Outcome, allocator: &str) -> Option<&'a Figure> {

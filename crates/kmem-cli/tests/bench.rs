@@ -1,0 +1,40 @@
+//! `kmem bench`, from outside.
+
+use assert_cmd::Command;
+use serde_json::Value;
+
+fn kmem() -> Command {
+    Command::cargo_bin("kmem").unwrap()
+}
+
+#[test]
+fn a_workload_yields_figures_for_everyone_asked_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let report = folder.path().join("report");
+    let mut command = kmem();
+    command.env("XDG_CACHE_HOME", folder.path());
+    command
+        .args(["bench", "--quick", "--only", "pair", "--allocators", "glibc,kmem", "--json", "--report"])
+        .arg(&report);
+    let output = command.assert().success().get_output().stdout.clone();
+    let result: Value = serde_json::from_slice(&output).unwrap();
+    let served = result["workloads"][0]["results"].as_array().unwrap();
+    assert_eq!(served.len(), 2);
+    for one in served {
+        assert!(one["failed"].is_null(), "{one}");
+        for figure in ["ns", "cpu_ns", "cycles", "floor_cycles", "peak_kib", "settled_kib"] {
+            assert!(one["figures"][figure]["median"].as_f64().unwrap() > 0.0, "{figure}: {one}");
+        }
+    }
+    assert!(result["targets"][0]["met"].is_boolean(), "{}", result["targets"][0]);
+    assert!(std::fs::read_to_string(report.join("figures.csv")).unwrap().contains("\npair,kmem,cycles,"));
+    assert!(std::fs::read_to_string(report.join("BENCHMARKS.md")).unwrap().contains("| T1 |"));
+}
+
+#[test]
+fn names_of_nobody_are_refused() {
+    for (option, name) in [("--only", "pare"), ("--allocators", "gmalloc")] {
+        let error = kmem().args(["bench", option, name]).assert().code(2).get_output().stderr.clone();
+        assert!(String::from_utf8_lossy(&error).contains(&format!("'{name}'")), "{option}");
+    }
+}
