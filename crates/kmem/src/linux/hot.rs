@@ -4,7 +4,7 @@
 //! A section needs the thread's rseq area (its CPU number is there, and there the section is bound) and the table.
 //!
 //! - `offset` leads from the thread pointer to the area in use, libc's or our own, which is the same distance in every
-//!   thread, since both are static thread-local storage. [`use_area`] stores it, once.
+//!   thread, since both are static thread-local storage. `use_area` stores it, once.
 //! - `table` is the entry of CPU 0. [`publish`] stores it, once.
 //!
 //! One load each, and no more: the CPU number, the table's entry, the slot are loads that wait for one another, and
@@ -165,7 +165,7 @@ pub fn publish_classes(heap: &PageHeap) {
 ///
 /// # Safety
 /// The table lives for ever, and has an entry for every CPU number that the kernel may write into the area. Called
-/// once, by one thread, after [`use_area`].
+/// once, by one thread, after `use_area`.
 pub unsafe fn publish(table: &CpuTable) {
     HOT.table.store(table.entries().as_ptr(), Ordering::Release);
     HOT.general.store(classes::LARGEST + 1, Ordering::Release);
@@ -228,7 +228,7 @@ pub unsafe fn area_at<'a>(offset: usize) -> &'a RseqArea {
 }
 
 /// The CPU that the calling thread last was on, by the area that sections use; out of range where it is not registered
-/// (I4, I5). Called after [`use_area`].
+/// (I4, I5). Called after `use_area`.
 #[inline]
 pub fn current_cpu() -> usize {
     let cpu: usize;
