@@ -4,7 +4,7 @@
 //! the allocator's, objects are handed out in address order, and a free bit that is set twice is a double free that is
 //! noticed.
 //!
-//! And whole pages of free objects go back although the slab is in use ([`idle`]).
+//! And whole pages of free objects go back although the slab is in use (`idle.rs`).
 //!
 //! Each cache has, on each node, lists of *partial*, *full* and *empty* slabs under one lock
 //! ([`Rank::Node`](crate::sync::Rank)). Objects move in batches; a few empty slabs are kept, the others are handed to
