@@ -11,11 +11,32 @@
 
 #![forbid(unsafe_code)]
 
+use std::thread;
+use std::time::{Duration, Instant};
+
 use kmem::ValidReport;
 
 use super::module;
 use super::source;
 use super::worker::{Hand, Shared};
+
+/// Longest time for which upkeep has objects in its hands.
+const SETTLING: Duration = Duration::from_secs(2);
+
+/// Asks for a number of held objects until it is the expected one, for a while.
+///
+/// Upkeep goes on while all others stand still. It moves free objects from one place to another, and those that are in its
+/// hands at the moment look held. What somebody really holds, or what is lost, stays so.
+pub fn settled(expected: i64, ask: impl Fn() -> i64) -> i64 {
+    let began = Instant::now();
+    loop {
+        let answer = ask();
+        if answer == expected || began.elapsed() > SETTLING {
+            return answer;
+        }
+        thread::sleep(Duration::from_millis(1));
+    }
+}
 
 /// Objects of caches that are not the storm's.
 fn held_by_others() -> i64 {
@@ -53,7 +74,7 @@ impl Checker {
                 held += module.check(&mut self.hand, &shared.totals);
             }
         }
-        self.validate(held, held_by_others(), shared);
+        self.validate(held, held_by_others, shared);
     }
 
     /// After the storm: unloads what is loaded and checks that nothing is left.
@@ -64,7 +85,8 @@ impl Checker {
                 module.unload(&mut self.hand, &shared.totals);
             }
         }
-        if let Some(after) = self.validate(0, self.before.held as i64, shared)
+        let before = self.before.held as i64;
+        if let Some(after) = self.validate(0, || before, shared)
             && after.caches != self.before.caches
         {
             shared
@@ -82,7 +104,7 @@ impl Checker {
     }
 
     /// The engine's own walk, and its total against what the storm and others hold.
-    fn validate(&mut self, ours: i64, others: i64, shared: &Shared) -> Option<ValidReport> {
+    fn validate(&mut self, ours: i64, others: impl Fn() -> i64, shared: &Shared) -> Option<ValidReport> {
         let totals = &shared.totals;
         self.hand.tally.checks += 1;
         let report = match source::validate() {
@@ -100,6 +122,7 @@ impl Checker {
                 self.valid = false;
                 totals.complain(format!("{} objects exist, and {places} are accounted for", report.total));
             }
+            let others = settled(report.held as i64 - ours - self.known, others);
             let deviation = report.held as i64 - others - ours - self.known;
             if deviation != 0 {
                 self.known += deviation;

@@ -36,6 +36,8 @@ struct Refuser {
     one_in: AtomicU64,
     luck: AtomicU64,
     refused: AtomicU64,
+    /// Events so far.
+    heard: AtomicU64,
     /// Events that came out of order.
     disorder: AtomicU32,
     /// The last event of each CPU.
@@ -50,6 +52,7 @@ static REFUSER: Refuser = Refuser {
     one_in: AtomicU64::new(0),
     luck: AtomicU64::new(0),
     refused: AtomicU64::new(0),
+    heard: AtomicU64::new(0),
     disorder: AtomicU32::new(0),
     last: [const { AtomicU8::new(0) }; MOST_CPUS],
 };
@@ -82,6 +85,7 @@ fn may_follow(last: u8, event: Event) -> bool {
 
 impl Listener for Refuser {
     fn event(&self, event: Event, cpu: usize) -> Result<(), Refused> {
+        self.heard.fetch_add(1, Relaxed);
         if let Some(last) = self.last.get(cpu)
             && !may_follow(last.swap(standing(event), Relaxed), event)
         {
@@ -173,7 +177,13 @@ impl Pace {
 }
 
 /// One transition of one CPU, up or down as it stands.
+///
+/// We are not the only one who takes CPUs away: where the kernel does, they are taken down without us. Whoever was quicker
+/// was heard, before the gate let us in.
 pub fn step(cpu: usize, hand: &mut Hand, totals: &Totals) {
+    use HotplugError::{AlreadyOffline, AlreadyOnline, LastCpu};
+    let heard_before = REFUSER.heard.load(Relaxed);
+    let forestalled = || REFUSER.heard.load(Relaxed) != heard_before;
     let online = hotplug::online();
     let refused_before = REFUSER.refused.load(Relaxed);
     let refused = || REFUSER.refused.load(Relaxed) != refused_before;
@@ -181,7 +191,8 @@ pub fn step(cpu: usize, hand: &mut Hand, totals: &Totals) {
         match hotplug::cpu_down(cpu) {
             Ok(()) => hand.tally.cpu_down += 1,
             Err(HotplugError::Refused { .. }) if refused() => hand.tally.cpu_down_failed += 1,
-            Err(HotplugError::LastCpu { .. }) if online.len() == 1 => {}
+            Err(LastCpu { .. }) if online.len() == 1 => {}
+            Err(LastCpu { .. } | AlreadyOffline { .. }) if forestalled() => {}
             Err(e) => totals.complain(format!("CPU {cpu} did not go down: {e}")),
         }
     } else {
@@ -190,6 +201,7 @@ pub fn step(cpu: usize, hand: &mut Hand, totals: &Totals) {
             Err(HotplugError::Refused { .. }) if refused() => hand.tally.cpu_up_canceled += 1,
             // Rolled back as well: a prepare that failed for a reason of the machine.
             Err(HotplugError::NoMemory { .. }) => hand.tally.cpu_up_canceled += 1,
+            Err(AlreadyOnline { .. }) if forestalled() => {}
             Err(e) => totals.complain(format!("CPU {cpu} did not come up: {e}")),
         }
     }

@@ -20,6 +20,7 @@ use std::collections::VecDeque;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
+use super::check::settled;
 use super::object::Held;
 use super::source::{self, Refusal, Source};
 use super::totals::Totals;
@@ -123,7 +124,8 @@ impl Module {
         let mut held = 0;
         for stock in &mut self.stocks {
             let ours = stock.held();
-            stock.compare(stock.source.live(), ours, hand, totals);
+            let live = settled(ours as i64 + stock.known, || stock.source.live() as i64);
+            stock.compare(live as usize, ours, hand, totals);
             held += ours as i64 + stock.known;
         }
         held
