@@ -18,6 +18,7 @@ use kmem::ValidReport;
 
 use super::module;
 use super::source;
+use super::totals::Totals;
 use super::worker::{Hand, Shared};
 
 /// Longest time for which upkeep has objects in its hands.
@@ -26,12 +27,13 @@ const SETTLING: Duration = Duration::from_secs(2);
 /// Asks for a number of held objects until it is the expected one, for a while.
 ///
 /// Upkeep goes on while all others stand still. It moves free objects from one place to another, and those that are in its
-/// hands at the moment look held. What somebody really holds, or what is lost, stays so.
-pub fn settled(expected: i64, ask: impl Fn() -> i64) -> i64 {
+/// hands at the moment look held. What somebody really holds, or what is lost, stays so. Once there is a fault, the storm
+/// has failed, and nothing is waited for any more.
+pub fn settled(expected: i64, totals: &Totals, ask: impl Fn() -> i64) -> i64 {
     let began = Instant::now();
     loop {
         let answer = ask();
-        if answer == expected || began.elapsed() > SETTLING {
+        if answer == expected || began.elapsed() > SETTLING || totals.has_complaints() {
             return answer;
         }
         thread::sleep(Duration::from_millis(1));
@@ -122,7 +124,7 @@ impl Checker {
                 self.valid = false;
                 totals.complain(format!("{} objects exist, and {places} are accounted for", report.total));
             }
-            let others = settled(report.held as i64 - ours - self.known, others);
+            let others = settled(report.held as i64 - ours - self.known, totals, others);
             let deviation = report.held as i64 - others - ours - self.known;
             if deviation != 0 {
                 self.known += deviation;

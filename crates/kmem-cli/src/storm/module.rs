@@ -124,7 +124,7 @@ impl Module {
         let mut held = 0;
         for stock in &mut self.stocks {
             let ours = stock.held();
-            let live = settled(ours as i64 + stock.known, || stock.source.live() as i64);
+            let live = settled(ours as i64 + stock.known, totals, || stock.source.live() as i64);
             stock.compare(live as usize, ours, hand, totals);
             held += ours as i64 + stock.known;
         }

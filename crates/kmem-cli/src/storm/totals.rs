@@ -92,6 +92,11 @@ impl Totals {
         }
     }
 
+    /// Whether there is any.
+    pub fn has_complaints(&self) -> bool {
+        !self.complaints.lock().unwrap_or_else(|e| e.into_inner()).is_empty()
+    }
+
     /// The faults that are no numbers.
     pub fn complaints(&self) -> Vec<String> {
         self.complaints.lock().unwrap_or_else(|e| e.into_inner()).clone()
