@@ -144,14 +144,9 @@ pub(crate) fn hold() -> Taken {
 /// The first thing on slow paths of alloc: sees to it that there is upkeep. No lock may be held.
 #[inline(always)]
 pub(crate) fn poke(engine: &'static Engine<Linux>) {
-    if CALL.load(Ordering::Relaxed) != QUIET {
-        asked(engine);
+    if CALL.load(Ordering::Relaxed) == QUIET {
+        return;
     }
-}
-
-#[cold]
-#[inline(never)]
-fn asked(engine: &'static Engine<Linux>) {
     // Not added up atomically: a passing that is lost only delays what is asked for.
     let passed = PASSED.load(Ordering::Relaxed).wrapping_add(1);
     PASSED.store(passed, Ordering::Relaxed);
@@ -161,6 +156,8 @@ fn asked(engine: &'static Engine<Linux>) {
 }
 
 /// Starts the thread if it is worth it, or else takes a turn if one is due.
+#[cold]
+#[inline(never)]
 fn consider(engine: &'static Engine<Linux>) {
     if engine.is_inside_callback() || !libc_is_ready() {
         return;
