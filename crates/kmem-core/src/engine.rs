@@ -196,6 +196,14 @@ impl<P: Platform> Engine<P> {
     /// only the free runs go), and leaves caches with a destructor alone: that is somebody's code.
     #[cold]
     pub(crate) fn give_up_all(&self) {
+        self.drain_all(|_| 0);
+        self.heap.uncommit(&self.platform);
+    }
+
+    /// Drains every cache without a destructor, if no transition runs, and lets `more` give back what else it finds of
+    /// each; answers the bytes of all.
+    pub(crate) fn drain_all(&self, more: impl Fn(&CacheDesc) -> usize) -> usize {
+        let mut bytes = 0;
         self.registry.for_each(&self.platform, |cache| {
             if cache.ops().is_none()
                 && let Some(gate) = self.gate.try_read(&self.platform)
@@ -204,10 +212,10 @@ impl<P: Platform> Engine<P> {
                 let mut reclaim = Reclaim::new();
                 self.drain(cache, &gate.online(&self.cpus), &mut reclaim);
                 drop(gate);
-                self.release(reclaim);
+                bytes += self.release(reclaim) + more(cache);
             }
         });
-        self.heap.uncommit(&self.platform);
+        bytes
     }
 
     /// Tells a simulator what was done with a cache.

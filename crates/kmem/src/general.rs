@@ -11,8 +11,8 @@ use kmem_core::general::Fresh;
 use kmem_core::percpu::SlotIndex;
 
 use crate::linux::hot::{self, class_at};
-use crate::linux::{Mode, rseq};
-use crate::runtime::engine;
+use crate::linux::rseq;
+use crate::runtime::{self, engine};
 use crate::upkeep;
 
 /// Bytes that every address is aligned to at least.
@@ -117,18 +117,8 @@ fn alloc_class(class: u8) -> Result<NonNull<u8>, AllocError> {
 #[inline(never)]
 fn alloc_slow(class: u8) -> Result<NonNull<u8>, AllocError> {
     let engine = engine().ok_or(AllocError)?;
-    upkeep::poke(engine);
     // SAFETY: general caches live for ever.
-    unsafe {
-        let cache = engine.general_cache(class);
-        match engine.platform().mode() {
-            Mode::Rseq => engine.alloc_slow(cache),
-            _ => {
-                engine.platform().slow_path_enter();
-                engine.alloc(cache)
-            }
-        }
-    }
+    unsafe { runtime::alloc_missed(engine, engine.general_cache(class)) }
 }
 
 #[cold]
@@ -150,13 +140,6 @@ unsafe fn free_slow(address: NonNull<u8>) {
             engine.platform().slow_path_enter();
             return engine.free_bytes(address);
         }
-        let cache = engine.general_cache(class);
-        match engine.platform().mode() {
-            Mode::Rseq => engine.free_slow(cache, address),
-            _ => {
-                engine.platform().slow_path_enter();
-                engine.free(cache, address);
-            }
-        }
+        runtime::free_missed(engine, engine.general_cache(class), address);
     }
 }

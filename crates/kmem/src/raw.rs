@@ -10,7 +10,7 @@ use kmem_core::stats::CacheStats;
 use kmem_core::{AllocError, CreateError, DestroyError, Engine, TuneError};
 
 use crate::Busy;
-use crate::linux::{Linux, Mode, rseq};
+use crate::linux::{Linux, rseq};
 use crate::runtime;
 use crate::upkeep;
 
@@ -205,17 +205,8 @@ impl Handle {
     #[inline(never)]
     fn alloc_slow(self) -> Result<NonNull<u8>, AllocError> {
         let engine = runtime::engine().ok_or(AllocError)?;
-        upkeep::poke(engine);
         // SAFETY: the cache lives, by the word of `alloc`'s caller.
-        unsafe {
-            match engine.platform().mode() {
-                Mode::Rseq => engine.alloc_slow(self.desc()),
-                _ => {
-                    engine.platform().slow_path_enter();
-                    engine.alloc(self.desc())
-                }
-            }
-        }
+        unsafe { runtime::alloc_missed(engine, self.desc()) }
     }
 
     #[cold]
@@ -223,15 +214,7 @@ impl Handle {
     fn free_slow(self, object: NonNull<u8>) {
         let Some(engine) = runtime::existing() else { return };
         // SAFETY: the object is the caller's, by the word of `free`'s.
-        unsafe {
-            match engine.platform().mode() {
-                Mode::Rseq => engine.free_slow(self.desc(), object),
-                _ => {
-                    engine.platform().slow_path_enter();
-                    engine.free(self.desc(), object);
-                }
-            }
-        }
+        unsafe { runtime::free_missed(engine, self.desc(), object) }
     }
 
     #[cold]

@@ -1,17 +1,20 @@
 //! The one engine of this program or shared object: made at the first miss, never unmade.
 //!
-//! Fast paths do not ask whether it exists: before it is published every section misses (see `linux::hot`), and the
-//! slow path comes here. Making it allocates nothing from itself, so it may happen in the first `malloc` of the dynamic
+//! Fast paths spend nothing on whether it exists: before it is published, tests that they make anyway send them to the
+//! slow path (see `linux::hot`), which comes here. Making it allocates nothing from itself, so it may happen in the first `malloc` of the dynamic
 //! linker. If there is no memory for it, the next miss tries again.
 
 use core::cell::UnsafeCell;
 use core::mem::MaybeUninit;
+use core::ptr::NonNull;
 
+use kmem_core::cache::CacheDesc;
 use kmem_core::slab::FreeError;
 use kmem_core::sync::{AtomicU32, Ordering};
-use kmem_core::{Config, Engine, Population};
+use kmem_core::{AllocError, Config, Engine, Population};
 
-use crate::linux::{Linux, hot, sys};
+use crate::linux::{Linux, Mode, hot, sys};
+use crate::upkeep;
 
 /// Most caches, where address space is not limited.
 const MAX_CACHES: usize = 16 << 10;
@@ -50,6 +53,43 @@ pub fn engine() -> Option<&'static Engine<Linux>> {
     make()
 }
 
+/// What an alloc in line does where its section missed. In a mode whose sections are not in line it has not tried yet.
+///
+/// # Safety
+/// As for `Engine::alloc`.
+#[inline]
+pub unsafe fn alloc_missed(engine: &'static Engine<Linux>, cache: &CacheDesc) -> Result<NonNull<u8>, AllocError> {
+    upkeep::poke(engine);
+    // SAFETY: passed on.
+    unsafe {
+        match engine.platform().mode() {
+            Mode::Rseq => engine.alloc_slow(cache),
+            _ => {
+                engine.platform().slow_path_enter();
+                engine.alloc(cache)
+            }
+        }
+    }
+}
+
+/// The same for a free.
+///
+/// # Safety
+/// As for `Engine::free`.
+#[inline]
+pub unsafe fn free_missed(engine: &Engine<Linux>, cache: &CacheDesc, object: NonNull<u8>) {
+    // SAFETY: passed on.
+    unsafe {
+        match engine.platform().mode() {
+            Mode::Rseq => engine.free_slow(cache, object),
+            _ => {
+                engine.platform().slow_path_enter();
+                engine.free(cache, object);
+            }
+        }
+    }
+}
+
 /// The engine, if it exists.
 pub fn existing() -> Option<&'static Engine<Linux>> {
     if PLACE.state.load(Ordering::Acquire) == READY { engine() } else { None }
@@ -78,9 +118,9 @@ fn make() -> Option<&'static Engine<Linux>> {
     };
     // SAFETY: the state is this thread's, which alone may write.
     let engine = unsafe { (*PLACE.engine.get()).write(engine) };
-    hot::publish_classes(engine.heap());
     // SAFETY: the table lives as long as the engine, for ever; the state is this thread's, so this happens once.
     unsafe { engine.platform().publish(engine.table()) };
+    hot::publish_classes(engine.heap());
     PLACE.state.store(READY, Ordering::Release);
     // The handlers come last: libc may allocate here, which is served already.
     // SAFETY: the handlers are functions of ours, which stay mapped.
@@ -186,6 +226,6 @@ unsafe extern "C" fn after_fork_in_child() {
         engine.platform().after_fork();
         // SAFETY: `before_fork` ran on the thread that this one was forked from.
         unsafe { engine.after_fork_in_child() };
-        crate::upkeep::after_fork_in_child();
+        upkeep::after_fork_in_child();
     }
 }

@@ -51,22 +51,12 @@ impl<P: Platform> Engine<P> {
         bytes
     }
 
-    /// Memory is short: gives back all that is cached, and the memory of free runs and of free pages inside slabs; answers the bytes.
+    /// Memory is short: gives back all that is cached, and the memory of free runs and of free pages inside slabs;
+    /// answers the bytes.
     ///
     /// It waits for no transition (while one runs, slots keep what they have), and leaves caches with a destructor
     /// alone. No lock may be held.
     pub fn relieve(&self) -> usize {
-        let mut bytes = 0;
-        self.registry.for_each(&self.platform, |cache| {
-            if cache.ops().is_none()
-                && let Some(gate) = self.gate.try_read(&self.platform)
-            {
-                let mut reclaim = Reclaim::new();
-                self.drain(cache, &gate.online(&self.cpus), &mut reclaim);
-                drop(gate);
-                bytes += self.release(reclaim) + self.purge_pages(cache);
-            }
-        });
-        bytes + self.heap.purge(&self.platform)
+        self.drain_all(|cache| self.purge_pages(cache)) + self.heap.purge(&self.platform)
     }
 }

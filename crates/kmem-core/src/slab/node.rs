@@ -260,8 +260,8 @@ pub(crate) struct Env<'a, P: Platform> {
 }
 
 /// Puts objects back onto their slabs, keeping a node's lock while successive objects belong to it, and looking a slab up
-/// once for successive objects of it. A pointer that is
-/// no object of ours is reported to `bad` and left alone; nothing else is lost by it.
+/// once for successive objects of it. A pointer that is no object of ours is reported to `bad` and left alone; nothing
+/// else is lost by it.
 pub(crate) fn put_back<P: Platform>(
     objects: &[usize],
     constructed: impl Fn(usize) -> bool,

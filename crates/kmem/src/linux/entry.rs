@@ -64,7 +64,7 @@ macro_rules! __entry_alloc {
     ($slow:path) => {
         core::arch::naked_asm!(
             ".nops 16",
-"cmp rdi, qword ptr [rip + {hot} + 16]",
+            "cmp rdi, qword ptr [rip + {hot} + 16]",
             "jae 7f",
             "lea eax, [rdi + 15]",
             "shr eax, 4",

@@ -152,7 +152,7 @@ pub(super) fn use_area(offset: Option<usize>) {
     HOT.offset.store(offset.unwrap_or_else(own_offset), Ordering::Release);
 }
 
-/// Lets [`class_at`] know the heap's window and class map. Called once, before [`publish`].
+/// Lets [`class_at`] know the heap's window and class map. Called once, after [`publish`].
 pub fn publish_classes(heap: &PageHeap) {
     let (base, granules) = heap.window();
     let first = base >> GRANULE_SHIFT;
