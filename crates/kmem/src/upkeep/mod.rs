@@ -106,7 +106,7 @@ pub(crate) struct Taken(());
 impl Taken {
     /// Takes the work, if nobody has it: also not this thread itself, further up in its stack.
     pub(crate) fn try_take() -> Option<Self> {
-        PLACE.taken.compare_exchange(0, 1, Ordering::Acquire, Ordering::Relaxed).is_ok().then_some(Self(()))
+        PLACE.taken.compare_exchange(0, 1, Ordering::Acquire, Ordering::Relaxed).is_ok().then(|| Self(()))
     }
 }
 
@@ -249,4 +249,18 @@ pub(crate) fn after_fork_in_child() {
     // SAFETY: the process has this one thread, and it is in fork, not in a turn.
     unsafe { (*PLACE.work.get()).forget() };
     PLACE.taken.store(0, Ordering::Release);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Taken;
+
+    #[test]
+    fn the_work_is_for_one_party_at_a_time() {
+        let held = super::hold();
+        assert!(Taken::try_take().is_none());
+        assert!(Taken::try_take().is_none(), "who could not have it must not give it back");
+        drop(held);
+        assert!(Taken::try_take().is_some());
+    }
 }
