@@ -2,12 +2,13 @@
 //!
 //! # Whose descriptors
 //! A program's descriptors are its own: it closes all that it does not know, and counts them. So nothing here is kept
-//! open in its table. The thread of upkeep has a table of its own ([`own_table`]), in which it keeps what it waits for.
+//! open in its table. The thread of upkeep has a table of its own ([`own_table`]), in which it keeps what it waits for,
+//! under numbers that are nobody's standard error.
 
 use core::ffi::CStr;
 use core::ptr::NonNull;
 
-use super::sys::{Errno, call, nr};
+use super::sys::{self, Errno, call, nr};
 
 const O_DIRECTORY_CLOEXEC: usize = 0o220_0000;
 const CLOSE_RANGE_UNSHARE: usize = 2;
@@ -24,6 +25,9 @@ const MSG_DONTWAIT: usize = 0x40;
 const IN_CLOEXEC_NONBLOCK: usize = 0o200_0000 | 0o4000;
 const IN_CLOSE_WRITE: usize = 8;
 const POLLIN: i16 = 1;
+
+/// Descriptors that are kept have numbers from here on.
+const KEPT_FROM: usize = 8;
 
 /// An open descriptor.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -57,6 +61,13 @@ pub fn own_table() -> Result<usize, Errno> {
     unsafe { call(nr::CLOSE_RANGE, [0, u32::MAX as usize, CLOSE_RANGE_UNSHARE, 0, 0, 0]) }
 }
 
+/// The same file under a number from [`KEPT_FROM`] on, if there is one: what is fatal is said on 2.
+fn kept(fd: usize) -> Fd {
+    let Ok(kept) = sys::duplicate(fd, KEPT_FROM) else { return Fd(fd as i32) };
+    close(Fd(fd as i32));
+    Fd(kept as i32)
+}
+
 /// Ends a descriptor.
 pub fn close(fd: Fd) {
     // SAFETY: the descriptor is one of ours. It is gone either way.
@@ -82,7 +93,7 @@ pub fn memory_file(name: &CStr, len: usize) -> Result<Fd, Errno> {
     unsafe {
         let fd = call(nr::MEMFD_CREATE, [name.as_ptr() as usize, MFD_CLOEXEC, 0, 0, 0, 0])?;
         match call(nr::FTRUNCATE, [fd, len, 0, 0, 0, 0]) {
-            Ok(_) => Ok(Fd(fd as i32)),
+            Ok(_) => Ok(kept(fd)),
             Err(error) => {
                 close(Fd(fd as i32));
                 Err(error)
@@ -118,7 +129,7 @@ pub fn kernel_events() -> Result<Fd, Errno> {
     unsafe {
         let fd = call(nr::SOCKET, [AF_NETLINK as usize, SOCK_DGRAM_CLOEXEC_NONBLOCK, NETLINK_KOBJECT_UEVENT, 0, 0, 0])?;
         match call(nr::BIND, [fd, &raw const address as usize, size_of::<Address>(), 0, 0, 0]) {
-            Ok(_) => Ok(Fd(fd as i32)),
+            Ok(_) => Ok(kept(fd)),
             Err(error) => {
                 close(Fd(fd as i32));
                 Err(error)
@@ -136,7 +147,7 @@ pub fn receive(socket: Fd, into: &mut [u8]) -> Result<usize, Errno> {
 /// Where the kernel tells of files that were written.
 pub fn watcher() -> Result<Fd, Errno> {
     // SAFETY: touches no memory.
-    unsafe { call(nr::INOTIFY_INIT1, [IN_CLOEXEC_NONBLOCK, 0, 0, 0, 0, 0]).map(|fd| Fd(fd as i32)) }
+    unsafe { call(nr::INOTIFY_INIT1, [IN_CLOEXEC_NONBLOCK, 0, 0, 0, 0, 0]).map(kept) }
 }
 
 /// Adds a file to those watched.

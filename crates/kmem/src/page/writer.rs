@@ -21,6 +21,8 @@ const FILE: &core::ffi::CStr = c"kmem-page";
 /// The page of this process, once it has one.
 pub(crate) struct Page {
     words: Option<NonNull<AtomicU64>>,
+    /// The process that made it. A child that was made without libc's fork does not have it, and does not know.
+    owner: usize,
     /// Whether it could not be made: it is not tried again.
     refused: bool,
     /// CPUs whose rows were ever written.
@@ -38,7 +40,7 @@ pub(crate) struct Turn<'a> {
 
 impl Page {
     pub(crate) const fn none() -> Self {
-        Self { words: None, refused: false, seen: CpuSet::new() }
+        Self { words: None, owner: 0, refused: false, seen: CpuSet::new() }
     }
 
     fn len(engine: &Engine<Linux>) -> usize {
@@ -65,6 +67,7 @@ impl Page {
         lacks.set(Lack::Page, self.refused);
         let (file, mapping) = mapped.ok()?;
         self.words = Some(mapping.cast());
+        self.owner = sys::getpid();
         self.seen = CpuSet::new();
         Some(file)
     }
@@ -80,6 +83,9 @@ impl Page {
 
     /// Writes what there is now; makes the page first, if need be.
     pub(crate) fn write(&mut self, engine: &Engine<Linux>, turn: Turn<'_>) {
+        if self.words.is_some() && self.owner != sys::getpid() {
+            *self = Self::none();
+        }
         if let Some(file) = self.make(engine, turn.lacks) {
             descriptors::close(file);
         }

@@ -129,7 +129,11 @@ extern "C" fn run(_: *mut c_void) -> *mut c_void {
     }
 }
 
+/// Who switches upkeep on again in this moment may have found the thread alive: slow paths look again.
 fn end() -> *mut c_void {
-    STATE.store(NONE, Ordering::Release);
+    STATE.store(NONE, Ordering::SeqCst);
+    if WANTED.load(Ordering::SeqCst) != super::OFF {
+        CALL.store(ASK, Ordering::Release);
+    }
     null_mut()
 }
