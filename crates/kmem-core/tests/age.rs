@@ -2,10 +2,10 @@
 
 mod common;
 
-use common::{Cache, E, Footprint, ends, engine, listen, valid};
-use kmem_core::HotplugError;
+use common::{Cache, E, Footprint, config, ends, engine, engine_of, listen, valid};
 use kmem_core::cpu::{CpuSet, CpuState};
-use kmem_sim::fake;
+use kmem_core::{HotplugError, Population};
+use kmem_sim::fake::{self, Machine};
 
 fn period(engine: &E) -> usize {
     engine.age(&CpuSet::new()).slots
@@ -222,4 +222,20 @@ fn cpus_are_emptied_by_name_and_depots_too() {
     assert_eq!(engine.cached_bytes(), (0, 0));
     assert_eq!(engine.page_stats().dirty, 0);
     valid(&engine, 0);
+}
+
+#[test]
+fn a_thread_that_is_not_there_any_more_does_not_bring_a_cpu_up() {
+    for (hint_is_checked, comes_up) in [(true, false), (false, true)] {
+        let engine = engine_of(Machine { hint_is_checked, ..Machine::with_cpus(2) }, config(Population::OnFirstUse));
+        let cache = cached(&engine, "stale hint", 2);
+        engine.cpu_left(1).expect("CPU 0 stays");
+        assert_eq!(engine.empty_cpus(&CpuSet::of(0)).slots, 1, "so that the next one misses");
+        fake::believe(Some(1));
+        let object = cache.alloc();
+        assert_eq!(engine.online_cpus().contains(1), comes_up);
+        cache.free(object);
+        fake::believe(None);
+        valid(&engine, 0);
+    }
 }

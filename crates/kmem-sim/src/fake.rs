@@ -48,6 +48,8 @@ pub struct Machine {
     pub fences: bool,
     /// Whether the CPU hint lies: any number, also one out of range (I4).
     pub hint_lies: bool,
+    /// Whether the hint is checked before a CPU comes up for it.
+    pub hint_is_checked: bool,
     /// The defences that the engine has.
     pub protocol: Protocol,
 }
@@ -63,6 +65,7 @@ impl Machine {
             granules: 1024,
             fences: true,
             hint_lies: false,
+            hint_is_checked: false,
             protocol: Protocol::BOTH,
         }
     }
@@ -302,6 +305,10 @@ unsafe impl Sections for Fake {
             return (lie >> 33) % (self.machine.possible * 2);
         }
         HINT.get().unwrap_or(CPU.get())
+    }
+
+    fn is_on(&self, cpu: usize) -> bool {
+        !self.machine.hint_is_checked || CPU.get() == cpu
     }
 }
 

@@ -77,7 +77,7 @@ impl<P: Platform> Engine<P> {
             Some(control) => control.state() == CpuState::Offline && !control.held_down,
             None => false,
         };
-        if !may_come || self.gate.is_writer(&self.platform) {
+        if !may_come || self.gate.is_writer(&self.platform) || !self.platform.is_on(cpu) {
             return false;
         }
         let Some(gate) = self.gate.try_write(&self.platform) else { return false };

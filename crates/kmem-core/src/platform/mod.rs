@@ -71,6 +71,12 @@ pub unsafe trait Sections {
 
     /// The CPU that the thread runs on, as far as is known: a hint, which may be stale, out of range or a lie (I4, I5).
     fn current_cpu(&self) -> usize;
+
+    /// Whether the thread may run on `cpu` at this moment. Asked before a CPU comes up because a thread runs there: a
+    /// platform whose [`current_cpu`](Self::current_cpu) is out of date for long looks here.
+    fn is_on(&self, _cpu: usize) -> bool {
+        true
+    }
 }
 
 /// A range of address space that the engine may fill from the bottom.

@@ -62,8 +62,9 @@ pub fn current_cpu() -> usize {
     ask()
 }
 
+/// The CPU that the thread is on now; the sections to come go by it.
 #[cold]
-fn ask() -> usize {
+pub fn ask() -> usize {
     let cpu = u16::try_from(sched_getcpu()).unwrap_or(0);
     // SAFETY: as above.
     let block = unsafe { &*hot::thread_block() };

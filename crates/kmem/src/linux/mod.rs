@@ -186,6 +186,10 @@ unsafe impl Sections for Linux {
             _ => hot::current_cpu(),
         }
     }
+
+    fn is_on(&self, cpu: usize) -> bool {
+        !matches!(self.mode, Mode::Fallback(_)) || fallback::ask() == cpu
+    }
 }
 
 // SAFETY: anonymous private mappings, each given to one caller.
