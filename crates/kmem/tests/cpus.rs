@@ -265,6 +265,8 @@ fn forked() {
             if child == 0 {
                 let none = kmem::upkeep() == Upkeep::SlowPaths;
                 use_cpus(&[first, second]);
+                // Off the CPU that is looked at: what is in use there stays.
+                pin(0, &[first]);
                 let since = Instant::now();
                 while of(second).1 > 0 && since.elapsed() < SOON {
                     churn(2, 1000);
