@@ -118,7 +118,13 @@ mod tests {
             assert!(alive('Z', 2).only_this && alive('R', 1).only_this);
         }
         assert!(parse_alive(b"12 (cat").is_none());
-        assert_eq!(alive().expect("proc").threads, std::fs::read_dir("/proc/self/task").expect("proc").count());
+    }
+
+    #[test]
+    fn counts_the_threads_that_the_kernel_lists() {
+        // The harness begins and ends threads of its own meanwhile, so the two looks agree soon, not always.
+        let agree = |_| alive().expect("proc").threads == std::fs::read_dir("/proc/self/task").expect("proc").count();
+        assert!((0..1_000).any(agree), "the count in stat and the list of tasks never agree");
     }
 
     #[test]
