@@ -25,6 +25,8 @@ pub enum Family {
     Core,
     /// Typed caches.
     Caches,
+    /// What public suites of allocators consist of, judged all together.
+    Suite,
     /// Real programs, judged all together.
     Program,
 }
@@ -35,6 +37,7 @@ impl Family {
         match self {
             Self::Core => "core",
             Self::Caches => "caches",
+            Self::Suite => "suite",
             Self::Program => "program",
         }
     }
@@ -63,6 +66,11 @@ const fn core(name: &'static str, unit: &'static str, about: &'static str) -> Wo
 /// Several threads: what they wait for each other counts.
 const fn threads(name: &'static str, unit: &'static str, about: &'static str) -> Workload {
     Workload { name, about, unit, compared: "ns", family: Family::Core, kind: Kind::C }
+}
+
+/// One of a public suite.
+const fn suite(name: &'static str, unit: &'static str, compared: &'static str, about: &'static str) -> Workload {
+    Workload { name, about, unit, compared, family: Family::Suite, kind: Kind::C }
 }
 
 const fn waiting(name: &'static str, compared: &'static str, mib: u64, about: &'static str) -> Workload {
@@ -121,6 +129,25 @@ pub const ALL: &[Workload] = &[
         "cpu_ns",
         "create, use and destroy a cache beside 6,000 others (few_ns: beside none)",
     ),
+    suite("larson", "object", "ns", "random objects are replaced; sets pass from thread to thread (as larson does)"),
+    suite("sh6", "object", "ns", "batches of small objects on every CPU, some of which stay longer (as sh6bench does)"),
+    suite("sh8", "object", "ns", "the same, half of them freed by other threads (as sh8bench does)"),
+    suite("xmalloc", "object", "ns", "arrays of objects that always go to another thread (as xmalloc-test does)"),
+    suite("mstress", "object", "ns", "growing sets of very different objects, some exchanged (as mstress does)"),
+    suite("rptest", "object", "ns", "sizes even over 16 bytes to 16 KiB, a third exchanged (as rptest does)"),
+    suite("blocks", "object", "cpu_ns", "blocks of one size after the other, one thread (as glibc-simple does)"),
+    suite("blocks_threads", "object", "ns", "the same on every CPU (as glibc-thread does)"),
+    suite("alloc_test", "object", "cpu_ns", "a table of 131,072 random objects, one thread (as alloc-test does)"),
+    suite("alloc_test_threads", "object", "ns", "the same on every CPU"),
+    suite(
+        "cache_scratch",
+        "object",
+        "ns",
+        "objects of one cache line, given to different threads (as cache-scratch does)",
+    ),
+    suite("cache_thrash", "object", "ns", "tiny objects of different threads, written often (as cache-thrash does)"),
+    suite("continued_fraction", "object", "cpu_ns", "millions of small numbers, each an object (as cfrac does)"),
+    suite("minimise", "function", "cpu_ns", "lists of cubes that are merged, of Boolean functions (as espresso does)"),
     program(&programs::ALL[0]),
     program(&programs::ALL[1]),
     program(&programs::ALL[2]),

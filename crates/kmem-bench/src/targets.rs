@@ -96,6 +96,23 @@ pub fn judge(results: &Results) -> Vec<Verdict> {
     );
     let sparse = Series::of(results, "sparse_survivors", "left_percent");
     add("T7", "1 object in 1,000 survives: memory kept", "at most 15 % of the peak", "%", sparse, Some(15.0));
+    let suite = |figure| Series::geometric(results, "suite", figure, Against::BestOfEach);
+    add(
+        "T8",
+        "time of the suite, against the best allocator of each test (geometric mean)",
+        "less than 1.05",
+        "ratio",
+        suite(None),
+        Some(1.05),
+    );
+    add(
+        "T9",
+        "peak memory of the suite, against the least of each test (geometric mean)",
+        "less than 1.18",
+        "ratio",
+        suite(Some("peak_kib")),
+        Some(1.18),
+    );
     let create = |figure| Series::of(results, "create_destroy", figure);
     add("T12", "create, use and destroy a cache beside 6,000", "at most 20 us", "ns", create("cpu_ns"), Some(20_000.0));
     let alone = create("few_cpu_ns").kmem;
@@ -110,7 +127,7 @@ pub fn judge(results: &Results) -> Vec<Verdict> {
     let start = Series::of(results, "start_program", "ns");
     let limit = start.least_of(&[GLIBC]).map(|glibc| 1.15 * glibc);
     add("T15", "start and end of a program that does nothing", "at most 1.15 times glibc", "ns", start, limit);
-    let programs = Series::programs(results);
+    let programs = Series::geometric(results, "program", None, Against::Glibc);
     let limit = best(&programs);
     add(
         "T16",
@@ -121,6 +138,26 @@ pub fn judge(results: &Results) -> Vec<Verdict> {
         limit,
     );
     verdicts
+}
+
+/// What a ratio is to.
+#[derive(Clone, Copy)]
+enum Against {
+    Glibc,
+    /// The least of all, kmem's too.
+    BestOfEach,
+}
+
+impl Against {
+    fn base(self, outcome: &Outcome, figure: &str) -> Option<f64> {
+        match self {
+            Self::Glibc => outcome.median(GLIBC, figure),
+            Self::BestOfEach => {
+                let all = outcome.results.iter().filter(|served| served.allocator != KMEM_FALLBACK);
+                all.filter_map(|served| served.figure(figure)).map(|figure| figure.median).reduce(f64::min)
+            }
+        }
+    }
 }
 
 /// One figure of kmem and of everybody else.
@@ -142,13 +179,16 @@ impl Series {
         Self { kmem: figure(KMEM), peers: peers.filter_map(|name| Some((name.clone(), figure(&name)?))).collect() }
     }
 
-    /// Geometric means of the programs' processor time against glibc. An allocator that failed in one of them has none.
-    fn programs(results: &Results) -> Self {
-        let program = |outcome: &&Outcome| outcome.family == "program" && !outcome.results.is_empty();
-        let outcomes: Vec<_> = results.workloads.iter().filter(program).collect();
+    /// Geometric means over a family, of this figure or of the one that each workload is compared by. An allocator that
+    /// failed in one of them has none.
+    fn geometric(results: &Results, family: &str, figure: Option<&str>, against: Against) -> Self {
+        let of_family = |outcome: &&Outcome| outcome.family == family && !outcome.results.is_empty();
+        let outcomes: Vec<_> = results.workloads.iter().filter(of_family).collect();
         Self::each(results, |allocator| {
-            let ratio =
-                |outcome: &&Outcome| Some(outcome.median(allocator, "cpu_ns")? / outcome.median(GLIBC, "cpu_ns")?);
+            let ratio = |outcome: &&Outcome| {
+                let figure = figure.unwrap_or(&outcome.compared);
+                Some(outcome.median(allocator, figure)? / against.base(outcome, figure)?)
+            };
             geometric_mean(&outcomes.iter().map(ratio).collect::<Option<Vec<f64>>>()?)
         })
     }
@@ -249,6 +289,22 @@ mod tests {
     #[test]
     fn without_figures_a_target_is_undecided() {
         assert!(judge(&results(vec![])).iter().all(|verdict| verdict.met.is_none()));
+    }
+
+    #[test]
+    fn a_suite_is_held_against_the_best_of_each_test() {
+        let test = |name, kmem, b| {
+            outcome(
+                name,
+                "suite",
+                &[("glibc", "ns", 100.0), ("kmem", "ns", kmem), ("b", "ns", b), ("b", "peak_kib", 1.0)],
+            )
+        };
+        let verdict = first("T8", &results(vec![test("p", 50.0, 25.0), test("q", 10.0, 20.0)]));
+        assert!((verdict.kmem.unwrap() - 2.0_f64.sqrt()).abs() < 1e-9, "twice the best, and the best");
+        assert_eq!(verdict.met, Some(false));
+        let memory = first("T9", &results(vec![test("p", 50.0, 25.0)]));
+        assert_eq!((memory.met, memory.best_peer), (None, Some(("b".into(), 1.0))));
     }
 
     #[test]
