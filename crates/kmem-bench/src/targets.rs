@@ -309,9 +309,8 @@ mod tests {
 
     #[test]
     fn programs_count_by_their_geometric_mean_and_a_failure_disqualifies() {
-        let program = |name, kmem, b| {
-            outcome(name, "program", &[("glibc", "cpu_ns", 100.0), ("kmem", "cpu_ns", kmem), ("b", "cpu_ns", b)])
-        };
+        let program =
+            |name, kmem, b| outcome(name, "program", &[("glibc", "ns", 100.0), ("kmem", "ns", kmem), ("b", "ns", b)]);
         let mut all = results(vec![program("p", 200.0, 90.0), program("q", 50.0, 90.0)]);
         let verdict = first("T16", &all);
         assert!((verdict.kmem.unwrap() - 1.0).abs() < 1e-9 && verdict.met == Some(false));
