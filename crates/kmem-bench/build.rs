@@ -1,5 +1,5 @@
-//! Compiles the C programs that are measured: `workloads`, all workloads in one executable, and `nothing`, which does
-//! nothing. They become part of the library, so the command that measures is one file.
+//! Compiles the C programs that are measured: `workloads`, all workloads in one executable; `nothing`, a program that
+//! does nothing; and `empty`, a library whose malloc and free do nothing. They become part of the library, so the command that measures is one file.
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -11,20 +11,24 @@ fn main() {
     let mut workloads: Vec<PathBuf> = std::fs::read_dir(sources)
         .expect("the folder workloads is part of this crate")
         .map(|entry| entry.expect("a readable folder").path())
-        .filter(|path| path.extension().is_some_and(|extension| extension == "c") && !path.ends_with("nothing.c"))
+        .filter(|path| path.extension().is_some_and(|extension| extension == "c"))
+        .filter(|path| !path.ends_with("nothing.c") && !path.ends_with("empty.c"))
         .collect();
     workloads.sort();
-    compile("workloads", &workloads);
-    compile("nothing", &[sources.join("nothing.c")]);
+    compile("workloads", &PROGRAM, &workloads);
+    compile("nothing", &PROGRAM, &[sources.join("nothing.c")]);
+    compile("empty", &["-fPIC", "-shared"], &[sources.join("empty.c")]);
 }
+
+const PROGRAM: [&str; 3] = ["-fPIE", "-pie", "-pthread"];
 
 /// Always optimised, whatever the profile: it is allocators that are compared. `-fno-builtin`: no call of malloc may be
 /// optimised away.
-fn compile(name: &str, sources: &[PathBuf]) {
+fn compile(name: &str, kind: &[&str], sources: &[PathBuf]) {
     let compiler = cc::Build::new().opt_level(2).debug(false).warnings(true).get_compiler();
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR")).join(name);
     let mut command: Command = compiler.to_command();
-    command.args(["-fno-builtin", "-fPIE", "-pie", "-pthread", "-o"]).arg(&out).args(sources).arg("-lm");
+    command.arg("-fno-builtin").args(kind).arg("-o").arg(&out).args(sources).arg("-lm");
     let status = command.status().unwrap_or_else(|e| panic!("cannot run the C compiler ({command:?}): {e}"));
     assert!(status.success(), "the C compiler failed on the workloads: {command:?}");
     println!("cargo::rustc-env=KMEM_BENCH_{}={}", name.to_uppercase(), out.display());

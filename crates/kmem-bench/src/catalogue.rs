@@ -47,7 +47,9 @@ impl Family {
 pub enum Kind {
     /// The C workload of the same name.
     C,
-    /// The same, where only memory is compared and most of the time is waiting: several allocators run at once, as far
+    /// The C workload, and then once more with a library preloaded whose malloc and free do nothing: figures `floor_*`.
+    Floored,
+    /// The C workload, where only memory is compared and most of the time is waiting: several allocators run at once, as far
     /// as each has this many MiB.
     Waiting(u64),
     /// The C workload that starts other processes, which are the ones that are served.
@@ -94,7 +96,7 @@ pub const ALL: &[Workload] = &[
         unit: "pair",
         compared: "cycles",
         family: Family::Core,
-        kind: Kind::C,
+        kind: Kind::Floored,
     },
     core("burst_lifo", "object", "1,000 objects of 64 bytes, freed in the reverse order"),
     core("burst_fifo", "object", "1,000 objects of 64 bytes, freed in the same order"),

@@ -10,6 +10,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 const WORKLOADS: &[u8] = include_bytes!(env!("KMEM_BENCH_WORKLOADS"));
+const EMPTY: &[u8] = include_bytes!(env!("KMEM_BENCH_EMPTY"));
 const NOTHING: &[u8] = include_bytes!(env!("KMEM_BENCH_NOTHING"));
 
 /// Paths of the programs.
@@ -18,13 +19,19 @@ pub struct Executables {
     pub workloads: PathBuf,
     /// A program that does nothing.
     pub nothing: PathBuf,
+    /// A library whose malloc and free do nothing.
+    pub empty: PathBuf,
 }
 
 impl Executables {
     /// Writes what is not there yet.
     pub fn unpack() -> io::Result<Self> {
         let folder = cache_folder().join("bench");
-        Ok(Self { workloads: unpack(&folder, "workloads", WORKLOADS)?, nothing: unpack(&folder, "nothing", NOTHING)? })
+        Ok(Self {
+            workloads: unpack(&folder, "workloads", WORKLOADS)?,
+            nothing: unpack(&folder, "nothing", NOTHING)?,
+            empty: unpack(&folder, "empty", EMPTY)?,
+        })
     }
 }
 

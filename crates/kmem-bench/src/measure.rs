@@ -129,6 +129,16 @@ impl Plan {
                 let arguments = vec![workload.name.into(), amount.into()];
                 told(job(&executables.workloads, arguments, allocator.environment()).run())
             }),
+            Kind::Floored => Box::new(move |allocator: &Allocator| {
+                let run = |environment| {
+                    told(job(&executables.workloads, vec![workload.name.into(), amount.into()], environment).run())
+                };
+                let mut figures = run(allocator.environment())?;
+                let floor = run(vec![("LD_PRELOAD".into(), executables.empty.clone().into())])?;
+                let of_time = ["ns", "cpu_ns", "cycles"];
+                figures.extend(of_time.iter().filter_map(|name| Some((format!("floor_{name}"), *floor.get(*name)?))));
+                Ok(figures)
+            }),
             Kind::Starting => Box::new(move |allocator: &Allocator| {
                 let mut arguments = vec![workload.name.into(), amount.into(), executables.nothing.clone().into()];
                 arguments.extend(allocator.environment().into_iter().map(|(name, value)| {
