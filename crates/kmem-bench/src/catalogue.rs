@@ -23,8 +23,8 @@ pub struct Workload {
 pub enum Family {
     /// One property of an allocator each, most with a target of its own.
     Core,
-    /// Typed caches.
-    Caches,
+    /// What only kmem has.
+    Own,
     /// What public suites of allocators consist of, judged all together.
     Suite,
     /// Real programs, judged all together.
@@ -36,7 +36,7 @@ impl Family {
     pub fn name(self) -> &'static str {
         match self {
             Self::Core => "core",
-            Self::Caches => "caches",
+            Self::Own => "own",
             Self::Suite => "suite",
             Self::Program => "program",
         }
@@ -54,8 +54,12 @@ pub enum Kind {
     Waiting(u64),
     /// The C workload that starts other processes, which are the ones that are served.
     Starting,
+    /// The C workload, in a process that loses a CPU.
+    Leaving,
     /// The workload of [`caches`](crate::caches) of the same name; kmem only.
     Caches,
+    /// `kmem storm --latency`; kmem only.
+    Storm,
     /// A real program.
     Program(&'static Program),
 }
@@ -80,7 +84,7 @@ const fn waiting(name: &'static str, compared: &'static str, mib: u64, about: &'
 }
 
 const fn caches(name: &'static str, unit: &'static str, compared: &'static str, about: &'static str) -> Workload {
-    Workload { name, about, unit, compared, family: Family::Caches, kind: Kind::Caches }
+    Workload { name, about, unit, compared, family: Family::Own, kind: Kind::Caches }
 }
 
 const fn program(program: &'static Program) -> Workload {
@@ -122,6 +126,22 @@ pub const ALL: &[Workload] = &[
         compared: "ns",
         family: Family::Core,
         kind: Kind::Starting,
+    },
+    Workload {
+        name: "leave_cpu",
+        about: "16 MiB of small objects freed on a CPU, which the process then loses: resident a second later",
+        unit: "run",
+        compared: "resident_kib",
+        family: Family::Core,
+        kind: Kind::Leaving,
+    },
+    Workload {
+        name: "storm",
+        about: "CPUs go and come, caches are created and destroyed: the slowest 1 in 10,000 allocations, against calm",
+        unit: "run",
+        compared: "ratio",
+        family: Family::Own,
+        kind: Kind::Storm,
     },
     caches("typed_pair", "pair", "cycles", "alloc and free of a Cache<T> of 64 bytes"),
     caches("typed_bulk", "object", "cycles", "alloc_bulk and free_bulk of 32 objects of 64 bytes"),

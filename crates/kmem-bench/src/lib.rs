@@ -12,7 +12,8 @@
 //! | [`programs`] | real programs as workloads; `redis` talks to the one that is a server |
 //! | [`caches`] | typed caches as workloads: kmem only, in a process of its own |
 //! | [`allocators`] | who is measured, and where the libraries are; [`peers`] builds those that come as sources |
-//! | [`measure`] | the turns; `child` is one process, [`executables`] puts the C programs where they can run |
+//! | [`measure`] | the turns; `runs` is how one is made, `child` is one process, `cpuset` where a CPU can leave one |
+//! | [`executables`] | puts the C programs where they can run |
 //! | [`figures`] | the result, as it is written and read |
 //! | [`targets`] | what is to be reached, held against a result |
 //! | [`report`] | the result for people: text, CSV, Markdown |
@@ -21,6 +22,7 @@ pub mod allocators;
 pub mod caches;
 pub mod catalogue;
 mod child;
+mod cpuset;
 pub mod executables;
 pub mod figures;
 mod machine;
@@ -29,4 +31,5 @@ pub mod peers;
 pub mod programs;
 mod redis;
 pub mod report;
+mod runs;
 pub mod targets;

@@ -4,14 +4,13 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 use std::thread;
-use std::time::Duration;
 
 use crate::allocators::{Allocator, Field, KMEM, KMEM_FALLBACK};
 use crate::catalogue::{self, Kind, Workload};
-use crate::child::{Cost, Failure, Job};
 use crate::executables::Executables;
 use crate::figures::{Figure, Outcome, Results, Served};
 use crate::machine;
+use crate::runs::Runner;
 
 /// What is measured, and how long.
 pub struct Plan {
@@ -21,9 +20,10 @@ pub struct Plan {
     pub only: Vec<String>,
     /// Runs of each workload under each allocator; none: as many as fit the plan.
     pub runs: Option<usize>,
-    /// The command that runs [`caches::run`](crate::caches::run) when called with these arguments, a name and `full` or
-    /// `quick`, and prints the answer.
-    pub caches_command: (PathBuf, Vec<&'static str>),
+    /// The command `kmem`. `kmem bench-caches NAME full|quick` runs [`caches::run`](crate::caches::run) and prints the
+    /// answer; `kmem bench-left PID CPU` prints what a process on kmem caches for a CPU, as the figure `cached_bytes`;
+    /// `kmem storm --latency --json` is the storm.
+    pub command: PathBuf,
 }
 
 /// No workload has this name.
@@ -42,7 +42,7 @@ impl std::error::Error for UnknownWorkload {}
 /// Where measuring is: the workload that begins, its place among all, and how many there are.
 pub type Progress<'a> = dyn FnMut(&str, usize, usize) + 'a;
 
-type Sample = Result<BTreeMap<String, f64>, String>;
+pub(crate) type Sample = Result<BTreeMap<String, f64>, String>;
 
 impl Plan {
     /// The workloads that are asked for.
@@ -83,6 +83,7 @@ impl Plan {
             Err(why) => (Some(why), Vec::new()),
             Ok(runner) => {
                 let takes_part = |allocator: &&Allocator| match workload.kind {
+                    Kind::Storm => allocator.name == KMEM,
                     Kind::Caches => allocator.name == KMEM || allocator.name == KMEM_FALLBACK,
                     _ => true,
                 };
@@ -113,64 +114,7 @@ impl Plan {
             (false, _) => 5,
         })
     }
-
-    /// How one run of a workload is made, or why it cannot be.
-    fn runner<'a>(&'a self, workload: &'a Workload, executables: &'a Executables) -> Result<Box<Runner<'a>>, String> {
-        let patience = Duration::from_secs(if self.quick { 20 } else { 90 });
-        let amount = if self.quick { "quick" } else { "full" };
-        let job = move |program: &PathBuf, arguments: Vec<_>, environment| Job {
-            program: program.clone(),
-            arguments,
-            environment,
-            patience,
-        };
-        Ok(match &workload.kind {
-            Kind::C | Kind::Waiting(_) => Box::new(move |allocator: &Allocator| {
-                let arguments = vec![workload.name.into(), amount.into()];
-                told(job(&executables.workloads, arguments, allocator.environment()).run())
-            }),
-            Kind::Floored => Box::new(move |allocator: &Allocator| {
-                let run = |environment| {
-                    told(job(&executables.workloads, vec![workload.name.into(), amount.into()], environment).run())
-                };
-                let mut figures = run(allocator.environment())?;
-                let floor = run(vec![("LD_PRELOAD".into(), executables.empty.clone().into())])?;
-                let of_time = ["ns", "cpu_ns", "cycles"];
-                figures.extend(of_time.iter().filter_map(|name| Some((format!("floor_{name}"), *floor.get(*name)?))));
-                Ok(figures)
-            }),
-            Kind::Starting => Box::new(move |allocator: &Allocator| {
-                let mut arguments = vec![workload.name.into(), amount.into(), executables.nothing.clone().into()];
-                arguments.extend(allocator.environment().into_iter().map(|(name, value)| {
-                    let mut setting = std::ffi::OsString::from(name + "=");
-                    setting.push(value);
-                    setting
-                }));
-                told(job(&executables.workloads, arguments, vec![]).run())
-            }),
-            Kind::Caches => Box::new(move |allocator: &Allocator| {
-                let mut arguments: Vec<_> = self.caches_command.1.iter().map(Into::into).collect();
-                arguments.extend([workload.name.into(), amount.into()]);
-                let mut environment = allocator.environment();
-                environment.retain(|(name, _)| name != "LD_PRELOAD");
-                told(job(&self.caches_command.0, arguments, environment).run())
-            }),
-            Kind::Program(program) => {
-                let ready = program.prepare(self.quick, patience)?;
-                Box::new(move |allocator: &Allocator| {
-                    let cost = ready.run(allocator).map_err(|failure| failure.to_string())?;
-                    Ok(BTreeMap::from([
-                        ("ns".to_string(), cost.wall.as_nanos() as f64),
-                        ("cpu_ns".to_string(), cost.cpu.as_nanos() as f64),
-                        ("peak_kib".to_string(), cost.peak_kib as f64),
-                    ]))
-                })
-            }
-        })
-    }
 }
-
-type Runner<'a> = dyn Fn(&Allocator) -> Sample + Sync + 'a;
 
 /// How many allocators may run a workload at the same time.
 fn at_once(workload: &Workload) -> usize {
@@ -225,37 +169,9 @@ impl<'a> Series<'a> {
     }
 }
 
-/// The figures that a process told: lines of a name and a number.
-fn told(ended: Result<Cost, Failure>) -> Sample {
-    let output = ended.map_err(|failure| failure.to_string())?.output;
-    let figures: Option<BTreeMap<_, _>> = output
-        .lines()
-        .map(|line| {
-            let (name, value) = line.split_once(' ')?;
-            Some((name.to_string(), value.parse::<f64>().ok().filter(|value| value.is_finite())?))
-        })
-        .collect();
-    figures.filter(|figures| !figures.is_empty()).ok_or_else(|| format!("told no figures, but {output:?}"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn cost(output: &str) -> Result<Cost, Failure> {
-        Ok(Cost { wall: Duration::ZERO, cpu: Duration::ZERO, peak_kib: 0, output: output.into() })
-    }
-
-    #[test]
-    fn figures_are_read_and_nonsense_is_not() {
-        assert_eq!(
-            told(cost("ns 1.5\npeak_kib 2\n")).unwrap(),
-            BTreeMap::from([("ns".into(), 1.5), ("peak_kib".into(), 2.0)])
-        );
-        for nonsense in ["", "ns\n", "ns nan\n", "ns 1.5\nhello world\n"] {
-            assert!(told(cost(nonsense)).is_err(), "{nonsense:?}");
-        }
-    }
 
     #[test]
     fn names_are_found_and_unknown_ones_told() {
@@ -263,7 +179,7 @@ mod tests {
             quick: true,
             only: only.iter().map(ToString::to_string).collect(),
             runs: None,
-            caches_command: ("/".into(), vec![]),
+            command: "/".into(),
         };
         assert_eq!(plan(&[]).workloads().unwrap().len(), catalogue::ALL.len());
         assert_eq!(plan(&["pair"]).workloads().unwrap()[0].name, "pair");

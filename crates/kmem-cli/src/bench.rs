@@ -1,7 +1,8 @@
 //! `kmem bench`: allocators side by side.
 //!
-//! Parses, shows where measuring is, and prints; everything else is the crate `kmem-bench`. A hidden form of the
-//! command, `kmem bench-caches NAME full|quick`, is the process in which typed caches are measured.
+//! Parses, shows where measuring is, and prints; everything else is the crate `kmem-bench`. Two hidden forms of the
+//! command are for its processes: `kmem bench-caches NAME full|quick` is the one in which typed caches are measured, and
+//! `kmem bench-left PID CPU` tells what another one caches for a CPU.
 
 #![forbid(unsafe_code)]
 
@@ -16,6 +17,8 @@ use kmem_bench::measure::Plan;
 use kmem_bench::targets::{self, Verdict};
 use kmem_bench::{allocators, caches, peers, report};
 use serde::Serialize;
+
+use crate::outside::Page;
 
 /// Arguments of `kmem bench`.
 #[derive(Args)]
@@ -48,6 +51,13 @@ pub struct BenchArgs {
 pub struct CachesArgs {
     name: String,
     amount: String,
+}
+
+/// Arguments of the other one.
+#[derive(Args)]
+pub struct LeftArgs {
+    pid: u32,
+    cpu: usize,
 }
 
 /// A result and what it means.
@@ -84,12 +94,11 @@ pub fn bench(args: &BenchArgs) -> ExitCode {
 }
 
 fn measure(args: &BenchArgs) -> Result<Results, Box<dyn std::error::Error>> {
-    let this = std::env::current_exe()?;
     let plan = Plan {
         quick: args.quick,
         only: args.only.clone(),
         runs: args.runs.map(usize::from),
-        caches_command: (this, vec!["bench-caches"]),
+        command: std::env::current_exe()?,
     };
     plan.workloads()?;
     let library = crate::run::find_library()?;
@@ -132,6 +141,21 @@ pub fn caches(args: &CachesArgs) -> ExitCode {
         Ok(figures) => ExitCode::from(u8::from(!crate::print(&figures))),
         Err(e) => {
             eprintln!("kmem bench-caches: {e}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Prints what a process caches for a CPU, as a figure.
+pub fn left(args: &LeftArgs) -> ExitCode {
+    let cached = Page::find(args.pid).and_then(|mut page| {
+        let snapshot = page.read()?;
+        Ok(snapshot.cpus().find(|row| row.cpu == args.cpu).map_or(0, |row| row.cached_bytes))
+    });
+    match cached {
+        Ok(bytes) => ExitCode::from(u8::from(!crate::print(&format!("cached_bytes {bytes}\n")))),
+        Err(e) => {
+            eprintln!("kmem bench-left: {e}");
             ExitCode::FAILURE
         }
     }

@@ -55,6 +55,8 @@ enum Command {
     Bench(bench::BenchArgs),
     #[command(hide = true)]
     BenchCaches(bench::CachesArgs),
+    #[command(hide = true)]
+    BenchLeft(bench::LeftArgs),
 }
 
 fn main() -> ExitCode {
@@ -67,6 +69,7 @@ fn main() -> ExitCode {
         Command::Race(args) => race::race(&args),
         Command::Bench(args) => bench::bench(&args),
         Command::BenchCaches(args) => bench::caches(&args),
+        Command::BenchLeft(args) => bench::left(&args),
     }
 }
 

@@ -45,11 +45,11 @@ pub fn text(results: &Results, verdicts: &[Verdict]) -> String {
     out.push_str("\nThe median of the runs; * the least.\n\n");
     for verdict in verdicts {
         let figure = |value: Option<f64>| value.map_or("?".into(), |value| short(value, &verdict.unit));
-        let word = verdict.met.map_or("open", |met| if met { "met" } else { "NOT MET" });
+        let word = verdict.word().to_uppercase();
         let best = verdict.best_peer.as_ref();
         let _ = writeln!(
             out,
-            "{:<4}{word:<8} kmem {:>9}, limit {:>9}, best peer {:>9} {:<13} {}: {}",
+            "{:<4}{word:<9} kmem {:>9}, limit {:>9}, best peer {:>9} {:<13} {}: {}",
             verdict.id,
             figure(verdict.kmem),
             figure(verdict.limit),
@@ -58,6 +58,9 @@ pub fn text(results: &Results, verdicts: &[Verdict]) -> String {
             verdict.what,
             verdict.target
         );
+        if verdict.met.is_none() {
+            let _ = writeln!(out, "{:13}its figure comes from {}", "", verdict.source);
+        }
     }
     out.push('\n');
     for allocator in &results.allocators {
