@@ -109,8 +109,8 @@ impl Plan {
 
     fn runs_of(&self, workload: &Workload) -> usize {
         self.runs.unwrap_or(match (self.quick, &workload.kind) {
-            (true, Kind::Waiting(_) | Kind::Program(_)) => 1,
-            (true, _) => 3,
+            (true, Kind::Floored) => 3,
+            (true, _) => 1,
             (false, _) => 5,
         })
     }
@@ -119,6 +119,7 @@ impl Plan {
 /// How many allocators may run a workload at the same time.
 fn at_once(workload: &Workload) -> usize {
     match workload.kind {
+        Kind::Leaving => 4,
         Kind::Waiting(mib) => ((machine::available_mib() / mib) as usize).clamp(1, 4),
         _ => 1,
     }
