@@ -180,7 +180,8 @@ impl<P: Platform> Engine<P> {
     /// Memory of `size` bytes aligned to `align` with the content of `old`, as far as it fits; `old` is given back. On
     /// an error `old` is as it was.
     ///
-    /// Stays in place where an object shrinks by less than half, or a large run has room behind it.
+    /// Stays in place where an object shrinks by less than half, or a large run has room behind it. Other large runs have
+    /// their pages moved, where the page source can do that, and are copied else.
     ///
     /// # Safety
     /// As for [`free_bytes`](Self::free_bytes).
@@ -202,6 +203,13 @@ impl<P: Platform> Engine<P> {
             };
         if stays {
             return Ok(old);
+        }
+        if let Extent::Large { .. } = extent {
+            let (had, want) = (usable / GRANULE, size.div_ceil(GRANULE));
+            // SAFETY: the run is the caller's, who does not use it by this address any more.
+            if let Some(run) = unsafe { self.heap.relocate(&self.platform, address, had, want, align) } {
+                return NonNull::new(run.address as *mut u8).ok_or(AllocError);
+            }
         }
         let new = self.alloc_bytes(size, align)?.address;
         // SAFETY: both places are the caller's and at least as long as what is copied; they are different places.

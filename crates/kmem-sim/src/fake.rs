@@ -22,7 +22,7 @@ use std::sync::{Arc, Mutex as StdMutex};
 use kmem_core::cpu::{CpuSet, Protocol};
 use kmem_core::pages::GRANULE;
 use kmem_core::percpu::{Area, CpuTable, SlotIndex, section};
-use kmem_core::platform::{Clock, CommitError, PageSource, Park, Sections, Step, Topology, Window};
+use kmem_core::platform::{Clock, CommitError, MoveError, PageSource, Park, Sections, Step, Topology, Window};
 use kmem_core::sync::{AtomicU32, AtomicU64, AtomicUsize, HeldRanks, Ordering};
 
 use crate::explore::seat;
@@ -342,6 +342,20 @@ unsafe impl PageSource for Fake {
         }
         // SAFETY: the range is part of the window and nobody needs it.
         unsafe { std::ptr::write_bytes(addr as *mut u8, 0, len) };
+    }
+
+    unsafe fn move_pages(&self, from: usize, len: usize, to: usize, longer: usize) -> Result<(), MoveError> {
+        if self.refused() {
+            // Both kinds of failure come up, by turns.
+            return Err(if self.calls().is_multiple_of(2) { MoveError::Refused } else { MoveError::Lost });
+        }
+        // SAFETY: both ranges are parts of the window, apart from each other, and nobody uses them.
+        unsafe {
+            std::ptr::copy_nonoverlapping(from as *const u8, to as *mut u8, len);
+            self.purge(to + len, longer - len);
+            self.purge(from, len);
+        }
+        Ok(())
     }
 
     unsafe fn uncommit(&self, addr: usize, len: usize) {

@@ -10,7 +10,7 @@ use kmem::linux::fault::{self, Call};
 use kmem::linux::{Linux, Mode, Why, hot, rseq};
 use kmem_core::cpu::CpuSet;
 use kmem_core::percpu::{Area, CpuTable, SlotIndex};
-use kmem_core::platform::{Clock, CommitError, PageSource, Park, Sections, Topology};
+use kmem_core::platform::{Clock, CommitError, MoveError, PageSource, Park, Sections, Topology};
 
 const SLOT: SlotIndex = SlotIndex(1);
 const SLOTS: usize = 2;
@@ -375,6 +375,7 @@ fn window(linux: Linux, len: usize) {
             last.write(8);
         }
     }
+    moving(&linux, window.base + (8 << 20), window.base + (16 << 20));
     let mapping = linux.map(10_000).expect("a mapping");
     // SAFETY: ours, and given back once.
     unsafe {
@@ -387,6 +388,47 @@ fn window(linux: Linux, len: usize) {
     fault::fail_after(Call::Commit, 0);
     // SAFETY: refused.
     assert_eq!(unsafe { linux.commit(window.base + 8 * piece, piece) }, Err(CommitError::NoMemory));
+}
+
+/// Pages go from one committed piece of the window to another, and leave a place where others may be.
+fn moving(linux: &Linux, from: usize, to: usize) {
+    let (piece, longer) = (2 << 20, 3 << 20);
+    // SAFETY: pieces of the window that nobody else uses.
+    unsafe {
+        assert_eq!((linux.commit(from, piece), linux.commit(to, longer)), (Ok(()), Ok(())));
+        let words = |at: usize| [at, at + 4096, at + piece - 8].map(|at| at as *mut usize);
+        words(from).into_iter().for_each(|word| word.write(word as usize));
+        words(to).into_iter().chain(words(to + (1 << 20))).for_each(|word| word.write(1));
+        fault::fail_after(Call::Move, 0);
+        assert_eq!(linux.move_pages(from, piece, to, longer), Err(MoveError::Refused));
+        fault::heal(Call::Move);
+        // A range that is not all there is refused by the kernel, and both are as they were.
+        assert_eq!(linux.move_pages(from + piece, piece, to, longer), Err(MoveError::Refused));
+        to_is_committed(to);
+        assert_eq!(linux.move_pages(from, piece, to, longer), Ok(()));
+        let came = |to: usize| words(to).into_iter().zip(words(from)).all(|(new, old)| new.read() == old as usize);
+        assert!(came(to));
+        assert_eq!(((to + longer - 8) as *const usize).read(), 0, "the rest is fresh");
+        // What was left can be committed again, and is zero.
+        assert_eq!(linux.commit(from, piece), Ok(()));
+        assert!(words(from).into_iter().all(|word| word.read() == 0));
+        // What was moved and what is behind it are two mappings: such a range stays where it is, all of it.
+        let (next, end) = (to + longer, to + 2 * longer);
+        assert_eq!((linux.commit(next, longer), linux.commit(end, 3 * longer)), (Ok(()), Ok(())));
+        (next as *mut usize).write(7);
+        assert_eq!(linux.move_pages(to, 2 * longer, end, 3 * longer), Err(MoveError::Refused));
+        assert!(came(to) && (next as *const usize).read() == 7);
+        linux.uncommit(from, piece);
+        linux.uncommit(to, 5 * longer);
+    }
+}
+
+fn to_is_committed(at: usize) {
+    // SAFETY: the test's own piece of the window.
+    unsafe {
+        (at as *mut usize).write(1);
+        assert_eq!((at as *mut usize).read(), 1);
+    }
 }
 
 fn limited() {

@@ -57,6 +57,8 @@ pub(super) struct State {
     pub(super) committed: usize,
     /// Granules that may be dirty.
     pub(super) dirty_max: usize,
+    /// Large runs that were [`moved`](super::moving).
+    pub(super) moved: usize,
     pub(super) stats: PageStats,
 }
 
@@ -77,6 +79,7 @@ impl PageHeap {
             top: first,
             committed: first,
             dirty_max: DIRTY_MAX_FOR_EVER,
+            moved: 0,
             stats: PageStats::default(),
         };
         Some(Self { maps, state: Mutex::new(Rank::Pages, state) })
@@ -131,7 +134,7 @@ impl PageHeap {
         Some(run)
     }
 
-    fn search<P: Platform>(&self, platform: &P, granules: usize, align: usize) -> Option<Run> {
+    pub(super) fn search<P: Platform>(&self, platform: &P, granules: usize, align: usize) -> Option<Run> {
         let want = granules + (align / GRANULE).saturating_sub(1);
         let mut state = self.state.lock(platform);
         for _ in 0..COMMIT_TRIES {
@@ -182,10 +185,19 @@ impl PageHeap {
     /// allocator lock is held (I34).
     pub unsafe fn resize<P: Platform>(&self, platform: &P, address: usize, old: usize, new: usize) -> bool {
         let first = (address - self.maps.base) / GRANULE;
+        let age = self.maps.entry(first).age();
         if new < old {
             self.maps.set_large(first, new);
-            // SAFETY: the tail is the caller's, and is a run like any other.
-            unsafe { self.free(platform, address + new * GRANULE, old - new) };
+            self.maps.entry(first).set_age(age);
+            let (tail, len) = (address + new * GRANULE, old - new);
+            if age > 0 {
+                // SAFETY: the tail is the caller's, and nobody uses it.
+                unsafe { platform.uncommit(tail, len * GRANULE) };
+                self.put_back(platform, tail, len, KIND_RAW);
+            } else {
+                // SAFETY: the tail is the caller's, and is a run like any other.
+                unsafe { self.free(platform, tail, len) };
+            }
             return true;
         }
         let (end, more) = (first + old, new - old);
@@ -214,6 +226,7 @@ impl PageHeap {
         }
         state.stats.used += more;
         self.maps.set_large(first, new);
+        self.maps.entry(first).set_age(age);
         true
     }
 
@@ -228,6 +241,12 @@ impl PageHeap {
     /// # Safety
     /// The run is one that `alloc` gave and nobody uses it any more.
     pub unsafe fn free<P: Platform>(&self, platform: &P, address: usize, granules: usize) {
+        if self.take_moved(address) {
+            // SAFETY: the run is the caller's, and nobody uses it any more.
+            unsafe { platform.uncommit(address, granules * GRANULE) };
+            self.state.lock(platform).moved -= 1;
+            return self.put_back(platform, address, granules, KIND_RAW);
+        }
         let first = (address - self.maps.base) / GRANULE;
         self.maps.set_class(first, granules, 0);
         for granule in first..first + granules {

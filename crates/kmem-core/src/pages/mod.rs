@@ -13,6 +13,7 @@
 mod give_back;
 mod growth;
 mod heap;
+mod moving;
 mod runs;
 mod table;
 

@@ -97,6 +97,15 @@ pub enum CommitError {
     Taken,
 }
 
+/// Why pages could not be moved.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum MoveError {
+    /// The source does not do that, or not now: both ranges are as they were.
+    Refused,
+    /// The range that was to take the pages is not committed any more. The pages are where they were.
+    Lost,
+}
+
 /// Where runs of pages come from.
 ///
 /// # Safety
@@ -125,6 +134,17 @@ pub unsafe trait PageSource {
     /// # Safety
     /// As for [`purge`](Self::purge).
     unsafe fn uncommit(&self, addr: usize, len: usize);
+
+    /// Moves the memory of `len` bytes at `from`, content and all, to `to`, without copying it, and makes `longer` bytes
+    /// there usable: the rest of them reads as zero. The memory that was at `to` goes, and `from` is not committed
+    /// afterwards. By default the source refuses.
+    ///
+    /// # Safety
+    /// Both ranges are committed and apart from each other, nobody uses them meanwhile, and what is at `to` is not
+    /// needed. `longer` is more than `len`.
+    unsafe fn move_pages(&self, _from: usize, _len: usize, _to: usize, _longer: usize) -> Result<(), MoveError> {
+        Err(MoveError::Refused)
+    }
 
     /// Zeroed memory for metadata, outside of the window, aligned to a page.
     fn map(&self, len: usize) -> Option<NonNull<u8>>;

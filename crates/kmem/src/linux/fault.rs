@@ -14,6 +14,8 @@ pub enum Call {
     Reserve,
     /// Committing a piece of the window.
     Commit,
+    /// Moving pages of the window.
+    Move,
     /// Announcing fences.
     Register,
     /// A fence, after they were announced: the process ends.

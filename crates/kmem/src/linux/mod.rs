@@ -43,7 +43,7 @@ use core::ptr::NonNull;
 
 use kmem_core::cpu::{CpuSet, MAX_CPUS};
 use kmem_core::percpu::{CpuTable, SlotIndex};
-use kmem_core::platform::{Clock, CommitError, PageSource, Park, Sections, Topology, Window};
+use kmem_core::platform::{Clock, CommitError, MoveError, PageSource, Park, Sections, Topology, Window};
 use kmem_core::sync::{AtomicU32, HeldRanks};
 
 pub use mode::{Mode, Why};
@@ -210,6 +210,11 @@ unsafe impl PageSource for Linux {
     unsafe fn purge(&self, addr: usize, len: usize) {
         // SAFETY: passed on.
         unsafe { pages::purge(addr, len) }
+    }
+
+    unsafe fn move_pages(&self, from: usize, len: usize, to: usize, longer: usize) -> Result<(), MoveError> {
+        // SAFETY: passed on.
+        unsafe { pages::move_pages(from, len, to, longer) }
     }
 
     unsafe fn uncommit(&self, addr: usize, len: usize) {

@@ -14,7 +14,8 @@
 
 use core::ptr::NonNull;
 
-use kmem_core::platform::{CommitError, Window};
+use kmem_core::platform::{CommitError, MoveError, Window};
+use kmem_core::sync::{AtomicU32, Ordering};
 
 use super::fault::{self, Call};
 use super::sys::{self, Errno, MAP_FIXED_NOREPLACE, MAP_NORESERVE, MAP_PRIVATE_ANON, PROT_NONE, PROT_READ, PROT_WRITE};
@@ -30,6 +31,9 @@ const READ_WRITE: usize = PROT_READ | PROT_WRITE;
 const PLACES: [usize; 4] = [0x3000_0000_0000, 0x2400_0000_0000, 0x4000_0000_0000, 0x6000_0000_0000];
 /// Up to 4 TiB, in steps of 2 MiB: the address says little to an attacker, as with other mappings.
 const SPREAD: usize = (1 << 42) - 1;
+
+/// Whether the window is at a place that the kernel chose.
+static KERNEL_CHOSE: AtomicU32 = AtomicU32::new(0);
 
 /// Chooses the window.
 pub fn reserve() -> Option<Window> {
@@ -77,6 +81,36 @@ pub unsafe fn uncommit(addr: usize, len: usize) {
     }
 }
 
+/// Moves committed pages to another, longer committed range, by mremap.
+///
+/// The kernel moves and lengthens one mapping, whole or not at all, and refuses a range that is several: then the caller
+/// copies. (With equal lengths a kernel from 6.17 on moves several mappings, and may stop in between.)
+///
+/// It ends the mapping at `to` first. If it refuses after that, a mapping is put there again, where nothing is: in a
+/// window at a place of ours nobody else's mapping comes to lie there meanwhile. In one that the kernel chose it could,
+/// so there nothing is moved.
+///
+/// # Safety
+/// Both ranges are committed and apart from each other, nobody uses them meanwhile, and what is at `to` is not needed.
+/// `longer` is more than `len`.
+pub unsafe fn move_pages(from: usize, len: usize, to: usize, longer: usize) -> Result<(), MoveError> {
+    debug_assert!(longer > len);
+    if KERNEL_CHOSE.load(Ordering::Relaxed) != 0 || fault::refused(Call::Move) {
+        return Err(MoveError::Refused);
+    }
+    // SAFETY: passed on.
+    unsafe {
+        if sys::mremap_fixed(from, len, to, longer) == Ok(to) {
+            return Ok(());
+        }
+        match map_at(to, longer, READ_WRITE, 0) {
+            // Taken: the mapping is still there.
+            Ok(()) | Err(CommitError::Taken) => Err(MoveError::Refused),
+            Err(CommitError::NoMemory) => Err(MoveError::Lost),
+        }
+    }
+}
+
 /// Maps memory anywhere.
 pub fn map(len: usize) -> Option<NonNull<u8>> {
     if fault::refused(Call::Map) {
@@ -115,6 +149,7 @@ fn anywhere(len: usize) -> Option<Window> {
         let _ = sys::munmap(start, len + ALIGN);
         start
     };
+    KERNEL_CHOSE.store(1, Ordering::Relaxed);
     Some(Window { base: start.next_multiple_of(ALIGN), len })
 }
 

@@ -48,6 +48,7 @@ pub(super) mod nr {
     pub const MUNMAP: usize = 11;
     pub const RT_SIGPROCMASK: usize = 14;
     pub const SCHED_YIELD: usize = 24;
+    pub const MREMAP: usize = 25;
     pub const MADVISE: usize = 28;
     pub const GETPID: usize = 39;
     pub const SOCKET: usize = 41;
@@ -88,6 +89,8 @@ pub const MAP_NORESERVE: usize = 0x4000;
 /// At this address or not at all. A kernel before 4.17 takes the address for a hint: compare the answer.
 pub const MAP_FIXED_NOREPLACE: usize = 0x10_0000;
 
+/// MREMAP_MAYMOVE and MREMAP_FIXED.
+const MREMAP_MAYMOVE_FIXED: usize = 3;
 const MADV_DONTNEED: usize = 4;
 const PR_SET_NAME: usize = 15;
 const O_RDONLY_CLOEXEC: usize = 0o200_0000;
@@ -155,6 +158,15 @@ pub unsafe fn munmap(addr: usize, len: usize) -> Result<usize, Errno> {
 pub unsafe fn mprotect(addr: usize, len: usize, prot: usize) -> Result<usize, Errno> {
     // SAFETY: the caller's promise.
     unsafe { call(nr::MPROTECT, [addr, len, prot, 0, 0, 0]) }
+}
+
+/// Moves a mapping, pages and all, to a place that is ended as by munmap first, and is `longer` bytes long afterwards.
+///
+/// # Safety
+/// The range is the caller's, and is not there any more afterwards; so is what was at `to`.
+pub unsafe fn mremap_fixed(addr: usize, len: usize, to: usize, longer: usize) -> Result<usize, Errno> {
+    // SAFETY: the caller's promise.
+    unsafe { call(nr::MREMAP, [addr, len, longer, MREMAP_MAYMOVE_FIXED, to, 0]) }
 }
 
 /// Gives the pages back; they read as zero from then on.

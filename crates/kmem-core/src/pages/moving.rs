@@ -1,0 +1,112 @@
+//! Moving a large run: its pages change their address instead of being copied.
+//!
+//! A run that shall grow and has no room behind it takes another one, and has its pages moved there. What it leaves is
+//! raw: address space without memory. The new run's rest and the room behind it come from the same move, so a source that
+//! works with mappings has them in one, and can move that one again when the run has grown into its room.
+//!
+//! Where the source moves pages by changing mappings, moved ones stay apart from
+//! their neighbours for ever, and a process may only have so many mappings. So a run remembers that it was *moved*; when
+//! it is freed its address space goes back (the run becomes raw, and is mapped afresh, in one piece with its neighbours,
+//! when it serves again), and only so many runs may be moved at a time. Beyond that, they are copied.
+
+use super::heap::PageHeap;
+use super::runs::Found;
+use super::table::{GRANULE, KIND_CLEAN, KIND_DIRTY, KIND_NONE, KIND_RAW};
+use super::{Owner, Run};
+use crate::platform::{MoveError, Platform};
+
+/// Runs shorter than this (1 MiB) are copied as quickly.
+pub(super) const MOVE_LEAST: usize = (1 << 20) / GRANULE;
+/// Where a moved run begins, if it is so long: from one such place to another its pages move 2 MiB at a time, by their
+/// page tables.
+const WHOLE: usize = 2 << 20;
+/// A run that grew once will most likely grow again: it is moved together with this part of it as room behind it, which
+/// is free for everybody, so nothing is lost where others take it.
+const ROOM: usize = 4;
+/// Runs that may be moved at a time: each costs four mappings at most (itself, its room, what was around both), of 65,530 that Linux allows a process.
+const MOVED_MAX: usize = 4096;
+
+impl PageHeap {
+    /// Moves a large run of `old` granules to a new, longer one of `new` granules; `None` where there is no room for
+    /// that, or it is not worth it, and the run stays as it was.
+    ///
+    /// # Safety
+    /// The run is one that `alloc` gave, marked as large, and the caller's; nobody uses it meanwhile or afterwards. No
+    /// allocator lock is held (I34).
+    pub unsafe fn relocate<P: Platform>(
+        &self,
+        platform: &P,
+        address: usize,
+        old: usize,
+        new: usize,
+        align: usize,
+    ) -> Option<Run> {
+        if old < MOVE_LEAST
+            || new <= old
+            || !self.could_hold(new, align)
+            || self.state.lock(platform).moved >= MOVED_MAX
+        {
+            return None;
+        }
+        let run = self.place(platform, new, align)?;
+        let kind = if run.zero { KIND_CLEAN } else { KIND_DIRTY };
+        // SAFETY: both runs are the caller's by now, and different; the new one is longer.
+        match unsafe { platform.move_pages(address, old * GRANULE, run.address, run.granules * GRANULE) } {
+            Ok(()) => {}
+            Err(MoveError::Refused) => {
+                self.put_back(platform, run.address, run.granules, kind);
+                return None;
+            }
+            Err(MoveError::Lost) => {
+                self.put_back(platform, run.address, run.granules, KIND_RAW);
+                return None;
+            }
+        }
+        let moved = Run { granules: new, zero: false, ..run };
+        self.set_large(&moved);
+        self.maps.entry((run.address - self.maps.base) / GRANULE).set_age(1);
+        if run.granules > new {
+            self.put_back(platform, run.address + new * GRANULE, run.granules - new, KIND_CLEAN);
+        }
+        // If the old one was moved as well, the new one is in its place.
+        let again = self.take_moved(address);
+        self.put_back(platform, address, old, KIND_RAW);
+        if !again {
+            self.state.lock(platform).moved += 1;
+        }
+        Some(moved)
+    }
+
+    /// A run for what grows: longer by the room that it may take, if there is so much.
+    fn place<P: Platform>(&self, platform: &P, granules: usize, align: usize) -> Option<Run> {
+        let whole = if granules * GRANULE < WHOLE { align } else { align.max(WHOLE) };
+        self.search(platform, granules + granules / ROOM, whole)
+            .or_else(|| self.search(platform, granules, whole))
+            .or_else(|| self.alloc(platform, granules, align))
+    }
+
+    /// Whether the large run at `address` was moved; it does not count as such any more.
+    pub(super) fn take_moved(&self, address: usize) -> bool {
+        let entry = self.maps.entry((address - self.maps.base) / GRANULE);
+        let moved = matches!(self.owner(address), Owner::Large(_)) && entry.age() > 0;
+        if moved {
+            entry.set_age(0);
+        }
+        moved
+    }
+
+    /// Takes a run back, or a part of one, that is of this kind now.
+    pub(super) fn put_back<P: Platform>(&self, platform: &P, address: usize, granules: usize, kind: u32) {
+        let first = (address - self.maps.base) / GRANULE;
+        for granule in first..first + granules {
+            self.maps.entry(granule).set(KIND_NONE, 0);
+        }
+        let mut state = self.state.lock(platform);
+        state.stats.used -= granules;
+        if kind == KIND_RAW {
+            state.stats.committed -= granules;
+            state.stats.raw += granules;
+        }
+        self.merge(&mut state, Found { first, len: granules, kind, age: 0 });
+    }
+}
