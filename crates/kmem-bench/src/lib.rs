@@ -16,7 +16,7 @@
 //! | [`executables`] | puts the C programs where they can run |
 //! | [`figures`] | the result, as it is written and read |
 //! | [`targets`] | what is to be reached, held against a result |
-//! | [`report`] | the result for people: text, CSV, Markdown |
+//! | [`report`] | the result for people: text, Markdown, a page with plots; CSV |
 
 pub mod allocators;
 pub mod caches;

@@ -38,9 +38,12 @@ pub struct BenchArgs {
     /// One JSON document on standard output
     #[arg(long)]
     json: bool,
-    /// Also write figures.csv and BENCHMARKS.md into this folder
+    /// Also write a page with plots (index.html), the plots, figures.csv, figures.json and BENCHMARKS.md into this folder
     #[arg(long, value_name = "DIR")]
     report: Option<PathBuf>,
+    /// Measure nothing: take the figures of an earlier run, its figures.json
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["quick", "only", "allocators", "runs", "peers"])]
+    from: Option<PathBuf>,
     /// First build the peers that come as sources (needs cargo, c++, crates.io); without it, those built before take part
     #[arg(long)]
     peers: bool,
@@ -70,7 +73,11 @@ struct Document<'a> {
 
 /// Measures and prints.
 pub fn bench(args: &BenchArgs) -> ExitCode {
-    match measure(args) {
+    let results = match &args.from {
+        Some(file) => read(file),
+        None => measure(args),
+    };
+    match results {
         Ok(results) => {
             let verdicts = targets::judge(&results);
             if let Some(folder) = &args.report
@@ -91,6 +98,17 @@ pub fn bench(args: &BenchArgs) -> ExitCode {
             ExitCode::from(2)
         }
     }
+}
+
+/// An earlier run's result.
+fn read(file: &Path) -> Result<Results, Box<dyn std::error::Error>> {
+    let text = std::fs::read_to_string(file).map_err(|e| {
+        format!("{} cannot be read: {e}; give --from the figures.json that --report wrote", file.display())
+    })?;
+    let results = serde_json::from_str(&text).map_err(|e| {
+        format!("{} is no result of a run: {e}; give --from the figures.json that --report wrote", file.display())
+    })?;
+    Ok(results)
 }
 
 fn measure(args: &BenchArgs) -> Result<Results, Box<dyn std::error::Error>> {

@@ -28,7 +28,27 @@ fn a_workload_yields_figures_for_everyone_asked_for() {
     }
     assert!(result["targets"][0]["met"].is_boolean(), "{}", result["targets"][0]);
     assert!(std::fs::read_to_string(report.join("figures.csv")).unwrap().contains("\npair,kmem,cycles,"));
-    assert!(std::fs::read_to_string(report.join("BENCHMARKS.md")).unwrap().contains("| T1 |"));
+    let markdown = std::fs::read_to_string(report.join("BENCHMARKS.md")).unwrap();
+    assert!(markdown.contains("| T1 |"));
+    assert!(std::fs::read_to_string(report.join("index.html")).unwrap().contains("</html>"));
+
+    let again = folder.path().join("again");
+    kmem().args(["bench", "--from"]).arg(report.join("figures.json")).arg("--report").arg(&again).assert().success();
+    assert_eq!(std::fs::read_to_string(again.join("BENCHMARKS.md")).unwrap(), markdown);
+}
+
+#[test]
+fn a_file_that_is_no_result_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("figures.json");
+    for content in [None, Some("{}")] {
+        if let Some(content) = content {
+            std::fs::write(&file, content).unwrap();
+        }
+        let error = kmem().args(["bench", "--from"]).arg(&file).assert().code(2).get_output().stderr.clone();
+        let error = String::from_utf8_lossy(&error);
+        assert!(error.contains("figures.json") && error.contains("--report"), "{error}");
+    }
 }
 
 #[test]

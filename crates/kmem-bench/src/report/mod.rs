@@ -1,25 +1,73 @@
 //! A result for people.
 
+mod page;
+mod svg;
 mod table;
+#[cfg(test)]
+mod tests;
 mod text;
 
+use std::fs;
 use std::io;
 use std::path::Path;
 
+pub use page::page;
 pub use table::{csv, markdown};
 pub use text::text;
 
 use crate::figures::{Figure, Outcome, Results};
 use crate::targets::Verdict;
 
-/// Writes `figures.csv` and `BENCHMARKS.md` into a folder, which is made if it is not there.
+/// Writes a folder, which is made if it is not there: `index.html` for a person; `figures.csv` and `figures.json` for
+/// programs; `BENCHMARKS.md`; and a plot of each workload, and of all, in `plots`.
 ///
 /// # Errors
 /// The folder cannot be written to.
 pub fn write(folder: &Path, results: &Results, verdicts: &[Verdict]) -> io::Result<()> {
-    std::fs::create_dir_all(folder)?;
-    std::fs::write(folder.join("figures.csv"), csv(results))?;
-    std::fs::write(folder.join("BENCHMARKS.md"), markdown(results, verdicts))
+    let plots = folder.join("plots");
+    fs::create_dir_all(&plots)?;
+    for outcome in results.workloads.iter().filter(|outcome| least(outcome).is_some()) {
+        fs::write(plots.join(format!("{}.svg", outcome.name)), svg::workload(outcome).file())?;
+    }
+    fs::write(plots.join("overview.svg"), svg::overview(results).file())?;
+    fs::write(folder.join("figures.csv"), csv(results))?;
+    fs::write(folder.join("figures.json"), serde_json::to_string(results)? + "\n")?;
+    fs::write(folder.join("BENCHMARKS.md"), markdown(results, verdicts))?;
+    fs::write(folder.join("index.html"), page(results, verdicts))
+}
+
+/// On what everything was measured, in a line.
+fn provenance(results: &Results) -> String {
+    let machine = &results.machine;
+    format!(
+        "{}, {} CPUs, {} MiB, {}, transparent huge pages: {}, kmem: {}{}",
+        machine.processor,
+        machine.cpus,
+        machine.memory_mib,
+        machine.kernel,
+        machine.transparent_huge_pages,
+        machine.kmem_mode,
+        if results.quick { "; a quick run, for orientation" } else { "" }
+    )
+}
+
+/// Who was measured and who was not, what was not run, and what failed.
+fn notes(results: &Results) -> Vec<String> {
+    let measured = results.allocators.iter().map(|allocator| match &allocator.missing {
+        None => format!("{} {}: {}", allocator.name, allocator.version, allocator.how),
+        Some(why) => format!("{}: not measured: {why}", allocator.name),
+    });
+    let skipped = results.workloads.iter().filter_map(|outcome| {
+        let why = outcome.skipped.as_ref()?;
+        Some(format!("{}: not run: {why}", outcome.name))
+    });
+    let failed = results.workloads.iter().flat_map(|outcome| {
+        outcome.results.iter().filter_map(|served| {
+            let why = served.failed.as_ref()?;
+            Some(format!("{} failed with {}: {why}", outcome.name, served.allocator))
+        })
+    });
+    measured.chain(skipped).chain(failed).collect()
 }
 
 /// The figure that a workload is compared by.

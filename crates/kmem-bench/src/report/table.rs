@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::{compared, least, short};
+use super::{compared, least, notes, provenance, short};
 use crate::figures::Results;
 use crate::targets::Verdict;
 
@@ -27,26 +27,19 @@ pub fn csv(results: &Results) -> String {
 
 /// The targets with everybody's figures, the workloads, and who was measured.
 pub fn markdown(results: &Results, verdicts: &[Verdict]) -> String {
-    let machine = &results.machine;
     let mut out = format!(
-        "# Benchmarks\n\nMade by `kmem bench --peers --report DIR` on {}: {}, {} CPUs, {} MiB, {}, transparent huge pages: {}, kmem: {}{}.\n\
+        "# Benchmarks\n\nMade by `kmem bench --peers --report DIR`. {}.\n\n\
          Each figure is the median of runs in fresh processes that took turns; the CSV beside has every run. Less is better.\n\n\
          ## Targets\n\n| | what | target | kmem | limit | | peers, best first |\n|---|---|---|---|---|---|---|\n",
-        machine.date,
-        machine.processor,
-        machine.cpus,
-        machine.memory_mib,
-        machine.kernel,
-        machine.transparent_huge_pages,
-        machine.kmem_mode,
-        if results.quick { "; quick" } else { "" }
+        provenance(results)
     );
     for verdict in verdicts {
         let figure = |value: Option<f64>| value.map_or("?".into(), |value| short(value, &verdict.unit));
         let mut peers = verdict.peers.clone();
         peers.sort_by(|a, b| a.1.total_cmp(&b.1));
         let peers: Vec<_> = peers.iter().map(|(name, value)| format!("{name} {}", figure(Some(*value)))).collect();
-        let word = verdict.met.map_or("open", |met| if met { "met" } else { "**not met**" });
+        let word = if verdict.met == Some(true) { "met".into() } else { format!("**{}**", verdict.word()) };
+        let peers = if peers.is_empty() { format!("from {}", verdict.source) } else { peers.join(", ") };
         let _ = writeln!(
             out,
             "| {} | {} | {} | {} | {} | {word} | {} |",
@@ -55,7 +48,7 @@ pub fn markdown(results: &Results, verdicts: &[Verdict]) -> String {
             verdict.target,
             figure(verdict.kmem),
             figure(verdict.limit),
-            peers.join(", ")
+            peers
         );
     }
     let names: Vec<&str> = results.present().map(|allocator| allocator.name.as_str()).collect();
@@ -86,21 +79,9 @@ pub fn markdown(results: &Results, verdicts: &[Verdict]) -> String {
         }
         out.push('\n');
     }
-    out.push_str("\n## Who was measured\n\n");
-    for allocator in &results.allocators {
-        let _ = match &allocator.missing {
-            None => writeln!(out, "- {} {}: {}", allocator.name, allocator.version, allocator.how),
-            Some(why) => writeln!(out, "- {}: not measured: {why}", allocator.name),
-        };
-    }
-    for outcome in &results.workloads {
-        if let Some(why) = &outcome.skipped {
-            let _ = writeln!(out, "- {}: not run: {why}", outcome.name);
-        }
-        for served in outcome.results.iter().filter(|served| served.failed.is_some()) {
-            let why = served.failed.as_deref().unwrap_or_default();
-            let _ = writeln!(out, "- {} failed with {}: {why}", outcome.name, served.allocator);
-        }
+    out.push_str("\n## Who was measured, and what failed\n\n");
+    for note in notes(results) {
+        let _ = writeln!(out, "- {note}");
     }
     out
 }

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::{compared, least, short};
+use super::{compared, least, notes, provenance, short};
 use crate::figures::Results;
 use crate::targets::Verdict;
 
@@ -10,17 +10,7 @@ use crate::targets::Verdict;
 pub fn text(results: &Results, verdicts: &[Verdict]) -> String {
     let mut out = String::new();
     let names: Vec<&str> = results.present().map(|allocator| allocator.name.as_str()).collect();
-    let machine = &results.machine;
-    let _ = writeln!(
-        out,
-        "{}, {} CPUs, {} MiB, {}, transparent huge pages: {}, kmem: {}\n",
-        machine.processor,
-        machine.cpus,
-        machine.memory_mib,
-        machine.kernel,
-        machine.transparent_huge_pages,
-        machine.kmem_mode
-    );
+    let _ = writeln!(out, "{}\n", provenance(results));
     let _ = write!(out, "{:<18}", "");
     for name in &names {
         let _ = write!(out, "{name:>13}");
@@ -63,21 +53,8 @@ pub fn text(results: &Results, verdicts: &[Verdict]) -> String {
         }
     }
     out.push('\n');
-    for allocator in &results.allocators {
-        match &allocator.missing {
-            None => _ = writeln!(out, "{:<14} {}; {}", allocator.name, allocator.version, allocator.how),
-            Some(why) => _ = writeln!(out, "{:<14} not measured: {why}", allocator.name),
-        }
-    }
-    for outcome in &results.workloads {
-        if let Some(why) = &outcome.skipped {
-            let _ = writeln!(out, "{}: not run: {why}", outcome.name);
-        }
-        for served in &outcome.results {
-            if let Some(why) = &served.failed {
-                let _ = writeln!(out, "{}: failed with {}: {why}", outcome.name, served.allocator);
-            }
-        }
+    for note in notes(results) {
+        let _ = writeln!(out, "{note}");
     }
     out
 }
