@@ -10,6 +10,7 @@
 //! | [`fallback`] | sections without restartable sequences |
 //! | [`fence`] | membarrier |
 //! | [`pages`] | address space and memory |
+//! | [`huge`] | which of it may be huge pages |
 //! | [`topology`] | CPUs and nodes |
 //! | [`sys`], [`descriptors`] | all system calls |
 //! | [`fault`] | refusals of the kernel, for tests |
@@ -32,6 +33,7 @@ pub mod fallback;
 pub mod fault;
 pub mod fence;
 pub mod hot;
+pub mod huge;
 pub mod mode;
 pub mod own;
 pub mod pages;

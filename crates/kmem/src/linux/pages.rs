@@ -10,7 +10,7 @@
 //!
 //! # Memory
 //! Committed and mapped memory is anonymous, so it is zero at first, and again after [`purge`] (MADV_DONTNEED). The
-//! window is aligned to 2 MiB, so that pieces of that size can become huge pages.
+//! window is aligned to 2 MiB, so that pieces of that size can become [huge](super::huge) pages.
 
 use core::ptr::NonNull;
 
@@ -18,11 +18,12 @@ use kmem_core::platform::{CommitError, MoveError, Window};
 use kmem_core::sync::{AtomicU32, Ordering};
 
 use super::fault::{self, Call};
+use super::huge;
 use super::sys::{self, Errno, MAP_FIXED_NOREPLACE, MAP_NORESERVE, MAP_PRIVATE_ANON, PROT_NONE, PROT_READ, PROT_WRITE};
 
 /// Bytes of a page. x86-64 has no other base page.
 pub const PAGE: usize = 4096;
-const ALIGN: usize = 2 << 20;
+const ALIGN: usize = huge::STEP;
 const LARGEST: usize = 1 << 40;
 const READ_WRITE: usize = PROT_READ | PROT_WRITE;
 
@@ -40,7 +41,9 @@ pub fn reserve() -> Option<Window> {
     if fault::refused(Call::Reserve) {
         return None;
     }
-    claim(sys::address_space_limit().unwrap_or(LARGEST).min(LARGEST).next_multiple_of(ALIGN))
+    let window = claim(sys::address_space_limit().unwrap_or(LARGEST).min(LARGEST).next_multiple_of(ALIGN))?;
+    huge::begin();
+    Some(window)
 }
 
 /// Makes a piece of the window usable.
@@ -52,7 +55,9 @@ pub unsafe fn commit(addr: usize, len: usize) -> Result<(), CommitError> {
         return Err(CommitError::NoMemory);
     }
     // SAFETY: passed on; taken only where nothing is.
-    unsafe { map_at(addr, len, READ_WRITE, 0) }
+    unsafe { map_at(addr, len, READ_WRITE, 0)? }
+    huge::committed(addr, len);
+    Ok(())
 }
 
 /// Gives the memory of committed pages back.
@@ -60,6 +65,7 @@ pub unsafe fn commit(addr: usize, len: usize) -> Result<(), CommitError> {
 /// # Safety
 /// The range is committed and holds nothing anybody needs.
 pub unsafe fn purge(addr: usize, len: usize) {
+    huge::about_to_purge(addr, len);
     // SAFETY: the caller's promise.
     if unsafe { sys::madvise_dontneed(addr, len) }.is_err() {
         // Locked pages are refused. They are zeroed in place: what is purged reads as zero afterwards.

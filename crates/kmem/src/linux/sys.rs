@@ -92,6 +92,8 @@ pub const MAP_FIXED_NOREPLACE: usize = 0x10_0000;
 /// MREMAP_MAYMOVE and MREMAP_FIXED.
 const MREMAP_MAYMOVE_FIXED: usize = 3;
 const MADV_DONTNEED: usize = 4;
+const MADV_HUGEPAGE: usize = 14;
+const MADV_NOHUGEPAGE: usize = 15;
 const PR_SET_NAME: usize = 15;
 const O_RDONLY_CLOEXEC: usize = 0o200_0000;
 const O_WRONLY_APPEND_CLOEXEC: usize = 0o200_2001;
@@ -176,6 +178,16 @@ pub unsafe fn mremap_fixed(addr: usize, len: usize, to: usize, longer: usize) ->
 pub unsafe fn madvise_dontneed(addr: usize, len: usize) -> Result<usize, Errno> {
     // SAFETY: the caller's promise.
     unsafe { call(nr::MADVISE, [addr, len, MADV_DONTNEED, 0, 0, 0]) }
+}
+
+/// Says whether pages there may be huge.
+///
+/// # Safety
+/// Nobody else depends on the size of the pages.
+pub unsafe fn madvise_huge(addr: usize, len: usize, huge: bool) -> Result<usize, Errno> {
+    let advice = if huge { MADV_HUGEPAGE } else { MADV_NOHUGEPAGE };
+    // SAFETY: the caller's promise.
+    unsafe { call(nr::MADVISE, [addr, len, advice, 0, 0, 0]) }
 }
 
 /// Sleeps while the word at `word` is `expected`, at most `nanoseconds` if given.

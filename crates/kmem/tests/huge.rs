@@ -1,0 +1,96 @@
+//! Huge pages: where the heap has grown, and not where it gave memory back. Each case runs in a process of its own.
+
+use std::process::Command;
+
+#[global_allocator]
+static ALLOCATOR: kmem::Kmalloc = kmem::Kmalloc;
+
+/// A field of this process's mappings added up, in KiB.
+fn all_mappings(field: &str) -> usize {
+    let smaps = std::fs::read_to_string("/proc/self/smaps").expect("smaps");
+    smaps.lines().filter_map(|line| line.strip_prefix(field)?.trim().strip_suffix(" kB")?.parse::<usize>().ok()).sum()
+}
+
+fn huge() -> usize {
+    all_mappings("AnonHugePages:")
+}
+
+/// Whether the kernel makes huge pages of what is advised, and of nothing else.
+fn kernel_takes_advice() -> bool {
+    let path = "/sys/kernel/mm/transparent_hugepage/enabled";
+    let setting = std::fs::read_to_string(path).unwrap_or_default();
+    let takes = setting.contains("[madvise]");
+    if !takes {
+        println!("skipped: {path} is {:?}, and this needs [madvise]", setting.trim());
+    }
+    takes
+}
+
+fn passes(case: &str, value: &str) {
+    let mut command = Command::new(std::env::current_exe().expect("this executable"));
+    command.args(["--ignored", "--exact", "child", "--nocapture"]).env("KMEM_CASE", case).env("KMEM_HUGE", value);
+    let output = command.output().expect("a child process");
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{case}: {}\n{text}{}", output.status, String::from_utf8_lossy(&output.stderr));
+    text.lines().filter(|line| line.starts_with("case ")).for_each(|line| println!("{line}"));
+}
+
+#[test]
+#[ignore = "run by the other tests, in a process of its own"]
+fn child() {
+    match std::env::var("KMEM_CASE").as_deref() {
+        Ok("small") => small(),
+        Ok("grown") => grown(),
+        Ok("off") => off(),
+        other => panic!("no such case: {other:?}"),
+    }
+}
+
+#[test]
+fn a_heap_that_has_grown_has_huge_pages_until_it_gives_them_back() {
+    if kernel_takes_advice() {
+        passes("small", "");
+        passes("grown", "");
+    }
+}
+
+#[test]
+fn they_can_be_switched_off() {
+    if kernel_takes_advice() {
+        passes("off", "off");
+    }
+}
+
+/// So many MiB in objects of 128 bytes, all written.
+#[expect(clippy::vec_box, reason = "single objects are what this is about")]
+fn objects(mib: usize) -> Vec<Box<[u8; 128]>> {
+    (0..mib << 13).map(|n| Box::new([n as u8; 128])).collect()
+}
+
+fn small() {
+    let held = objects(2);
+    assert_eq!(huge(), 0, "KiB in huge pages of a program of {} objects", held.len());
+}
+
+fn off() {
+    let held = objects(32);
+    assert_eq!(huge(), 0, "KiB in huge pages of a program of {} objects", held.len());
+}
+
+fn grown() {
+    let mut held = objects(64);
+    let (full, full_huge) = (all_mappings("Rss:"), huge());
+    assert!(full_huge > 48 << 10, "{full_huge} of {full} KiB are huge");
+    let mut n = 0;
+    held.retain(|_| {
+        n += 1;
+        n % 1000 == 0
+    });
+    kmem::trim();
+    let (sparse, sparse_huge) = (all_mappings("Rss:"), huge());
+    println!("case grown: {full} KiB, {full_huge} huge; then {sparse} and {sparse_huge}, {} objects", held.len());
+    assert!(sparse < full / 5, "{full} KiB became {sparse}");
+    // Whatever has been given back in part is out of reach of the kernel's collector of huge pages.
+    assert!(sparse_huge <= 4 << 10, "{sparse_huge} KiB are still huge");
+    assert!(held.iter().all(|object| object.iter().all(|byte| *byte == object[0])), "objects changed in use");
+}
