@@ -135,7 +135,7 @@ fn debian(name: &'static str) -> Option<Candidate> {
         name,
         version: package_version(package),
         how: format!("package {package}"),
-        library: found.map(Some).ok_or_else(|| format!("{file} is not installed (package {package})")),
+        library: found.map(Some).ok_or_else(|| format!("{file} is not installed: apt-get install {package}")),
         environment: vec![],
     })
 }

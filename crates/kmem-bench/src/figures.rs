@@ -32,8 +32,6 @@ pub struct Machine {
     pub transparent_huge_pages: String,
     /// How kmem is served here: rseq or fallback.
     pub kmem_mode: String,
-    /// The day, UTC.
-    pub date: String,
 }
 
 /// An allocator that took part, or why it did not.

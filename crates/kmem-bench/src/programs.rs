@@ -135,7 +135,7 @@ impl Program {
     /// Finds the program and makes its input; or why that cannot be.
     pub(crate) fn prepare(&self, quick: bool, patience: Duration) -> Result<Ready<'_>, String> {
         let program =
-            self.find().ok_or_else(|| format!("{} is not installed (package {})", self.name, self.package))?;
+            self.find().ok_or_else(|| format!("{} is not installed: apt-get install {}", self.name, self.package))?;
         let folder = cache_folder().join("bench/programs");
         fs::create_dir_all(&folder).map_err(|e| format!("cannot make {}: {e}", folder.display()))?;
         let file = |content: &str| write(&folder.join(format!("{}.{}", self.name, std::process::id())), content);

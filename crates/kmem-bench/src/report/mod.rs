@@ -51,6 +51,24 @@ fn provenance(results: &Results) -> String {
     )
 }
 
+/// What one should know of the targets, from figures that have no row of their own.
+fn remarks(results: &Results) -> Vec<String> {
+    let least = |workload: &str, figure: &str| {
+        let served = results.outcome(workload)?.results.iter();
+        served.filter_map(|served| served.figure(figure)).map(|figure| figure.median).reduce(f64::min)
+    };
+    let calls = least("pair", "floor_cycles").zip(least("pair", "near_cycles")).map(|(floor, near)| {
+        format!(
+            "T1: two empty calls into a preloaded library cost {floor:.1} cycles, which is the floor for whoever is \
+             preloaded; two into the program itself, through the same kind of table, cost {near:.1}."
+        )
+    });
+    let storm = least("storm", "transitions").map(|transitions| {
+        format!("T11, T13: a run of the storm had {transitions:.0} transitions of CPUs and caches, or more.")
+    });
+    calls.into_iter().chain(storm).collect()
+}
+
 /// Who was measured and who was not, what was not run, and what failed.
 fn notes(results: &Results) -> Vec<String> {
     let measured = results.allocators.iter().map(|allocator| match &allocator.missing {

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::svg::{self, escaped};
-use super::{notes, provenance, short};
+use super::{notes, provenance, remarks, short};
 use crate::allocators::KMEM;
 use crate::figures::{Outcome, Results};
 use crate::targets::Verdict;
@@ -22,6 +22,9 @@ const FAMILIES: [(&str, &str, &str); 4] = [
 pub fn page(results: &Results, verdicts: &[Verdict]) -> String {
     let mut body = head(results, verdicts);
     body += &targets(verdicts);
+    for remark in remarks(results) {
+        let _ = writeln!(body, "<p>{}</p>", escaped(&remark));
+    }
     let _ = writeln!(
         body,
         "<h2>All workloads</h2><p>Each dot is a peer, in multiples of kmem's figure: left of the line it is better than \
@@ -92,8 +95,8 @@ fn targets(verdicts: &[Verdict]) -> String {
         );
     }
     format!(
-        "<h2>Targets</h2><div class=\"wide\"><table><tr><th></th><th>what, and what is to be reached</th><th>kmem</th>\
-         <th>limit</th><th></th><th>peers, best first</th></tr>{rows}</table></div>"
+        "<h2>Targets</h2><div class=\"wide\"><table><tr><th></th><th>what, and what is to be reached</th><th class=\"figure\">kmem</th>\
+         <th class=\"figure\">limit</th><th></th><th>peers, best first</th></tr>{rows}</table></div>"
     )
 }
 

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::{compared, least, notes, provenance, short};
+use super::{compared, least, notes, provenance, remarks, short};
 use crate::figures::Results;
 use crate::targets::Verdict;
 
@@ -28,7 +28,7 @@ pub fn csv(results: &Results) -> String {
 /// The targets with everybody's figures, the workloads, and who was measured.
 pub fn markdown(results: &Results, verdicts: &[Verdict]) -> String {
     let mut out = format!(
-        "# Benchmarks\n\nMade by `kmem bench --peers --report DIR`. {}.\n\n\
+        "# Benchmarks\n\n{}.\n\n\
          Each figure is the median of runs in fresh processes that took turns; the CSV beside has every run. Less is better.\n\n\
          ## Targets\n\n| | what | target | kmem | limit | | peers, best first |\n|---|---|---|---|---|---|---|\n",
         provenance(results)
@@ -44,23 +44,24 @@ pub fn markdown(results: &Results, verdicts: &[Verdict]) -> String {
             out,
             "| {} | {} | {} | {} | {} | {word} | {} |",
             verdict.id,
-            verdict.what,
-            verdict.target,
+            plain(&verdict.what),
+            plain(&verdict.target),
             figure(verdict.kmem),
             figure(verdict.limit),
             peers
         );
     }
-    let names: Vec<&str> = results.present().map(|allocator| allocator.name.as_str()).collect();
-    let _ = writeln!(
-        out,
-        "\n## Workloads\n\n| | compared | {} |\n|---|---|{}",
-        names.join(" | "),
-        "---|".repeat(names.len())
+    for remark in remarks(results) {
+        let _ = write!(out, "\n{remark}\n");
+    }
+    out.push_str(
+        "\n## All workloads\n\n![Each peer in multiples of kmem's figure, for all workloads](plots/overview.svg)\n",
     );
+    let names: Vec<&str> = results.present().map(|allocator| allocator.name.as_str()).collect();
+    let _ = writeln!(out, "\n| | compared | {} |\n|---|---|{}", names.join(" | "), "---|".repeat(names.len()));
     for outcome in &results.workloads {
         let best = least(outcome);
-        let _ = write!(out, "| {}: {} | {} |", outcome.name, outcome.about, outcome.compared);
+        let _ = write!(out, "| {}: {} | {} |", outcome.name, plain(&outcome.about), outcome.compared);
         for name in &names {
             let cell = match compared(outcome, name) {
                 Some(figure) => {
@@ -81,7 +82,12 @@ pub fn markdown(results: &Results, verdicts: &[Verdict]) -> String {
     }
     out.push_str("\n## Who was measured, and what failed\n\n");
     for note in notes(results) {
-        let _ = writeln!(out, "- {note}");
+        let _ = writeln!(out, "- {}", plain(&note));
     }
     out
+}
+
+/// Text that Markdown takes neither for the end of a cell nor for markup.
+fn plain(text: &str) -> String {
+    text.replace('|', "\\|").replace('<', "&lt;").replace('*', "\\*")
 }

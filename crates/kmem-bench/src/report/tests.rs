@@ -11,7 +11,6 @@ fn results() -> Results {
         kernel: text(),
         transparent_huge_pages: text(),
         kmem_mode: text(),
-        date: text(),
     };
     let served = |(allocator, median): (&str, f64)| Served {
         allocator: allocator.into(),
@@ -54,6 +53,7 @@ fn nothing_in_it_is_taken_for_markup() {
     for document in [&page, &plot] {
         assert!(!document.contains("<script") && !document.contains("p<eer") && !document.contains("a < b"));
     }
+    assert!(markdown(&results, &[]).contains("a &lt; b"));
     assert!(plot.starts_with("<svg xmlns=") && plot.contains("<style>"));
 }
 

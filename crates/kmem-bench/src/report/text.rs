@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::{compared, least, notes, provenance, short};
+use super::{compared, least, notes, provenance, remarks, short};
 use crate::figures::Results;
 use crate::targets::Verdict;
 
@@ -52,7 +52,10 @@ pub fn text(results: &Results, verdicts: &[Verdict]) -> String {
             let _ = writeln!(out, "{:13}its figure comes from {}", "", verdict.source);
         }
     }
-    out.push('\n');
+    for remark in remarks(results) {
+        let _ = write!(out, "\n{remark}");
+    }
+    out.push_str("\n\n");
     for note in notes(results) {
         let _ = writeln!(out, "{note}");
     }

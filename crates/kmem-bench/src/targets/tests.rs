@@ -28,7 +28,6 @@ fn results(workloads: Vec<Outcome>) -> Results {
         kernel: text(),
         transparent_huge_pages: text(),
         kmem_mode: text(),
-        date: text(),
     };
     let measured = |name: &str| Measured { name: name.into(), version: text(), how: text(), missing: None };
     Results { machine, quick: true, allocators: ["kmem", "glibc", "b"].map(measured).into(), workloads }
