@@ -64,7 +64,7 @@ fn remarks(results: &Results) -> Vec<String> {
         )
     });
     let storm = least("storm", "transitions").map(|transitions| {
-        format!("T11, T13: a run of the storm had {transitions:.0} transitions of CPUs and caches, or more.")
+        format!("T11, T13: a run of the storm had {transitions:.0} transitions of CPUs and caches (the median).")
     });
     calls.into_iter().chain(storm).collect()
 }
