@@ -68,7 +68,7 @@ fn objects(mib: usize) -> Vec<Box<[u8; 128]>> {
 }
 
 fn small() {
-    let held = objects(2);
+    let held = objects(1);
     assert_eq!(huge(), 0, "KiB in huge pages of a program of {} objects", held.len());
 }
 

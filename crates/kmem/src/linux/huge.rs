@@ -5,7 +5,7 @@
 //! first byte of a step costs all of it. So
 //!
 //! ```text
-//! the first 8 MiB of objects      small pages: small programs stay small
+//! the first 4 MiB of objects      small pages: small programs stay small
 //! each step of 2 MiB behind them  advised when it is committed (MADV_HUGEPAGE)
 //! a step that is purged in part   small pages again, beforehand (MADV_NOHUGEPAGE): else the kernel's collector of huge
 //!                                 pages fills in what was given back, bit by bit, as soon as one page there is in use
@@ -22,7 +22,7 @@ use super::sys;
 /// Bytes of a huge page, and of the steps in which the window is committed.
 pub const STEP: usize = 2 << 20;
 /// Bytes in whole steps that keep small pages.
-const SMALL: usize = 4 * STEP;
+const SMALL: usize = 2 * STEP;
 /// For [`FROM`]: nothing may be huge, or nothing was committed yet (metadata is, in pieces that are no whole steps).
 const OFF: usize = usize::MAX;
 const UNSET: usize = usize::MAX - 1;
