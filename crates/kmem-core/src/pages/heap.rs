@@ -17,7 +17,8 @@ const DIRTY_MAX: usize = (128 << 20) / GRANULE;
 /// The same where nobody calls [`PageHeap::decay`]: 32 MiB.
 const DIRTY_MAX_FOR_EVER: usize = (32 << 20) / GRANULE;
 /// Runs of at least so many granules (1 MiB) that take memory afresh give that much of dirty runs back, which were too
-/// short for them: a process does not grow by what it has but cannot use.
+/// short for them, where these hold more than a quarter of what they may: a process does not grow much by what it has
+/// but cannot use. (Always to exchange made large blocks twenty times as slow, where they come and go in many sizes.)
 const EXCHANGE: usize = (1 << 20) / GRANULE;
 
 /// A run of granules that somebody owns.
@@ -128,10 +129,16 @@ impl PageHeap {
         let run = self
             .search(platform, granules, align)
             .or_else(|| if self.purge(platform) > 0 { self.search(platform, granules, align) } else { None })?;
-        if run.zero && granules >= EXCHANGE {
+        if run.zero && granules >= EXCHANGE && self.holds_too_much(platform) {
             self.purge_some(platform, granules);
         }
         Some(run)
+    }
+
+    /// Whether free runs hold so much that a process which cannot use it shall not grow as well.
+    fn holds_too_much<P: Platform>(&self, platform: &P) -> bool {
+        let state = self.state.lock(platform);
+        state.stats.dirty > state.dirty_max / 4
     }
 
     pub(super) fn search<P: Platform>(&self, platform: &P, granules: usize, align: usize) -> Option<Run> {
