@@ -5,6 +5,7 @@
 //! cpus      CPUs that leave and come back: by hotplug, or by a cpuset that shrinks and grows
 //! child     programs that run for a limited time
 //! checks    what has to hold
+//! memory    one of them: what was cached on a CPU that left is back within a second
 //! ```
 //!
 //! The kernel hands over what stands behind `--` on its command line: the pace of the emulator, which chooses the
@@ -18,6 +19,7 @@ mod checks;
 mod child;
 mod cpus;
 mod machine;
+mod memory;
 
 use std::time::Instant;
 
