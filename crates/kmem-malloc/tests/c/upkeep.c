@@ -1,0 +1,200 @@
+/* The library's thread of upkeep, as a program sees it, or rather does not: a program with one thread has no other; one
+ * with threads on several CPUs gets a thread named 'kmem', which takes no signal, is in nobody's way when the user
+ * changes, keeps none of the program's descriptors open and has none among them, and does not keep the process alive.
+ */
+#include "check.h"
+
+#include <dirent.h>
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <time.h>
+
+static int count(const char *directory)
+{
+    int entries = 0;
+    DIR *open = opendir(directory);
+    REQUIRE(open, "to list %s", directory);
+    while (readdir(open))
+        entries++;
+    closedir(open);
+    return entries - 2;
+}
+
+/* The number of the thread of that name, or 0. */
+static pid_t thread_named(const char *name)
+{
+    DIR *open = opendir("/proc/self/task");
+    REQUIRE(open, "to list the threads");
+    pid_t found = 0;
+    for (struct dirent *entry; (entry = readdir(open));) {
+        char path[300], line[64] = "";
+        snprintf(path, sizeof path, "/proc/self/task/%s/comm", entry->d_name);
+        int file = openat(AT_FDCWD, path, O_RDONLY | O_CLOEXEC);
+        if (file < 0)
+            continue;
+        if (read(file, line, sizeof line - 1) > 0 && strncmp(line, name, strlen(name)) == 0 && line[strlen(name)] == '\n')
+            found = atoi(entry->d_name);
+        close(file);
+    }
+    closedir(open);
+    return found;
+}
+
+static void churn(void)
+{
+    enum { OBJECTS = 3000 };
+    static __thread void *objects[OBJECTS];
+    for (int i = 0; i < OBJECTS; i++) {
+        objects[i] = malloc((size_t)i % 500 + 1);
+        REQUIRE(objects[i], "memory");
+    }
+    for (int i = 0; i < OBJECTS; i++)
+        free(objects[i]);
+}
+
+static void nap(long milliseconds)
+{
+    struct timespec time = {milliseconds / 1000, milliseconds % 1000 * 1000000};
+    nanosleep(&time, NULL);
+}
+
+static void *on_cpu(void *cpu)
+{
+    cpu_set_t here;
+    CPU_ZERO(&here);
+    CPU_SET((int)(intptr_t)cpu, &here);
+    sched_setaffinity(0, sizeof here, &here);
+    churn();
+    return NULL;
+}
+
+static int on_all_cpus(void)
+{
+    cpu_set_t allowed;
+    sched_getaffinity(0, sizeof allowed, &allowed);
+    for (int cpu = 0; cpu < CPU_SETSIZE; cpu++) {
+        pthread_t thread;
+        if (!CPU_ISSET(cpu, &allowed))
+            continue;
+        REQUIRE(pthread_create(&thread, NULL, on_cpu, (void *)(intptr_t)cpu) == 0, "a thread");
+        pthread_join(thread, NULL);
+    }
+    return CPU_COUNT(&allowed);
+}
+
+static pid_t upkeep_within_seconds(int seconds)
+{
+    for (int i = 0; i < seconds * 100; i++) {
+        pid_t found = thread_named("kmem");
+        if (found)
+            return found;
+        on_all_cpus();
+        nap(10);
+    }
+    return 0;
+}
+
+static volatile sig_atomic_t handled_by;
+
+static void handler(int signal)
+{
+    (void)signal;
+    handled_by = (sig_atomic_t)syscall(SYS_gettid);
+}
+
+/* Main ends, and then the process: nobody but upkeep is left. Answers after how many milliseconds. */
+static int last_thread(void)
+{
+    int ends[2];
+    char byte = 0;
+    REQUIRE(pipe(ends) == 0, "a pipe");
+    pid_t child = fork();
+    if (child == 0) {
+        int found = upkeep_within_seconds(5) != 0;
+        if (write(ends[1], &byte, 1) != 1 || !found)
+            _exit(1);
+        pthread_exit(NULL);
+    }
+    REQUIRE(read(ends[0], &byte, 1) == 1, "a word from the child");
+    close(ends[0]);
+    close(ends[1]);
+    int status = -1, waited = 0;
+    while (waitpid(child, &status, WNOHANG) == 0 && waited++ < 10000)
+        nap(1);
+    if (waited >= 10000)
+        kill(child, SIGKILL);
+    CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0, "it to end as if main had returned 0, got %#x", status);
+    return waited;
+}
+
+/* Upkeep looks four times a second; that there is nothing left to do for it shows after more than a second. */
+static void check_last_thread(void)
+{
+    int best = 10000;
+    for (int try = 0; try < 3 && best > 700; try++) {
+        int waited = last_thread();
+        best = waited < best ? waited : best;
+    }
+    CHECK(best <= 700, "a process to end soon after its last thread, not after %d ms", best);
+}
+
+static void check_signals(pid_t upkeep)
+{
+    struct sigaction action = {.sa_handler = handler};
+    sigaction(SIGUSR1, &action, NULL);
+    for (int i = 0; i < 50; i++) {
+        handled_by = 0;
+        kill(getpid(), SIGUSR1);
+        for (int j = 0; j < 500 && !handled_by; j++)
+            nap(1);
+        CHECK(handled_by == getpid(), "the main thread to take the signal, not %d (upkeep is %d)", (int)handled_by,
+              (int)upkeep);
+    }
+    /* Blocked by all threads of the program: it waits, and upkeep does not take it either. */
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGUSR1);
+    pthread_sigmask(SIG_BLOCK, &set, NULL);
+    handled_by = 0;
+    kill(getpid(), SIGUSR1);
+    nap(50);
+    CHECK(handled_by == 0, "a blocked signal to wait, not to be taken by %d", (int)handled_by);
+    pthread_sigmask(SIG_UNBLOCK, &set, NULL);
+}
+
+/* A pipe whose writing end the program closes ends, whoever else there is. */
+static void check_descriptors(void)
+{
+    int ends[2];
+    REQUIRE(pipe(ends) == 0, "a pipe");
+    CHECK(upkeep_within_seconds(5), "a thread of upkeep");
+    close(ends[1]);
+    char byte;
+    CHECK(read(ends[0], &byte, 1) == 0, "the pipe to end");
+    close(ends[0]);
+}
+
+int main(void)
+{
+    begin("upkeep");
+    int descriptors = count("/proc/self/fd");
+    for (int i = 0; i < 100; i++) {
+        churn();
+        nap(2);
+    }
+    CHECK(count("/proc/self/task") == 1, "a program with one thread to have no other");
+    int cpus = on_all_cpus();
+    if (cpus > 1 && kmem_expected()) {
+        pid_t upkeep = upkeep_within_seconds(10);
+        CHECK(upkeep, "a thread of upkeep, with memory cached on %d CPUs", cpus);
+        check_signals(upkeep);
+        CHECK(setuid(getuid()) == 0 && setgid(getgid()) == 0, "the user to change on all threads");
+        check_descriptors();
+        check_last_thread();
+    }
+    CHECK(count("/proc/self/fd") == descriptors, "no descriptor but the program's own");
+    return finish();
+}
