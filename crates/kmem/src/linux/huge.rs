@@ -11,8 +11,9 @@
 //!                                 pages fills in what was given back, bit by bit, as soon as one page there is in use
 //! a step that is purged whole     advised again
 //! ```
-//! All of it is advice: a kernel that refuses it, or whose setting is `never`, goes on with small pages. `KMEM_HUGE=off`
-//! in the environment gives no advice at all.
+//! All of it is advice: a kernel that refuses it, or whose setting is `never`, goes on with small pages. It is given
+//! where `KMEM_HUGE=on` is in the environment: what a step holds beyond what was ever handed out stays resident, up to
+//! two megabytes that `trim` does not find.
 
 use kmem_core::sync::{AtomicUsize, Ordering};
 
@@ -32,8 +33,8 @@ static FROM: AtomicUsize = AtomicUsize::new(OFF);
 
 /// Reads what is wanted, for a new window.
 pub(super) fn begin() {
-    let off = variable(c"KMEM_HUGE") == Some(b"off");
-    FROM.store(if off { OFF } else { UNSET }, Ordering::Relaxed);
+    let on = variable(c"KMEM_HUGE") == Some(b"on");
+    FROM.store(if on { UNSET } else { OFF }, Ordering::Relaxed);
 }
 
 /// Memory was committed there, by one thread at a time.
