@@ -22,7 +22,7 @@ use core::ptr::null_mut;
 use kmem::general;
 use kmem::linux::sys;
 
-use crate::c::{free, free_by_id};
+use crate::c::{free, free_slow};
 
 const RTLD_LAZY: c_int = 1;
 const RTLD_NOLOAD: c_int = 4;
@@ -176,13 +176,7 @@ throwing! {
 #[unsafe(naked)]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn _Znwm(size: usize) -> *mut c_void {
-    kmem::__entry_alloc!(plain_by_id)
-}
-
-/// The same by concurrency id.
-#[unsafe(naked)]
-unsafe extern "C" fn plain_by_id(size: usize) -> *mut c_void {
-    kmem::__entry_alloc_by_id!(plain_slow)
+    kmem::__entry_alloc!(plain_slow)
 }
 
 /// `operator delete(void*)`
@@ -192,7 +186,7 @@ unsafe extern "C" fn plain_by_id(size: usize) -> *mut c_void {
 #[unsafe(naked)]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn _ZdlPv(address: *mut c_void) {
-    kmem::__entry_free!(free_by_id)
+    kmem::__entry_free!(free_slow)
 }
 
 /// `operator delete(void*, align_val_t)`

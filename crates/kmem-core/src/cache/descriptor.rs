@@ -128,6 +128,7 @@ impl CacheDesc {
         platform: &P,
     ) -> Option<NonNull<Self>> {
         let node_count = platform.nodes().max(1);
+        let cpus = platform.initial_cpus().len().div_ceil(node_count);
         let memory = meta.alloc(platform, Self::bytes(node_count))?;
         let desc = memory.cast::<Self>();
         let capacity = start_capacity(layout.size);
@@ -140,7 +141,7 @@ impl CacheDesc {
             for node in 0..node_count {
                 nodes
                     .add(node)
-                    .write(NodeCache { depot: Depot::new(layout.size, batch_of(capacity)), slabs: Node::new() });
+                    .write(NodeCache { depot: Depot::new(layout.size, batch_of(capacity), cpus), slabs: Node::new() });
             }
             desc.write(Self {
                 id: CacheId { index: 0, generation: 0 },

@@ -5,21 +5,12 @@
 
 use core::ptr::NonNull;
 
+use super::bounds::{Bounds, EXCHANGE, HOLDS};
 use super::growth::COMMIT_TRIES;
 use super::runs::{BINS, Found, NIL};
-use super::table::{CLASS_STEP, GRANULE, KIND_CLEAN, KIND_DIRTY, KIND_NONE, KIND_RAW, Maps, Owner};
+use super::table::{CLASS_STEP, GRANULE, KIND_CLEAN, KIND_DIRTY, KIND_RAW, Maps, Owner};
 use crate::platform::{CommitError, Platform};
 use crate::sync::{AtomicU8, Mutex, Ordering, Rank};
-
-/// Granules that free runs may hold memory of, where they give it back by themselves after a while: 128 MiB. What is
-/// beyond goes back at once.
-const DIRTY_MAX: usize = (128 << 20) / GRANULE;
-/// The same where nobody calls [`PageHeap::decay`]: 32 MiB.
-const DIRTY_MAX_FOR_EVER: usize = (32 << 20) / GRANULE;
-/// Runs of at least so many granules (1 MiB) that take memory afresh give that much of dirty runs back, which were too
-/// short for them, where these hold more than a quarter of what they may: a process does not grow much by what it has
-/// but cannot use. (Always to exchange made large blocks twenty times as slow, where they come and go in many sizes.)
-const EXCHANGE: usize = (1 << 20) / GRANULE;
 
 /// A run of granules that somebody owns.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -56,8 +47,7 @@ pub(super) struct State {
     pub(super) top: usize,
     /// First granule not committed.
     pub(super) committed: usize,
-    /// Granules that may be dirty.
-    pub(super) dirty_max: usize,
+    pub(super) bounds: Bounds,
     /// Large runs that were [`moved`](super::moving).
     pub(super) moved: usize,
     pub(super) stats: PageStats,
@@ -79,7 +69,7 @@ impl PageHeap {
             bins: [[NIL; BINS]; 3],
             top: first,
             committed: first,
-            dirty_max: DIRTY_MAX_FOR_EVER,
+            bounds: Bounds::new(),
             moved: 0,
             stats: PageStats::default(),
         };
@@ -129,16 +119,10 @@ impl PageHeap {
         let run = self
             .search(platform, granules, align)
             .or_else(|| if self.purge(platform) > 0 { self.search(platform, granules, align) } else { None })?;
-        if run.zero && granules >= EXCHANGE && self.holds_too_much(platform) {
-            self.purge_some(platform, granules);
+        if run.zero && granules >= EXCHANGE {
+            self.purge_some(platform, |state| if state.bounds.exchanges(&state.stats) { granules } else { 0 });
         }
         Some(run)
-    }
-
-    /// Whether free runs hold so much that a process which cannot use it shall not grow as well.
-    fn holds_too_much<P: Platform>(&self, platform: &P) -> bool {
-        let state = self.state.lock(platform);
-        state.stats.dirty > state.dirty_max / 4
     }
 
     pub(super) fn search<P: Platform>(&self, platform: &P, granules: usize, align: usize) -> Option<Run> {
@@ -252,34 +236,24 @@ impl PageHeap {
             // SAFETY: the run is the caller's, and nobody uses it any more.
             unsafe { platform.uncommit(address, granules * GRANULE) };
             self.state.lock(platform).moved -= 1;
-            return self.put_back(platform, address, granules, KIND_RAW);
+            self.put_back(platform, address, granules, KIND_RAW);
+            return;
         }
-        let first = (address - self.maps.base) / GRANULE;
-        self.maps.set_class(first, granules, 0);
-        for granule in first..first + granules {
-            self.maps.entry(granule).set(KIND_NONE, 0);
-        }
-        let mut state = self.state.lock(platform);
-        let mut run = Found { first, len: granules, kind: KIND_DIRTY, age: 0 };
-        if granules > state.dirty_max {
-            drop(state);
+        self.maps.set_class((address - self.maps.base) / GRANULE, granules, 0);
+        let mut kind = KIND_DIRTY;
+        if granules > HOLDS && granules > self.state.lock(platform).bounds.longest() {
             // SAFETY: the run is still ours alone.
             unsafe { platform.purge(address, granules * GRANULE) };
-            run.kind = KIND_CLEAN;
-            state = self.state.lock(platform);
+            kind = KIND_CLEAN;
         }
-        state.stats.used -= granules;
-        self.merge(&mut state, run);
-        let (dirty, max) = (state.stats.dirty, state.dirty_max);
-        drop(state);
-        if dirty > max {
-            self.purge_some(platform, dirty - max / 2);
+        if self.put_back(platform, address, granules, kind) > 0 {
+            self.purge_some(platform, |state| state.bounds.excess(&state.stats));
         }
     }
 
     /// Says whether somebody calls [`decay`](Self::decay) from now on: then free runs may hold more memory meanwhile.
     pub(crate) fn expect_decay<P: Platform>(&self, platform: &P, expected: bool) {
-        self.state.lock(platform).dirty_max = if expected { DIRTY_MAX } else { DIRTY_MAX_FOR_EVER };
+        self.state.lock(platform).bounds.expect_decay(expected);
     }
 
     /// Notes that a run is a slab with this descriptor and, for general caches, this class.

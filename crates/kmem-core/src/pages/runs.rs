@@ -1,7 +1,7 @@
 //! Free runs: bins by length, neighbours merged. All of it with the heap's lock held.
 //!
 //! Bins 0 to 63 hold free runs of exactly 1 to 64 granules; later bins hold longer ones by doubling. A search takes the
-//! first run that is long enough, dirty ones first (their memory is there already). The first and the last entry of a
+//! shortest run that is long enough, of some; dirty ones first (their memory is there already). The first and the last entry of a
 //! free run carry its kind and length, so a run that is freed finds its neighbours in O(1).
 //!
 //! A dirty run has an *age*: how many periods of decay it has seen. What is cut off of it keeps the age, and of runs
@@ -13,6 +13,8 @@ use crate::sync::Ordering;
 
 const EXACT: usize = 64;
 pub(super) const BINS: usize = EXACT + 24;
+/// Runs on a list that are compared: what large blocks leave of the others is then long enough for large blocks.
+const LOOK: usize = 32;
 /// No granule: the end of a list.
 pub(super) const NIL: u32 = u32::MAX;
 
@@ -53,17 +55,29 @@ impl PageHeap {
     pub(super) fn take_free(&self, state: &mut State, want: usize) -> Option<Found> {
         for list in [DIRTY, CLEAN, RAW] {
             for bin in bin_of(want)..BINS {
-                let mut at = state.bins[list][bin];
-                while at != NIL {
-                    let entry = self.maps.entry(at as usize);
-                    if entry.len() >= want {
-                        return Some(self.remove(state, at as usize));
-                    }
-                    at = entry.next.load(Ordering::Relaxed) as u32;
+                if let Some(first) = self.best_of(state.bins[list][bin], want) {
+                    return Some(self.remove(state, first));
                 }
             }
         }
         None
+    }
+
+    /// Of the runs on a list, the shortest that is long enough, and of those the first in the window; as far as the
+    /// first [`LOOK`] of them show, or else the next one that is long enough.
+    fn best_of(&self, head: u32, want: usize) -> Option<usize> {
+        let mut best: Option<(usize, usize)> = None;
+        let (mut at, mut looks) = (head, 0);
+        while at != NIL && (best.is_none() || looks < LOOK) {
+            let entry = self.maps.entry(at as usize);
+            let run = (entry.len(), at as usize);
+            if run.0 >= want && best.is_none_or(|best| run < best) {
+                best = Some(run);
+            }
+            at = entry.next.load(Ordering::Relaxed) as u32;
+            looks += 1;
+        }
+        best.map(|(_, first)| first)
     }
 
     /// The first granule of the free run that ends before `granule`.
