@@ -48,7 +48,10 @@ struct Look {
     /// Since the command began.
     seconds: f64,
     upkeep: &'static str,
+    /// CPUs; in mode `cid` concurrency ids.
     cpus: Vec<Lane>,
+    #[serde(skip)]
+    slots_word: &'static str,
 }
 
 #[derive(Serialize)]
@@ -158,7 +161,9 @@ impl Following {
         };
         let cpus = seen.cpus().map(&mut lane).collect();
         let upkeep = crate::info::upkeep_word(seen.upkeep());
-        Look { pid: self.pid, seconds: (self.since.elapsed().as_secs_f64() * 1000.0).round() / 1000.0, upkeep, cpus }
+        let slots_word = crate::info::slots_word(seen.mode().as_ref());
+        let seconds = (self.since.elapsed().as_secs_f64() * 1000.0).round() / 1000.0;
+        Look { pid: self.pid, seconds, upkeep, cpus, slots_word }
     }
 
     /// Shows a look; `false` where nobody reads it.
@@ -174,14 +179,16 @@ impl Following {
             let _ = term.clear_last_lines(self.drawn);
         }
         self.drawn = look.cpus.len();
-        let lines: String = look.cpus.iter().map(|lane| line(look.seconds, lane)).collect();
+        let lines: String = look.cpus.iter().map(|lane| line(look, lane)).collect();
         crate::print(&lines)
     }
 }
 
-fn line(seconds: f64, lane: &Lane) -> String {
+fn line(look: &Look, lane: &Lane) -> String {
     format!(
-        "{seconds:>9.3} s  cpu {:<4} {:<10} {:>10} objects {:>12} cached {:>10} drained\n",
+        "{:>9.3} s  {} {:<4} {:<10} {:>10} objects {:>12} cached {:>10} drained\n",
+        look.seconds,
+        look.slots_word,
         lane.cpu,
         lane.state,
         HumanCount(lane.cached_objects).to_string(),

@@ -1,8 +1,8 @@
 //! `kmem info`: how a process is served on this machine.
 //!
-//! The mode is the question that everything else hangs on: with rseq a pair of alloc and free stays on its CPU
-//! without a lock or an atomic instruction; in fallback mode the same slabs serve through locked shards. The
-//! command asks the engine in its own process, so it tells of the environment that it was called in
+//! The mode is the question that everything else hangs on: with rseq a pair of alloc and free stays on its CPU (in mode
+//! `cid` on its concurrency id) without a lock or an atomic instruction; in fallback mode the same slabs serve through
+//! locked shards. The command asks the engine in its own process, so it tells of the environment that it was called in
 //! (`GLIBC_TUNABLES`, `taskset`, seccomp, `ulimit -v`), not of the machine in the abstract.
 //!
 //! `kmem info PID` tells of a running process instead, from what it publishes: its mode, its CPUs, what is cached on
@@ -15,9 +15,8 @@ use std::process::ExitCode;
 
 use clap::Args;
 use indicatif::{BinaryBytes, HumanCount};
-use kmem::Mode;
-use kmem::Upkeep;
 use kmem::page::Snapshot;
+use kmem::{Lacks, Mode, Upkeep};
 use serde::Serialize;
 
 use crate::outside::Page;
@@ -37,12 +36,14 @@ pub struct InfoArgs {
 #[derive(Serialize)]
 struct Told {
     version: &'static str,
-    /// `rseq` or `fallback`.
+    /// `rseq`, `cid` or `fallback`.
     mode: &'static str,
     /// The engine's own words: whose registration, or why there is none.
     mode_detail: String,
     /// Why there is no rseq; null where there is.
     fallback_because: Option<String>,
+    /// What was asked for and could not be had, and why.
+    off: Vec<Off>,
     possible_cpus: usize,
     /// CPUs that this process may run on.
     online_cpus: usize,
@@ -56,8 +57,19 @@ struct Told {
 pub fn mode_word(mode: &Mode) -> &'static str {
     match mode {
         Mode::Fallback(_) => "fallback",
+        Mode::Cid => "cid",
         _ => "rseq",
     }
+}
+
+/// What slots go by: rows of CPUs are rows of concurrency ids in one mode.
+pub fn slots_word(mode: Option<&Mode>) -> &'static str {
+    if matches!(mode, Some(Mode::Cid)) { "id" } else { "cpu" }
+}
+
+/// What could not be had, one by one.
+fn off(lacks: Lacks) -> Vec<Off> {
+    lacks.iter().map(|lack| Off { what: lack.name(), why: lack.to_string() }).collect()
 }
 
 /// Prints what the engine says of itself, or what a process publishes.
@@ -74,6 +86,7 @@ pub fn info(args: &InfoArgs) -> ExitCode {
             Mode::Fallback(why) => Some(why.to_string()),
             _ => None,
         },
+        off: off(info.lacks),
         possible_cpus: info.possible_cpus,
         online_cpus: info.online_cpus.len(),
         nodes: info.nodes,
@@ -92,6 +105,9 @@ fn table(told: &Told) -> String {
     };
     row("version", told.version.to_string());
     row("mode", told.mode_detail.clone());
+    for off in &told.off {
+        row("off", format!("{}: {}", off.what, off.why));
+    }
     row("possible CPUs", HumanCount(told.possible_cpus as u64).to_string());
     row("online CPUs", HumanCount(told.online_cpus as u64).to_string());
     row("nodes", told.nodes.to_string());
@@ -104,7 +120,7 @@ fn table(told: &Told) -> String {
 #[derive(Serialize)]
 struct Seen {
     pid: u32,
-    /// `rseq` or `fallback`.
+    /// `rseq`, `cid` or `fallback`.
     mode: &'static str,
     mode_detail: String,
     fallback_because: Option<String>,
@@ -121,7 +137,10 @@ struct Seen {
     entitled_cpus: usize,
     /// When the figures were written.
     seconds_ago: f64,
+    /// CPUs; in mode `cid` concurrency ids.
     cpus: Vec<SeenCpu>,
+    #[serde(skip)]
+    slots_word: &'static str,
 }
 
 #[derive(Serialize)]
@@ -167,7 +186,7 @@ fn seen(pid: u32, page: &Snapshot<'_>) -> Seen {
         Some(Mode::Fallback(why)) => Some(why.to_string()),
         _ => None,
     };
-    let mut off: Vec<_> = page.lacks().iter().map(|lack| Off { what: lack.name(), why: lack.to_string() }).collect();
+    let mut off = off(page.lacks());
     if let Some(why) = &because {
         off.insert(0, Off { what: "rseq", why: why.clone() });
     }
@@ -175,6 +194,7 @@ fn seen(pid: u32, page: &Snapshot<'_>) -> Seen {
     let age = (now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64).saturating_sub(page.updated());
     Seen {
         pid,
+        slots_word: slots_word(mode.as_ref()),
         mode: mode.as_ref().map_or("unknown", mode_word),
         mode_detail: mode.map_or_else(|| "unknown".to_string(), |mode| mode.to_string()),
         fallback_because: because,
@@ -221,7 +241,7 @@ fn seen_table(seen: &Seen) -> String {
             BinaryBytes(cpu.cached_bytes).to_string(),
             HumanCount(cpu.drained_objects).to_string(),
         );
-        row(&format!("cpu {}", cpu.cpu), cached);
+        row(&format!("{} {}", seen.slots_word, cpu.cpu), cached);
     }
     out
 }

@@ -22,7 +22,7 @@ fn json(mut kmem: Command) -> Value {
 #[test]
 fn the_document_has_every_key() {
     let told = json(info(&["--json"]));
-    assert!(["rseq", "fallback"].contains(&told["mode"].as_str().unwrap()));
+    assert!(["rseq", "cid", "fallback"].contains(&told["mode"].as_str().unwrap()));
     assert_eq!(told["version"], env!("CARGO_PKG_VERSION"));
     let page_size = told["page_size"].as_u64().unwrap();
     assert!(page_size.is_power_of_two() && page_size >= 4096);
@@ -40,6 +40,25 @@ fn without_rseq_it_says_why() {
     let told = json(kmem);
     assert_eq!(told["mode"], "fallback");
     assert!(!told["fallback_because"].as_str().unwrap().is_empty());
+}
+
+#[test]
+fn concurrency_ids_are_had_or_it_says_why_not() {
+    let told = |tunable: &str| {
+        let mut kmem = info(&["--json"]);
+        kmem.env("KMEM_RSEQ", "cid").env("GLIBC_TUNABLES", tunable);
+        json(kmem)
+    };
+    let (with, without) = (told(""), told("glibc.pthread.rseq=0"));
+    let lacks_ids = |told: &Value| told["off"].as_array().unwrap().iter().any(|off| off["what"] == "cid");
+    // The kernel may have none.
+    assert_eq!(with["mode"] == "cid", !lacks_ids(&with), "{with:#}");
+    assert_eq!(without["mode"], "fallback");
+    assert!(lacks_ids(&without), "{without:#}");
+    assert_eq!(json(info(&["--json"]))["off"].as_array().unwrap().len(), 0, "nobody asked");
+    let mut kmem = info(&[]);
+    kmem.env("KMEM_RSEQ", "cid").env("GLIBC_TUNABLES", "glibc.pthread.rseq=0");
+    kmem.assert().success().stdout(contains("off").and(contains("cid: KMEM_RSEQ=cid needs Linux 6.3")));
 }
 
 #[test]

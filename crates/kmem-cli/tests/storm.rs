@@ -1,4 +1,4 @@
-//! `kmem storm` in both modes: it must come out well, reach a density worth the name, and say so in its JSON.
+//! `kmem storm` in each mode: it must come out well, reach a density worth the name, and say so in its JSON.
 
 use std::thread;
 
@@ -71,6 +71,16 @@ fn two_seconds_without_rseq_come_out_well() {
     kmem.env(NO_RSEQ.0, NO_RSEQ.1);
     let report = report(kmem);
     assert_eq!(report["mode"], "fallback");
+    check(&report);
+}
+
+/// Where the kernel has no concurrency ids this is the first test again.
+#[test]
+fn two_seconds_by_concurrency_id_come_out_well() {
+    let mut kmem = storm(&["--seconds", "2", "--threads", "8", "--modules", "12", "--seed", "42", "--json"]);
+    kmem.env("KMEM_RSEQ", "cid");
+    let report = report(kmem);
+    assert_ne!(report["mode"], "fallback");
     check(&report);
 }
 

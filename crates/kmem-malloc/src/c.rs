@@ -54,7 +54,13 @@ fn aligned(size: usize, align: usize) -> *mut c_void {
 #[unsafe(naked)]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn malloc(size: usize) -> *mut c_void {
-    kmem::__entry_alloc!(malloc_slow)
+    kmem::__entry_alloc!(malloc_by_id)
+}
+
+/// The same by concurrency id.
+#[unsafe(naked)]
+unsafe extern "C" fn malloc_by_id(size: usize) -> *mut c_void {
+    kmem::__entry_alloc_by_id!(malloc_slow)
 }
 
 /// The same, where the slot of the CPU has no object, or there is no slot yet, or the size has no class.
@@ -70,7 +76,16 @@ extern "C" fn malloc_slow(size: usize) -> *mut c_void {
 #[unsafe(naked)]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn free(address: *mut c_void) {
-    kmem::__entry_free!(free_slow)
+    kmem::__entry_free!(free_by_id)
+}
+
+/// The same by concurrency id.
+///
+/// # Safety
+/// As for [`free`].
+#[unsafe(naked)]
+pub(crate) unsafe extern "C" fn free_by_id(address: *mut c_void) {
+    kmem::__entry_free_by_id!(free_slow)
 }
 
 /// The same, where the slot of the CPU takes no object, or the address has no class.
@@ -78,7 +93,7 @@ pub unsafe extern "C" fn free(address: *mut c_void) {
 /// # Safety
 /// As for [`free`].
 #[cold]
-pub(crate) unsafe extern "C" fn free_slow(address: *mut c_void) {
+unsafe extern "C" fn free_slow(address: *mut c_void) {
     if let Some(address) = NonNull::new(address.cast()) {
         // SAFETY: the caller's promise.
         unsafe { general::free(address) }

@@ -22,7 +22,7 @@ use core::ptr::null_mut;
 use kmem::general;
 use kmem::linux::sys;
 
-use crate::c::{free, free_slow};
+use crate::c::{free, free_by_id};
 
 const RTLD_LAZY: c_int = 1;
 const RTLD_NOLOAD: c_int = 4;
@@ -176,7 +176,13 @@ throwing! {
 #[unsafe(naked)]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn _Znwm(size: usize) -> *mut c_void {
-    kmem::__entry_alloc!(plain_slow)
+    kmem::__entry_alloc!(plain_by_id)
+}
+
+/// The same by concurrency id.
+#[unsafe(naked)]
+unsafe extern "C" fn plain_by_id(size: usize) -> *mut c_void {
+    kmem::__entry_alloc_by_id!(plain_slow)
 }
 
 /// `operator delete(void*)`
@@ -186,7 +192,7 @@ pub unsafe extern "C" fn _Znwm(size: usize) -> *mut c_void {
 #[unsafe(naked)]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn _ZdlPv(address: *mut c_void) {
-    kmem::__entry_free!(free_slow)
+    kmem::__entry_free!(free_by_id)
 }
 
 /// `operator delete(void*, align_val_t)`

@@ -23,7 +23,8 @@ const PATIENCE: Duration = Duration::from_secs(180);
 /// SIGABRT on Linux.
 const ABORTED: i32 = 6;
 
-/// A way in which the library finds its CPU-local sections: glibc's registration of rseq, none, or one of its own.
+/// A way in which the library finds its CPU-local sections: glibc's registration of rseq, none, one of its own, or
+/// glibc's with concurrency ids in the place of CPU numbers (where the kernel has none, that is the first again).
 struct Mode {
     name: &'static str,
     variables: &'static [(&'static str, &'static str)],
@@ -33,6 +34,8 @@ const RSEQ: Mode = Mode { name: "rseq", variables: &[] };
 const FALLBACK: Mode = Mode { name: "fallback", variables: &[("GLIBC_TUNABLES", "glibc.pthread.rseq=0")] };
 const OWN_RSEQ: Mode =
     Mode { name: "own_rseq", variables: &[("GLIBC_TUNABLES", "glibc.pthread.rseq=0"), ("KMEM_RSEQ", "own")] };
+
+const CID: Mode = Mode { name: "cid", variables: &[("KMEM_RSEQ", "cid")] };
 
 /// The library under test.
 enum Library {
@@ -210,6 +213,11 @@ macro_rules! in_each_mode {
             fn own_rseq() {
                 $test(&OWN_RSEQ);
             }
+
+            #[test]
+            fn cid() {
+                $test(&CID);
+            }
         }
     };
 }
@@ -252,6 +260,12 @@ mod storm {
     #[test]
     fn stress() {
         must_succeed(&STORM, "stress", built("stress.cc"), &[]);
+    }
+
+    #[test]
+    fn stress_by_concurrency_id() {
+        const CID: Mode = Mode { name: "storm_cid", variables: &[("KMEM_STORM", "200"), ("KMEM_RSEQ", "cid")] };
+        must_succeed(&CID, "stress", built("stress.cc"), &[]);
     }
 }
 

@@ -6,6 +6,7 @@ use kmem_core::platform::{PageSource, Topology};
 use kmem_core::stats::CacheStats;
 use kmem_core::validate::{ValidReport, Violation};
 
+use crate::follow::{Lack, Lacks};
 use crate::linux::{Mode, Why};
 use crate::runtime::{engine, existing};
 
@@ -17,8 +18,10 @@ pub struct Info {
     pub mode: Mode,
     /// CPU ids are below this.
     pub possible_cpus: usize,
-    /// CPUs that the calling thread may run on.
+    /// CPUs that the calling thread may run on, or as many concurrency ids where these stand for CPUs.
     pub online_cpus: CpuSet,
+    /// What was asked for and cannot be had. (What upkeep cannot have, it finds out in its turns: see [`page`](crate::page).)
+    pub lacks: Lacks,
     /// Nodes.
     pub nodes: usize,
     /// Bytes of a page.
@@ -39,6 +42,7 @@ pub fn info() -> Info {
             mode: engine.platform().mode(),
             possible_cpus: engine.possible_cpus(),
             online_cpus: engine.platform().allowed_cpus(),
+            lacks: if engine.platform().lacks_ids() { Lacks::of(Lack::Ids) } else { Lacks::none() },
             nodes: engine.platform().nodes(),
             page_size: engine.platform().page_size(),
             reservation: engine.heap().window().1 * GRANULE,
@@ -48,6 +52,7 @@ pub fn info() -> Info {
             mode: Mode::Fallback(Why::NoMemory),
             possible_cpus: 1,
             online_cpus: CpuSet::of(0),
+            lacks: Lacks::none(),
             nodes: 1,
             page_size: 4096,
             reservation: 0,

@@ -13,7 +13,7 @@ use kmem_core::slab::FreeError;
 use kmem_core::sync::{AtomicU32, Ordering};
 use kmem_core::{AllocError, Config, Engine, Population};
 
-use crate::linux::{Linux, Mode, hot, sys};
+use crate::linux::{Linux, Mode, sys};
 use crate::upkeep;
 
 /// Most caches, where address space is not limited.
@@ -57,7 +57,7 @@ pub fn engine() -> Option<&'static Engine<Linux>> {
 ///
 /// # Safety
 /// As for `Engine::alloc`.
-#[inline]
+#[inline(always)]
 pub unsafe fn alloc_missed(engine: &'static Engine<Linux>, cache: &CacheDesc) -> Result<NonNull<u8>, AllocError> {
     upkeep::poke(engine);
     // SAFETY: passed on.
@@ -120,7 +120,7 @@ fn make() -> Option<&'static Engine<Linux>> {
     let engine = unsafe { (*PLACE.engine.get()).write(engine) };
     // SAFETY: the table lives as long as the engine, for ever; the state is this thread's, so this happens once.
     unsafe { engine.platform().publish(engine.table()) };
-    hot::publish_classes(engine.heap());
+    engine.platform().publish_classes(engine.heap());
     PLACE.state.store(READY, Ordering::Release);
     // The handlers come last: libc may allocate here, which is served already.
     // SAFETY: the handlers are functions of ours, which stay mapped.

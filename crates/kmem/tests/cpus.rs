@@ -140,11 +140,33 @@ fn leaves() {
     unsafe { kmem::validate() }.expect("an allocator in order");
 }
 
+/// Concurrency ids: with one CPU there is one thread at a time, so one of two ids goes out of use, whichever that is.
+fn ids() {
+    let (first, second) = two_cpus();
+    if kmem::info().mode != kmem::Mode::Cid {
+        return println!("case skipped: no concurrency ids here");
+    }
+    let rows = |wanted: CpuState| {
+        let mut count = 0;
+        kmem::cpus(|row| count += usize::from(row.state == wanted));
+        count
+    };
+    soon("two ids are in use", || use_cpus(&[first, second]), || rows(CpuState::Online) == 2);
+    pin_all(&[first]);
+    let after = soon("one is not any more", || churn(1, 10), || rows(CpuState::Gone) == 1);
+    println!("case ids: one of two was gone after {} ms", after.as_millis());
+    assert_eq!(rows(CpuState::Online), 1);
+    kmem::cpus(|row| assert!(row.state == CpuState::Online || row.cached_objects == 0, "{row:?}"));
+    pin_all(&[first, second]);
+    soon("two ids are in use again", || use_cpus(&[first, second]), || rows(CpuState::Online) == 2);
+}
+
 #[test]
 #[ignore = "run by the other tests, in a process of its own"]
 fn child() {
     match std::env::var("KMEM_CASE").as_deref() {
         Ok("leaves") => leaves(),
+        Ok("ids") => ids(),
         Ok("idle") => idle(),
         Ok("resists") => resists(),
         Ok("off") => off(),
@@ -160,6 +182,11 @@ fn a_cpu_that_left_is_gone_within_a_second() {
     passes("leaves", &[]);
     passes("leaves", &[("KMEM_RSEQ", "off")]);
     passes("leaves", &[("KMEM_RSEQ", "own"), ("GLIBC_TUNABLES", "glibc.pthread.rseq=0")]);
+}
+
+#[test]
+fn a_concurrency_id_that_is_out_of_use_is_gone_soon() {
+    passes("ids", &[("KMEM_RSEQ", "cid")]);
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use kmem::linux::fault::{self, Call};
-use kmem::linux::{Linux, Mode, Why, hot, rseq};
+use kmem::linux::{Linux, Mode, Why, hot, rseq, sys};
 use kmem_core::cpu::CpuSet;
 use kmem_core::percpu::{Area, CpuTable, SlotIndex};
 use kmem_core::platform::{Clock, CommitError, MoveError, PageSource, Park, Sections, Topology};
@@ -17,6 +17,7 @@ const SLOTS: usize = 2;
 const CAPACITY: usize = 16;
 const WORD: usize = size_of::<usize>();
 const OFF: (&str, &str) = ("KMEM_RSEQ", "off");
+const CID: (&str, &str) = ("KMEM_RSEQ", "cid");
 const OWN: [(&str, &str); 2] = [("GLIBC_TUNABLES", "glibc.pthread.rseq=0"), ("KMEM_RSEQ", "own")];
 
 unsafe extern "C" {
@@ -53,6 +54,12 @@ fn child() {
             fault::fail_after(Call::Affinity, 0);
             println!("mode: {:?}", Linux::discover().mode());
         }
+        Ok("mode-no-ids") => {
+            fault::fail_after(Call::Ids, 0);
+            let linux = Linux::discover();
+            println!("mode: {:?}, without ids: {}", linux.mode(), linux.lacks_ids());
+        }
+        Ok("unregistered") => unregistered(),
         Ok("sections") => sections_before_and_after(),
         Ok("descriptors") => descriptors_cover(),
         Ok("fence") => refused_fence(),
@@ -99,12 +106,22 @@ extern "C" fn slow_free(_address: *mut u8) {
 
 #[unsafe(naked)]
 unsafe extern "C" fn entry_alloc(_size: usize) -> *mut u8 {
-    kmem::__entry_alloc!(slow_alloc)
+    kmem::__entry_alloc!(entry_alloc_by_id)
+}
+
+#[unsafe(naked)]
+unsafe extern "C" fn entry_alloc_by_id(_size: usize) -> *mut u8 {
+    kmem::__entry_alloc_by_id!(slow_alloc)
 }
 
 #[unsafe(naked)]
 unsafe extern "C" fn entry_free(_address: *mut u8) {
-    kmem::__entry_free!(slow_free)
+    kmem::__entry_free!(entry_free_by_id)
+}
+
+#[unsafe(naked)]
+unsafe extern "C" fn entry_free_by_id(_address: *mut u8) {
+    kmem::__entry_free_by_id!(slow_free)
 }
 
 /// Whether a pair of put and take in line works on this thread; tried a few times, since the thread may move between
@@ -113,6 +130,31 @@ fn hits() -> bool {
     let object = NonNull::new(64 as *mut u8).expect("not null");
     // SAFETY: the slot is in the table, and the objects are numbers that nobody dereferences.
     (0..100).any(|_| unsafe { rseq::push(SLOT, object) && rseq::pop(SLOT).is_some() })
+}
+
+/// Whether sections in line can hit.
+fn inline(linux: &Linux) -> bool {
+    matches!(linux.mode(), Mode::Rseq | Mode::OwnRseq)
+}
+
+/// The same through the platform, which knows the mode.
+fn hits_through(linux: &Linux, table: &CpuTable) -> bool {
+    let object = NonNull::new(64 as *mut u8).expect("not null");
+    // SAFETY: as in `hits`.
+    (0..100).any(|_| unsafe { linux.push(table, SLOT, object) && linux.pop(table, SLOT).is_some() })
+}
+
+/// Whether what the platform puts is what [`entry_alloc`] takes. (1 byte has the class of the slot.)
+fn entry_hits(linux: &Linux, table: &CpuTable) -> bool {
+    let object = NonNull::new(64 as *mut u8).expect("not null");
+    // SAFETY: as in `hits`.
+    (0..100).any(|_| unsafe {
+        let hit = linux.push(table, SLOT, object) && entry_alloc(1) == object.as_ptr();
+        if !hit {
+            linux.pop(table, SLOT);
+        }
+        hit
+    })
 }
 
 fn sections_before_and_after() {
@@ -129,14 +171,17 @@ fn sections_before_and_after() {
     // SAFETY: leaked, and once.
     unsafe { linux.publish(table) };
     linux.slow_path_enter();
-    let restartable = !matches!(linux.mode(), Mode::Fallback(_));
-    assert_eq!(hits(), restartable);
+    // By concurrency id the sections in line miss, and the entries do not.
+    let (restartable, inline) = (!matches!(linux.mode(), Mode::Fallback(_)), inline(linux));
+    assert_eq!(hits(), inline);
+    assert!(hits_through(linux, table));
+    assert_eq!(entry_hits(linux, table), restartable);
     assert!(linux.current_cpu() < linux.possible_cpus());
     let others = std::thread::spawn(move || {
         linux.slow_path_enter();
         hits()
     });
-    assert_eq!(others.join().expect("a thread"), restartable);
+    assert_eq!(others.join().expect("a thread"), inline);
     // SAFETY: as in `hits`. In one slot or another, batches come back in the order last in, first out.
     let order = (0..100).any(|_| unsafe {
         let mut out = [0; 5];
@@ -156,7 +201,39 @@ fn sections_before_and_after() {
 fn sections_miss_before_publish_and_hit_after() {
     passes("sections", &[]);
     passes("sections", &OWN);
+    passes("sections", &[CID]);
     passes("sections", &[OFF]);
+}
+
+/// The kernel is told to forget this thread's area, whose concurrency id reads 0 from then on: another thread's.
+fn unregistered() {
+    let (linux, table) = world();
+    // SAFETY: leaked, and once.
+    unsafe { linux.publish(table) };
+    if linux.mode() != Mode::Cid {
+        return println!("no concurrency ids here");
+    }
+    assert!(hits_through(linux, table) && entry_hits(linux, table));
+    std::thread::spawn(move || {
+        let area = hot::libc_area().expect("libc's area");
+        // SAFETY: the area is libc's, of this thread, and nobody else here counts on its registration.
+        let id = unsafe {
+            let area = hot::area_at(area.offset);
+            sys::rseq_unregister(std::ptr::from_ref(area).cast_mut().cast()).expect("it was registered");
+            area.mm_cid.load(Ordering::Relaxed)
+        };
+        assert_eq!(id, 0, "the id of a thread that is not registered looks like any other");
+        assert!(linux.current_cpu() >= linux.possible_cpus());
+        assert!(!hits_through(linux, table) && !entry_hits(linux, table));
+    })
+    .join()
+    .expect("a thread");
+    assert!(hits_through(linux, table));
+}
+
+#[test]
+fn by_concurrency_id_a_thread_that_is_not_registered_misses() {
+    passes("unregistered", &[CID]);
 }
 
 #[test]
@@ -169,6 +246,10 @@ fn the_mode_follows_the_environment() {
         assert!(passes("mode", &OWN[1..]).contains("Fallback(AreaTaken)"));
         assert!(passes("mode-no-fences", &[]).contains("Fallback(NoMembarrier)"));
         assert!(passes("mode-no-cpus", &[]).contains("Fallback(CpusUnknown)"));
+        assert!(passes("mode-no-ids", &[CID]).contains("mode: Rseq, without ids: true"));
+        assert!(passes("mode-no-ids", &[]).contains("mode: Rseq, without ids: false"), "nobody asked for them");
+        assert!(passes("mode-no-fences", &[CID]).contains("Fallback(NoMembarrier)"));
+        println!("with {CID:?}: {}", passes("mode", &[CID]));
     }
 }
 
@@ -201,7 +282,8 @@ const SECTIONS: [&str; 9] = [
     "entry_alloc",
 ];
 
-/// Runs a section, and answers its descriptor, which stays bound until the thread is next preempted.
+/// Runs a section, and answers its descriptor, which stays bound until the thread is next preempted (in an area that is
+/// not registered, for ever).
 fn descriptor(section: usize, linux: &Linux, table: &CpuTable) -> &'static Descriptor {
     let object = NonNull::new(64 as *mut u8).expect("not null");
     let mut out = [0; 2];
@@ -209,7 +291,8 @@ fn descriptor(section: usize, linux: &Linux, table: &CpuTable) -> &'static Descr
         // SAFETY: as in `hits`; the areas are this thread's, libc's being registered, or else our own; sections bind
         // descriptors that stay mapped.
         unsafe {
-            let area = hot::libc_area().filter(|libc| libc.size > 0);
+            // By concurrency id the first four bind to our own, and miss.
+            let area = hot::libc_area().filter(|libc| libc.size > 0 && (section > 3 || inline(linux)));
             let area = area.map_or_else(|| &(*hot::thread_block()).rseq, |libc| hot::area_at(libc.offset));
             match section {
                 0 => _ = rseq::push(SLOT, object),
@@ -285,6 +368,7 @@ unsafe fn bytes<const N: usize>(at: *const u8) -> [u8; N] {
 #[test]
 fn descriptors_cover_sections_from_bind_to_commit() {
     passes("descriptors", &[]);
+    passes("descriptors", &[CID]);
 }
 
 fn refused_fence() {
@@ -339,7 +423,7 @@ fn forked() {
                 set.iter().take(2).for_each(|cpu| linux.fence(&CpuSet::of(cpu)));
                 linux.fence(&set);
                 linux.slow_path_enter();
-                let fine = matches!(linux.mode(), Mode::Fallback(_)) || hits();
+                let fine = hits_through(linux, table) && hits() == inline(linux);
                 // SAFETY: ends the child.
                 unsafe { _exit(i32::from(!fine)) };
             }
@@ -356,6 +440,7 @@ fn forked() {
 fn fork_leaves_a_working_platform() {
     passes("fork", &[]);
     passes("fork", &OWN);
+    passes("fork", &[CID]);
     passes("fork", &[OFF]);
 }
 

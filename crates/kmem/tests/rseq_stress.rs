@@ -399,6 +399,15 @@ fn available() -> bool {
     !matches!(Linux::discover().mode(), Mode::Fallback(_))
 }
 
+/// Whether this machine has no concurrency ids: a kernel before 6.3, or no registration of libc's.
+fn lacks_ids() -> bool {
+    std::fs::read("/proc/self/auxv").map_or(true, |auxv| {
+        let word = |at: usize| u64::from_ne_bytes(auxv[at..at + 8].try_into().expect("eight bytes"));
+        let filled = (0..auxv.len() / 16).find(|pair| word(pair * 16) == 27).map_or(0, |pair| word(pair * 16 + 8));
+        filled < 28 || Linux::discover().mode() != Mode::Rseq
+    })
+}
+
 #[test]
 fn with_libcs_registration_objects_are_conserved() {
     conserves(&report(&[]));
@@ -408,6 +417,13 @@ fn with_libcs_registration_objects_are_conserved() {
 fn with_our_own_registration_objects_are_conserved() {
     let report = report(&[("GLIBC_TUNABLES", "glibc.pthread.rseq=0"), ("KMEM_RSEQ", "own")]);
     assert!(!available() || report.contains("mode=OwnRseq"), "{report}");
+    conserves(&report);
+}
+
+#[test]
+fn by_concurrency_id_objects_are_conserved() {
+    let report = report(&[("KMEM_RSEQ", "cid")]);
+    assert!(report.contains("mode=Cid") || lacks_ids(), "{report}");
     conserves(&report);
 }
 
@@ -424,10 +440,8 @@ fn without_the_fence_an_object_is_handed_out_twice() {
     if Linux::discover().initial_cpus().len() < 2 {
         return println!("skipped: on one CPU the drainer hardly ever meets a section");
     }
-    for (name, variables) in [("rseq", [("KMEM_RSEQ", "auto")]), ("fallback", [("KMEM_RSEQ", "off")])] {
-        let mut variables = variables.to_vec();
-        variables.extend([("KMEM_STRESS_NO_FENCE", "1"), ("KMEM_STRESS_SECONDS", "20")]);
-        let report = report(&variables);
-        assert!(number(&report, "twice") > 0, "{name}: {report}");
+    for mode in ["auto", "cid", "off"] {
+        let report = report(&[("KMEM_RSEQ", mode), ("KMEM_STRESS_NO_FENCE", "1"), ("KMEM_STRESS_SECONDS", "20")]);
+        assert!(number(&report, "twice") > 0, "KMEM_RSEQ={mode}: {report}");
     }
 }

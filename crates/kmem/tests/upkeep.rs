@@ -94,6 +94,7 @@ fn child() {
         }
         Ok("cgroup") => without(Call::Cgroup, Lack::Cgroup),
         Ok("netlink") => without(Call::Netlink, Lack::Events),
+        Ok("ids") => without(Call::Ids, Lack::Ids),
         Ok("page") => {
             fault::fail_after(Call::Page, 0);
             let since = Instant::now();
@@ -124,5 +125,6 @@ fn whatever_is_refused_is_told_and_the_rest_goes_on() {
     for case in ["thread", "affinity", "cgroup", "netlink", "page", "membarrier"] {
         passes(case, &[]);
     }
+    passes("ids", &[("KMEM_RSEQ", "cid")]);
     passes("rseq", &[("KMEM_RSEQ", "off")]);
 }

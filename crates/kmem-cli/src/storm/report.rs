@@ -25,7 +25,7 @@ pub struct Report {
     pub ok: bool,
     seconds: u64,
     seed: u64,
-    /// `rseq` or `fallback`.
+    /// `rseq`, `cid` or `fallback`.
     mode: &'static str,
     caches_created: u64,
     caches_destroyed: u64,

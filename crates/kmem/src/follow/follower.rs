@@ -10,6 +10,9 @@
 //! ```
 //! A CPU that was taken down by name (`hotplug::cpu_down`) is none of the follower's business.
 //!
+//! Where slots go by concurrency id (`linux::ids`) no id leaves: as many as there are beyond CPUs and threads are taken
+//! down when they hold nothing. With listeners they stay, for nobody could say which id is to be brought up again.
+//!
 //! The last CPU cannot go (I43). If that is the one that left, one of those allowed is brought up first.
 
 use kmem_core::cpu::{CpuSet, MAX_CPUS};
@@ -17,7 +20,7 @@ use kmem_core::sync::{AtomicU64, Ordering};
 use kmem_core::{Engine, HotplugError};
 
 use super::{Lack, Lacks, threads};
-use crate::linux::Linux;
+use crate::linux::{Linux, ids};
 use crate::upkeep::By;
 
 /// A CPU that keeps coming back waits for up to 2 to this power turns: about a minute.
@@ -40,6 +43,16 @@ fn note_gone(cpu: usize, gone: bool) {
             word.fetch_and(!bit, Ordering::Relaxed)
         };
     }
+}
+
+/// The ids that hold nothing, as many as are in use beyond what threads on so many CPUs can have.
+fn surplus(engine: &Engine<Linux>, active: &CpuSet, cpus: usize) -> CpuSet {
+    if active.len() < 2 || engine.has_listeners() {
+        return CpuSet::new();
+    }
+    let threads = threads::alive().map(|alive| alive.threads);
+    let beyond = active.len().saturating_sub(ids::most(cpus, threads));
+    active.iter().filter(|id| engine.cached_on(*id).objects == 0).take(beyond).collect()
 }
 
 /// What the follower believes.
@@ -69,24 +82,34 @@ impl Follower {
     /// Takes down what left, and answers whether something that left is still up.
     pub(crate) fn follow(&mut self, engine: &Engine<Linux>, by: By, lacks: &mut Lacks) -> bool {
         let active = engine.active_cpus();
-        let Some(allowed) = threads::allowed(&active, lacks) else {
+        let by_id = engine.platform().goes_by_id();
+        let enough = |allowed: &CpuSet| {
+            if by_id { active.len() <= allowed.len() } else { active.iter().all(|cpu| allowed.contains(cpu)) }
+        };
+        let Some(allowed) = threads::allowed(enough, lacks) else {
             lacks.add(Lack::Affinity);
             self.allowed = CpuSet::new();
             return false;
         };
         lacks.remove(Lack::Affinity);
         self.allowed = allowed;
-        self.welcome(engine, by);
+        let left_behind = |cpu: &usize| !allowed.contains(*cpu);
+        let (back, gone) = if by_id {
+            (active, surplus(engine, &active, allowed.len()))
+        } else {
+            (allowed, active.iter().filter(left_behind).collect())
+        };
+        self.welcome(engine, by, &back);
         let mut left = false;
-        for cpu in active.iter().filter(|cpu| !allowed.contains(*cpu)) {
+        for cpu in gone.iter() {
             left |= !self.take_down(engine, by, cpu);
         }
         left
     }
 
-    /// CPUs that are back.
-    fn welcome(&mut self, engine: &Engine<Linux>, by: By) {
-        let back: CpuSet = self.allowed.iter().filter(|cpu| is_gone(*cpu)).collect();
+    /// CPUs that are back, if they are among these.
+    fn welcome(&mut self, engine: &Engine<Linux>, by: By, back: &CpuSet) {
+        let back: CpuSet = back.iter().filter(|cpu| is_gone(*cpu)).collect();
         for cpu in back.iter() {
             if by == By::Thread && engine.has_listeners() && engine.cpu_came(cpu) == Err(HotplugError::InsideCallback) {
                 continue;

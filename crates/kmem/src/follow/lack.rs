@@ -22,11 +22,13 @@ pub enum Lack {
     Pressure,
     /// The page that others read.
     Page,
+    /// Concurrency ids, which were asked for.
+    Ids,
 }
 
 impl Lack {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Thread,
         Self::Affinity,
         Self::ThreadList,
@@ -35,6 +37,7 @@ impl Lack {
         Self::Cgroup,
         Self::Pressure,
         Self::Page,
+        Self::Ids,
     ];
 
     /// What is off for it, in one word.
@@ -48,6 +51,7 @@ impl Lack {
             Self::Cgroup => "cgroup",
             Self::Pressure => "pressure",
             Self::Page => "page",
+            Self::Ids => "cid",
         }
     }
 }
@@ -67,6 +71,9 @@ impl fmt::Display for Lack {
                 "neither pressure nor events of memory can be read: what is cached stays until it is idle"
             }
             Self::Page => "no memory file: other processes cannot see the CPUs of this one",
+            Self::Ids => {
+                "KMEM_RSEQ=cid needs Linux 6.3 or newer, and rseq registered by glibc: slots go by CPU number instead"
+            }
         })
     }
 }
@@ -79,6 +86,11 @@ impl Lacks {
     /// Nothing is lacking.
     pub const fn none() -> Self {
         Self(0)
+    }
+
+    /// This is lacking, and nothing else.
+    pub const fn of(lack: Lack) -> Self {
+        Self(1 << lack as u32)
     }
 
     /// As other processes read it.

@@ -19,13 +19,13 @@ fn add(set: &mut CpuSet, cpus: &CpuSet) {
     cpus.iter().for_each(|cpu| set.insert(cpu));
 }
 
-/// The CPUs that any thread may run on, exactly so for those of `concern`; `None` where the kernel does not tell.
-pub(super) fn allowed(concern: &CpuSet, lacks: &mut Lacks) -> Option<CpuSet> {
+/// The CPUs that any thread may run on, exactly so unless fewer are `enough`; `None` where the kernel does not tell.
+pub(super) fn allowed(enough: impl Fn(&CpuSet) -> bool, lacks: &mut Lacks) -> Option<CpuSet> {
     let (_, mut allowed) = topology::affinity(0).ok()?;
     if let Ok((_, main)) = topology::affinity(sys::getpid()) {
         add(&mut allowed, &main);
     }
-    if concern.iter().any(|cpu| !allowed.contains(cpu)) {
+    if !enough(&allowed) {
         lacks.set(Lack::ThreadList, !of_all(&mut allowed));
     }
     Some(allowed)

@@ -8,6 +8,9 @@
 //! alloc(size):  size >= small -> a coarser table, size >= general -> slow; slot = FINE[size]; pop; a miss -> slow(size)
 //! free(p):      outside of the window, not aligned to 16 -> slow; slot = class map[p >> 16]; push; a miss -> slow(p)
 //! ```
+//! There are two of each. The first goes by CPU number, and its `slow` is the second, which goes by concurrency id
+//! ([`ids`](super::ids)). Either the first has limits of 0, or the second no table: it lets everything pass.
+//!
 //! Class 0 (large, NULL, of a named cache) has slot 0, which is always full (I3): a miss. The sequences are those of
 //! [`rseq`](super::rseq), which says what may stand in one. Both limits are 0 until the engine is published
 //! ([`hot`](super::hot)). The tables hold classes as the class map does, times [`CLASS_STEP`], so that the slot is one
@@ -57,20 +60,23 @@ pub static FINE: [u8; FINE_MAX / 16 + 1] = table(16);
 pub static COARSE: [u8; LARGEST / 128 + 1] = table(128);
 
 /// The body of a naked function `(size) -> address` that jumps to `$slow`, a function of the same signature, where it
-/// cannot serve.
+/// cannot serve: what [`__entry_alloc_by_id`](crate::__entry_alloc_by_id) made.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __entry_alloc {
     ($slow:path) => {
+        $crate::__entry_alloc!(".nops 16", __rseq_begin, HOT, $slow)
+    };
+    ($first:literal, $begin:ident, $hot:ident, $slow:path) => {
         core::arch::naked_asm!(
-            ".nops 16",
+            $first,
             "cmp rdi, qword ptr [rip + {hot} + 16]",
             "jae 7f",
             "lea eax, [rdi + 15]",
             "shr eax, 4",
             "lea rcx, [rip + {fine}]",
             "movzx eax, byte ptr [rcx + rax]",
-            $crate::__rseq_begin!("rdx", "rcx"),
+            $crate::$begin!("rdx", "rcx"),
             "mov rcx, qword ptr [rip + {hot} + 8]",
             "mov rcx, qword ptr [rcx + rdx*8]",
             "mov rdx, qword ptr [rcx + rax*8]",
@@ -95,19 +101,32 @@ macro_rules! __entry_alloc {
             ".p2align 6",
             fine = sym $crate::linux::entry::FINE,
             coarse = sym $crate::linux::entry::COARSE,
-            hot = sym $crate::linux::hot::HOT,
+            hot = sym $crate::linux::hot::$hot,
             slow = sym $slow,
         )
     };
 }
 
+/// The same by concurrency id; `$slow` is an ordinary function.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __entry_alloc_by_id {
+    ($slow:path) => {
+        $crate::__entry_alloc!("cmp qword ptr [rip + {hot} + 8], 0\nje {slow}", __rseq_begin_by_id, HOT_BY_ID, $slow)
+    };
+}
+
 /// The body of a naked function `(address)` that jumps to `$slow`, a function of the same signature, where it cannot
-/// serve.
+/// serve: what [`__entry_free_by_id`](crate::__entry_free_by_id) made.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __entry_free {
     ($slow:path) => {
+        $crate::__entry_free!("", __rseq_begin, HOT, $slow)
+    };
+    ($first:literal, $begin:ident, $hot:ident, $slow:path) => {
         core::arch::naked_asm!(
+            $first,
             "mov rax, rdi",
             "shr rax, 16",
             "mov rcx, rax",
@@ -118,7 +137,7 @@ macro_rules! __entry_free {
             "jnz {slow}",
             "mov rcx, qword ptr [rip + {hot} + 48]",
             "movzx eax, byte ptr [rcx + rax]",
-            $crate::__rseq_begin!("rdx", "rcx"),
+            $crate::$begin!("rdx", "rcx"),
             "mov rcx, qword ptr [rip + {hot} + 8]",
             "mov rcx, qword ptr [rcx + rdx*8]",
             "mov rsi, qword ptr [rcx + rax*8 + 8]",
@@ -131,8 +150,17 @@ macro_rules! __entry_free {
             $crate::__rseq_end!(),
             "ret",
             ".p2align 6",
-            hot = sym $crate::linux::hot::HOT,
+            hot = sym $crate::linux::hot::$hot,
             slow = sym $slow,
         )
+    };
+}
+
+/// The same by concurrency id; `$slow` is an ordinary function.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __entry_free_by_id {
+    ($slow:path) => {
+        $crate::__entry_free!("cmp qword ptr [rip + {hot} + 8], 0\nje {slow}", __rseq_begin_by_id, HOT_BY_ID, $slow)
     };
 }

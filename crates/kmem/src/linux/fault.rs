@@ -32,9 +32,11 @@ pub enum Call {
     Netlink,
     /// Making the page that others read.
     Page,
+    /// Asking whether the kernel has concurrency ids.
+    Ids,
 }
 
-const CALLS: usize = Call::Page as usize + 1;
+const CALLS: usize = Call::Ids as usize + 1;
 const NEVER: usize = usize::MAX;
 
 /// How many calls of a kind still succeed.

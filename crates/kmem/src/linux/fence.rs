@@ -3,7 +3,7 @@
 //! `membarrier(PRIVATE_EXPEDITED_RSEQ)` interrupts the CPUs that run threads of this process at the moment; whoever is
 //! in a sequence there begins it anew. Threads that do not run were preempted, and begin anew when they run. It is a
 //! full barrier, so what was withdrawn before is seen withdrawn, and what was committed before is seen by the caller.
-//! With a CPU it disturbs just that one. It answers 0 for CPUs that do not exist, and it may take half a second while
+//! With a CPU it disturbs just that one; by concurrency id that is not known, and the fence is one of all CPUs. It answers 0 for CPUs that do not exist, and it may take half a second while
 //! the kernel itself takes CPUs up or down.
 //!
 //! Once registered it cannot fail, except for want of memory for the mask of all CPUs; one CPU at a time needs none. If
@@ -22,6 +22,16 @@ const ALL_FROM: usize = 3;
 pub fn fence(cpus: &CpuSet) {
     if cpus.len() < ALL_FROM || barrier(None).is_err() {
         cpus.iter().for_each(fence_one);
+    }
+}
+
+/// The same for CPUs `0..cpus`, which are all that there may be: one call.
+///
+/// Where that fails for want of memory one CPU follows the other, which is as good: a sequence that had begun is either
+/// still on its CPU when that one's turn comes, or was moved and begins anew.
+pub fn fence_all(cpus: usize) {
+    if barrier(None).is_err() {
+        (0..cpus).for_each(fence_one);
     }
 }
 

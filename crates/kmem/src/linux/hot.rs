@@ -22,6 +22,9 @@
 //! one of them sees the table and the offset. Where our own area is registered a thread's CPU number becomes valid by
 //! its own registration, which comes after it has seen [`is_published`].
 //!
+//! These words are there twice, for sections that go by CPU number and for those that go by concurrency id, and a process
+//! uses one of the two. So the choice costs the ordinary sections nothing.
+//!
 //! # The thread block
 //! ```text
 //! 0   our own rseq area, 32 bytes, aligned to 32; cpu_id_start = 0, cpu_id = -1
@@ -66,8 +69,10 @@ pub struct RseqArea {
     /// The descriptor of the section that the thread is in. The only field that user space writes.
     pub rseq_cs: AtomicU64,
     flags: AtomicU32,
-    node_id: AtomicU32,
-    mm_cid: AtomicU32,
+    /// The node of the CPU that the thread runs on, where the kernel writes it.
+    pub node_id: AtomicU32,
+    /// The thread's concurrency id, where the kernel writes it; 0 where the thread is not registered.
+    pub mm_cid: AtomicU32,
 }
 
 impl RseqArea {
@@ -135,47 +140,67 @@ pub struct Hot {
     classes: AtomicPtr<AtomicU8>,
 }
 
-/// The one of this program or shared object.
-pub static HOT: Hot = Hot {
-    offset: AtomicUsize::new(0),
-    table: AtomicPtr::new(core::ptr::null_mut()),
-    small: AtomicUsize::new(0),
-    general: AtomicUsize::new(0),
-    first: AtomicUsize::new(0),
-    granules: AtomicUsize::new(0),
-    classes: AtomicPtr::new(core::ptr::null_mut()),
-};
+impl Hot {
+    /// Words before anything is published: every section misses.
+    const fn nothing() -> Self {
+        Self {
+            offset: AtomicUsize::new(0),
+            table: AtomicPtr::new(core::ptr::null_mut()),
+            small: AtomicUsize::new(0),
+            general: AtomicUsize::new(0),
+            first: AtomicUsize::new(0),
+            granules: AtomicUsize::new(0),
+            classes: AtomicPtr::new(core::ptr::null_mut()),
+        }
+    }
+}
 
-/// Lets sections use the area at `offset` from the thread pointer in each thread (`None`: our own). Called once, before
-/// any section runs.
+/// The one of this program or shared object.
+pub static HOT: Hot = Hot::nothing();
+
+/// The one for sections by concurrency id, which are in use where slots go by that ([`ids`](super::ids)). Then [`HOT`]
+/// has a table, an offset that leads to our own area, which is never registered, and nothing else: so all that goes by
+/// CPU number misses.
+pub static HOT_BY_ID: Hot = Hot::nothing();
+
+/// Lets sections by CPU number use the area at `offset` from the thread pointer in each thread (`None`: our own). Called
+/// once, before any section runs.
 pub(super) fn use_area(offset: Option<usize>) {
     HOT.offset.store(offset.unwrap_or_else(own_offset), Ordering::Release);
 }
 
-/// Lets [`class_at`] know the heap's window and class map. Called once, after [`publish`].
-pub fn publish_classes(heap: &PageHeap) {
+/// Lets sections by concurrency id use the area at `offset`, libc's, and those by CPU number none. As [`use_area`].
+pub(super) fn use_ids(offset: usize) {
+    HOT_BY_ID.offset.store(offset, Ordering::Release);
+    use_area(None);
+}
+
+/// Lets [`class_at`] know the heap's window and class map, and those entries that go by `hot`. Called once, after
+/// [`publish`].
+pub fn publish_classes(heap: &PageHeap, hot: &Hot) {
     let (base, granules) = heap.window();
     let first = base >> GRANULE_SHIFT;
-    HOT.classes.store(heap.class_map().as_ptr().wrapping_sub(first), Ordering::Release);
-    HOT.first.store(first, Ordering::Release);
-    HOT.granules.store(granules, Ordering::Release);
+    hot.classes.store(heap.class_map().as_ptr().wrapping_sub(first), Ordering::Release);
+    hot.first.store(first, Ordering::Release);
+    hot.granules.store(granules, Ordering::Release);
 }
 
-/// Lets sections use `table`.
+/// Lets sections use `table`, and those entries that go by `hot`.
 ///
 /// # Safety
-/// The table lives for ever, and has an entry for every CPU number that the kernel may write into the area. Called
-/// once, by one thread, after `use_area`.
-pub unsafe fn publish(table: &CpuTable) {
+/// The table lives for ever, and has an entry for every number that the kernel may write into the area for the
+/// sections that go by `hot`. Called once, by one thread, after `use_area` or `use_ids`.
+pub unsafe fn publish(table: &CpuTable, hot: &Hot) {
     HOT.table.store(table.entries().as_ptr(), Ordering::Release);
-    HOT.general.store(classes::LARGEST + 1, Ordering::Release);
-    HOT.small.store(super::entry::FINE_MAX + 1, Ordering::Release);
+    hot.table.store(table.entries().as_ptr(), Ordering::Release);
+    hot.general.store(classes::LARGEST + 1, Ordering::Release);
+    hot.small.store(super::entry::FINE_MAX + 1, Ordering::Release);
 }
 
-/// Whether [`publish`] was called; if so, all that it published is seen too.
+/// Whether `publish` was called; if so, the table and where the areas are is seen too.
 #[inline(always)]
 pub fn is_published() -> bool {
-    HOT.small.load(Ordering::Acquire) != 0
+    !HOT.table.load(Ordering::Acquire).is_null()
 }
 
 /// The class of the general object at `address`; 0 for all else (large, foreign, null, of a named cache).
@@ -184,10 +209,20 @@ pub fn class_at(address: usize) -> u8 {
     // The look-up waits for the address alone; that it is in the window is found out beside it.
     let granule = address >> GRANULE_SHIFT;
     if granule.wrapping_sub(HOT.first.load(Ordering::Relaxed)) >= HOT.granules.load(Ordering::Relaxed) {
-        return 0;
+        return class_by_id(granule);
     }
     // SAFETY: the map has a byte for each granule. Whoever frees an object got it after the map was published.
     unsafe { (*HOT.classes.load(Ordering::Relaxed).wrapping_add(granule)).load(Ordering::Relaxed) / CLASS_STEP }
+}
+
+/// The same where slots go by concurrency id.
+#[cold]
+fn class_by_id(granule: usize) -> u8 {
+    if granule.wrapping_sub(HOT_BY_ID.first.load(Ordering::Relaxed)) >= HOT_BY_ID.granules.load(Ordering::Relaxed) {
+        return 0;
+    }
+    // SAFETY: as in `class_at`.
+    unsafe { (*HOT_BY_ID.classes.load(Ordering::Relaxed).wrapping_add(granule)).load(Ordering::Relaxed) / CLASS_STEP }
 }
 
 /// The distance of our thread block from the thread pointer.
@@ -216,6 +251,12 @@ pub fn thread_pointer() -> usize {
 /// The block of the calling thread. It lives as long as the thread.
 pub fn thread_block() -> *mut ThreadBlock {
     thread_pointer().wrapping_add(own_offset()) as *mut ThreadBlock
+}
+
+/// libc's area of the calling thread, by which sections by concurrency id go. Called after `use_ids`.
+pub(super) fn area_by_id<'a>() -> &'a RseqArea {
+    // SAFETY: the offset is that of libc's area.
+    unsafe { area_at(HOT_BY_ID.offset.load(Ordering::Relaxed)) }
 }
 
 /// The area at `offset` from the thread pointer, of the calling thread.

@@ -6,6 +6,7 @@
 //! | [`entry`] | malloc and free as whole functions around a sequence |
 //! | [`hot`] | the two words that the fast path loads, and the thread block |
 //! | [`mode`] | which kind of section this process can have |
+//! | [`ids`] | concurrency ids in the place of CPU numbers |
 //! | [`own`] | registering threads where libc does not |
 //! | [`fallback`] | sections without restartable sequences |
 //! | [`fence`] | membarrier |
@@ -34,6 +35,7 @@ pub mod fault;
 pub mod fence;
 pub mod hot;
 pub mod huge;
+pub mod ids;
 pub mod mode;
 pub mod own;
 pub mod pages;
@@ -44,6 +46,7 @@ pub mod topology;
 use core::ptr::NonNull;
 
 use kmem_core::cpu::{CpuSet, MAX_CPUS};
+use kmem_core::pages::PageHeap;
 use kmem_core::percpu::{CpuTable, SlotIndex};
 use kmem_core::platform::{Clock, CommitError, MoveError, PageSource, Park, Sections, Topology, Window};
 use kmem_core::sync::{AtomicU32, HeldRanks};
@@ -56,6 +59,7 @@ compile_error!("kmem's Linux platform is written for x86-64");
 /// What was found out about this process, and the platform made of it.
 pub struct Linux {
     mode: Mode,
+    lacks_ids: bool,
     possible: usize,
     online: CpuSet,
     nodes: usize,
@@ -66,9 +70,13 @@ impl Linux {
     pub fn discover() -> Self {
         let cpus = topology::cpus();
         let found = mode::find(cpus.possible);
-        hot::use_area(found.offset);
+        match (found.mode, found.offset) {
+            (Mode::Cid, Some(offset)) => hot::use_ids(offset),
+            (_, offset) => hot::use_area(offset),
+        }
         Self {
             mode: found.mode,
+            lacks_ids: found.lacks_ids,
             possible: cpus.possible.unwrap_or(MAX_CPUS).min(MAX_CPUS),
             online: cpus.online,
             nodes: topology::nodes(),
@@ -80,6 +88,16 @@ impl Linux {
         self.mode
     }
 
+    /// Whether slots should go by concurrency id (`KMEM_RSEQ=cid`), and cannot.
+    pub fn lacks_ids(&self) -> bool {
+        self.lacks_ids
+    }
+
+    /// The words that this process's sections go by.
+    fn hot(&self) -> &'static hot::Hot {
+        if self.goes_by_id() { &hot::HOT_BY_ID } else { &hot::HOT }
+    }
+
     /// Lets the fast paths in [`rseq`] use `table`. In a fallback they go on missing, with this table's empty area.
     ///
     /// # Safety
@@ -87,9 +105,14 @@ impl Linux {
     /// or shared object, by one thread.
     pub unsafe fn publish(&self, table: &CpuTable) {
         assert!(table.cpus() >= self.possible);
-        // SAFETY: passed on; the kernel's CPU numbers are below `possible`, or the mode is a fallback, in which the
-        // area is our own and never registered.
-        unsafe { hot::publish(table) }
+        // SAFETY: passed on; the kernel's CPU numbers and concurrency ids are below `possible`, or the mode is a
+        // fallback, in which the area is our own and never registered.
+        unsafe { hot::publish(table, self.hot()) }
+    }
+
+    /// Lets the fast paths know the heap's window and class map. Called once, after [`publish`](Self::publish).
+    pub fn publish_classes(&self, heap: &PageHeap) {
+        hot::publish_classes(heap, self.hot());
     }
 
     /// The first thing on every slow path: registers the calling thread where that is our task. No lock may be held.
@@ -118,21 +141,38 @@ impl Linux {
         }
     }
 
-    /// The CPUs that the calling thread may run on now: a hint.
+    /// The CPUs that the calling thread may run on now, or as many concurrency ids: a hint.
     pub fn allowed_cpus(&self) -> CpuSet {
-        topology::cpus().online
+        self.slots_of(topology::cpus().online)
+    }
+
+    /// The CPUs, or as many concurrency ids.
+    fn slots_of(&self, cpus: CpuSet) -> CpuSet {
+        if self.goes_by_id() { CpuSet::first(cpus.len()) } else { cpus }
+    }
+
+    /// Whether concurrency ids stand for CPUs.
+    pub(crate) fn goes_by_id(&self) -> bool {
+        self.mode == Mode::Cid
+    }
+
+    /// The slots whose fences would interrupt an isolated CPU, where threads may run on `allowed`.
+    pub(crate) fn slots_on_isolated(&self, isolated: &CpuSet, allowed: &CpuSet) -> CpuSet {
+        if self.goes_by_id() { ids::undisturbed(isolated, allowed) } else { *isolated }
     }
 }
 
-// SAFETY: (1) on one CPU restartable sequences abort each other, and words exclude each other; (2) membarrier aborts
-// whoever is in a sequence, and taking a word waits for its holder, and both are full barriers towards the caller; (3)
-// see `rseq` and `kmem_core::percpu::section`.
+// SAFETY: (1) on one CPU restartable sequences abort each other, on one concurrency id they follow each other (see
+// `ids`), and words exclude each other; (2) membarrier aborts whoever is in a sequence (by id: on any CPU), and taking a
+// word waits for its holder, and both are full barriers towards the caller; (3) see `rseq` and
+// `kmem_core::percpu::section`.
 unsafe impl Sections for Linux {
     unsafe fn pop(&self, table: &CpuTable, slot: SlotIndex) -> Option<NonNull<u8>> {
         // SAFETY: passed on.
         unsafe {
             match self.mode {
                 Mode::Fallback(_) => fallback::pop(table, slot),
+                Mode::Cid => ids::pop(table, slot),
                 _ => rseq::given::pop(table.entries().as_ptr(), slot),
             }
         }
@@ -143,6 +183,7 @@ unsafe impl Sections for Linux {
         unsafe {
             match self.mode {
                 Mode::Fallback(_) => fallback::push(table, slot, object),
+                Mode::Cid => ids::push(table, slot, object),
                 _ => rseq::given::push(table.entries().as_ptr(), slot, object),
             }
         }
@@ -153,6 +194,7 @@ unsafe impl Sections for Linux {
         unsafe {
             match self.mode {
                 Mode::Fallback(_) => fallback::pop_batch(table, slot, out),
+                Mode::Cid => ids::pop_batch(table, slot, out),
                 _ => rseq::given::pop_batch(table.entries().as_ptr(), slot, out),
             }
         }
@@ -163,6 +205,7 @@ unsafe impl Sections for Linux {
         unsafe {
             match self.mode {
                 Mode::Fallback(_) => fallback::push_batch(table, slot, objects),
+                Mode::Cid => ids::push_batch(table, slot, objects),
                 _ => rseq::given::push_batch(table.entries().as_ptr(), slot, objects),
             }
         }
@@ -174,6 +217,7 @@ unsafe impl Sections for Linux {
         }
         match self.mode {
             Mode::Fallback(_) => fallback::fence(cpus),
+            Mode::Cid => fence::fence_all(self.possible),
             _ => fence::fence(cpus),
         }
     }
@@ -185,6 +229,7 @@ unsafe impl Sections for Linux {
     fn current_cpu(&self) -> usize {
         match self.mode {
             Mode::Fallback(_) => fallback::current_cpu(),
+            Mode::Cid => ids::current(),
             _ => hot::current_cpu(),
         }
     }
@@ -265,7 +310,7 @@ impl Topology for Linux {
     }
 
     fn initial_cpus(&self) -> CpuSet {
-        self.online
+        self.slots_of(self.online)
     }
 
     fn nodes(&self) -> usize {
@@ -273,7 +318,11 @@ impl Topology for Linux {
     }
 
     fn node_of(&self, cpu: usize) -> usize {
-        if self.nodes == 1 { 0 } else { topology::node_of(cpu) }
+        match self.mode {
+            _ if self.nodes == 1 => 0,
+            Mode::Cid => ids::node(),
+            _ => topology::node_of(cpu),
+        }
     }
 }
 

@@ -4,11 +4,14 @@
 //! KMEM_RSEQ=off                                         -> Fallback(DisabledByEnvironment)
 //! CPU numbers unknown, or beyond the table              -> Fallback(CpusUnknown | TooManyCpus)
 //! the kernel has no rseq (seccomp, valgrind, old)       -> Fallback(NoRseqSyscall)
-//! libc registered its area, KMEM_RSEQ=auto              -> Rseq, if this thread has a CPU number; else Fallback(UnregisteredThread)
-//! libc knows rseq but registered none, KMEM_RSEQ=auto   -> Fallback(DisabledByLibc): the user switched it off
-//! otherwise                                             -> OwnRseq, if the kernel takes our area; else Fallback(AreaTaken)
+//! KMEM_RSEQ=own, or libc knows nothing of rseq          -> OwnRseq, if the kernel takes our area; else Fallback(AreaTaken)
+//! libc registered none                                  -> Fallback(DisabledByLibc): the user switched it off
+//! libc registered its area                              -> Rseq, if this thread has a CPU number; else Fallback(UnregisteredThread)
+//! and KMEM_RSEQ=cid                                     -> Cid, if the kernel has concurrency ids
 //! and then, without fences for restartable sequences    -> Fallback(NoMembarrier)
 //! ```
+//! Whoever asked for `cid` and has another mode is told so: [`Linux::lacks_ids`](super::Linux::lacks_ids).
+//!
 //! A section without a fence would be fast and wrong, so the last line has no exception.
 
 use core::ffi::{CStr, c_char};
@@ -17,7 +20,7 @@ use core::fmt;
 use kmem_core::cpu::MAX_CPUS;
 
 use super::fault::{self, Call};
-use super::{hot, own, sys};
+use super::{hot, ids, own, sys};
 
 /// How sections are kept apart in this process.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -27,6 +30,8 @@ pub enum Mode {
     Rseq,
     /// Restartable sequences, on an area of our own that each thread registers at its first miss.
     OwnRseq,
+    /// Restartable sequences on libc's area, in which concurrency ids stand for CPUs.
+    Cid,
     /// A try-lock a CPU, on slow paths; every fast path misses.
     Fallback(Why),
 }
@@ -79,13 +84,14 @@ impl Mode {
         match self {
             Self::Rseq => 1,
             Self::OwnRseq => 2,
+            Self::Cid => 3,
             Self::Fallback(why) => 16 + why as u64,
         }
     }
 
     /// The mode of a number.
     pub fn from_code(code: u64) -> Option<Self> {
-        let all = [Self::Rseq, Self::OwnRseq].into_iter().chain(Why::ALL.map(Self::Fallback));
+        let all = [Self::Rseq, Self::OwnRseq, Self::Cid].into_iter().chain(Why::ALL.map(Self::Fallback));
         all.into_iter().find(|mode| mode.code() == code)
     }
 }
@@ -95,6 +101,7 @@ impl fmt::Display for Mode {
         match self {
             Self::Rseq => f.write_str("rseq"),
             Self::OwnRseq => f.write_str("rseq (own registration)"),
+            Self::Cid => f.write_str("rseq by concurrency id"),
             Self::Fallback(why) => write!(f, "fallback: {why}"),
         }
     }
@@ -125,6 +132,7 @@ enum Choice {
     Auto,
     Off,
     Own,
+    Cid,
 }
 
 #[link(name = "c")]
@@ -136,6 +144,7 @@ fn choice() -> Choice {
     match variable(c"KMEM_RSEQ") {
         Some(b"off") => Choice::Off,
         Some(b"own") => Choice::Own,
+        Some(b"cid") => Choice::Cid,
         _ => Choice::Auto,
     }
 }
@@ -179,22 +188,23 @@ fn environment() -> Option<*const *const c_char> {
     unsafe { Some(stack.add(stack.read() + 2).cast()) }
 }
 
-/// What was found out: the mode, and where the area in use is (`None`: our own).
+/// What was found out.
 pub(super) struct Found {
     pub mode: Mode,
+    /// Where the area in use is; `None`: our own.
     pub offset: Option<usize>,
+    /// Whether concurrency ids were asked for, and cannot be had.
+    pub lacks_ids: bool,
 }
 
 /// Finds out. `cpus` is the kernel's number of possible CPUs, where it told.
 pub(super) fn find(cpus: Option<usize>) -> Found {
-    match sections(cpus) {
-        Ok((mode, offset)) => Found { mode, offset },
-        Err(why) => Found { mode: Mode::Fallback(why), offset: None },
-    }
+    let choice = choice();
+    let (mode, offset) = sections(choice, cpus).unwrap_or_else(|why| (Mode::Fallback(why), None));
+    Found { mode, offset, lacks_ids: choice == Choice::Cid && mode != Mode::Cid }
 }
 
-fn sections(cpus: Option<usize>) -> Result<(Mode, Option<usize>), Why> {
-    let choice = choice();
+fn sections(choice: Choice, cpus: Option<usize>) -> Result<(Mode, Option<usize>), Why> {
     if choice == Choice::Off {
         return Err(Why::DisabledByEnvironment);
     }
@@ -205,7 +215,10 @@ fn sections(cpus: Option<usize>) -> Result<(Mode, Option<usize>), Why> {
         return Err(Why::NoRseqSyscall);
     }
     let found = match hot::libc_area() {
-        Some(area) if choice == Choice::Auto => (Mode::Rseq, Some(libc_offset(area)?)),
+        Some(area) if choice != Choice::Own => {
+            let offset = Some(libc_offset(area)?);
+            (if choice == Choice::Cid && ids::exist() { Mode::Cid } else { Mode::Rseq }, offset)
+        }
         _ => {
             own_area()?;
             (Mode::OwnRseq, None)
@@ -243,7 +256,7 @@ mod tests {
 
     #[test]
     fn modes_have_codes() {
-        let all = [Mode::Rseq, Mode::OwnRseq].into_iter().chain(Why::ALL.map(Mode::Fallback));
+        let all = [Mode::Rseq, Mode::OwnRseq, Mode::Cid].into_iter().chain(Why::ALL.map(Mode::Fallback));
         assert!(all.into_iter().all(|mode| Mode::from_code(mode.code()) == Some(mode)));
         assert_eq!(Mode::from_code(0), None);
     }

@@ -38,8 +38,8 @@
 //! for. Whoever contains a section must stay mapped: the descriptor of a thread's last section is read by the kernel at
 //! any later time, so a shared object with sections is linked with `-z nodelete`.
 //!
-//! The two flavours differ in the table: here the published one, read inside the section; in [`given`] an argument, for
-//! slow paths and tests. A debugger that steps through a section by single instructions aborts it at each step: set a
+//! The flavours differ in the table: here the published one, read inside the section; in [`given`] an argument, for slow
+//! paths and tests; and [`given_by_id`] goes by concurrency id. A debugger that steps through a section by single instructions aborts it at each step: set a
 //! breakpoint behind it.
 
 use core::arch::asm;
@@ -48,7 +48,7 @@ use core::ptr::NonNull;
 use kmem_core::percpu::SlotIndex;
 use kmem_core::sync::AtomicPtr;
 
-use super::hot::HOT;
+use super::hot::{HOT, HOT_BY_ID};
 
 /// From the bind to the CPU number in register `$a`; uses register `$b`. Operand `hot`: [`HOT`].
 #[doc(hidden)]
@@ -62,6 +62,26 @@ macro_rules! __rseq_begin {
             concat!("mov qword ptr fs:[", $a, " + 8], ", $b, "\n"),
             "3:\n",
             concat!("movsxd ", $a, ", dword ptr fs:[", $a, " + 4]\n"),
+        )
+    };
+}
+
+/// The same by concurrency id: the id in register `$a`, or the CPU number where that is negative (the thread is not
+/// registered, and its id reads 0, which is somebody else's; see [`ids`](super::ids)). Operand `hot`: [`HOT_BY_ID`].
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __rseq_begin_by_id {
+    ($a:literal, $b:literal) => {
+        concat!(
+            "2:\n",
+            concat!("mov ", $a, ", qword ptr [rip + {hot}]\n"),
+            concat!("lea ", $b, ", [rip + 5f]\n"),
+            concat!("mov qword ptr fs:[", $a, " + 8], ", $b, "\n"),
+            "3:\n",
+            concat!("movsxd ", $b, ", dword ptr fs:[", $a, " + 4]\n"),
+            concat!("movsxd ", $a, ", dword ptr fs:[", $a, " + 24]\n"),
+            concat!("test ", $b, ", ", $b, "\n"),
+            concat!("cmovs ", $a, ", ", $b, "\n"),
         )
     };
 }
@@ -93,9 +113,9 @@ macro_rules! __rseq_end {
 pub const SLOT_BYTES: usize = 16;
 const _: () = assert!(size_of::<kmem_core::percpu::Slot>() == SLOT_BYTES);
 
-/// Defines the four sections over a way to reach the area.
+/// Defines the four sections over how they begin, the words that they go by, and a way to reach the area.
 macro_rules! sections {
-    ($load:literal $(, $table:ident: $type:ty)?) => {
+    ($begin:ident, $hot:ident, $load:literal $(, $table:ident: $type:ty)?) => {
         /// Takes the newest object of the slot of the CPU that the thread runs on; `None` is a miss.
         ///
         /// # Safety
@@ -107,7 +127,7 @@ macro_rules! sections {
             // even exactly if it is an object, which the commit makes ours (I7, I38).
             unsafe {
                 asm!(
-                    concat!(__rseq_begin!("{a}", "{b}"), $load),
+                    concat!($begin!("{a}", "{b}"), $load),
                     "mov {b}, qword ptr [{a} + {slot}]",
                     "mov {word}, qword ptr [{a} + {b} - 8]",
                     "test {word:l}, 1",
@@ -118,7 +138,7 @@ macro_rules! sections {
                     a = out(reg) _, b = out(reg) _, word = out(reg) word,
                     slot = in(reg) slot.0 as usize * SLOT_BYTES,
                     $($table = in(reg) $table,)?
-                    hot = sym HOT,
+                    hot = sym $hot,
                     options(nostack),
                 );
                 // An object's address is not 0: said, so that the hit is not tested for it.
@@ -136,7 +156,7 @@ macro_rules! sections {
             // SAFETY: as for `pop`; a cursor below the end names a word of the magazine that is nobody's, and the object is the caller's (I7).
             unsafe {
                 asm!(
-                    concat!(__rseq_begin!("{a}", "{b}"), $load),
+                    concat!($begin!("{a}", "{b}"), $load),
                     "mov {c}, qword ptr [{a} + {slot} + 8]",
                     "mov {b}, qword ptr [{a} + {slot}]",
                     "cmp {b}, {c}",
@@ -149,7 +169,7 @@ macro_rules! sections {
                     slot = in(reg) slot.0 as usize * SLOT_BYTES,
                     object = in(reg) object.as_ptr(),
                     $($table = in(reg) $table,)?
-                    hot = sym HOT,
+                    hot = sym $hot,
                     miss = label { return false },
                     options(nostack),
                 );
@@ -168,7 +188,7 @@ macro_rules! sections {
             // before it can be read (`Area::enable`). `out` has room: four words are written where four fit.
             unsafe {
                 asm!(
-                    concat!(__rseq_begin!("{a}", "{b}"), $load),
+                    concat!($begin!("{a}", "{b}"), $load),
                     "mov {b}, qword ptr [{a} + {slot}]",
                     "add {b}, {a}",
                     "xor {n:e}, {n:e}",
@@ -214,7 +234,7 @@ macro_rules! sections {
                     out = in(reg) out.as_mut_ptr(),
                     len = in(reg) out.len(),
                     $($table = in(reg) $table,)?
-                    hot = sym HOT,
+                    hot = sym $hot,
                     options(nostack),
                 );
             }
@@ -231,7 +251,7 @@ macro_rules! sections {
             // SAFETY: as for `push`, word by word: as many as stand between cursor and end, and no more than there are objects.
             unsafe {
                 asm!(
-                    concat!(__rseq_begin!("{a}", "{b}"), $load),
+                    concat!($begin!("{a}", "{b}"), $load),
                     "mov {c}, qword ptr [{a} + {slot} + 8]",
                     "mov {b}, qword ptr [{a} + {slot}]",
                     "xor {n:e}, {n:e}",
@@ -272,7 +292,7 @@ macro_rules! sections {
                     objects = in(reg) objects.as_ptr(),
                     len = in(reg) objects.len(),
                     $($table = in(reg) $table,)?
-                    hot = sym HOT,
+                    hot = sym $hot,
                     options(nostack),
                 );
             }
@@ -281,11 +301,18 @@ macro_rules! sections {
     };
 }
 
-sections!("mov {b}, qword ptr [rip + {hot} + 8]\nmov {a}, qword ptr [{b} + {a}*8]");
+sections!(__rseq_begin, HOT, "mov {b}, qword ptr [rip + {hot} + 8]\nmov {a}, qword ptr [{b} + {a}*8]");
 
 /// The same sections on a table that is an argument: the entry of its CPU 0.
 pub mod given {
     use super::*;
 
-    sections!("mov {a}, qword ptr [{table} + {a}*8]", table: *const AtomicPtr<u8>);
+    sections!(__rseq_begin, HOT, "mov {a}, qword ptr [{table} + {a}*8]", table: *const AtomicPtr<u8>);
+}
+
+/// The sections of [`given`] by concurrency id.
+pub mod given_by_id {
+    use super::*;
+
+    sections!(__rseq_begin_by_id, HOT_BY_ID, "mov {a}, qword ptr [{table} + {a}*8]", table: *const AtomicPtr<u8>);
 }

@@ -5,7 +5,7 @@ use kmem_core::cpu::CpuSet;
 use kmem_core::platform::Clock;
 
 use crate::control::{CpuPolicy, cpu_policy};
-use crate::follow::{Entitlement, Follower, Lacks, Pressure};
+use crate::follow::{Entitlement, Follower, Lack, Lacks, Pressure};
 use crate::linux::{Linux, topology};
 use crate::page::{Page, Turn};
 
@@ -64,11 +64,13 @@ impl Work {
     /// Takes a turn, and answers whether anything is left for a later one.
     pub(super) fn turn(&mut self, engine: &Engine<Linux>, by: By) -> bool {
         self.turns += 1;
+        self.lacks.set(Lack::Ids, engine.platform().lacks_ids());
         let mut left = false;
         if cpu_policy() == CpuPolicy::Follow {
             let isolated = *self.isolated.get_or_insert_with(topology::isolated);
             left |= self.follower.follow(engine, by, &mut self.lacks);
-            left |= engine.age(&isolated).left;
+            let spared = engine.platform().slots_on_isolated(&isolated, self.follower.allowed());
+            left |= engine.age(&spared).left;
             self.entitlement.look(self.follower.allowed(), &mut self.lacks);
             self.entitlement.hold(engine);
         }
