@@ -23,6 +23,15 @@ pub struct Run {
     pub zero: bool,
 }
 
+/// What is known of how a run will be used.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Use {
+    /// All of it soon, and what lies around it in the same way: slabs of small objects.
+    Dense,
+    /// Nothing: large objects may be used in part, or not at all.
+    Any,
+}
+
 /// What the heap holds, in granules.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct PageStats {
@@ -111,27 +120,32 @@ impl PageHeap {
 
     /// A run of `granules`, its address a multiple of `align` bytes (a power of two).
     pub fn alloc<P: Platform>(&self, platform: &P, granules: usize, align: usize) -> Option<Run> {
+        self.alloc_for(platform, granules, align, Use::Any)
+    }
+
+    /// The same, with what is known of its use.
+    pub(crate) fn alloc_for<P: Platform>(&self, platform: &P, granules: usize, align: usize, what: Use) -> Option<Run> {
         if granules == 0 || !self.could_hold(granules, align) {
             return None;
         }
         // Where only dirty and clean runs together would do, they become one by giving the memory of the dirty ones
         // back.
         let run = self
-            .search(platform, granules, align)
-            .or_else(|| if self.purge(platform) > 0 { self.search(platform, granules, align) } else { None })?;
+            .search(platform, granules, align, what)
+            .or_else(|| if self.purge(platform) > 0 { self.search(platform, granules, align, what) } else { None })?;
         if run.zero && granules >= EXCHANGE {
             self.purge_some(platform, |state| if state.bounds.exchanges(&state.stats) { granules } else { 0 });
         }
         Some(run)
     }
 
-    pub(super) fn search<P: Platform>(&self, platform: &P, granules: usize, align: usize) -> Option<Run> {
+    pub(super) fn search<P: Platform>(&self, platform: &P, granules: usize, align: usize, what: Use) -> Option<Run> {
         let want = granules + (align / GRANULE).saturating_sub(1);
         let mut state = self.state.lock(platform);
         for _ in 0..COMMIT_TRIES {
             let found = match self.take_free(&mut state, want) {
                 Some(found) => found,
-                None => self.grow(platform, &mut state, want)?,
+                None => self.grow(platform, &mut state, want, what)?,
             };
             let Found { first, len, kind, .. } = found;
             let start = (self.maps.address_of(first).next_multiple_of(align.max(GRANULE)) - self.maps.base) / GRANULE;
@@ -155,15 +169,12 @@ impl PageHeap {
                     }
                 }
             }
-            if start > first {
-                // A run that was just grown may have a free one before it.
-                self.merge(&mut state, found.part(first, start - first));
-            }
-            if first + len > start + granules {
-                self.insert(&mut state, found.part(start + granules, first + len - start - granules));
-            }
-            state.stats.used += granules;
             self.set_aside(start, granules);
+            if what == Use::Dense && kind == KIND_CLEAN {
+                self.fills_units_of(platform, found, start);
+            }
+            self.leave(platform, &mut state, found, start, start + granules);
+            state.stats.used += granules;
             return Some(Run { address, granules, zero: kind != KIND_DIRTY });
         }
         None
@@ -196,11 +207,11 @@ impl PageHeap {
         if end == state.top {
             let need = end + more;
             let there = need <= self.maps.granules
-                && (need <= state.committed || self.commit(platform, &mut state, need).is_ok());
+                && (need <= state.committed || self.commit(platform, &mut state, need, Use::Any).is_ok());
             if !there {
                 return false;
             }
-            state.top = need;
+            self.raise_top(platform, &mut state, need);
         } else {
             if !self.maps.reaches(end) {
                 return false;

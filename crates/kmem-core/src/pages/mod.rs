@@ -18,5 +18,6 @@ mod moving;
 mod runs;
 mod table;
 
+pub(crate) use heap::Use;
 pub use heap::{PageHeap, PageStats, Run};
 pub use table::{CLASS_STEP, GRANULE, GRANULE_SHIFT, Owner};

@@ -9,7 +9,7 @@
 //! goes back (the run becomes raw, and is mapped afresh, in one piece with its neighbours, when it serves again), and
 //! only so many runs may be moved at a time. Beyond that, they are copied.
 
-use super::heap::{PageHeap, State};
+use super::heap::{PageHeap, State, Use};
 use super::runs::Found;
 use super::table::{GRANULE, KIND_CLEAN, KIND_DIRTY, KIND_NONE, KIND_RAW};
 use super::{Owner, Run};
@@ -81,8 +81,8 @@ impl PageHeap {
     /// A run for what grows: longer by the room that it may take, if there is so much.
     fn place<P: Platform>(&self, platform: &P, granules: usize, align: usize) -> Option<Run> {
         let whole = if granules * GRANULE < WHOLE { align } else { align.max(WHOLE) };
-        self.search(platform, granules + granules / ROOM, whole)
-            .or_else(|| self.search(platform, granules, whole))
+        self.search(platform, granules + granules / ROOM, whole, Use::Any)
+            .or_else(|| self.search(platform, granules, whole, Use::Any))
             .or_else(|| self.alloc(platform, granules, align))
     }
 

@@ -7,8 +7,10 @@
 //! A dirty run has an *age*: how many periods of decay it has seen. What is cut off of it keeps the age, and of runs
 //! that come together the longer one's counts: a few granules that come and go beside a long run do not keep it young.
 
+use super::growth::COMMIT_STEP;
 use super::heap::{PageHeap, State};
-use super::table::{AGE_MAX, KIND_CLEAN, KIND_DIRTY, KIND_INNER, KIND_NONE, KIND_RAW};
+use super::table::{AGE_MAX, GRANULE, KIND_CLEAN, KIND_DIRTY, KIND_INNER, KIND_NONE, KIND_RAW};
+use crate::platform::PageSource;
 use crate::sync::Ordering;
 
 const EXACT: usize = 64;
@@ -78,6 +80,45 @@ impl PageHeap {
             looks += 1;
         }
         best.map(|(_, first)| first)
+    }
+
+    /// Puts back what is left of a run of which the granules from `start` to `end` are handed out, and set aside. What
+    /// gets its memory together with those is dirty by that, so it goes back like other dirty runs if nobody needs it.
+    pub(super) fn leave<P: PageSource>(&self, platform: &P, state: &mut State, found: Found, start: usize, end: usize) {
+        let Found { first, len, kind, .. } = found;
+        let (mut from, mut to) = (start, end);
+        if kind == KIND_CLEAN {
+            from = self.unit_first(platform, start).max(first);
+            to = self.unit_end(platform, end).min(first + len);
+        }
+        let clean = [(first, from), (to, first + len)].map(|(first, end)| found.part(first, end - first));
+        let dirty =
+            [(from, start), (end, to)].map(|(first, end)| Found { first, len: end - first, kind: KIND_DIRTY, age: 0 });
+        dirty.iter().filter(|run| run.len > 0).for_each(|run| self.set_aside(run.first, run.len));
+        for run in clean.into_iter().chain(dirty).filter(|run| run.len > 0) {
+            self.merge(state, run);
+        }
+    }
+
+    /// Granule `at` of a clean run will be filled, and so will what lies around it: its step, if all of it is clean.
+    pub(super) fn fills_units_of<P: PageSource>(&self, platform: &P, found: Found, at: usize) {
+        let address = self.maps.address_of(at);
+        let first = at - (address & (COMMIT_STEP * GRANULE - 1)) / GRANULE;
+        if first >= found.first && first + COMMIT_STEP <= found.first + found.len {
+            platform.fills(self.maps.address_of(first), COMMIT_STEP * GRANULE);
+        }
+    }
+
+    /// The first granule that gets its memory together with granule `at`.
+    fn unit_first<P: PageSource>(&self, platform: &P, at: usize) -> usize {
+        let address = self.maps.address_of(at);
+        at - (address & (platform.unit(address) - 1)) / GRANULE
+    }
+
+    /// The end of what gets its memory together with the last granule before `end`.
+    pub(super) fn unit_end<P: PageSource>(&self, platform: &P, end: usize) -> usize {
+        let address = self.maps.address_of(end);
+        end + (address.next_multiple_of(platform.unit(address - GRANULE)) - address) / GRANULE
     }
 
     /// The first granule of the free run that ends before `granule`.

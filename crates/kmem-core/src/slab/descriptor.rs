@@ -7,8 +7,11 @@ use super::layout::PAGE;
 use super::{FreeError, Layout};
 use crate::cache::CacheDesc;
 use crate::meta::Meta;
-use crate::pages::{GRANULE, PageHeap, Run};
+use crate::pages::{GRANULE, PageHeap, Run, Use};
 use crate::platform::Platform;
+
+/// Bytes of the largest object whose slabs count as densely used: a few of them fill a page.
+const DENSE: usize = 1024;
 
 /// Which list of its node a slab is on.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -70,7 +73,8 @@ impl Slab {
         let constructed = cache.ops().is_some();
         let bytes = Self::bytes(layout, constructed);
         let memory = meta.alloc(platform, bytes)?;
-        let Some(run) = heap.alloc(platform, layout.granules, 1) else {
+        let what = if layout.size <= DENSE { Use::Dense } else { Use::Any };
+        let Some(run) = heap.alloc_for(platform, layout.granules, 1, what) else {
             // SAFETY: just allocated, nobody knows it.
             unsafe { meta.free(platform, memory, bytes) };
             return None;

@@ -24,7 +24,8 @@ use super::sys::{self, Errno, MAP_FIXED_NOREPLACE, MAP_NORESERVE, MAP_PRIVATE_AN
 /// Bytes of a page. x86-64 has no other base page.
 pub const PAGE: usize = 4096;
 const ALIGN: usize = huge::STEP;
-const LARGEST: usize = 1 << 40;
+/// Bytes of the largest window.
+pub(super) const LARGEST: usize = 1 << 40;
 const READ_WRITE: usize = PROT_READ | PROT_WRITE;
 
 /// Places for a claimed window: between where executables are and where the kernel puts mappings, and apart from
@@ -79,6 +80,8 @@ pub unsafe fn purge(addr: usize, len: usize) {
 /// # Safety
 /// As for [`purge`].
 pub unsafe fn uncommit(addr: usize, len: usize) {
+    // What was huge is not any more; there is nothing that could be huge afterwards.
+    huge::about_to_purge(addr, len);
     // SAFETY: passed on.
     if unsafe { sys::munmap(addr, len) }.is_err() {
         // Too many mappings to split one more: an empty mapping takes its place, or nothing does.
@@ -104,6 +107,7 @@ pub unsafe fn move_pages(from: usize, len: usize, to: usize, longer: usize) -> R
     if KERNEL_CHOSE.load(Ordering::Relaxed) != 0 || fault::refused(Call::Move) {
         return Err(MoveError::Refused);
     }
+    huge::about_to_purge(to, longer);
     // SAFETY: passed on.
     unsafe {
         if sys::mremap_fixed(from, len, to, longer) == Ok(to) {
