@@ -216,7 +216,8 @@ impl CacheDesc {
 
     /// The name.
     pub fn name(&self) -> &str {
-        core::str::from_utf8(&self.name[..self.name_len as usize]).unwrap_or("")
+        // SAFETY: these bytes were copied from a str, and are not changed.
+        unsafe { core::str::from_utf8_unchecked(&self.name[..self.name_len as usize]) }
     }
 
     /// Bytes of an object as its creator asked for it.

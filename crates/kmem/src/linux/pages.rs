@@ -19,13 +19,17 @@ use kmem_core::sync::{AtomicU32, Ordering};
 
 use super::fault::{self, Call};
 use super::huge;
-use super::sys::{self, Errno, MAP_FIXED_NOREPLACE, MAP_NORESERVE, MAP_PRIVATE_ANON, PROT_NONE, PROT_READ, PROT_WRITE};
+use super::sys::{
+    self, Errno, MAP_FIXED_NOREPLACE, MAP_NORESERVE, MAP_POPULATE, MAP_PRIVATE_ANON, PROT_NONE, PROT_READ, PROT_WRITE,
+};
 
 /// Bytes of a page. x86-64 has no other base page.
 pub const PAGE: usize = 4096;
 const ALIGN: usize = huge::STEP;
 /// Bytes of the largest window.
 pub(super) const LARGEST: usize = 1 << 40;
+/// Bytes of a mapping whose memory is there at once.
+const SMALL: usize = 64 << 10;
 const READ_WRITE: usize = PROT_READ | PROT_WRITE;
 
 /// Places for a claimed window: between where executables are and where the kernel puts mappings, and apart from
@@ -121,13 +125,14 @@ pub unsafe fn move_pages(from: usize, len: usize, to: usize, longer: usize) -> R
     }
 }
 
-/// Maps memory anywhere.
+/// Maps memory anywhere. Small pieces are chunks of metadata and tables, of which most will be used.
 pub fn map(len: usize) -> Option<NonNull<u8>> {
     if fault::refused(Call::Map) {
         return None;
     }
+    let at_once = if len <= SMALL { MAP_POPULATE } else { 0 };
     // SAFETY: a new mapping harms nobody.
-    let address = unsafe { sys::mmap(0, len.next_multiple_of(PAGE), READ_WRITE, MAP_PRIVATE_ANON) }.ok()?;
+    let address = unsafe { sys::mmap(0, len.next_multiple_of(PAGE), READ_WRITE, MAP_PRIVATE_ANON | at_once) }.ok()?;
     NonNull::new(address as *mut u8)
 }
 
@@ -146,7 +151,7 @@ fn claim(len: usize) -> Option<Window> {
     let spread = random() & SPREAD;
     let place = |place: &usize| {
         let base = (place + spread) & !(ALIGN - 1);
-        (is_free(base) && is_free(base + len - PAGE)).then_some(Window { base, len })
+        (sys::is_unmapped(base) && sys::is_unmapped(base + len - PAGE)).then_some(Window { base, len })
     };
     PLACES.iter().find_map(place).or_else(|| anywhere(len))
 }
@@ -161,11 +166,6 @@ fn anywhere(len: usize) -> Option<Window> {
     };
     KERNEL_CHOSE.store(1, Ordering::Relaxed);
     Some(Window { base: start.next_multiple_of(ALIGN), len })
-}
-
-fn is_free(addr: usize) -> bool {
-    // SAFETY: maps a page only where nothing is, and ends just that mapping.
-    unsafe { map_at(addr, PAGE, PROT_NONE, MAP_NORESERVE).is_ok() && sys::munmap(addr, PAGE).is_ok() }
 }
 
 /// Maps memory at `addr`, if nothing is mapped there.
