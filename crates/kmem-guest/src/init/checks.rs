@@ -5,7 +5,8 @@
 //! - The sections conserve objects, where each instruction can be interrupted; and the control without fences fails
 //!   there. If it did not, that emulator would prove nothing.
 //!
-//! Each in rseq mode and in the fallback.
+//! Each in rseq mode and in the fallback; and by concurrency id, if the kernel has that (6.1 has not), or else `kmem info`
+//! must say so.
 
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -34,10 +35,12 @@ pub fn of(pace: &str) -> &'static [Check] {
 const BLOCKS: &[Check] = &[
     Check { name: "storm, hotplug, rseq", run: || storm(Mode::Rseq, Way::Hotplug, 10) },
     Check { name: "storm, hotplug, fallback", run: || storm(Mode::Fallback, Way::Hotplug, 10) },
+    Check { name: "storm, hotplug, cid", run: || with_ids(|| storm(Mode::Cid, Way::Hotplug, 10)) },
     Check { name: "storm, cpuset, rseq", run: || storm(Mode::Rseq, Way::Cpuset, 5) },
     Check { name: "storm, cpuset, fallback", run: || storm(Mode::Fallback, Way::Cpuset, 5) },
     Check { name: "program, hotplug, rseq", run: || program(Mode::Rseq, Way::Hotplug) },
     Check { name: "program, hotplug, fallback", run: || program(Mode::Fallback, Way::Hotplug) },
+    Check { name: "program, hotplug, cid", run: || with_ids(|| program(Mode::Cid, Way::Hotplug)) },
     Check { name: "program, cpuset, rseq", run: || program(Mode::Rseq, Way::Cpuset) },
     Check { name: "memory, hotplug, rseq", run: || memory::follows(Mode::Rseq, Way::Hotplug) },
     Check { name: "memory, hotplug, fallback", run: || memory::follows(Mode::Fallback, Way::Hotplug) },
@@ -47,8 +50,10 @@ const BLOCKS: &[Check] = &[
 
 const STEPS: &[Check] = &[
     Check { name: "control, rseq", run: || control(Mode::Rseq) },
+    Check { name: "control, cid", run: || with_ids(|| control(Mode::Cid)) },
     Check { name: "control, fallback", run: || control(Mode::Fallback) },
     Check { name: "sections, rseq", run: || sections(Mode::Rseq) },
+    Check { name: "sections, cid", run: || with_ids(|| sections(Mode::Cid)) },
     Check { name: "sections, fallback", run: || sections(Mode::Fallback) },
     Check { name: "storm, rseq", run: || storm(Mode::Rseq, Way::Hotplug, 5) },
     Check { name: "storm, fallback", run: || storm(Mode::Fallback, Way::Hotplug, 5) },
@@ -56,6 +61,30 @@ const STEPS: &[Check] = &[
 
 /// Longest time for one program: it waits in the guest, the guest waits in the host.
 const LIMIT: Duration = Duration::from_secs(120);
+
+/// A check by concurrency id, or that they cannot be had and why.
+fn with_ids(check: fn() -> Result<String, String>) -> Result<String, String> {
+    static THERE_ARE: OnceLock<bool> = OnceLock::new();
+    if THERE_ARE.get().is_none() {
+        let _ = THERE_ARE.set(are_there_ids()?);
+    }
+    match THERE_ARE.get() {
+        Some(true) => check(),
+        _ => Ok("this kernel has no concurrency ids, and kmem info says so".into()),
+    }
+}
+
+/// Whether the kernel has them, by `kmem info`, which must say either.
+fn are_there_ids() -> Result<bool, String> {
+    let printed = child::run(Mode::Cid.command("/bin/kmem", &["info", "--json"]), LIMIT)?;
+    let told: Value = serde_json::from_str(&printed).map_err(|e| format!("no info: {e}: {printed}"))?;
+    let off = told["off"].as_array().is_some_and(|off| off.iter().any(|off| off["what"] == "cid"));
+    match (told["mode"].as_str(), off) {
+        (Some("cid"), false) => Ok(true),
+        (Some("rseq"), true) => Ok(false),
+        _ => Err(format!("neither concurrency ids nor a word about them: {told:#}")),
+    }
+}
 
 /// `kmem storm`, which takes CPUs away from the engine while the kernel takes them away from both.
 fn storm(mode: Mode, way: Way, seconds: u32) -> Result<String, String> {
@@ -125,8 +154,12 @@ fn stress(mode: Mode, seconds: &str, fenced: bool) -> Result<(String, u64, u64),
         let value = line.split_whitespace().find_map(|word| word.strip_prefix(key)?.strip_prefix('='));
         value.and_then(|value| value.parse::<u64>().ok()).ok_or_else(|| format!("no {key} in {line}"))
     };
-    let is_fallback = line.contains("mode=Fallback");
-    if is_fallback != (mode == Mode::Fallback) {
+    let word = match mode {
+        Mode::Rseq => "mode=Rseq ",
+        Mode::Cid => "mode=Cid ",
+        Mode::Fallback => "mode=Fallback",
+    };
+    if !line.contains(word) {
         return Err(format!("not in {} mode: {line}", mode.word()));
     }
     Ok((format!("CPUs left {left} times, {line}"), number("twice")?, number("lost")?))

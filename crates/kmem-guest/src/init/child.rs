@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Mode {
     Rseq,
+    Cid,
     Fallback,
 }
 
@@ -20,6 +21,7 @@ impl Mode {
     pub fn word(self) -> &'static str {
         match self {
             Self::Rseq => "rseq",
+            Self::Cid => "cid",
             Self::Fallback => "fallback",
         }
     }
@@ -28,9 +30,11 @@ impl Mode {
     pub fn command(self, program: &str, arguments: &[&str]) -> Command {
         let mut command = Command::new(program);
         command.args(arguments).env_clear().env("PATH", "/bin");
-        if self == Self::Fallback {
-            command.env("GLIBC_TUNABLES", "glibc.pthread.rseq=0");
-        }
+        match self {
+            Self::Rseq => &mut command,
+            Self::Cid => command.env("KMEM_RSEQ", "cid"),
+            Self::Fallback => command.env("GLIBC_TUNABLES", "glibc.pthread.rseq=0"),
+        };
         command
     }
 }
