@@ -64,7 +64,7 @@ pub fn mode_word(mode: &Mode) -> &'static str {
 
 /// What slots go by: rows of CPUs are rows of concurrency ids in one mode.
 pub fn slots_word(mode: Option<&Mode>) -> &'static str {
-    if matches!(mode, Some(Mode::Cid)) { "id" } else { "cpu" }
+    if matches!(mode, Some(Mode::Cid)) { "cid" } else { "cpu" }
 }
 
 /// What could not be had, one by one.

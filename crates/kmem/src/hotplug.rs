@@ -4,6 +4,9 @@
 //! whatever the kernel does with it: what is cached there goes to the depot, threads that still run there are served
 //! from it, and the CPU stays down until [`cpu_up`].
 //!
+//! Where slots go by concurrency id (`KMEM_RSEQ=cid`) an id stands for each CPU here, whichever CPU the kernel means: who
+//! drives real CPUs has no use for that mode.
+//!
 //! ```
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! if kmem::hotplug::online().len() > 1 {

@@ -45,7 +45,7 @@ pub mod header {
     pub const WORDS: usize = 64;
 }
 
-/// Words of a row of the table of CPUs. The row's number is the CPU's.
+/// Words of a row of the table of CPUs. The row's number is the CPU's, or in mode `Mode::Cid` the id's.
 pub mod cpu {
     /// 0 never used here; else as in `CpuState`.
     pub const STATE: usize = 0;

@@ -67,7 +67,7 @@ impl CpuState {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub struct CpuRow {
-    /// Its id.
+    /// Its id; in [`Mode::Cid`] a concurrency id.
     pub cpu: usize,
     /// Where it stands.
     pub state: CpuState,
