@@ -119,6 +119,7 @@ pub const ALL: &[Workload] = &[
     waiting("sparse_survivors", "left_percent", 500, "2 M objects of 128 bytes, 1 in 1,000 survives: memory kept"),
     core("realloc_growth", "realloc", "16 buffers grow in turn to 1 MiB, by half each time"),
     core("large_objects", "object", "24 objects of 64 KiB to 4 MiB, replaced at random, each page written"),
+    core("larger_objects", "object", "the same with objects of 1 to 32 MiB"),
     Workload {
         name: "start_program",
         about: "start and end of a program that does nothing",

@@ -70,8 +70,8 @@ static inline void used(void *pointer) { __asm__ volatile("" : : "r"(pointer) : 
 /* All workloads, for main.c. */
 #define WORKLOADS(W) \
     W(pair) W(burst_lifo) W(burst_fifo) W(random_sizes) W(random_lifetimes) W(cold_heap) W(handover) W(handover_many) \
-    W(threads_end) W(idle_threads) W(sparse_survivors) W(realloc_growth) W(large_objects) W(start_program) \
-    W(larson) W(sh6) W(sh8) W(xmalloc) W(mstress) W(rptest) W(blocks) W(blocks_threads) W(alloc_test) \
+    W(threads_end) W(idle_threads) W(sparse_survivors) W(realloc_growth) W(large_objects) W(larger_objects) \
+    W(start_program) W(larson) W(sh6) W(sh8) W(xmalloc) W(mstress) W(rptest) W(blocks) W(blocks_threads) W(alloc_test) \
     W(alloc_test_threads) W(cache_scratch) W(cache_thrash) W(continued_fraction) W(minimise) W(leave_cpu)
 #define DECLARE(name) void name(int argc, char **argv);
 WORKLOADS(DECLARE)

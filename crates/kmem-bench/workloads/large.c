@@ -1,4 +1,5 @@
-/* Buffers that grow by realloc, a few of them in turn; and large objects, each of whose pages is written. */
+/* Buffers that grow by realloc, a few of them in turn; and large objects of two ranges, each of whose pages is
+   written. */
 #include "bench.h"
 
 #include <stdlib.h>
@@ -31,20 +32,34 @@ void realloc_growth(int argc, char **argv) {
 enum { SLOTS = 24 };
 static char *slots[SLOTS];
 
+struct range {
+    int smallest_log, largest_log;
+    long count;
+};
+
 static void replace(void *state) {
+    const struct range *range = state;
     struct random random = random_from(4);
-    for (long i = *(long *)state; i > 0; i--) {
+    for (long i = range->count; i > 0; i--) {
         char **slot = &slots[random_below(&random, SLOTS)];
         free(*slot);
-        size_t size = random_size(&random, 17, 22);
+        size_t size = random_size(&random, range->smallest_log, range->largest_log);
         *slot = take(size);
         for (size_t page = 0; page < size; page += PAGE) (*slot)[page] = 1;
     }
 }
 
+static void replace_all_of(struct range range) {
+    measure("", 3, range.count, replace, &range);
+    for (int i = 0; i < SLOTS; i++) free(slots[i]);
+}
+
 void large_objects(int argc, char **argv) {
     (void)argc, (void)argv;
-    long count = amount(1000, 200);
-    measure("", 3, count, replace, &count);
-    for (int i = 0; i < SLOTS; i++) free(slots[i]);
+    replace_all_of((struct range){17, 22, amount(1000, 200)});
+}
+
+void larger_objects(int argc, char **argv) {
+    (void)argc, (void)argv;
+    replace_all_of((struct range){21, 25, amount(1000, 200)});
 }

@@ -2,9 +2,11 @@
 //!
 //! A miss on an empty slot takes a full magazine, a miss on a full slot leaves one: O(1) for a batch of objects, whose
 //! memory is not touched. Single objects (from CPUs without a slot) gather in the *loose* magazine until it is full.
-//! The depot holds at most [`Depot::limit`] full magazines; what is beyond goes back to the slabs. Empty magazines come
-//! from the metadata arena, and where that has none, objects go to the slabs as well: nothing here can fail with an
-//! object in its hands.
+//! The depot holds at most [`Depot::limit`] full magazines, a few for each CPU; what is beyond goes back to the slabs,
+//! from where objects come in order of address again. A program that builds a large structure, ends it and builds the
+//! next would otherwise get every one in an order more confused than that of the one before. Empty magazines come from
+//! the metadata arena, and where that has none, objects go to the slabs as well: nothing here can fail with an object
+//! in its hands.
 
 use core::ptr::NonNull;
 
@@ -13,7 +15,9 @@ use crate::percpu::{BATCH_MAX, Batch};
 use crate::platform::Platform;
 use crate::sync::{Mutex, Rank};
 
-/// Bytes of objects that a depot holds at most, apart from the least number of magazines.
+/// Bytes of objects that a depot holds at most for each CPU of its node, apart from the least number of magazines.
+const BYTES_A_CPU: usize = 16 << 10;
+/// The same for all CPUs.
 const BYTES_MAX: usize = 1 << 20;
 /// Magazines that a depot may hold however large the objects are.
 const LEAST: usize = 2;
@@ -92,9 +96,9 @@ pub struct Depot {
 }
 
 impl Depot {
-    /// A depot without magazines, for objects of `size` bytes that move `batch` at a time.
-    pub fn new(size: usize, batch: usize) -> Self {
-        let limit = (BYTES_MAX / (size * batch)).clamp(LEAST, 256);
+    /// A depot without magazines, for objects of `size` bytes that `cpus` CPUs move `batch` at a time.
+    pub fn new(size: usize, batch: usize, cpus: usize) -> Self {
+        let limit = ((BYTES_A_CPU * cpus).min(BYTES_MAX) / (size * batch)).clamp(LEAST, 256);
         Self { state: Mutex::new(Rank::Depot, State::default()), batch, limit }
     }
 

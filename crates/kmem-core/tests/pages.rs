@@ -52,6 +52,25 @@ fn neighbours_merge_in_every_order_of_frees() {
 }
 
 #[test]
+fn the_shortest_run_that_is_long_enough_serves_and_of_equals_the_first() {
+    for order in [[0, 1, 2, 3], [3, 2, 1, 0], [1, 3, 0, 2], [2, 0, 3, 1]] {
+        let engine = heap(512);
+        let mut guarded = |granules| {
+            let run = alloc(&engine, granules, 1).expect("room");
+            alloc(&engine, 1, 1).expect("room");
+            run
+        };
+        // All of one bin, which is a list by time.
+        let runs = [120, 80, 80, 100].map(&mut guarded);
+        order.iter().for_each(|n| free(&engine, runs[*n]));
+        for (granules, expected) in [(70, 1), (75, 2), (75, 3), (120, 0)] {
+            let run = alloc(&engine, granules, 1).expect("room");
+            assert_eq!(run.address, runs[expected].address, "{granules} granules, freed in the order {order:?}");
+        }
+    }
+}
+
+#[test]
 fn random_runs_never_overlap_and_all_merge_in_the_end() {
     for seed in 0..4 {
         let engine = heap(512);

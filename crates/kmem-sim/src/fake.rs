@@ -16,6 +16,7 @@
 
 use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeSet;
 use std::ptr::NonNull;
 use std::sync::{Arc, Mutex as StdMutex};
 
@@ -30,6 +31,8 @@ use crate::guarded;
 use crate::taken::taken;
 
 const PAGE: usize = 4096;
+/// What becomes memory at once, if the machine does that.
+const UNIT: usize = 2 << 20;
 
 /// What the virtual machine looks like.
 #[derive(Clone, Debug)]
@@ -50,6 +53,8 @@ pub struct Machine {
     pub hint_lies: bool,
     /// Whether the hint is checked before a CPU comes up for it.
     pub hint_is_checked: bool,
+    /// Whether what will be filled becomes memory by 2 MiB at once.
+    pub huge: bool,
     /// The defences that the engine has.
     pub protocol: Protocol,
 }
@@ -66,6 +71,7 @@ impl Machine {
             fences: true,
             hint_lies: false,
             hint_is_checked: false,
+            huge: false,
             protocol: Protocol::BOTH,
         }
     }
@@ -79,6 +85,8 @@ pub struct Fake {
     window: NonNull<u8>,
     /// First granule and length of what lies in the window's way.
     obstacle: StdMutex<(usize, usize)>,
+    /// First addresses of what becomes memory by 2 MiB at once.
+    units: StdMutex<BTreeSet<usize>>,
     at_fence: StdMutex<Option<Box<dyn FnOnce() + Send>>>,
     at_purge: StdMutex<Option<Box<dyn FnOnce() + Send>>>,
     mapped: AtomicUsize,
@@ -122,13 +130,13 @@ pub fn interrupt_next_section(code: impl FnOnce() + 'static) {
 impl Fake {
     /// A platform.
     pub fn new(machine: Machine) -> Self {
-        // A granule more and no alignment: so the block is fresh pages of the kernel, of which only those that are used
-        // cost anything.
-        let layout = Layout::from_size_align((machine.granules + 1) * GRANULE, 16).expect("a window of this size");
+        // A unit more and no alignment: so the block is fresh pages of the kernel, of which only those that are used cost
+        // anything.
+        let layout = Layout::from_size_align(machine.granules * GRANULE + UNIT, 16).expect("a window of this size");
         // SAFETY: the layout is not empty.
         let block = NonNull::new(unsafe { alloc_zeroed(layout) }).expect("memory for the test's window");
-        // SAFETY: the block is a granule longer than the window.
-        let window = unsafe { block.add(block.align_offset(GRANULE)) };
+        // SAFETY: the block is a unit longer than the window.
+        let window = unsafe { block.add(block.align_offset(UNIT)) };
         guarded::forbid(window.as_ptr() as usize, machine.granules * GRANULE);
         Self {
             epochs: (0..machine.possible).map(|_| StdMutex::new(0)).collect(),
@@ -136,6 +144,7 @@ impl Fake {
             machine,
             window,
             obstacle: StdMutex::new((0, 0)),
+            units: StdMutex::new(BTreeSet::new()),
             at_fence: StdMutex::new(None),
             at_purge: StdMutex::new(None),
             mapped: AtomicUsize::new(0),
@@ -318,6 +327,17 @@ unsafe impl PageSource for Fake {
         PAGE
     }
 
+    fn unit(&self, addr: usize) -> usize {
+        if taken(&self.units).contains(&(addr & !(UNIT - 1))) { UNIT } else { PAGE }
+    }
+
+    fn fills(&self, addr: usize, len: usize) {
+        if self.machine.huge {
+            let whole = (addr.next_multiple_of(UNIT)..addr + len).step_by(UNIT);
+            taken(&self.units).extend(whole.filter(|unit| unit + UNIT <= addr + len));
+        }
+    }
+
     fn reserve(&self) -> Option<Window> {
         (!self.refused()).then(|| Window { base: self.window.as_ptr() as usize, len: self.machine.granules * GRANULE })
     }
@@ -340,6 +360,7 @@ unsafe impl PageSource for Fake {
         if let Some(code) = code {
             code();
         }
+        taken(&self.units).retain(|unit| unit + UNIT <= addr || addr + len <= *unit);
         // SAFETY: the range is part of the window and nobody needs it.
         unsafe { std::ptr::write_bytes(addr as *mut u8, 0, len) };
     }

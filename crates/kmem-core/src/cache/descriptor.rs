@@ -128,6 +128,7 @@ impl CacheDesc {
         platform: &P,
     ) -> Option<NonNull<Self>> {
         let node_count = platform.nodes().max(1);
+        let cpus = platform.initial_cpus().len().div_ceil(node_count);
         let memory = meta.alloc(platform, Self::bytes(node_count))?;
         let desc = memory.cast::<Self>();
         let capacity = start_capacity(layout.size);
@@ -140,7 +141,7 @@ impl CacheDesc {
             for node in 0..node_count {
                 nodes
                     .add(node)
-                    .write(NodeCache { depot: Depot::new(layout.size, batch_of(capacity)), slabs: Node::new() });
+                    .write(NodeCache { depot: Depot::new(layout.size, batch_of(capacity), cpus), slabs: Node::new() });
             }
             desc.write(Self {
                 id: CacheId { index: 0, generation: 0 },
@@ -215,7 +216,8 @@ impl CacheDesc {
 
     /// The name.
     pub fn name(&self) -> &str {
-        core::str::from_utf8(&self.name[..self.name_len as usize]).unwrap_or("")
+        // SAFETY: these bytes were copied from a str, and are not changed.
+        unsafe { core::str::from_utf8_unchecked(&self.name[..self.name_len as usize]) }
     }
 
     /// Bytes of an object as its creator asked for it.

@@ -192,12 +192,14 @@ impl<P: Platform> Engine<P> {
         }
     }
 
-    /// Takes objects from the slabs, constructed, the lowest address last.
+    /// Takes objects from the slabs, constructed, the lowest address last. Small ones are spread: a thread that allocates
+    /// for others then gives none of them the rest of another's cache line.
     fn refill(&self, cache: &CacheDesc, node: usize, want: usize, batch: &mut Batch) {
         let refill = cache.node(node).slabs.refill(cache, node % cache.node_count(), want, batch, &self.env());
         if let (Some(ops), true) = (cache.ops(), refill.raw != 0) {
             Constructing { engine: self, cache, batch, raw: refill.raw }.run(ops);
         }
+        batch.spread(cache.layout().stride());
         batch.reverse();
     }
 

@@ -16,9 +16,13 @@ use crate::sync::{self, AtomicU32, AtomicUsize, Guard, Mutex, OfThread, Ordering
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct InsideCallback;
 
+/// Set in the number of readers while a writer waits for it to become 0: only then is somebody to be woken.
+const AWAITED: u32 = 1 << 31;
+
 /// The gate.
 pub struct Gate {
     turnstile: Mutex<()>,
+    /// How many readers are inside, and [`AWAITED`].
     readers: AtomicU32,
     /// The token of the thread that holds the write side, or 0.
     writer: AtomicUsize,
@@ -72,7 +76,7 @@ impl Gate {
 
     fn leave<P: Park>(&self, park: &P) {
         sync::unhold(park, Rank::Gate);
-        if self.readers.fetch_sub(1, Ordering::Release) == 1 {
+        if self.readers.fetch_sub(1, Ordering::Release) == AWAITED + 1 {
             park.wake_all(&self.readers);
         }
         park.step(Step::Unlocked { rank: Rank::Gate });
@@ -92,13 +96,7 @@ impl Gate {
     pub fn write<'a, P: Park>(&'a self, park: &'a P) -> Result<WriteGuard<'a, P>, InsideCallback> {
         self.refuse_callback(park)?;
         let turnstile = self.turnstile.lock(park);
-        loop {
-            let readers = self.readers.load(Ordering::Acquire);
-            if readers == 0 {
-                break;
-            }
-            park.wait(&self.readers, readers);
-        }
+        self.wait_for_readers(park);
         self.writer.store(park.thread_token(), Ordering::Relaxed);
         Ok(WriteGuard { gate: self, _turnstile: turnstile })
     }
@@ -113,6 +111,19 @@ impl Gate {
         Some(WriteGuard { gate: self, _turnstile: turnstile })
     }
 
+    /// Waits until no reader is inside. The caller holds the turnstile: none comes in meanwhile, and nobody else waits.
+    fn wait_for_readers<P: Park>(&self, park: &P) {
+        if self.readers.load(Ordering::Acquire) == 0 {
+            return;
+        }
+        let mut readers = self.readers.fetch_or(AWAITED, Ordering::Acquire) | AWAITED;
+        while readers != AWAITED {
+            park.wait(&self.readers, readers);
+            readers = self.readers.load(Ordering::Acquire);
+        }
+        self.readers.store(0, Ordering::Relaxed);
+    }
+
     /// Whether the calling thread holds the write side.
     pub fn is_writer<P: Park>(&self, park: &P) -> bool {
         self.writer.load(Ordering::Relaxed) == park.thread_token()
@@ -125,13 +136,7 @@ impl Gate {
     /// Takes the turnstile and waits for the readers, for fork.
     pub(crate) fn lock_for_fork<P: Park>(&self, park: &P) {
         self.turnstile.lock_raw(park);
-        loop {
-            let readers = self.readers.load(Ordering::Acquire);
-            if readers == 0 {
-                return;
-            }
-            park.wait(&self.readers, readers);
-        }
+        self.wait_for_readers(park);
     }
 
     /// # Safety

@@ -3,7 +3,7 @@
 //! A run is off its list while it goes back, and no lock is held over the call to the source. What others free
 //! meanwhile is left for the next time, so each of these ends.
 
-use super::heap::PageHeap;
+use super::heap::{PageHeap, State};
 use super::runs::{BINS, CLEAN, DIRTY, Found, NIL};
 use super::table::{GRANULE, KIND_CLEAN, KIND_RAW};
 use crate::platform::Platform;
@@ -12,8 +12,7 @@ impl PageHeap {
     /// Gives the memory of all free runs back and answers how many bytes that were. What others free meanwhile is left
     /// for the next time.
     pub fn purge<P: Platform>(&self, platform: &P) -> usize {
-        let dirty = self.state.lock(platform).stats.dirty;
-        self.purge_some(platform, dirty)
+        self.purge_some(platform, |state| state.stats.dirty)
     }
 
     /// Ends a period of decay: gives the memory of the free runs back that nobody needed for some periods. Answers the
@@ -21,7 +20,12 @@ impl PageHeap {
     ///
     /// The lock is held for a bin at a time; as dirty runs are limited, so is their number.
     pub(crate) fn decay<P: Platform>(&self, platform: &P) -> (usize, bool) {
-        self.expect_decay(platform, true);
+        {
+            let mut state = self.state.lock(platform);
+            let State { bounds, stats, .. } = &mut *state;
+            bounds.expect_decay(true);
+            bounds.end_period(stats);
+        }
         (0..BINS).for_each(|bin| self.age_bin(&mut self.state.lock(platform), bin));
         let mut granules = 0;
         for bin in (0..BINS).rev() {
@@ -37,10 +41,11 @@ impl PageHeap {
 
     /// Gives the memory of free runs back, that of `budget` granules if so many are there; answers the bytes. Long runs
     /// go first, and their ends: what small requests would be served from stays.
-    pub(super) fn purge_some<P: Platform>(&self, platform: &P, budget: usize) -> usize {
+    pub(super) fn purge_some<P: Platform>(&self, platform: &P, budget: impl FnOnce(&State) -> usize) -> usize {
+        let mut state = self.state.lock(platform);
+        let budget = budget(&state);
         let mut left = budget;
         while left > 0 {
-            let mut state = self.state.lock(platform);
             let Some(bin) = state.bins[DIRTY].iter().rposition(|head| *head != NIL) else { break };
             let head = state.bins[DIRTY][bin] as usize;
             let mut run = self.remove(&mut state, head);
@@ -52,6 +57,7 @@ impl PageHeap {
             drop(state);
             self.purge_run(platform, run);
             left -= run.len;
+            state = self.state.lock(platform);
         }
         (budget - left) * GRANULE
     }

@@ -1,13 +1,13 @@
 //! The untouched rest of the window: committed in steps from the bottom, around whatever else lies in the way. All of
 //! it with the heap's lock held.
 
-use super::heap::{PageHeap, State};
+use super::heap::{PageHeap, State, Use};
 use super::runs::Found;
-use super::table::{GRANULE, KIND_CLEAN, KIND_RAW};
+use super::table::{GRANULE, KIND_CLEAN, KIND_DIRTY, KIND_RAW};
 use crate::platform::{CommitError, PageSource};
 
 /// Granules committed at a time: 2 MiB, what a transparent huge page covers.
-const COMMIT_STEP: usize = (2 << 20) / GRANULE;
+pub(super) const COMMIT_STEP: usize = (2 << 20) / GRANULE;
 /// Places tried when something else lies in the window's way (the window is claimed, not held).
 pub(super) const COMMIT_TRIES: usize = 64;
 
@@ -15,14 +15,14 @@ impl PageHeap {
     /// Takes `want` granules from the untouched rest of the window, and answers their kind. Where the rest is too short
     /// for them, the free run before it helps out (not before: what is fresh is zero, and would have to be cleared
     /// together with a dirty run).
-    pub(super) fn grow<P: PageSource>(&self, platform: &P, state: &mut State, want: usize) -> Option<Found> {
+    pub(super) fn grow<P: PageSource>(&self, platform: &P, state: &mut State, want: usize, what: Use) -> Option<Found> {
         for attempt in 0..COMMIT_TRIES {
             let tail = if state.top + want > self.maps.granules { self.tail(state) } else { 0 };
             let need = state.top - tail + want;
             if need > self.maps.granules {
                 return None;
             }
-            if need > state.committed && self.commit(platform, state, need) == Err(CommitError::Taken) {
+            if need > state.committed && self.commit(platform, state, need, what) == Err(CommitError::Taken) {
                 self.skip(state, COMMIT_STEP << attempt.min(20));
                 continue;
             }
@@ -34,10 +34,18 @@ impl PageHeap {
             if tail > 0 {
                 found = self.remove(state, first).part(first, want);
             }
-            state.top = need;
+            self.raise_top(platform, state, need);
             return Some(found);
         }
         None
+    }
+
+    /// Everything below granule `need` is handed out. What gets its memory together with that counts as dirty.
+    pub(super) fn raise_top<P: PageSource>(&self, platform: &P, state: &mut State, need: usize) {
+        state.top = self.unit_end(platform, need).min(state.committed);
+        if state.top > need {
+            self.insert(state, Found { first: need, len: state.top - need, kind: KIND_DIRTY, age: 0 });
+        }
     }
 
     /// Length of the committed free run that ends where the untouched rest begins; 0 if there is none.
@@ -54,6 +62,7 @@ impl PageHeap {
         platform: &P,
         state: &mut State,
         need: usize,
+        what: Use,
     ) -> Result<(), CommitError> {
         let end = need.next_multiple_of(COMMIT_STEP).min(self.maps.granules);
         // Without entries there are no granules: an obstacle in the table's way is the end of the window.
@@ -69,6 +78,9 @@ impl PageHeap {
             done = unsafe { platform.commit(at, least * GRANULE) };
         }
         done?;
+        if what == Use::Dense {
+            platform.fills(at, step * GRANULE);
+        }
         state.committed += step;
         state.stats.committed += step;
         Ok(())

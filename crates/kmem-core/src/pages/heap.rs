@@ -5,21 +5,12 @@
 
 use core::ptr::NonNull;
 
+use super::bounds::{Bounds, EXCHANGE, HOLDS};
 use super::growth::COMMIT_TRIES;
 use super::runs::{BINS, Found, NIL};
-use super::table::{CLASS_STEP, GRANULE, KIND_CLEAN, KIND_DIRTY, KIND_NONE, KIND_RAW, Maps, Owner};
+use super::table::{CLASS_STEP, GRANULE, KIND_CLEAN, KIND_DIRTY, KIND_RAW, Maps, Owner};
 use crate::platform::{CommitError, Platform};
 use crate::sync::{AtomicU8, Mutex, Ordering, Rank};
-
-/// Granules that free runs may hold memory of, where they give it back by themselves after a while: 128 MiB. What is
-/// beyond goes back at once.
-const DIRTY_MAX: usize = (128 << 20) / GRANULE;
-/// The same where nobody calls [`PageHeap::decay`]: 32 MiB.
-const DIRTY_MAX_FOR_EVER: usize = (32 << 20) / GRANULE;
-/// Runs of at least so many granules (1 MiB) that take memory afresh give that much of dirty runs back, which were too
-/// short for them, where these hold more than a quarter of what they may: a process does not grow much by what it has
-/// but cannot use. (Always to exchange made large blocks twenty times as slow, where they come and go in many sizes.)
-const EXCHANGE: usize = (1 << 20) / GRANULE;
 
 /// A run of granules that somebody owns.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -30,6 +21,15 @@ pub struct Run {
     pub granules: usize,
     /// Whether all of it is known to read as zero.
     pub zero: bool,
+}
+
+/// What is known of how a run will be used.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Use {
+    /// All of it soon, and what lies around it in the same way: slabs of small objects.
+    Dense,
+    /// Nothing: large objects may be used in part, or not at all.
+    Any,
 }
 
 /// What the heap holds, in granules.
@@ -56,8 +56,7 @@ pub(super) struct State {
     pub(super) top: usize,
     /// First granule not committed.
     pub(super) committed: usize,
-    /// Granules that may be dirty.
-    pub(super) dirty_max: usize,
+    pub(super) bounds: Bounds,
     /// Large runs that were [`moved`](super::moving).
     pub(super) moved: usize,
     pub(super) stats: PageStats,
@@ -79,7 +78,7 @@ impl PageHeap {
             bins: [[NIL; BINS]; 3],
             top: first,
             committed: first,
-            dirty_max: DIRTY_MAX_FOR_EVER,
+            bounds: Bounds::new(),
             moved: 0,
             stats: PageStats::default(),
         };
@@ -121,33 +120,32 @@ impl PageHeap {
 
     /// A run of `granules`, its address a multiple of `align` bytes (a power of two).
     pub fn alloc<P: Platform>(&self, platform: &P, granules: usize, align: usize) -> Option<Run> {
+        self.alloc_for(platform, granules, align, Use::Any)
+    }
+
+    /// The same, with what is known of its use.
+    pub(crate) fn alloc_for<P: Platform>(&self, platform: &P, granules: usize, align: usize, what: Use) -> Option<Run> {
         if granules == 0 || !self.could_hold(granules, align) {
             return None;
         }
         // Where only dirty and clean runs together would do, they become one by giving the memory of the dirty ones
         // back.
         let run = self
-            .search(platform, granules, align)
-            .or_else(|| if self.purge(platform) > 0 { self.search(platform, granules, align) } else { None })?;
-        if run.zero && granules >= EXCHANGE && self.holds_too_much(platform) {
-            self.purge_some(platform, granules);
+            .search(platform, granules, align, what)
+            .or_else(|| if self.purge(platform) > 0 { self.search(platform, granules, align, what) } else { None })?;
+        if run.zero && granules >= EXCHANGE {
+            self.purge_some(platform, |state| if state.bounds.exchanges(&state.stats) { granules } else { 0 });
         }
         Some(run)
     }
 
-    /// Whether free runs hold so much that a process which cannot use it shall not grow as well.
-    fn holds_too_much<P: Platform>(&self, platform: &P) -> bool {
-        let state = self.state.lock(platform);
-        state.stats.dirty > state.dirty_max / 4
-    }
-
-    pub(super) fn search<P: Platform>(&self, platform: &P, granules: usize, align: usize) -> Option<Run> {
+    pub(super) fn search<P: Platform>(&self, platform: &P, granules: usize, align: usize, what: Use) -> Option<Run> {
         let want = granules + (align / GRANULE).saturating_sub(1);
         let mut state = self.state.lock(platform);
         for _ in 0..COMMIT_TRIES {
             let found = match self.take_free(&mut state, want) {
                 Some(found) => found,
-                None => self.grow(platform, &mut state, want)?,
+                None => self.grow(platform, &mut state, want, what)?,
             };
             let Found { first, len, kind, .. } = found;
             let start = (self.maps.address_of(first).next_multiple_of(align.max(GRANULE)) - self.maps.base) / GRANULE;
@@ -171,15 +169,12 @@ impl PageHeap {
                     }
                 }
             }
-            if start > first {
-                // A run that was just grown may have a free one before it.
-                self.merge(&mut state, found.part(first, start - first));
-            }
-            if first + len > start + granules {
-                self.insert(&mut state, found.part(start + granules, first + len - start - granules));
-            }
-            state.stats.used += granules;
             self.set_aside(start, granules);
+            if what == Use::Dense && kind == KIND_CLEAN {
+                self.fills_units_of(platform, found, start);
+            }
+            self.leave(platform, &mut state, found, start, start + granules);
+            state.stats.used += granules;
             return Some(Run { address, granules, zero: kind != KIND_DIRTY });
         }
         None
@@ -212,11 +207,11 @@ impl PageHeap {
         if end == state.top {
             let need = end + more;
             let there = need <= self.maps.granules
-                && (need <= state.committed || self.commit(platform, &mut state, need).is_ok());
+                && (need <= state.committed || self.commit(platform, &mut state, need, Use::Any).is_ok());
             if !there {
                 return false;
             }
-            state.top = need;
+            self.raise_top(platform, &mut state, need);
         } else {
             if !self.maps.reaches(end) {
                 return false;
@@ -252,34 +247,24 @@ impl PageHeap {
             // SAFETY: the run is the caller's, and nobody uses it any more.
             unsafe { platform.uncommit(address, granules * GRANULE) };
             self.state.lock(platform).moved -= 1;
-            return self.put_back(platform, address, granules, KIND_RAW);
+            self.put_back(platform, address, granules, KIND_RAW);
+            return;
         }
-        let first = (address - self.maps.base) / GRANULE;
-        self.maps.set_class(first, granules, 0);
-        for granule in first..first + granules {
-            self.maps.entry(granule).set(KIND_NONE, 0);
-        }
-        let mut state = self.state.lock(platform);
-        let mut run = Found { first, len: granules, kind: KIND_DIRTY, age: 0 };
-        if granules > state.dirty_max {
-            drop(state);
+        self.maps.set_class((address - self.maps.base) / GRANULE, granules, 0);
+        let mut kind = KIND_DIRTY;
+        if granules > HOLDS && granules > self.state.lock(platform).bounds.longest() {
             // SAFETY: the run is still ours alone.
             unsafe { platform.purge(address, granules * GRANULE) };
-            run.kind = KIND_CLEAN;
-            state = self.state.lock(platform);
+            kind = KIND_CLEAN;
         }
-        state.stats.used -= granules;
-        self.merge(&mut state, run);
-        let (dirty, max) = (state.stats.dirty, state.dirty_max);
-        drop(state);
-        if dirty > max {
-            self.purge_some(platform, dirty - max / 2);
+        if self.put_back(platform, address, granules, kind) > 0 {
+            self.purge_some(platform, |state| state.bounds.excess(&state.stats));
         }
     }
 
     /// Says whether somebody calls [`decay`](Self::decay) from now on: then free runs may hold more memory meanwhile.
     pub(crate) fn expect_decay<P: Platform>(&self, platform: &P, expected: bool) {
-        self.state.lock(platform).dirty_max = if expected { DIRTY_MAX } else { DIRTY_MAX_FOR_EVER };
+        self.state.lock(platform).bounds.expect_decay(expected);
     }
 
     /// Notes that a run is a slab with this descriptor and, for general caches, this class.

@@ -10,6 +10,7 @@
 //! was given back (*clean*) apart from those that still hold some (*dirty*); neighbours are merged through the table.
 //! Fresh granules come from the bottom of the untouched rest of the window, committed in steps of 2 MiB.
 
+mod bounds;
 mod give_back;
 mod growth;
 mod heap;
@@ -17,5 +18,6 @@ mod moving;
 mod runs;
 mod table;
 
+pub(crate) use heap::Use;
 pub use heap::{PageHeap, PageStats, Run};
 pub use table::{CLASS_STEP, GRANULE, GRANULE_SHIFT, Owner};

@@ -1,15 +1,15 @@
 //! Moving a large run: its pages change their address instead of being copied.
 //!
 //! A run that shall grow and has no room behind it takes another one, and has its pages moved there. What it leaves is
-//! raw: address space without memory. The new run's rest and the room behind it come from the same move, so a source that
-//! works with mappings has them in one, and can move that one again when the run has grown into its room.
+//! raw: address space without memory. The new run's rest and the room behind it come from the same move, so a source
+//! that works with mappings has them in one, and can move that one again when the run has grown into its room.
 //!
-//! Where the source moves pages by changing mappings, moved ones stay apart from
-//! their neighbours for ever, and a process may only have so many mappings. So a run remembers that it was *moved*; when
-//! it is freed its address space goes back (the run becomes raw, and is mapped afresh, in one piece with its neighbours,
-//! when it serves again), and only so many runs may be moved at a time. Beyond that, they are copied.
+//! Where the source moves pages by changing mappings, moved ones stay apart from their neighbours for ever, and a
+//! process may only have so many mappings. So a run remembers that it was *moved*; when it is freed its address space
+//! goes back (the run becomes raw, and is mapped afresh, in one piece with its neighbours, when it serves again), and
+//! only so many runs may be moved at a time. Beyond that, they are copied.
 
-use super::heap::PageHeap;
+use super::heap::{PageHeap, State, Use};
 use super::runs::Found;
 use super::table::{GRANULE, KIND_CLEAN, KIND_DIRTY, KIND_NONE, KIND_RAW};
 use super::{Owner, Run};
@@ -23,7 +23,8 @@ const WHOLE: usize = 2 << 20;
 /// A run that grew once will most likely grow again: it is moved together with this part of it as room behind it, which
 /// is free for everybody, so nothing is lost where others take it.
 const ROOM: usize = 4;
-/// Runs that may be moved at a time: each costs four mappings at most (itself, its room, what was around both), of 65,530 that Linux allows a process.
+/// Runs that may be moved at a time: each costs four mappings at most (itself, its room, what was around both), of
+/// 65,530 that Linux allows a process.
 const MOVED_MAX: usize = 4096;
 
 impl PageHeap {
@@ -80,8 +81,8 @@ impl PageHeap {
     /// A run for what grows: longer by the room that it may take, if there is so much.
     fn place<P: Platform>(&self, platform: &P, granules: usize, align: usize) -> Option<Run> {
         let whole = if granules * GRANULE < WHOLE { align } else { align.max(WHOLE) };
-        self.search(platform, granules + granules / ROOM, whole)
-            .or_else(|| self.search(platform, granules, whole))
+        self.search(platform, granules + granules / ROOM, whole, Use::Any)
+            .or_else(|| self.search(platform, granules, whole, Use::Any))
             .or_else(|| self.alloc(platform, granules, align))
     }
 
@@ -95,18 +96,22 @@ impl PageHeap {
         moved
     }
 
-    /// Takes a run back, or a part of one, that is of this kind now.
-    pub(super) fn put_back<P: Platform>(&self, platform: &P, address: usize, granules: usize, kind: u32) {
+    /// Takes a run back, or a part of one, that is of this kind now; answers what free runs hold
+    /// [too much](super::bounds::Bounds::excess) by now.
+    pub(super) fn put_back<P: Platform>(&self, platform: &P, address: usize, granules: usize, kind: u32) -> usize {
         let first = (address - self.maps.base) / GRANULE;
         for granule in first..first + granules {
             self.maps.entry(granule).set(KIND_NONE, 0);
         }
         let mut state = self.state.lock(platform);
-        state.stats.used -= granules;
+        let State { bounds, stats, .. } = &mut *state;
+        bounds.note(stats);
+        stats.used -= granules;
         if kind == KIND_RAW {
-            state.stats.committed -= granules;
-            state.stats.raw += granules;
+            stats.committed -= granules;
+            stats.raw += granules;
         }
         self.merge(&mut state, Found { first, len: granules, kind, age: 0 });
+        state.bounds.excess(&state.stats)
     }
 }

@@ -1,18 +1,22 @@
 //! Free runs: bins by length, neighbours merged. All of it with the heap's lock held.
 //!
 //! Bins 0 to 63 hold free runs of exactly 1 to 64 granules; later bins hold longer ones by doubling. A search takes the
-//! first run that is long enough, dirty ones first (their memory is there already). The first and the last entry of a
+//! shortest run that is long enough, of some; dirty ones first (their memory is there already). The first and the last entry of a
 //! free run carry its kind and length, so a run that is freed finds its neighbours in O(1).
 //!
 //! A dirty run has an *age*: how many periods of decay it has seen. What is cut off of it keeps the age, and of runs
 //! that come together the longer one's counts: a few granules that come and go beside a long run do not keep it young.
 
+use super::growth::COMMIT_STEP;
 use super::heap::{PageHeap, State};
-use super::table::{AGE_MAX, KIND_CLEAN, KIND_DIRTY, KIND_INNER, KIND_NONE, KIND_RAW};
+use super::table::{AGE_MAX, GRANULE, KIND_CLEAN, KIND_DIRTY, KIND_INNER, KIND_NONE, KIND_RAW};
+use crate::platform::PageSource;
 use crate::sync::Ordering;
 
 const EXACT: usize = 64;
 pub(super) const BINS: usize = EXACT + 24;
+/// Runs on a list that are compared: what large blocks leave of the others is then long enough for large blocks.
+const LOOK: usize = 32;
 /// No granule: the end of a list.
 pub(super) const NIL: u32 = u32::MAX;
 
@@ -53,17 +57,68 @@ impl PageHeap {
     pub(super) fn take_free(&self, state: &mut State, want: usize) -> Option<Found> {
         for list in [DIRTY, CLEAN, RAW] {
             for bin in bin_of(want)..BINS {
-                let mut at = state.bins[list][bin];
-                while at != NIL {
-                    let entry = self.maps.entry(at as usize);
-                    if entry.len() >= want {
-                        return Some(self.remove(state, at as usize));
-                    }
-                    at = entry.next.load(Ordering::Relaxed) as u32;
+                if let Some(first) = self.best_of(state.bins[list][bin], want) {
+                    return Some(self.remove(state, first));
                 }
             }
         }
         None
+    }
+
+    /// Of the runs on a list, the shortest that is long enough, and of those the first in the window; as far as the
+    /// first [`LOOK`] of them show, or else the next one that is long enough.
+    fn best_of(&self, head: u32, want: usize) -> Option<usize> {
+        let mut best: Option<(usize, usize)> = None;
+        let (mut at, mut looks) = (head, 0);
+        while at != NIL && (best.is_none() || looks < LOOK) {
+            let entry = self.maps.entry(at as usize);
+            let run = (entry.len(), at as usize);
+            if run.0 >= want && best.is_none_or(|best| run < best) {
+                best = Some(run);
+            }
+            at = entry.next.load(Ordering::Relaxed) as u32;
+            looks += 1;
+        }
+        best.map(|(_, first)| first)
+    }
+
+    /// Puts back what is left of a run of which the granules from `start` to `end` are handed out, and set aside. What
+    /// gets its memory together with those is dirty by that, so it goes back like other dirty runs if nobody needs it.
+    pub(super) fn leave<P: PageSource>(&self, platform: &P, state: &mut State, found: Found, start: usize, end: usize) {
+        let Found { first, len, kind, .. } = found;
+        let (mut from, mut to) = (start, end);
+        if kind == KIND_CLEAN {
+            from = self.unit_first(platform, start).max(first);
+            to = self.unit_end(platform, end).min(first + len);
+        }
+        let clean = [(first, from), (to, first + len)].map(|(first, end)| found.part(first, end - first));
+        let dirty =
+            [(from, start), (end, to)].map(|(first, end)| Found { first, len: end - first, kind: KIND_DIRTY, age: 0 });
+        dirty.iter().filter(|run| run.len > 0).for_each(|run| self.set_aside(run.first, run.len));
+        for run in clean.into_iter().chain(dirty).filter(|run| run.len > 0) {
+            self.merge(state, run);
+        }
+    }
+
+    /// Granule `at` of a clean run will be filled, and so will what lies around it: its step, if all of it is clean.
+    pub(super) fn fills_units_of<P: PageSource>(&self, platform: &P, found: Found, at: usize) {
+        let address = self.maps.address_of(at);
+        let first = at - (address & (COMMIT_STEP * GRANULE - 1)) / GRANULE;
+        if first >= found.first && first + COMMIT_STEP <= found.first + found.len {
+            platform.fills(self.maps.address_of(first), COMMIT_STEP * GRANULE);
+        }
+    }
+
+    /// The first granule that gets its memory together with granule `at`.
+    fn unit_first<P: PageSource>(&self, platform: &P, at: usize) -> usize {
+        let address = self.maps.address_of(at);
+        at - (address & (platform.unit(address) - 1)) / GRANULE
+    }
+
+    /// The end of what gets its memory together with the last granule before `end`.
+    pub(super) fn unit_end<P: PageSource>(&self, platform: &P, end: usize) -> usize {
+        let address = self.maps.address_of(end);
+        end + (address.next_multiple_of(platform.unit(address - GRANULE)) - address) / GRANULE
     }
 
     /// The first granule of the free run that ends before `granule`.

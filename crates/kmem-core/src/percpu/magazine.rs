@@ -77,6 +77,14 @@ impl Batch {
         self.len -= count;
     }
 
+    /// Puts objects that come in order of address into one in which successive ones do not lie in the same cache line,
+    /// as far as `stride` of them share one: each `stride`-th, then each `stride`-th from the second on, and so on.
+    pub fn spread(&mut self, stride: usize) {
+        let ordered = self.objects;
+        let places = (0..stride).flat_map(|first| (first..self.len).step_by(stride));
+        self.objects.iter_mut().zip(places).for_each(|(object, place)| *object = ordered[place]);
+    }
+
     /// Puts the objects in the opposite order.
     pub fn reverse(&mut self) {
         self.objects[..self.len].reverse();
@@ -86,5 +94,23 @@ impl Batch {
 impl Default for Batch {
     fn default() -> Self {
         Self::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spread_objects_are_apart_and_all_there() {
+        for (len, stride) in [(60, 8), (60, 1), (7, 4), (64, 3), (1, 8), (0, 2)] {
+            let mut batch = Batch::new();
+            (0..len).for_each(|object| batch.push(object));
+            batch.spread(stride);
+            let far = |pair: &[usize]| pair[0].abs_diff(pair[1]) >= stride || len < 2 * stride;
+            assert!(batch.as_slice().windows(2).all(far), "{len} by {stride}: {:?}", batch.as_slice());
+            batch.objects[..len].sort_unstable();
+            assert!(batch.as_slice().iter().copied().eq(0..len), "{len} by {stride}");
+        }
     }
 }

@@ -114,6 +114,17 @@ pub unsafe trait PageSource {
     /// Bytes of the smallest piece whose memory can be given back; a power of two.
     fn page_size(&self) -> usize;
 
+    /// Bytes of the piece around `addr` in the window whose memory comes as a whole when any of it is touched first: a
+    /// power of two to which the piece is aligned, at least a page. By default it is a page.
+    fn unit(&self, _addr: usize) -> usize {
+        self.page_size()
+    }
+
+    /// The engine hands memory out of this committed range that will be filled, and more of the range will soon follow:
+    /// the source may make the whole range one [`unit`](Self::unit). None of it was touched since it was committed or
+    /// purged. By default nothing is done.
+    fn fills(&self, _addr: usize, _len: usize) {}
+
     /// Address space for objects: called once, when the engine is made.
     fn reserve(&self) -> Option<Window>;
 

@@ -2,13 +2,16 @@
 
 use core::ptr::NonNull;
 
-use super::Layout;
 use super::bitmap::Bitmap;
 use super::layout::PAGE;
+use super::{FreeError, Layout};
 use crate::cache::CacheDesc;
 use crate::meta::Meta;
-use crate::pages::{GRANULE, PageHeap, Run};
+use crate::pages::{GRANULE, PageHeap, Run, Use};
 use crate::platform::Platform;
+
+/// Bytes of the largest object whose slabs count as densely used: a few of them fill a page.
+const DENSE: usize = 1024;
 
 /// Which list of its node a slab is on.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -70,7 +73,8 @@ impl Slab {
         let constructed = cache.ops().is_some();
         let bytes = Self::bytes(layout, constructed);
         let memory = meta.alloc(platform, bytes)?;
-        let Some(run) = heap.alloc(platform, layout.granules, 1) else {
+        let what = if layout.size <= DENSE { Use::Dense } else { Use::Any };
+        let Some(run) = heap.alloc_for(platform, layout.granules, 1, what) else {
             // SAFETY: just allocated, nobody knows it.
             unsafe { meta.free(platform, memory, bytes) };
             return None;
@@ -114,6 +118,34 @@ impl Slab {
         Some(slab)
     }
 
+    /// Gives the slab's pages and its descriptor back, and answers the bytes of its pages.
+    ///
+    /// # Safety
+    /// The slab is the caller's, on no list and without an object in use, and is not used afterwards.
+    pub(super) unsafe fn free<P: Platform>(slab: NonNull<Self>, heap: &PageHeap, meta: &Meta, platform: &P) -> usize {
+        // SAFETY: the slab is the caller's; its cache outlives it.
+        unsafe {
+            let this = slab.as_ref();
+            let (run, bytes) = (this.run, Self::bytes(this.cache.as_ref().layout(), this.constructed.is_some()));
+            heap.free(platform, run.address, run.granules);
+            meta.free(platform, slab.cast(), bytes);
+            run.granules * GRANULE
+        }
+    }
+
+    /// Finds the first object from index `from` on that is constructed, and notes that it is no longer.
+    ///
+    /// # Safety
+    /// The node's lock is held, or the slab is on no list.
+    pub(super) unsafe fn take_constructed(&mut self, from: usize) -> Option<usize> {
+        let made = self.constructed?;
+        // SAFETY: the objects have a bit each.
+        unsafe {
+            let index = made.find(from, self.objects(), true);
+            (index < self.objects() && made.replace(index, false)).then_some(index)
+        }
+    }
+
     /// Objects of the slab.
     pub fn objects(&self) -> usize {
         self.objects as usize
@@ -139,16 +171,6 @@ impl Slab {
         let offset = u32::try_from(address.checked_sub(first)?).ok()?;
         let index = ((u128::from(offset) * u128::from(reciprocal)) >> 64) as u32;
         (index < objects && index * size == offset).then_some(index as usize)
-    }
-
-    /// Whether `address` is in the slab's run, read as [`index_of`](Self::index_of) reads.
-    ///
-    /// # Safety
-    /// The slab lives.
-    pub(super) unsafe fn covers(slab: NonNull<Self>, address: usize) -> bool {
-        // SAFETY: the slab lives, and its run does not change.
-        let run = unsafe { (&raw const (*slab.as_ptr()).run).read() };
-        address.wrapping_sub(run.address) < run.granules * GRANULE
     }
 
     /// The slab's cache and its node there, read as [`index_of`](Self::index_of) reads.
@@ -195,24 +217,39 @@ impl Slab {
         self.touched = true;
     }
 
-    /// Marks an object free again; `false` if it was free already (a double free, I7).
+    /// Marks the first of these objects free again, as many as are successively objects of this slab, and answers how
+    /// many these are, and how many of them were marked. Those that were free already (a double free, I7) go to `bad`.
     ///
     /// # Safety
-    /// The node's lock is held; `index` is that of an object of the slab.
-    pub(super) unsafe fn put(&mut self, index: usize, constructed: bool) -> bool {
-        // SAFETY: the lock is held and the bits exist.
-        unsafe {
-            if self.free.replace(index, true) {
-                return false;
+    /// The node's lock is held.
+    pub(super) unsafe fn put(
+        &mut self,
+        objects: &[usize],
+        constructed: impl Fn(usize) -> bool,
+        bad: &mut impl FnMut(usize, FreeError),
+    ) -> (usize, usize) {
+        let this = NonNull::from(&mut *self);
+        let (mut put, mut lowest, mut seen) = (0, self.hint as usize, 0);
+        for object in objects {
+            // SAFETY: the slab lives.
+            let Some(index) = (unsafe { Self::index_of(this, *object) }) else { break };
+            // SAFETY: the lock is held and the bits of an object exist.
+            if unsafe { self.free.replace(index, true) } {
+                bad(*object, FreeError::DoubleFree);
+            } else {
+                if let Some(made) = self.constructed {
+                    // SAFETY: as above.
+                    unsafe { made.replace(index, constructed(seen)) };
+                }
+                lowest = lowest.min(index / 64);
+                put += 1;
             }
-            if let Some(made) = self.constructed {
-                made.replace(index, constructed);
-            }
+            seen += 1;
         }
-        self.in_use -= 1;
-        self.touched = true;
-        self.hint = self.hint.min((index / 64) as u32);
-        true
+        self.in_use -= put as u32;
+        self.hint = lowest as u32;
+        self.touched |= put > 0;
+        (seen, put)
     }
 
     /// Calls `found` with each stretch of whole pages (first and end) that hold free objects only and were not purged,
@@ -298,127 +335,5 @@ impl Slab {
         // SAFETY: passed on.
         let free = (0..self.objects()).filter(|index| unsafe { self.free.get(*index) }).count();
         (free, self.in_use as usize)
-    }
-}
-
-/// Empty slabs that are nobody's any more and wait for a moment without locks to go back (I31, I34).
-#[must_use = "slabs on this list are lost unless they are released"]
-pub struct Reclaim {
-    head: Option<NonNull<Slab>>,
-    closed: bool,
-}
-
-impl Reclaim {
-    /// No slab.
-    pub const fn new() -> Self {
-        Self { head: None, closed: false }
-    }
-
-    /// A list that takes no slab: those that become empty stay with their node. For who works on many caches under the
-    /// gate, and would have to keep all of them from being destroyed until their slabs are released (I19).
-    pub(crate) const fn closed() -> Self {
-        Self { head: None, closed: true }
-    }
-
-    pub(super) fn is_closed(&self) -> bool {
-        self.closed
-    }
-
-    pub(super) fn push(&mut self, mut slab: NonNull<Slab>) {
-        // SAFETY: the slab was taken off its list under the node's lock: it is ours.
-        unsafe { slab.as_mut() }.next = self.head;
-        self.head = Some(slab);
-    }
-
-    fn pop(&mut self) -> Option<NonNull<Slab>> {
-        let slab = self.head?;
-        // SAFETY: slabs on this list are ours.
-        self.head = unsafe { slab.as_ref() }.next;
-        Some(slab)
-    }
-
-    /// Gives every slab back: destructors first, then pages, then the descriptor. The caller holds no lock of the
-    /// engine (the gate, if a hotplug callback frees) and keeps the slabs' caches from being destroyed (I19).
-    /// Answers the bytes of the slabs.
-    ///
-    /// A destructor that panics costs nothing but itself: the slabs are given back while unwinding.
-    pub fn release<P: Platform>(self, heap: &PageHeap, meta: &Meta, platform: &P) -> usize {
-        debug_assert!(
-            platform.held_ranks().is_none_or(|held| held.at_most_gate()),
-            "destructors run, and pages go back, without a lock (I31, I34)"
-        );
-        let mut releasing = Releasing { list: self, heap, meta, platform, bytes: 0 };
-        releasing.run();
-        releasing.bytes
-    }
-}
-
-impl Default for Reclaim {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-struct Releasing<'a, P: Platform> {
-    list: Reclaim,
-    heap: &'a PageHeap,
-    meta: &'a Meta,
-    platform: &'a P,
-    bytes: usize,
-}
-
-impl<P: Platform> Releasing<'_, P> {
-    fn run(&mut self) {
-        while let Some(slab) = self.list.pop() {
-            self.release_one(slab);
-        }
-    }
-
-    fn release_one(&mut self, mut slab: NonNull<Slab>) {
-        // SAFETY: the slab is ours, its objects are all free, so nobody uses them; its cache outlives its slabs
-        // (destroy waits for them).
-        unsafe {
-            let slab = slab.as_mut();
-            if let (Some(made), Some(ops)) = (slab.constructed, slab.cache.as_ref().ops()) {
-                for index in 0..slab.objects() {
-                    if made.replace(index, false) {
-                        // On a panic the slab goes back on the list: the bit is cleared, so its object is not
-                        // destructed twice.
-                        let again = PutBack { list: &mut self.list, slab: NonNull::from(&mut *slab) };
-                        (ops.destruct)(ops.context, slab.address_of(index) as *mut u8);
-                        core::mem::forget(again);
-                    }
-                }
-            }
-        }
-        // SAFETY: as above; nothing refers to the slab from here on.
-        unsafe {
-            let (run, bytes) = (
-                slab.as_ref().run,
-                Slab::bytes(slab.as_ref().cache.as_ref().layout(), slab.as_ref().constructed.is_some()),
-            );
-            self.heap.free(self.platform, run.address, run.granules);
-            self.meta.free(self.platform, slab.cast(), bytes);
-            self.bytes += run.granules * GRANULE;
-        }
-    }
-}
-
-impl<P: Platform> Drop for Releasing<'_, P> {
-    fn drop(&mut self) {
-        // Empty unless a destructor panicked. Then the rest goes back here; a second panic aborts, as everywhere in
-        // Rust.
-        self.run();
-    }
-}
-
-struct PutBack<'a> {
-    list: &'a mut Reclaim,
-    slab: NonNull<Slab>,
-}
-
-impl Drop for PutBack<'_> {
-    fn drop(&mut self) {
-        self.list.push(self.slab);
     }
 }

@@ -15,7 +15,7 @@ pub const MAX_SIZE: usize = 4 << 20;
 pub const MAX_ALIGN: usize = GRANULE;
 /// Bytes of a page: what goes back of a slab that is partly used. Sources with larger ones keep such slabs whole.
 pub(super) const PAGE: usize = 4096;
-/// A colour moves objects by at least a cache line.
+/// Bytes of a cache line. A colour moves objects by at least one.
 const LINE: usize = 64;
 
 /// How a cache's slabs are carved.
@@ -58,6 +58,17 @@ impl Layout {
     /// Bytes of a slab.
     pub const fn bytes(&self) -> usize {
         self.granules * GRANULE
+    }
+
+    /// Which next object is the first that has no cache line in common with an object; 1 for objects of a line and more,
+    /// of which at most a part of one is shared.
+    pub(crate) const fn stride(&self) -> usize {
+        if self.size >= LINE {
+            return 1;
+        }
+        // Objects begin at multiples of this.
+        let natural = 1 << self.size.trailing_zeros();
+        1 + (LINE - natural).div_ceil(self.size)
     }
 
     /// Pages of a slab.

@@ -16,9 +16,11 @@ mod idle;
 mod layout;
 mod list;
 mod node;
+mod reclaim;
 
-pub use descriptor::{Reclaim, Slab};
+pub use descriptor::Slab;
 pub(crate) use idle::Which;
 pub use layout::{Layout, MAX_ALIGN, MAX_SIZE, MIN_SIZE};
 pub(crate) use node::{Env, find, put_back};
 pub use node::{FreeError, Node, NodeStats, Refill};
+pub use reclaim::Reclaim;

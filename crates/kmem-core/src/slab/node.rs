@@ -171,41 +171,6 @@ impl Node {
         lists.stats.empty > 0
     }
 
-    fn put(
-        lists: &mut Lists,
-        mut slab: NonNull<Slab>,
-        index: usize,
-        constructed: bool,
-        into: &mut Reclaim,
-    ) -> Result<(), FreeError> {
-        // SAFETY: the lock is held; the slab is on one of its lists.
-        unsafe {
-            let was_full = slab.as_ref().is_full();
-            if !slab.as_mut().put(index, constructed) {
-                return Err(FreeError::DoubleFree);
-            }
-            lists.stats.in_use -= 1;
-            lists.touched = true;
-            if slab.as_ref().list == ListId::Aside {
-                // Whoever set it aside finds it a place.
-                return Ok(());
-            }
-            let empty = slab.as_ref().in_use == 0;
-            if was_full {
-                lists.full.remove(slab);
-                lists.partial.push(slab, ListId::Partial);
-            }
-            if empty {
-                lists.partial.remove(slab);
-                lists.empty.push(slab, ListId::Empty);
-                lists.stats.empty += 1;
-                let keep = kept(lists);
-                trim_empty(lists, keep, into);
-            }
-        }
-        Ok(())
-    }
-
     /// Takes the lock for fork.
     pub(crate) fn lock_for_fork<P: Platform>(&self, platform: &P) {
         self.lists.lock_raw(platform);
@@ -222,6 +187,48 @@ impl Node {
 impl Default for Node {
     fn default() -> Self {
         Self::new()
+    }
+}
+
+impl Lists {
+    /// Puts the first of these objects on their slab, as many as are successively of it, and answers how many these are.
+    ///
+    /// # Safety
+    /// The slab is of this node, and the first of these is an object of it.
+    unsafe fn put(
+        &mut self,
+        mut slab: NonNull<Slab>,
+        objects: &[usize],
+        constructed: impl Fn(usize) -> bool,
+        into: &mut Reclaim,
+        bad: &mut impl FnMut(usize, FreeError),
+    ) -> usize {
+        // SAFETY: the lock is held; the slab is on one of its lists.
+        unsafe {
+            let was_full = slab.as_ref().is_full();
+            let (seen, put) = slab.as_mut().put(objects, constructed, bad);
+            if put == 0 {
+                return seen;
+            }
+            self.stats.in_use -= put;
+            self.touched = true;
+            if slab.as_ref().list == ListId::Aside {
+                // Whoever set it aside finds it a place.
+                return seen;
+            }
+            if was_full {
+                self.full.remove(slab);
+                self.partial.push(slab, ListId::Partial);
+            }
+            if slab.as_ref().in_use == 0 {
+                self.partial.remove(slab);
+                self.empty.push(slab, ListId::Empty);
+                self.stats.empty += 1;
+                let keep = kept(self);
+                trim_empty(self, keep, into);
+            }
+            seen
+        }
     }
 }
 
@@ -270,30 +277,21 @@ pub(crate) fn put_back<P: Platform>(
     mut bad: impl FnMut(usize, FreeError),
 ) {
     let mut held: Option<(&CacheDesc, usize, Guard<'_, Lists, P>)> = None;
-    let mut last: Option<NonNull<Slab>> = None;
-    for (place, object) in objects.iter().enumerate() {
-        // SAFETY: the last slab is there until `into` is released, even if it became empty.
-        let again = last.filter(|slab| unsafe { Slab::covers(*slab, *object) });
-        // SAFETY: as above.
-        let found = again.and_then(|slab| unsafe { Slab::index_of(slab, *object) }.map(|index| (slab, index)));
-        let Some((slab, index)) = found.or_else(|| find(env.heap, *object)) else {
+    let mut at = 0;
+    while let Some(object) = objects.get(at) {
+        let Some((slab, _)) = find(env.heap, *object) else {
             bad(*object, FreeError::NotAnObject);
+            at += 1;
             continue;
         };
-        if again.is_none() {
-            // SAFETY: the object is not free, so its slab and the slab's cache live.
-            let (cache, node) = unsafe { Slab::home_of(slab) };
-            if held.as_ref().is_none_or(|(c, n, _)| !core::ptr::eq(*c, cache) || *n != node) {
-                drop(held.take());
-                held = Some((cache, node, cache.node(node).slabs.lists.lock(env.platform)));
-            }
-            last = Some(slab);
+        // SAFETY: the object is not free, so its slab and the slab's cache live.
+        let (cache, node) = unsafe { Slab::home_of(slab) };
+        if held.as_ref().is_none_or(|(c, n, _)| !core::ptr::eq(*c, cache) || *n != node) {
+            drop(held.take());
         }
-        if let Some((_, _, lists)) = held.as_mut()
-            && let Err(error) = Node::put(lists, slab, index, constructed(place), into)
-        {
-            bad(*object, error);
-        }
+        let (_, _, lists) = held.get_or_insert_with(|| (cache, node, cache.node(node).slabs.lists.lock(env.platform)));
+        // SAFETY: the slab is of that node, and the object is one of its.
+        at += unsafe { lists.put(slab, &objects[at..], |place| constructed(at + place), into, &mut bad) };
     }
 }
 

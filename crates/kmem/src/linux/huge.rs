@@ -5,98 +5,88 @@
 //! first byte of a step costs all of it. So
 //!
 //! ```text
-//! the first 4 MiB of objects      small pages: small programs stay small
-//! each step of 2 MiB behind them  advised when it is committed (MADV_HUGEPAGE)
-//! a step that is purged in part   small pages again, beforehand (MADV_NOHUGEPAGE): else the kernel's collector of huge
-//!                                 pages fills in what was given back, bit by bit, as soon as one page there is in use
-//! a step that is purged whole     advised again
+//! the first steps of the window   small pages: small programs stay small
+//! a step behind them that is      advised (MADV_HUGEPAGE), if small objects will fill it; for large ones nobody knows
+//! handed out first                whether all of their pages will be used
+//! a step that is purged, if only  small pages again, beforehand (MADV_NOHUGEPAGE): else the kernel's collector of huge
+//! in part                         pages fills in what was given back, bit by bit, as soon as one page there is in use
 //! ```
-//! All of it is advice: a kernel that refuses it, or whose setting is `never`, goes on with small pages. It is given
-//! where `KMEM_HUGE=on` is in the environment: what a step holds beyond what was ever handed out stays resident, up to
-//! two megabytes that `trim` does not find.
+//! The first object in a step brings all of it into memory. So the engine asks for the [`unit`] of what it hands out,
+//! and counts the rest of it as free memory, which serves first, and decays if nothing needs it.
+//!
+//! All of it is advice: a kernel that refuses it, or whose setting is `never`, goes on with small pages. With
+//! `KMEM_HUGE=off` in the environment none is given.
 
-use kmem_core::sync::{AtomicUsize, Ordering};
+use kmem_core::sync::{AtomicU64, AtomicUsize, Ordering};
 
 use super::mode::variable;
+use super::pages::{LARGEST, PAGE};
 use super::sys;
 
 /// Bytes of a huge page, and of the steps in which the window is committed.
 pub const STEP: usize = 2 << 20;
 /// Bytes in whole steps that keep small pages.
-const SMALL: usize = 2 * STEP;
+const SMALL: usize = 4 * STEP;
 /// For [`FROM`]: nothing may be huge, or nothing was committed yet (metadata is, in pieces that are no whole steps).
 const OFF: usize = usize::MAX;
 const UNSET: usize = usize::MAX - 1;
 
 /// First address that may be huge.
 static FROM: AtomicUsize = AtomicUsize::new(OFF);
+/// A bit for each step from [`FROM`] on: it was advised. (Of these 64 KiB only those pages cost anything that are
+/// written.) Changed by who hands out or gives back memory there.
+static HUGE: [AtomicU64; LARGEST / STEP / 64] = [const { AtomicU64::new(0) }; LARGEST / STEP / 64];
 
 /// Reads what is wanted, for a new window.
 pub(super) fn begin() {
-    let on = variable(c"KMEM_HUGE") == Some(b"on");
-    FROM.store(if on { UNSET } else { OFF }, Ordering::Relaxed);
+    let off = variable(c"KMEM_HUGE") == Some(b"off");
+    FROM.store(if off { OFF } else { UNSET }, Ordering::Relaxed);
 }
 
 /// Memory was committed there, by one thread at a time.
 pub(super) fn committed(addr: usize, len: usize) {
-    let steps = Steps::of(addr, len);
-    let (first, end) = steps.whole;
+    let (first, end) = whole_steps(addr, len);
     if first < end && FROM.load(Ordering::Relaxed) == UNSET {
         FROM.store(first + SMALL, Ordering::Relaxed);
     }
-    steps.advise(steps.whole, true);
 }
 
-/// Memory is about to be given back there.
+/// Bytes of the piece around `addr` that comes into memory as a whole.
+pub(super) fn unit(addr: usize) -> usize {
+    let is_huge = bit_of(addr).is_some_and(|(word, bit)| word.load(Ordering::Relaxed) & bit != 0);
+    if is_huge { STEP } else { PAGE }
+}
+
+/// Untouched memory there is handed out, and will be filled.
+pub(super) fn fills(addr: usize, len: usize) {
+    let (first, end) = whole_steps(addr, len);
+    for step in (first..end).step_by(STEP) {
+        let Some((word, bit)) = bit_of(step) else { continue };
+        // SAFETY: the page size changes nothing that a program can see but speed and memory.
+        if unsafe { sys::madvise_huge(step, STEP, true) }.is_ok() {
+            word.fetch_or(bit, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Memory is about to be given back there; steps of which that is a part have small pages from now on.
 pub(super) fn about_to_purge(addr: usize, len: usize) {
-    let steps = Steps::of(addr, len);
-    steps.advise(steps.whole, true);
-    for part in steps.parts {
-        steps.advise(part, false);
-    }
-}
-
-/// The steps that a range touches; each range of steps from a first address to a last, empty where they are equal.
-struct Steps {
-    whole: (usize, usize),
-    parts: [(usize, usize); 2],
-}
-
-impl Steps {
-    fn of(addr: usize, len: usize) -> Self {
-        let (floor, ceil) = (|at: usize| at & !(STEP - 1), |at: usize| at.next_multiple_of(STEP));
-        let end = addr + len;
-        if ceil(addr) > floor(end) {
-            return Self { whole: (addr, addr), parts: [(floor(addr), ceil(end)), (end, end)] };
-        }
-        Self { whole: (ceil(addr), floor(end)), parts: [(floor(addr), ceil(addr)), (floor(end), ceil(end))] }
-    }
-
-    fn advise(&self, (from, to): (usize, usize), huge: bool) {
-        let from = from.max(FROM.load(Ordering::Relaxed));
-        if from < to {
-            // SAFETY: advice on the size of pages changes nothing that a program can see but speed and memory; where
-            // something else lies in a gap of the window, that holds for it too. A refusal leaves things as they are.
-            let _ = unsafe { sys::madvise_huge(from, to - from, huge) };
+    for step in (addr & !(STEP - 1)..addr + len).step_by(STEP) {
+        let Some((word, bit)) = bit_of(step) else { continue };
+        if word.load(Ordering::Relaxed) & bit != 0 && word.fetch_and(!bit, Ordering::Relaxed) & bit != 0 {
+            // SAFETY: as above. A refusal (too many mappings) leaves things as they are.
+            let _ = unsafe { sys::madvise_huge(step, STEP, false) };
         }
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// Where it is noted that the step at `addr` was advised; `None`: it is never.
+fn bit_of(addr: usize) -> Option<(&'static AtomicU64, u64)> {
+    let step = addr.checked_sub(FROM.load(Ordering::Relaxed))? / STEP;
+    Some((HUGE.get(step / 64)?, 1 << (step % 64)))
+}
 
-    #[test]
-    fn steps_are_whole_or_in_part() {
-        let parts_of = |addr, len| {
-            let Steps { whole, parts } = Steps::of(addr * STEP / 4, len * STEP / 4);
-            let quarters = |(from, to): (usize, usize)| (from * 4 / STEP, (to - from) * 4 / STEP);
-            (quarters(whole).1, quarters(parts[0]), quarters(parts[1]).1)
-        };
-        assert_eq!(parts_of(4, 4), (4, (4, 0), 0), "a step");
-        assert_eq!(parts_of(5, 2), (0, (4, 4), 0), "inside of one");
-        assert_eq!(parts_of(7, 2), (0, (4, 4), 4), "the ends of two");
-        assert_eq!(parts_of(4, 6), (4, (4, 0), 4), "one, and the beginning of the next");
-        assert_eq!(parts_of(6, 10), (8, (4, 4), 0), "the end of one, and two");
-    }
+/// From the first address to the end of the whole steps of a range; the end is not behind the first where there are none.
+fn whole_steps(addr: usize, len: usize) -> (usize, usize) {
+    (addr.next_multiple_of(STEP), (addr + len) & !(STEP - 1))
 }

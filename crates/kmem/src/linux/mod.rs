@@ -245,6 +245,14 @@ unsafe impl PageSource for Linux {
         pages::PAGE
     }
 
+    fn unit(&self, addr: usize) -> usize {
+        huge::unit(addr)
+    }
+
+    fn fills(&self, addr: usize, len: usize) {
+        huge::fills(addr, len);
+    }
+
     fn reserve(&self) -> Option<Window> {
         pages::reserve()
     }

@@ -19,12 +19,17 @@ use kmem_core::sync::{AtomicU32, Ordering};
 
 use super::fault::{self, Call};
 use super::huge;
-use super::sys::{self, Errno, MAP_FIXED_NOREPLACE, MAP_NORESERVE, MAP_PRIVATE_ANON, PROT_NONE, PROT_READ, PROT_WRITE};
+use super::sys::{
+    self, Errno, MAP_FIXED_NOREPLACE, MAP_NORESERVE, MAP_POPULATE, MAP_PRIVATE_ANON, PROT_NONE, PROT_READ, PROT_WRITE,
+};
 
 /// Bytes of a page. x86-64 has no other base page.
 pub const PAGE: usize = 4096;
 const ALIGN: usize = huge::STEP;
-const LARGEST: usize = 1 << 40;
+/// Bytes of the largest window.
+pub(super) const LARGEST: usize = 1 << 40;
+/// Bytes of a mapping whose memory is there at once.
+const SMALL: usize = 64 << 10;
 const READ_WRITE: usize = PROT_READ | PROT_WRITE;
 
 /// Places for a claimed window: between where executables are and where the kernel puts mappings, and apart from
@@ -79,6 +84,8 @@ pub unsafe fn purge(addr: usize, len: usize) {
 /// # Safety
 /// As for [`purge`].
 pub unsafe fn uncommit(addr: usize, len: usize) {
+    // What was huge is not any more; there is nothing that could be huge afterwards.
+    huge::about_to_purge(addr, len);
     // SAFETY: passed on.
     if unsafe { sys::munmap(addr, len) }.is_err() {
         // Too many mappings to split one more: an empty mapping takes its place, or nothing does.
@@ -104,6 +111,7 @@ pub unsafe fn move_pages(from: usize, len: usize, to: usize, longer: usize) -> R
     if KERNEL_CHOSE.load(Ordering::Relaxed) != 0 || fault::refused(Call::Move) {
         return Err(MoveError::Refused);
     }
+    huge::about_to_purge(to, longer);
     // SAFETY: passed on.
     unsafe {
         if sys::mremap_fixed(from, len, to, longer) == Ok(to) {
@@ -117,13 +125,14 @@ pub unsafe fn move_pages(from: usize, len: usize, to: usize, longer: usize) -> R
     }
 }
 
-/// Maps memory anywhere.
+/// Maps memory anywhere. Small pieces are chunks of metadata and tables, of which most will be used.
 pub fn map(len: usize) -> Option<NonNull<u8>> {
     if fault::refused(Call::Map) {
         return None;
     }
+    let at_once = if len <= SMALL { MAP_POPULATE } else { 0 };
     // SAFETY: a new mapping harms nobody.
-    let address = unsafe { sys::mmap(0, len.next_multiple_of(PAGE), READ_WRITE, MAP_PRIVATE_ANON) }.ok()?;
+    let address = unsafe { sys::mmap(0, len.next_multiple_of(PAGE), READ_WRITE, MAP_PRIVATE_ANON | at_once) }.ok()?;
     NonNull::new(address as *mut u8)
 }
 
@@ -142,7 +151,7 @@ fn claim(len: usize) -> Option<Window> {
     let spread = random() & SPREAD;
     let place = |place: &usize| {
         let base = (place + spread) & !(ALIGN - 1);
-        (is_free(base) && is_free(base + len - PAGE)).then_some(Window { base, len })
+        (sys::is_unmapped(base) && sys::is_unmapped(base + len - PAGE)).then_some(Window { base, len })
     };
     PLACES.iter().find_map(place).or_else(|| anywhere(len))
 }
@@ -157,11 +166,6 @@ fn anywhere(len: usize) -> Option<Window> {
     };
     KERNEL_CHOSE.store(1, Ordering::Relaxed);
     Some(Window { base: start.next_multiple_of(ALIGN), len })
-}
-
-fn is_free(addr: usize) -> bool {
-    // SAFETY: maps a page only where nothing is, and ends just that mapping.
-    unsafe { map_at(addr, PAGE, PROT_NONE, MAP_NORESERVE).is_ok() && sys::munmap(addr, PAGE).is_ok() }
 }
 
 /// Maps memory at `addr`, if nothing is mapped there.

@@ -49,6 +49,7 @@ pub(super) mod nr {
     pub const RT_SIGPROCMASK: usize = 14;
     pub const SCHED_YIELD: usize = 24;
     pub const MREMAP: usize = 25;
+    pub const MINCORE: usize = 27;
     pub const MADVISE: usize = 28;
     pub const GETPID: usize = 39;
     pub const SOCKET: usize = 41;
@@ -86,6 +87,8 @@ pub const PROT_NONE: usize = 0;
 pub const MAP_PRIVATE_ANON: usize = 0x02 | 0x20;
 /// No memory is set aside for the mapping.
 pub const MAP_NORESERVE: usize = 0x4000;
+/// The memory is there at once: one system call instead of a fault a page.
+pub const MAP_POPULATE: usize = 0x8000;
 /// At this address or not at all. A kernel before 4.17 takes the address for a hint: compare the answer.
 pub const MAP_FIXED_NOREPLACE: usize = 0x10_0000;
 
@@ -151,6 +154,14 @@ pub unsafe fn mmap(addr: usize, len: usize, prot: usize, flags: usize) -> Result
 pub unsafe fn munmap(addr: usize, len: usize) -> Result<usize, Errno> {
     // SAFETY: the caller's promise.
     unsafe { call(nr::MUNMAP, [addr, len, 0, 0, 0, 0]) }
+}
+
+/// Whether nothing is mapped at this page. (A kernel that refuses to tell: no.)
+pub fn is_unmapped(page: usize) -> bool {
+    let mut resident = 0u8;
+    // SAFETY: the kernel writes one byte, for one page.
+    let asked = unsafe { call(nr::MINCORE, [page, 1, (&raw mut resident) as usize, 0, 0, 0]) };
+    asked == Err(Errno::NOMEM)
 }
 
 /// Changes what may be done to pages.

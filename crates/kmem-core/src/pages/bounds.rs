@@ -1,0 +1,75 @@
+//! How much memory free runs may hold, in granules.
+//!
+//! Memory that was just given back will most likely be asked for again, and giving it back to the source to fault it in
+//! anew costs a hundred times as much as to hand it out again. So where free runs [decay](super::give_back) they may
+//! hold as much as was *used at most of late*: who replaced large blocks for a while keeps what he needs for that, and a
+//! quarter of it is forgotten each period. (A quarter more, for who frees all that he has: what was free before is
+//! dirty besides.) Where nobody calls for decay they hold little, for they would do so for ever.
+//!
+//! | | with decay | without |
+//! |---|---|---|
+//! | a single run, when it is freed | 128 MiB | 32 MiB |
+//! | all free runs | 128 MiB, or 5/4 of the most used of late | 32 MiB |
+//! | all of them, when a run of [`EXCHANGE`] granules takes memory afresh | 32 MiB, or the most used of late | 8 MiB |
+//!
+//! The last is for blocks that are too long for what is free: a process does not grow much by what it has but cannot
+//! use. Where large blocks come and go in many sizes, to exchange always made them a hundred times as slow, and from a
+//! quarter of the most on still five times, for a fifteenth less memory.
+
+use super::PageStats;
+use super::table::GRANULE;
+
+const fn mib(mib: usize) -> usize {
+    (mib << 20) / GRANULE
+}
+
+/// Runs of at least so many granules (1 MiB) that take memory afresh give that much of dirty runs back, if these hold
+/// more than [`Bounds::exchanges`] allows.
+pub(super) const EXCHANGE: usize = mib(1);
+/// No run up to this length is too long to hold its memory.
+pub(super) const HOLDS: usize = mib(32);
+
+/// What the bounds depend on.
+pub(super) struct Bounds {
+    /// Whether somebody calls for decay.
+    decays: bool,
+    /// Granules that were used at most of late.
+    most: usize,
+}
+
+impl Bounds {
+    pub(super) const fn new() -> Self {
+        Self { decays: false, most: 0 }
+    }
+
+    pub(super) fn expect_decay(&mut self, expected: bool) {
+        self.decays = expected;
+    }
+
+    /// Notes how much is used, before less is.
+    pub(super) fn note(&mut self, stats: &PageStats) {
+        self.most = self.most.max(stats.used);
+    }
+
+    /// Ends a period of decay.
+    pub(super) fn end_period(&mut self, stats: &PageStats) {
+        self.most = (self.most - self.most / 4).max(stats.used);
+    }
+
+    /// The longest run that holds its memory when it is freed.
+    pub(super) fn longest(&self) -> usize {
+        if self.decays { mib(128) } else { HOLDS }
+    }
+
+    /// How much of what free runs hold is too much; beyond the bound half of it is, so that not every run that is freed
+    /// from then on costs a call.
+    pub(super) fn excess(&self, stats: &PageStats) -> usize {
+        let most = if self.decays { mib(128).max(self.most + self.most / 4) } else { mib(32) };
+        if stats.dirty > most { stats.dirty - most / 2 } else { 0 }
+    }
+
+    /// Whether free runs hold so much that a process which cannot use it shall not grow as well.
+    pub(super) fn exchanges(&self, stats: &PageStats) -> bool {
+        stats.dirty > if self.decays { mib(32).max(self.most).max(stats.used) } else { mib(8) }
+    }
+}

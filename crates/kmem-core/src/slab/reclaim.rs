@@ -1,0 +1,121 @@
+//! Giving slabs back: destructors, pages and descriptor, at a moment without locks.
+
+use core::ptr::NonNull;
+
+use super::descriptor::Slab;
+use crate::meta::Meta;
+use crate::pages::PageHeap;
+use crate::platform::Platform;
+
+/// Empty slabs that are nobody's any more and wait for a moment without locks to go back (I31, I34).
+#[must_use = "slabs on this list are lost unless they are released"]
+pub struct Reclaim {
+    head: Option<NonNull<Slab>>,
+    closed: bool,
+}
+
+impl Reclaim {
+    /// No slab.
+    pub const fn new() -> Self {
+        Self { head: None, closed: false }
+    }
+
+    /// A list that takes no slab: those that become empty stay with their node. For who works on many caches under the
+    /// gate, and would have to keep all of them from being destroyed until their slabs are released (I19).
+    pub(crate) const fn closed() -> Self {
+        Self { head: None, closed: true }
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.closed
+    }
+
+    pub(super) fn push(&mut self, mut slab: NonNull<Slab>) {
+        // SAFETY: the slab was taken off its list under the node's lock: it is ours.
+        unsafe { slab.as_mut() }.next = self.head;
+        self.head = Some(slab);
+    }
+
+    fn pop(&mut self) -> Option<NonNull<Slab>> {
+        let slab = self.head?;
+        // SAFETY: slabs on this list are ours.
+        self.head = unsafe { slab.as_ref() }.next;
+        Some(slab)
+    }
+
+    /// Gives every slab back: destructors first, then pages, then the descriptor. The caller holds no lock of the
+    /// engine (the gate, if a hotplug callback frees) and keeps the slabs' caches from being destroyed (I19).
+    /// Answers the bytes of the slabs.
+    ///
+    /// A destructor that panics costs nothing but itself: the slabs are given back while unwinding.
+    pub fn release<P: Platform>(self, heap: &PageHeap, meta: &Meta, platform: &P) -> usize {
+        debug_assert!(
+            platform.held_ranks().is_none_or(|held| held.at_most_gate()),
+            "destructors run, and pages go back, without a lock (I31, I34)"
+        );
+        let mut releasing = Releasing { list: self, heap, meta, platform, bytes: 0 };
+        releasing.run();
+        releasing.bytes
+    }
+}
+
+impl Default for Reclaim {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+struct Releasing<'a, P: Platform> {
+    list: Reclaim,
+    heap: &'a PageHeap,
+    meta: &'a Meta,
+    platform: &'a P,
+    bytes: usize,
+}
+
+impl<P: Platform> Releasing<'_, P> {
+    fn run(&mut self) {
+        while let Some(slab) = self.list.pop() {
+            self.release_one(slab);
+        }
+    }
+
+    fn release_one(&mut self, mut slab: NonNull<Slab>) {
+        // SAFETY: the slab is ours, its objects are all free, so nobody uses them; its cache outlives its slabs
+        // (destroy waits for them).
+        unsafe {
+            let slab = slab.as_mut();
+            if let Some(ops) = slab.cache.as_ref().ops() {
+                let mut from = 0;
+                while let Some(index) = slab.take_constructed(from) {
+                    // On a panic the slab goes back on the list: the object is not destructed twice.
+                    let again = PutBack { list: &mut self.list, slab: NonNull::from(&mut *slab) };
+                    (ops.destruct)(ops.context, slab.address_of(index) as *mut u8);
+                    core::mem::forget(again);
+                    from = index + 1;
+                }
+            }
+        }
+        // SAFETY: as above; nothing refers to the slab from here on.
+        self.bytes += unsafe { Slab::free(slab, self.heap, self.meta, self.platform) };
+    }
+}
+
+impl<P: Platform> Drop for Releasing<'_, P> {
+    fn drop(&mut self) {
+        // Empty unless a destructor panicked. Then the rest goes back here; a second panic aborts, as everywhere in
+        // Rust.
+        self.run();
+    }
+}
+
+struct PutBack<'a> {
+    list: &'a mut Reclaim,
+    slab: NonNull<Slab>,
+}
+
+impl Drop for PutBack<'_> {
+    fn drop(&mut self) {
+        self.list.push(self.slab);
+    }
+}
