@@ -72,10 +72,25 @@ fn objects(mib: usize) -> Vec<Box<[u8; 128]>> {
 fn small() {
     let held = objects(5);
     assert_eq!(huge(), 0, "KiB in huge pages of a program of {} objects", held.len());
+    // Nor where the kernel makes huge pages of whatever is not excepted.
+    assert!(flags_at(&raw const *held[0] as usize).contains(" nh"), "the first objects are not excepted");
+}
+
+/// The kernel's flags of the mapping at an address.
+fn flags_at(address: usize) -> String {
+    let smaps = std::fs::read_to_string("/proc/self/smaps").expect("smaps");
+    let is_there = |line: &&str| {
+        let range = line.split(' ').next().and_then(|range| range.split_once('-'));
+        let parse = |number| usize::from_str_radix(number, 16).ok();
+        range.and_then(|(from, to)| Some(parse(from)?..parse(to)?)).is_some_and(|range| range.contains(&address))
+    };
+    let mut rest = smaps.lines().skip_while(|line| !is_there(line));
+    rest.find(|line| line.starts_with("VmFlags:")).expect("a mapping at the address, with flags").to_string()
 }
 
 fn off() {
     let held = objects(32);
+    assert!(!flags_at(&raw const *held[0] as usize).contains(" nh"), "advice although it is off");
     assert_eq!(huge(), 0, "KiB in huge pages of a program of {} objects", held.len());
 }
 

@@ -14,6 +14,10 @@
 //! The first object in a step brings all of it into memory. So the engine asks for the [`unit`] of what it hands out,
 //! and counts the rest of it as free memory, which serves first, and decays if nothing needs it.
 //!
+//! Where the kernel's setting is `always` it would make huge pages of all of it. So what is committed has small pages,
+//! until it is advised: a small program there would begin with two megabytes, and nobody would know what comes with the
+//! first object.
+//!
 //! All of it is advice: a kernel that refuses it, or whose setting is `never`, goes on with small pages. With
 //! `KMEM_HUGE=off` in the environment none is given.
 
@@ -45,10 +49,16 @@ pub(super) fn begin() {
 
 /// Memory was committed there, by one thread at a time.
 pub(super) fn committed(addr: usize, len: usize) {
+    let from = FROM.load(Ordering::Relaxed);
+    if from == OFF {
+        return;
+    }
     let (first, end) = whole_steps(addr, len);
-    if first < end && FROM.load(Ordering::Relaxed) == UNSET {
+    if first < end && from == UNSET {
         FROM.store(first + SMALL, Ordering::Relaxed);
     }
+    // SAFETY: the page size changes nothing that a program can see but speed and memory.
+    let _ = unsafe { sys::madvise_huge(addr, len, false) };
 }
 
 /// Bytes of the piece around `addr` that comes into memory as a whole.
