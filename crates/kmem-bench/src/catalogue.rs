@@ -122,7 +122,7 @@ pub const ALL: &[Workload] = &[
     core("larger_objects", "object", "the same with objects of 1 to 32 MiB"),
     Workload {
         name: "start_program",
-        about: "start and end of a program that does nothing",
+        about: "start and end of a program that allocates once (none_ns: that does nothing)",
         unit: "program",
         compared: "ns",
         family: Family::Core,

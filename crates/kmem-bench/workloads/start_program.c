@@ -1,5 +1,5 @@
-/* What it costs a process to start and to end with an allocator preloaded: this one starts a program that does nothing,
- * many times. The allocator is given by the argument, so this process itself has the system's own. */
+/* What it costs a process to start and to end with an allocator preloaded: this one starts a program many times that
+ * does nothing (figures none_*), or allocates once. The allocator is given by the argument, so this process itself has the system's own. */
 #define _GNU_SOURCE
 #include "bench.h"
 
@@ -14,9 +14,12 @@
 extern char **environ;
 static char self[4096];
 
+struct starting { long count; char *argument; };
+
 static void start(void *state) {
-    for (long i = *(long *)state; i > 0; i--) {
-        char *arguments[] = {self, NULL};
+    struct starting *starting = state;
+    for (long i = starting->count; i > 0; i--) {
+        char *arguments[] = {self, starting->argument, NULL};
         pid_t child;
         int status;
         if (posix_spawn(&child, self, NULL, NULL, arguments, environ)) fail("cannot start the program");
@@ -35,11 +38,12 @@ void start_program(int argc, char **argv) {
     if (argc < 1) fail("usage: workloads start_program full|quick PROGRAM [NAME=VALUE]...");
     snprintf(self, sizeof self, "%s", argv[0]);
     for (int i = 1; i < argc; i++) putenv(argv[i]);
-    long count = amount(150, 40);
+    struct starting idle = {.count = amount(150, 40)}, allocating = {.count = idle.count, .argument = "allocate"};
     int rounds = amount(3, 2);
+    measure("none_", rounds, idle.count, start, &idle);
     double before = children_cpu_ns();
-    measure("", rounds, count, start, &count);
-    figure("program_cpu_ns", (children_cpu_ns() - before) / (count * rounds));
+    measure("", rounds, allocating.count, start, &allocating);
+    figure("program_cpu_ns", (children_cpu_ns() - before) / (allocating.count * rounds));
     struct rusage usage;
     getrusage(RUSAGE_CHILDREN, &usage);
     figure("program_peak_kib", usage.ru_maxrss);
