@@ -80,9 +80,17 @@ impl Batch {
     /// Puts objects that come in order of address into one in which successive ones do not lie in the same cache line,
     /// as far as `stride` of them share one: each `stride`-th, then each `stride`-th from the second on, and so on.
     pub fn spread(&mut self, stride: usize) {
+        if stride == 1 {
+            return;
+        }
         let ordered = self.objects;
-        let places = (0..stride).flat_map(|first| (first..self.len).step_by(stride));
-        self.objects.iter_mut().zip(places).for_each(|(object, place)| *object = ordered[place]);
+        let mut place = 0;
+        for first in 0..stride.min(self.len) {
+            for object in ordered[first..self.len].iter().step_by(stride) {
+                self.objects[place] = *object;
+                place += 1;
+            }
+        }
     }
 
     /// Puts the objects in the opposite order.
