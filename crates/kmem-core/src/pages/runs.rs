@@ -103,7 +103,9 @@ impl PageHeap {
     /// Granule `at` of a clean run will be filled, and so will what lies around it: its step, if all of it is clean.
     pub(super) fn fills_units_of<P: PageSource>(&self, platform: &P, found: Found, at: usize) {
         let address = self.maps.address_of(at);
-        let first = at - (address & (COMMIT_STEP * GRANULE - 1)) / GRANULE;
+        let offset = (address & (COMMIT_STEP * GRANULE - 1)) / GRANULE;
+        // The window may begin in the middle of what would be a step.
+        let Some(first) = at.checked_sub(offset) else { return };
         if first >= found.first && first + COMMIT_STEP <= found.first + found.len {
             platform.fills(self.maps.address_of(first), COMMIT_STEP * GRANULE);
         }
@@ -112,7 +114,7 @@ impl PageHeap {
     /// The first granule that gets its memory together with granule `at`.
     fn unit_first<P: PageSource>(&self, platform: &P, at: usize) -> usize {
         let address = self.maps.address_of(at);
-        at - (address & (platform.unit(address) - 1)) / GRANULE
+        at.saturating_sub((address & (platform.unit(address) - 1)) / GRANULE)
     }
 
     /// The end of what gets its memory together with the last granule before `end`.
