@@ -10,12 +10,14 @@
 //! they have seen, and hold memory for a few of them. What is in use, or comes and goes within a period,
 //! stays (memory is not given back just to be faulted in again). Slots are the business of who knows about CPUs (see [`percpu`](crate::percpu)).
 //!
-//! One thread calls it, with no lock held. It waits for no transition, for it looks at no CPU; it holds a lock of the
+//! The [areas](crate::cpu) of CPUs that went down go back too. One thread calls it, with no lock held. It waits for no
+//! transition; it holds a lock of the
 //! engine for at most a batch of work (I41), and none while memory goes back (I34). A cache is pinned while its turn
 //! lasts, so a destroy of it waits for that much. Caches with a destructor are left alone: it is somebody's code, which
 //! runs on threads of his, when he shrinks or destroys the cache (I31).
 
 use crate::cache::CacheDesc;
+use crate::cpu::kept;
 use crate::engine::Engine;
 use crate::platform::Platform;
 use crate::slab::{Reclaim, Which};
@@ -51,8 +53,9 @@ impl<P: Platform> Engine<P> {
                 all.left |= decayed.left;
             }
         });
+        let areas_left = self.give_back_areas(kept::PERIODS);
         let (bytes, left) = self.heap.decay(&self.platform);
-        Decayed { bytes: all.bytes + bytes, left: all.left | left }
+        Decayed { bytes: all.bytes + bytes, left: all.left | left | areas_left }
     }
 
     /// Nobody will call [`decay`](Self::decay) any more: what free runs hold beyond a little goes back now, and in future

@@ -187,6 +187,7 @@ impl<P: Platform> Engine<P> {
                 Ok(bytes + self.purge_pages(cache))
             });
         });
+        self.give_back_areas(0);
         Ok(pages? + self.heap.purge(&self.platform))
     }
 
@@ -197,6 +198,7 @@ impl<P: Platform> Engine<P> {
     #[cold]
     pub(crate) fn give_up_all(&self) {
         self.drain_all(|_| 0);
+        self.give_back_areas(0);
         self.heap.uncommit(&self.platform);
     }
 

@@ -136,7 +136,7 @@ impl<P: Platform> Engine<P> {
         Some(CpuStats {
             state: control.state(),
             held_down: control.held_down,
-            has_area: control.area.is_some(),
+            has_area: control.area.is_some() && control.state() == CpuState::Online,
             drained,
         })
     }

@@ -6,6 +6,7 @@ use common::{Cache, E, Rng, config, engine, engine_of, valid, with_room};
 use kmem_core::Population;
 use kmem_core::cache::ObjectOps;
 use kmem_core::pages::GRANULE;
+use kmem_core::percpu::Area;
 use kmem_sim::fake;
 use std::ptr::NonNull;
 
@@ -192,4 +193,41 @@ fn destructors_are_not_run() {
     let before = cache.figures();
     assert_eq!(settle(&engine), 0);
     assert_eq!(cache.figures(), before);
+}
+
+/// I26 with decay: a CPU that comes back within a period finds its area, and one that stays away leaves nothing.
+#[test]
+fn the_area_of_a_cpu_that_left_is_kept_for_a_period() {
+    let engine = engine(2);
+    let cache = Cache::new(&engine, "flapping", 64);
+    cache.fill_slot();
+    fake::run_on(1);
+    cache.fill_slot();
+    fake::run_on(0);
+    let up = engine.platform().mapped();
+    let _ = engine.decay();
+    for _ in 0..100 {
+        let calls = engine.platform().calls();
+        engine.cpu_down(1).expect("CPU 0 stays");
+        let stats = engine.cpu_stats(1).expect("CPU 1 exists");
+        assert!(!stats.has_area && cache.figures().cpus == 1);
+        valid(&engine, 0);
+        engine.cpu_up(1).expect("CPU 1 comes back");
+        assert_eq!(engine.platform().calls(), calls, "neither mapped nor given back");
+        fake::run_on(1);
+        cache.fill_slot();
+        fake::run_on(0);
+        let _ = engine.decay();
+    }
+    assert_eq!(engine.platform().mapped(), up);
+    engine.cpu_down(1).expect("CPU 0 stays");
+    assert!(engine.decay().left, "its area");
+    settle(&engine);
+    let down = engine.platform().mapped();
+    assert!(down + Area::bytes(engine.table().slots()) <= up, "{down} of {up} bytes are still mapped");
+    engine.cpu_up(1).expect("CPU 1 comes back");
+    engine.cpu_down(1).expect("CPU 0 stays");
+    engine.trim().expect("no callback");
+    assert_eq!(engine.platform().mapped(), down, "trim does not wait for a period");
+    valid(&engine, 0);
 }

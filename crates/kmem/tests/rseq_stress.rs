@@ -8,7 +8,7 @@
 //!
 //! Each mode runs in a process of its own, for about 0.7 seconds, or for KMEM_STRESS_SECONDS, or until there were
 //! KMEM_STRESS_HITS and KMEM_STRESS_DRAINS. `.ci/stress` runs it at full size. A hit is one section that took effect, for
-//! one object or for a batch; a drain is one fence, for one CPU or for all.
+//! one object or for a batch; a drain is one fence, for one CPU or for all, or the answer of a thread that missed there.
 
 use std::process::Command;
 use std::ptr::NonNull;
@@ -17,7 +17,7 @@ use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use kmem::linux::{Linux, Mode, fault, rseq};
-use kmem_core::cpu::CpuSet;
+use kmem_core::cpu::{CpuSet, Question};
 use kmem_core::percpu::{Area, CpuTable, SlotIndex, section};
 use kmem_core::platform::{PageSource, Sections, Topology};
 
@@ -57,6 +57,8 @@ struct World {
     cpus: Vec<usize>,
     controls: Vec<Mutex<Control>>,
     in_hands: Vec<AtomicU32>,
+    /// Whether somebody is on a CPU whose area is withdrawn.
+    questions: Vec<Question>,
     stop: AtomicBool,
     count: Counts,
 }
@@ -67,6 +69,7 @@ struct Counts {
     operations: AtomicUsize,
     hits: AtomicUsize,
     drains: AtomicUsize,
+    answered: AtomicUsize,
 }
 
 // SAFETY: areas and storage are mappings that live for ever; who may touch them is what this test is about.
@@ -91,7 +94,9 @@ impl World {
         };
         let controls = cpus.iter().map(control).collect();
         let in_hands = (0..OBJECTS).map(|_| AtomicU32::new(1)).collect();
-        Self { linux, table, cpus, controls, in_hands, stop: AtomicBool::new(false), count: Counts::default() }
+        let questions = cpus.iter().map(|_| Question::new()).collect();
+        let (stop, count) = (AtomicBool::new(false), Counts::default());
+        Self { linux, table, cpus, controls, in_hands, questions, stop, count }
     }
 
     fn flag(&self, object: usize) -> &AtomicU32 {
@@ -165,6 +170,10 @@ fn work(world: &World, seed: u64, mut hands: Vec<usize>) -> Vec<usize> {
         hits += usize::from(hit);
         if !hit {
             world.linux.slow_path_enter();
+            let here = world.linux.current_cpu();
+            if let Some(place) = world.cpus.iter().position(|cpu| *cpu == here) {
+                world.questions[place].answer(|| world.linux.fence_here(here));
+            }
         }
         operations += 1;
     }
@@ -236,7 +245,9 @@ fn drain(world: &World) -> Vec<usize> {
             let control = world.controls[place].lock().unwrap();
             enable_some(&control, &mut random);
             world.table.withdraw(cpu);
-            world.linux.fence(&CpuSet::of(cpu));
+            if random.below(2) == 0 || !is_answered(world, place) {
+                world.linux.fence(&CpuSet::of(cpu));
+            }
             drain_one(world, &control, &mut random, &mut pool);
             world.table.publish(cpu, control.area);
         }
@@ -247,6 +258,16 @@ fn drain(world: &World) -> Vec<usize> {
         }
     }
     pool
+}
+
+/// Whether somebody who runs there fences a CPU whose area is withdrawn, while we look.
+fn is_answered(world: &World, place: usize) -> bool {
+    let question = &world.questions[place];
+    question.ask();
+    let answered = (0..world.linux.patience()).any(|_| question.is_answered());
+    question.settle();
+    world.count.answered.fetch_add(usize::from(answered), Ordering::Relaxed);
+    answered
 }
 
 /// Enables slots while sections look at them.
@@ -353,8 +374,9 @@ fn run(size: &Size, fenced: bool) {
     let hits = world.count.hits.load(Ordering::Relaxed);
     let drains = world.count.drains.load(Ordering::Relaxed);
     println!(
-        "mode={:?} operations={operations} hits={hits} drains={drains} twice={twice} lost={} seconds={:.1}",
+        "mode={:?} operations={operations} hits={hits} drains={drains} answered={} twice={twice} lost={} seconds={:.1}",
         world.linux.mode(),
+        world.count.answered.load(Ordering::Relaxed),
         OBJECTS - hands.len(),
         begun.elapsed().as_secs_f64()
     );
@@ -392,6 +414,8 @@ fn conserves(report: &str) {
     assert!(number(report, "drains") > 100, "{report}");
     let share = number(report, "hits") as f64 / number(report, "operations") as f64;
     assert!(share > 0.05, "sections hardly ever hit: {report}");
+    let alone = Linux::discover().initial_cpus().len() < 2;
+    assert!(alone || !report.contains("Rseq") || number(report, "answered") > 0, "no proxy ever answered: {report}");
 }
 
 /// Whether the kernel and libc of this machine let sections be restartable at all.

@@ -57,6 +57,7 @@ impl<P: Platform> Engine<P> {
     /// It waits for no transition (while one runs, slots keep what they have), and leaves caches with a destructor
     /// alone. No lock may be held.
     pub fn relieve(&self) -> usize {
+        self.give_back_areas(0);
         self.drain_all(|cache| self.purge_pages(cache)) + self.heap.purge(&self.platform)
     }
 }

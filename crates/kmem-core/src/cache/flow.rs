@@ -143,8 +143,14 @@ impl<P: Platform> Engine<P> {
     /// Whether a batch given to the slot of `cache` on `cpu` would be taken; brings CPU and slot up if nobody has to be
     /// waited for.
     fn slot_ready(&self, cache: &CacheDesc, cpu: usize) -> bool {
+        if cache.enabled_on.contains(cpu) && self.table.get(cpu) != self.table.empty() {
+            return true;
+        }
+        if let Some(control) = self.cpus.get(cpu) {
+            control.question.answer(|| self.platform.fence_here(cpu));
+        }
         if cache.enabled_on.contains(cpu) {
-            return self.table.get(cpu) != self.table.empty();
+            return false;
         }
         if !self.platform.protocol().keep_listed {
             self.miss_historic(cache, cpu);

@@ -120,18 +120,24 @@ impl<P: Platform> Engine<P> {
         let (slot, slots) = (cache.slot(), self.table.slots());
         // SAFETY: the control is held, so the area stays mapped.
         let capacity = unsafe { area.capacity(slot, slots) };
-        if capacity == 0
-            || capacity >= cache.capacity_max()
-            || self.table.get(cpu) != area
-            || !self.platform.can_fence()
-        {
+        if capacity == 0 || capacity >= cache.capacity_max() || self.table.get(cpu) != area {
             return;
         }
         let wider = (capacity * 2).min(cache.capacity_max());
         self.table.withdraw(cpu);
-        self.platform.fence(&CpuSet::of(cpu));
-        // SAFETY: the area is private from the fence to the publication.
-        unsafe { area.resize(slot, slots, wider, &self.meta, &self.platform) };
+        if self.platform.fence_here(cpu) || self.try_fence(cpu) {
+            // SAFETY: the area is private from the fence to the publication.
+            unsafe { area.resize(slot, slots, wider, &self.meta, &self.platform) };
+        }
         self.table.publish(cpu, area);
+    }
+
+    /// A fence for what could be done without.
+    fn try_fence(&self, cpu: usize) -> bool {
+        let granted = self.platform.can_fence();
+        if granted {
+            self.platform.fence(&CpuSet::of(cpu));
+        }
+        granted
     }
 }

@@ -2,6 +2,7 @@
 
 use core::ptr::NonNull;
 
+use super::proxy::Question;
 use super::{AtomicCpuSet, CpuEvent, CpuSet, CpuState};
 use crate::percpu::Area;
 use crate::platform::Platform;
@@ -11,8 +12,10 @@ use crate::sync::{AtomicUsize, Mutex, Rank};
 pub struct Control {
     state: CpuState,
     /// The CPU's area, once something was cached there. Published in the table only while the CPU is online and not
-    /// stopped.
+    /// stopped; [kept](super::kept) for a while when it is offline.
     pub(crate) area: Option<Area>,
+    /// Periods of decay that the area was kept for.
+    pub(super) kept_for: u8,
     /// Stays down until somebody brings it up by name: a thread that runs there does not.
     pub(crate) held_down: bool,
 }
@@ -40,6 +43,8 @@ pub struct CpuControl {
     pub(crate) lock: Mutex<Control>,
     /// Objects that were taken out of the CPU's slots from outside, since the beginning. Changed under the lock.
     pub(crate) drained: AtomicUsize,
+    /// Asked while the CPU is stopped.
+    pub(crate) question: Question,
 }
 
 /// All possible CPUs.
@@ -47,6 +52,8 @@ pub struct Cpus {
     controls: NonNull<CpuControl>,
     count: usize,
     online: AtomicCpuSet,
+    /// The CPUs whose area is kept although they are down.
+    pub(super) kept: AtomicCpuSet,
 }
 
 // SAFETY: the controls are locks in a mapping that lives as long as this.
@@ -58,16 +65,17 @@ impl Cpus {
     /// `count` CPUs, of which those in `online` are online, with nothing cached yet.
     pub fn map<P: Platform>(platform: &P, count: usize, online: &CpuSet) -> Option<Self> {
         let controls = platform.map(count * size_of::<CpuControl>())?.cast::<CpuControl>();
-        let cpus = Self { controls, count, online: AtomicCpuSet::new() };
+        let cpus = Self { controls, count, online: AtomicCpuSet::new(), kept: AtomicCpuSet::new() };
         for cpu in 0..count {
             let state = if online.contains(cpu) { CpuState::Online } else { CpuState::Offline };
-            let control = Control { state, area: None, held_down: false };
-            // SAFETY: the mapping has room for as many controls.
-            unsafe {
-                controls
-                    .add(cpu)
-                    .write(CpuControl { lock: Mutex::new(Rank::Cpu, control), drained: AtomicUsize::new(0) })
+            let control = Control { state, area: None, kept_for: 0, held_down: false };
+            let control = CpuControl {
+                lock: Mutex::new(Rank::Cpu, control),
+                drained: AtomicUsize::new(0),
+                question: Question::new(),
             };
+            // SAFETY: the mapping has room for as many controls.
+            unsafe { controls.add(cpu).write(control) };
             if online.contains(cpu) {
                 cpus.online.insert(cpu);
             }

@@ -22,7 +22,8 @@ impl<P: Platform> Engine<P> {
         self.up(gate, cpu)
     }
 
-    /// Takes a CPU down: its magazines go to the depot, their memory and that of its area goes back. It stays down
+    /// Takes a CPU down: its magazines go to the depot, their memory goes back, and that of its area with it or, where
+    /// somebody calls [`decay`](Self::decay), a period later. It stays down
     /// until [`cpu_up`](Self::cpu_up), also when threads run there: they are served by the depot.
     ///
     /// Takes the gate's write side. Costs a fence, and O(caches that the CPU used) after a walk over all caches.
@@ -143,6 +144,7 @@ impl<P: Platform> Engine<P> {
         if let Some(control) = self.cpus.get(cpu) {
             let mut control = control.lock.lock(&self.platform);
             control.apply(CpuEvent::Prepare);
+            self.cpus.kept.remove(cpu);
             if control.area.is_none() {
                 control.area = Some(Area::map(&self.platform, self.table.slots()).ok_or(no_memory)?);
             }
@@ -203,7 +205,7 @@ impl<P: Platform> Engine<P> {
         Ok(())
     }
 
-    /// Empties every slot of a CPU whose state no longer lets slots be enabled, and gives its area back. Allocates
+    /// Empties every slot of a CPU whose state no longer lets slots be enabled, and puts its area away. Allocates
     /// nothing that it cannot do without (I24).
     ///
     /// The control is given up between two caches, so that it is never held for longer than one magazine's work; a
@@ -224,12 +226,7 @@ impl<P: Platform> Engine<P> {
                 self.empty_slot(cache, cpu, area, Destination::Depot, &mut reclaim);
             }
         });
-        let area = control.lock.lock(&self.platform).area.take();
-        if let Some(area) = area {
-            // SAFETY: the area was withdrawn and fenced, its slots are empty and disabled, and its control no longer
-            // names it (I36).
-            unsafe { area.unmap(&self.platform, self.table.slots()) };
-        }
+        self.put_away(cpu);
     }
 }
 

@@ -12,8 +12,10 @@
 mod control;
 mod gate;
 mod hotplug;
+pub(crate) mod kept;
 mod listener;
 mod protocol;
+mod proxy;
 mod set;
 mod state;
 mod stop;
@@ -23,6 +25,7 @@ pub use gate::{Gate, InsideCallback, OnlineCpus, ReadGuard, WriteGuard};
 pub(crate) use listener::Listeners;
 pub use listener::{Event, Listener, Refused};
 pub use protocol::Protocol;
+pub use proxy::Question;
 pub use set::{AtomicCpuSet, CpuSet, MAX_CPUS};
 pub use state::{CpuEvent, CpuState};
 pub use stop::Stopped;

@@ -2,7 +2,10 @@
 //!
 //! The protocol is that of [`percpu`](crate::percpu): lock the controls in ascending order, withdraw the areas, fence
 //! once, work, publish, unlock. Threads on a stopped CPU miss and go to the depot; they never wait for this.
+//!
+//! The fence is the caller's own presence, a [proxy](super::proxy)'s, or an interrupt.
 
+use super::proxy::fence;
 use super::{CpuSet, CpuState, Cpus, OnlineCpus};
 use crate::percpu::{Area, CpuTable};
 use crate::platform::Platform;
@@ -33,9 +36,7 @@ impl<'a, P: Platform> Stopped<'a, P> {
                 published.insert(cpu);
             }
         }
-        if !published.is_empty() {
-            platform.fence(&published);
-        }
+        fence(cpus, platform, &published);
         stopped
     }
 

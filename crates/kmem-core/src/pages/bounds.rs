@@ -46,6 +46,10 @@ impl Bounds {
         self.decays = expected;
     }
 
+    pub(super) fn expects_decay(&self) -> bool {
+        self.decays
+    }
+
     /// Notes how much is used, before less is.
     pub(super) fn note(&mut self, stats: &PageStats) {
         self.most = self.most.max(stats.used);

@@ -267,6 +267,11 @@ impl PageHeap {
         self.state.lock(platform).bounds.expect_decay(expected);
     }
 
+    /// Whether somebody does.
+    pub(crate) fn expects_decay<P: Platform>(&self, platform: &P) -> bool {
+        self.state.lock(platform).bounds.expects_decay()
+    }
+
     /// Notes that a run is a slab with this descriptor and, for general caches, this class.
     pub fn set_slab(&self, run: &Run, slab: NonNull<u8>, class: u8) {
         let first = (run.address - self.maps.base) / GRANULE;

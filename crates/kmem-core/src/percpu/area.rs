@@ -256,6 +256,7 @@ impl Area {
             let slot = self.slot(slot);
             slot.cursor.store(0, Ordering::Relaxed);
             slot.end.store(0, Ordering::Relaxed);
+            keep.seen.store(0, Ordering::Relaxed);
             let capacity = keep.capacity.swap(0, Ordering::Relaxed);
             if let Some(storage) = NonNull::new(keep.storage.swap(0, Ordering::Relaxed) as *mut u8) {
                 meta.free(platform, storage, (capacity + 1) * WORD);

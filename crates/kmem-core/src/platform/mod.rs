@@ -34,7 +34,8 @@ impl<T: Sections + PageSource + Park + Topology + Clock + Send + Sync + Sized + 
 /// # Safety
 /// Implementers guarantee: (1) sections on one CPU take effect one after another; (2) when `fence(S)` returns, every
 /// section on a CPU of S that had read the table before the call has either committed, visibly to the caller, or will
-/// never commit; (3) a section writes only magazine words at or above the cursor, and the cursor.
+/// never commit, and `fence_here(k)` that answers `true` is `fence({k})`; (3) a section writes only magazine words at or
+/// above the cursor, and the cursor.
 pub unsafe trait Sections {
     /// Takes the newest object of the slot; `None` on every unusual case (empty, disabled, stopped, unregistered
     /// thread).
@@ -63,6 +64,20 @@ pub unsafe trait Sections {
 
     /// Waits until no section that began before the call can still commit on any CPU of `cpus`.
     fn fence(&self, cpus: &CpuSet);
+
+    /// A fence of the CPU that the thread is on, where being there is one: no other thread is inside a section there, and
+    /// those that were will not commit. `false`, and no fence, where the thread is not on `cpu`, or where it is not so.
+    ///
+    /// It costs nothing, waits for nobody and cannot fail, so that any slow path may call it.
+    fn fence_here(&self, _cpu: usize) -> bool {
+        false
+    }
+
+    /// How often it is worth to look whether somebody on a stopped CPU has called [`fence_here`](Self::fence_here) there,
+    /// before it is fenced from afar. 0: a fence costs no more than that.
+    fn patience(&self) -> u32 {
+        0
+    }
 
     /// Whether a fence can be had at this moment. Asked before one is taken that could be done without.
     fn can_fence(&self) -> bool {

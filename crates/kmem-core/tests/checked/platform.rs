@@ -42,16 +42,33 @@ pub struct Machine {
     pub granules: usize,
     /// Whether a fence ends sections: without it objects are handed out twice.
     pub fences: bool,
+    /// What becomes of a proxy's being there.
+    pub proxies: Proxies,
+}
+
+/// Whether threads on a stopped CPU fence it for who stopped it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Proxies {
+    /// They cannot.
+    None,
+    /// They do, and who stops a CPU looks once for an answer.
+    Fence,
+    /// They say so wherever they are, and do not.
+    Pretend,
 }
 
 impl Machine {
     /// `possible` CPUs, of which those in `online` are online.
     pub fn new(possible: usize, online: &[usize]) -> Self {
-        Self { possible, online: cpus(online), granules: 6, fences: true }
+        Self { possible, online: cpus(online), granules: 6, fences: true, proxies: Proxies::None }
     }
 
     pub fn without_fence(self) -> Self {
         Self { fences: false, ..self }
+    }
+
+    pub fn with_proxies(self, proxies: Proxies) -> Self {
+        Self { proxies, ..self }
     }
 
     pub fn with_granules(self, granules: usize) -> Self {
@@ -256,6 +273,21 @@ unsafe impl Sections for Model {
                 .filter_map(|cpu| self.epochs.get(cpu))
                 .for_each(|epoch| *epoch.lock().expect("no section panics") += 1);
         }
+    }
+
+    fn fence_here(&self, cpu: usize) -> bool {
+        match self.machine.proxies {
+            Proxies::Fence if me().cpu == cpu => {
+                *self.epochs[cpu].lock().expect("no section panics") += 1;
+                true
+            }
+            Proxies::None | Proxies::Fence => false,
+            Proxies::Pretend => true,
+        }
+    }
+
+    fn patience(&self) -> u32 {
+        u32::from(self.machine.proxies != Proxies::None)
     }
 
     fn current_cpu(&self) -> usize {

@@ -36,5 +36,6 @@ mod checked;
 
 mod explore;
 mod locks;
+mod proxies;
 mod slots;
 mod transitions;

@@ -9,14 +9,36 @@
 //! Once registered it cannot fail, except for want of memory for the mask of all CPUs; one CPU at a time needs none. If
 //! it does fail (a seccomp filter installed later), the fence cannot be waited for in any other way, and going on would
 //! hand objects out twice: the process ends with a message.
+//!
+//! # Being there
+//! Who runs on a CPU is a fence of it by that alone, and no call is needed: every other thread that was in a sequence there
+//! was preempted, and will begin anew; who runs there next comes behind a switch of threads, a full barrier, and sees
+//! what this thread has seen. The CPU number that sequences go by is that of the moment in which it is read, for the
+//! kernel writes it before a thread that it has moved goes on.
+
+use core::sync::atomic::{Ordering, compiler_fence};
 
 use kmem_core::cpu::CpuSet;
 
 use super::fault::{self, Call};
+use super::hot;
 use super::sys::{self, Errno};
 
 /// One call for all CPUs from this many on.
 const ALL_FROM: usize = 3;
+
+/// Looks, each with a pause of the CPU's, that take about as long as the interrupt of a membarrier.
+pub const PATIENCE: u32 = 100;
+
+/// Whether the calling thread is on `cpu` at this moment, and so has fenced it.
+pub fn is_here(cpu: usize) -> bool {
+    // Between what the caller withdrew, or saw withdrawn, and what it does with it. To the CPU itself, and to whoever
+    // runs on it next, this thread's accesses are in the order of its program.
+    compiler_fence(Ordering::SeqCst);
+    let here = hot::current_cpu() == cpu;
+    compiler_fence(Ordering::SeqCst);
+    here
+}
 
 /// Waits until no sequence that began before can still commit on these CPUs.
 pub fn fence(cpus: &CpuSet) {

@@ -156,6 +156,11 @@ impl Linux {
         self.mode == Mode::Cid
     }
 
+    /// Whether slots go by the number of the CPU that a thread is on: where a thread is says nothing of an id's last run.
+    fn goes_by_cpu(&self) -> bool {
+        matches!(self.mode, Mode::Rseq | Mode::OwnRseq)
+    }
+
     /// The slots whose fences would interrupt an isolated CPU, where threads may run on `allowed`.
     pub(crate) fn slots_on_isolated(&self, isolated: &CpuSet, allowed: &CpuSet) -> CpuSet {
         if self.goes_by_id() { ids::undisturbed(isolated, allowed) } else { *isolated }
@@ -220,6 +225,14 @@ unsafe impl Sections for Linux {
             Mode::Cid => fence::fence_all(self.possible),
             _ => fence::fence(cpus),
         }
+    }
+
+    fn fence_here(&self, cpu: usize) -> bool {
+        self.goes_by_cpu() && !fault::fences_left_out() && fence::is_here(cpu)
+    }
+
+    fn patience(&self) -> u32 {
+        if self.goes_by_cpu() { fence::PATIENCE } else { 0 }
     }
 
     fn can_fence(&self) -> bool {
