@@ -62,6 +62,7 @@ impl<P: Platform> Engine<P> {
     /// as soon as it is freed.
     pub fn no_decay(&self) -> Decayed {
         self.heap.expect_decay(&self.platform, false);
+        self.give_back_areas(0);
         Decayed { bytes: self.heap.purge(&self.platform), left: false }
     }
 

@@ -197,14 +197,14 @@ impl<P: Platform> Engine<P> {
     /// only the free runs go), and leaves caches with a destructor alone: that is somebody's code.
     #[cold]
     pub(crate) fn give_up_all(&self) {
-        self.drain_all(|_| 0);
+        self.drain_all(&CpuSet::new(), |_| 0);
         self.give_back_areas(0);
         self.heap.uncommit(&self.platform);
     }
 
-    /// Drains every cache without a destructor, if no transition runs, and lets `more` give back what else it finds of
+    /// Drains every cache without a destructor, except on the CPUs of `spare`, if no transition runs, and lets `more` give back what else it finds of
     /// each; answers the bytes of all.
-    pub(crate) fn drain_all(&self, more: impl Fn(&CacheDesc) -> usize) -> usize {
+    pub(crate) fn drain_all(&self, spare: &CpuSet, more: impl Fn(&CacheDesc) -> usize) -> usize {
         let mut bytes = 0;
         self.registry.for_each(&self.platform, |cache| {
             if cache.ops().is_none()
@@ -212,7 +212,7 @@ impl<P: Platform> Engine<P> {
             {
                 // Released cache by cache, for it is the pin that keeps the slabs' cache (I19).
                 let mut reclaim = Reclaim::new();
-                self.drain(cache, &gate.online(&self.cpus), &mut reclaim);
+                self.drain(cache, &gate.online(&self.cpus), spare, &mut reclaim);
                 drop(gate);
                 bytes += self.release(reclaim) + more(cache);
             }

@@ -218,7 +218,7 @@ fn cpus_are_emptied_by_name_and_depots_too() {
     engine.empty_depots();
     assert_eq!(cache.figures().in_depot, 0);
     cache.free(held[0]);
-    assert!(engine.relieve() > 0);
+    assert!(engine.relieve(&CpuSet::new()) > 0);
     assert_eq!(engine.cached_bytes(), (0, 0));
     assert_eq!(engine.page_stats().dirty, 0);
     valid(&engine, 0);
@@ -238,4 +238,16 @@ fn a_thread_that_is_not_there_any_more_does_not_bring_a_cpu_up() {
         fake::believe(None);
         valid(&engine, 0);
     }
+}
+
+#[test]
+fn pressure_spares_the_cpus_that_must_not_be_disturbed() {
+    let engine = engine(3);
+    let cache = cached(&engine, "isolated", 3);
+    let before = engine.cached_on(1);
+    assert!(before.objects > 0);
+    engine.relieve(&CpuSet::of(1));
+    assert_eq!((engine.cached_on(0).objects, engine.cached_on(1), engine.cached_on(2).objects), (0, before, 0));
+    assert_eq!(cache.figures().in_depot, 0);
+    valid(&engine, 0);
 }

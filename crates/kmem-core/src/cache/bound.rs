@@ -1,5 +1,6 @@
 //! How much is cached, and giving it back: what whoever does upkeep needs to bound it.
 
+use crate::cpu::CpuSet;
 use crate::engine::Engine;
 use crate::platform::Platform;
 use crate::slab::Reclaim;
@@ -51,13 +52,13 @@ impl<P: Platform> Engine<P> {
         bytes
     }
 
-    /// Memory is short: gives back all that is cached, and the memory of free runs and of free pages inside slabs;
-    /// answers the bytes.
+    /// Memory is short: gives back all that is cached, except on the CPUs of `spare`, which are not disturbed, and the
+    /// memory of free runs and of free pages inside slabs; answers the bytes.
     ///
     /// It waits for no transition (while one runs, slots keep what they have), and leaves caches with a destructor
     /// alone. No lock may be held.
-    pub fn relieve(&self) -> usize {
+    pub fn relieve(&self, spare: &CpuSet) -> usize {
         self.give_back_areas(0);
-        self.drain_all(|cache| self.purge_pages(cache)) + self.heap.purge(&self.platform)
+        self.drain_all(spare, |cache| self.purge_pages(cache)) + self.heap.purge(&self.platform)
     }
 }

@@ -14,6 +14,7 @@
 //! ```
 
 use super::{CacheDesc, CacheId, CacheState};
+use crate::cpu::CpuSet;
 use crate::engine::Engine;
 use crate::error::DestroyError;
 use crate::platform::{CacheStep, Platform};
@@ -35,7 +36,7 @@ impl<P: Platform> Engine<P> {
             return Err(DestroyError::NoSuchCache);
         }
         let mut reclaim = Reclaim::new();
-        self.drain(&cache, &gate.online(&self.cpus), &mut reclaim);
+        self.drain(&cache, &gate.online(&self.cpus), &CpuSet::new(), &mut reclaim);
         self.tell(&cache, CacheStep::Drained);
         let live = self.objects_in_use(&cache);
         self.tell(&cache, CacheStep::Checked { live });

@@ -35,7 +35,7 @@ impl<P: Platform> Engine<P> {
         let gate = self.gate.read(&self.platform).map_err(|_| DestroyError::InsideCallback)?;
         let mut reclaim = Reclaim::new();
         if self.platform.protocol().keep_listed {
-            self.drain(cache, &gate.online(&self.cpus), &mut reclaim);
+            self.drain(cache, &gate.online(&self.cpus), &CpuSet::new(), &mut reclaim);
         } else {
             self.shrink_historic(cache, &gate.online(&self.cpus), &mut reclaim);
         }
@@ -56,11 +56,11 @@ impl<P: Platform> Engine<P> {
     /// Moves everything that slots and depot hold to the slabs, and takes the empty slabs. The slots are disabled by
     /// it; in a live cache they are enabled again on first use.
     ///
-    /// Only CPUs whose slot is enabled are disturbed (an isolated CPU that never used the cache is not). The set is
+    /// Only CPUs whose slot is enabled are disturbed, and of these none of `spare`, whose slots stay as they are. The set is
     /// read after what shuts new ones out: in a dying cache none can be added (I39), in a live one a newcomer is as
     /// good as one that came after the shrink.
-    pub(crate) fn drain(&self, cache: &CacheDesc, online: &OnlineCpus<'_>, reclaim: &mut Reclaim) {
-        let holders = cache.enabled_on.snapshot();
+    pub(crate) fn drain(&self, cache: &CacheDesc, online: &OnlineCpus<'_>, spare: &CpuSet, reclaim: &mut Reclaim) {
+        let holders: CpuSet = cache.enabled_on.snapshot().iter().filter(|cpu| !spare.contains(*cpu)).collect();
         self.tell(cache, CacheStep::Draining { cpus: &holders });
         if !holders.is_empty() {
             // One fence for all; then each CPU runs again as soon as its slot is empty.

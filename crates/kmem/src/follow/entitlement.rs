@@ -49,8 +49,8 @@ impl Entitlement {
         self.cpus = least.unwrap_or(MAX_CPUS).max(1);
     }
 
-    /// Gives back what is cached beyond the bound.
-    pub(crate) fn hold(&self, engine: &Engine<Linux>) {
+    /// Gives back what is cached beyond the bound, except on the CPUs of `spared`.
+    pub(crate) fn hold(&self, engine: &Engine<Linux>, spared: &CpuSet) {
         let limit = self.cpus.saturating_mul(BYTES_PER_CPU);
         let (in_slots, in_depots) = engine.cached_bytes();
         if in_slots + in_depots <= limit {
@@ -58,18 +58,19 @@ impl Entitlement {
         }
         let _ = engine.empty_depots();
         if in_slots > limit {
-            let _ = engine.empty_cpus(&self.surplus(engine));
+            let surplus = self.surplus(engine.active_cpus(), spared, |cpu| engine.cached_on(cpu).bytes);
+            let _ = engine.empty_cpus(&surplus);
         }
     }
 
-    /// The CPUs that hold least, as many as there are beyond the entitlement.
-    fn surplus(&self, engine: &Engine<Linux>) -> CpuSet {
-        let mut surplus = engine.active_cpus();
+    /// The CPUs that hold least, as many of the `active` as there are beyond the entitlement; of the `spared` none.
+    fn surplus(&self, active: CpuSet, spared: &CpuSet, held: impl Fn(usize) -> usize) -> CpuSet {
+        let mut surplus = active;
         for _ in 0..self.cpus {
-            let Some(fullest) = surplus.iter().max_by_key(|cpu| engine.cached_on(*cpu).bytes) else { break };
+            let Some(fullest) = surplus.iter().max_by_key(|cpu| held(*cpu)) else { break };
             surplus.remove(fullest);
         }
-        surplus
+        surplus.iter().filter(|cpu| !spared.contains(*cpu)).collect()
     }
 }
 
@@ -96,4 +97,19 @@ fn quota() -> (bool, Option<usize>) {
         true
     });
     (v1 || v2, least)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn surplus_are_the_cpus_that_hold_least_and_no_isolated_one() {
+        let entitled = Entitlement { cpus: 2, quota: None, turns: 0 };
+        let held = |cpu: usize| [40, 10, 30, 20, 5][cpu];
+        let surplus =
+            |spared: &CpuSet| entitled.surplus(CpuSet::first(5), spared, held).iter().collect::<std::vec::Vec<_>>();
+        assert_eq!(surplus(&CpuSet::new()), [1, 3, 4]);
+        assert_eq!(surplus(&CpuSet::of(3)), [1, 4]);
+    }
 }

@@ -1,9 +1,9 @@
 //! Whether memory is short: for the machine, or for the process's control group.
 //!
 //! The kernel counts for how long tasks waited for memory (pressure stall information), and how often a group met its
-//! limits (`memory.events`). If either grew a good deal since the last turn, memory is short *now*.
+//! limits (`memory.events`, or the `memory.failcnt` of version 1, of the group and of those that it is in). If either grew a good deal since the last turn, memory is short *now*.
 
-use super::cgroup::{each_group, number_after};
+use super::cgroup::{each_group, number, number_after};
 use super::{Lack, Lacks};
 use crate::linux::fault::{self, Call};
 use crate::linux::sys;
@@ -48,6 +48,12 @@ impl Counters {
             now.limited = Some(number_after(text, b"high ").unwrap_or(0) + number_after(text, b"max ").unwrap_or(0));
             false
         });
+        let mut failures = None;
+        each_group(b"memory", b"memory.failcnt", |text, _| {
+            failures = number(text).map(|count| failures.unwrap_or(0) + count).or(failures);
+            true
+        });
+        now.limited = now.limited.or(failures);
         if now.stalled.is_none() && !fault::refused(Call::Cgroup) {
             let mut text = [0; 256];
             let len = sys::read_file(c"/proc/pressure/memory", &mut text).unwrap_or(0);
@@ -66,6 +72,18 @@ impl Counters {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn limits_are_counted_in_either_version() {
+        let has = |path: &str| std::fs::read(path).is_ok();
+        if !has("/sys/fs/cgroup/memory/memory.failcnt") {
+            return std::println!("skipped: no memory controller of version 1 here");
+        }
+        let before = Counters::read();
+        assert!(before.limited.is_some());
+        let later = Counters { limited: before.limited.map(|count| count + 1), ..before };
+        assert!(later.is_high_since(&before) && !before.is_high_since(&before));
+    }
 
     #[test]
     fn only_what_grew_since_counts() {

@@ -52,6 +52,7 @@ use kmem_core::sync::{AtomicU32, Ordering};
 use crate::follow::Lack;
 use crate::linux::mode::{libc_is_ready, variable};
 use crate::linux::{Linux, hot, sys};
+use crate::runtime::existing;
 
 pub(crate) use turn::{By, Work};
 
@@ -240,13 +241,19 @@ pub fn upkeep() -> Upkeep {
 }
 
 /// Switches upkeep off, or on again: CPUs that left, idle CPUs and memory pressure are looked after or not. The thread,
-/// if there is one, ends within a quarter of a second.
+/// if there is one, ends within a quarter of a second. What free pages hold beyond a little goes back at once; waits for a
+/// turn that is under way, for up to a tenth of a second.
 ///
 /// At first it is on, unless the environment says `KMEM_UPKEEP=off`; `KMEM_UPKEEP=always` starts the thread at once.
 /// An embedder that drives CPUs itself calls [`hotplug`](crate::hotplug) and [`trim`](crate::trim) in its own time.
 pub fn set_upkeep(on: bool) {
     WANTED.store(if on { AUTO } else { OFF }, Ordering::Relaxed);
     CALL.store(if on { ASK } else { QUIET }, Ordering::Relaxed);
+    if !on && let Some(engine) = existing() {
+        // So that no turn which is under way counts on others to come.
+        let _work = hold_soon();
+        let _ = engine.no_decay();
+    }
 }
 
 /// Sets everything to its beginning: this process has one thread, and no page.

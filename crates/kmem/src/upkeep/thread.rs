@@ -107,10 +107,12 @@ extern "C" fn run(_: *mut c_void) -> *mut c_void {
     }
     let mut idle = 0;
     loop {
+        let mut work = hold();
+        // Who switches upkeep off has the work meanwhile.
         if WANTED.load(Ordering::Relaxed) == super::OFF || threads::alive().is_some_and(|alive| alive.only_this) {
+            drop(work);
             return end();
         }
-        let mut work = hold();
         work.last_turn = engine.platform().now();
         let left = work.turn(engine, By::Thread);
         drop(work);

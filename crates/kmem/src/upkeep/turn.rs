@@ -66,16 +66,18 @@ impl Work {
         self.turns += 1;
         self.lacks.set(Lack::Ids, engine.platform().lacks_ids());
         let mut left = false;
+        let isolated = *self.isolated.get_or_insert_with(topology::isolated);
         if cpu_policy() == CpuPolicy::Follow {
-            let isolated = *self.isolated.get_or_insert_with(topology::isolated);
             left |= self.follower.follow(engine, by, &mut self.lacks);
-            let spared = engine.platform().slots_on_isolated(&isolated, self.follower.allowed());
+        }
+        let spared = engine.platform().slots_on_isolated(&isolated, self.follower.allowed());
+        if cpu_policy() == CpuPolicy::Follow {
             left |= engine.age(&spared).left;
             self.entitlement.look(self.follower.allowed(), &mut self.lacks);
-            self.entitlement.hold(engine);
+            self.entitlement.hold(engine, &spared);
         }
         if self.pressure.is_high(&mut self.lacks) {
-            engine.relieve();
+            engine.relieve(&spared);
         }
         left |= engine.decay().left;
         self.publish(engine);
