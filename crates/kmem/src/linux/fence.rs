@@ -3,8 +3,8 @@
 //! `membarrier(PRIVATE_EXPEDITED_RSEQ)` interrupts the CPUs that run threads of this process at the moment; whoever is
 //! in a sequence there begins it anew. Threads that do not run were preempted, and begin anew when they run. It is a
 //! full barrier, so what was withdrawn before is seen withdrawn, and what was committed before is seen by the caller.
-//! With a CPU it disturbs just that one; by concurrency id that is not known, and the fence is one of all CPUs. It answers 0 for CPUs that do not exist, and it may take half a second while
-//! the kernel itself takes CPUs up or down.
+//! With a CPU it disturbs just that one; by concurrency id that is not known, and the fence is one of all CPUs. It answers
+//! 0 for CPUs that do not exist, and it may take half a second while the kernel itself takes CPUs up or down.
 //!
 //! Once registered it cannot fail, except for want of memory for the mask of all CPUs; one CPU at a time needs none. If
 //! it does fail (a seccomp filter installed later), the fence cannot be waited for in any other way, and going on would

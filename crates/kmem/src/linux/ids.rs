@@ -44,20 +44,20 @@
 //!
 //! # Why it is not the default
 //! What it gains: one thread, or two, that go to another of 16 CPUs every 2 ms and allocate 400 objects there at a time
-//! (an emulated machine, upkeep on, three looks each):
+//! (`tests/bench/wander.c`; an emulated machine, upkeep on, three looks each):
 //!
 //! ```text
-//!                       by CPU number                by id
+//!                       by CPU number                by concurrency id
 //! Linux 6.18, 1 thread  16 areas, 2.4 to 2.8 MiB     3 areas, 0.8 MiB cached
 //! Linux 6.18, 2         16 areas, 1.9 to 3.1 MiB     4 areas, 0.6 to 1.2 MiB
 //! Linux 6.12, 1         16 areas, 2.5 to 3.6 MiB     4 to 6 areas, 0.4 to 1.7 MiB
 //! Linux 6.12, 2         16 areas, 1.9 to 4.5 MiB     12 to 15 areas, 3.0 to 3.3 MiB
 //! ```
-//! That is a tenth of a MiB or two a CPU; resident memory was the same within 1 MiB. And it costs everybody: on a machine
-//! with two CPUs (a virtual one, Linux 6.18, least of many windows) a pair of malloc and free takes 20 cycles instead of
-//! 16, an object of a burst of 32 takes 23 instead of 16, for some more instructions, two of them between the id and the
-//! slot. Fences interrupt every CPU that the process runs on. Typed caches and `Kmalloc` have no section in line for it:
-//! they take the slow path's. So the mode is for who has measured that he needs it: few threads, very many CPUs.
+//! That is a tenth of a MiB or two a CPU; resident memory was within 1 MiB of each other most of the time. And it costs
+//! everybody: a pair of malloc and free takes 8.2 to 8.8 ns instead of 6.2 to 6.5 (`.ci/pair`'s program, a virtual machine
+//! with two CPUs, the quickest of many runs), for it has more instructions. Fences interrupt every CPU that the process
+//! runs on, and nobody can be a proxy for one. Typed caches and `Kmalloc` have no section in line for it: they take the
+//! slow path's. So the mode is for who has measured that he needs it: few threads, very many CPUs.
 
 use core::ptr::NonNull;
 

@@ -68,6 +68,9 @@ macro_rules! __rseq_begin {
 
 /// The same by concurrency id: the id in register `$a`, or the CPU number where that is negative (the thread is not
 /// registered, and its id reads 0, which is somebody else's; see [`ids`](super::ids)). Operand `hot`: [`HOT_BY_ID`].
+///
+/// That is a jump that is hardly ever taken, so that no load waits for the comparison. It leaves the range and comes back:
+/// a thread that goes there is not registered, and no range protects it in any case.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __rseq_begin_by_id {
@@ -81,7 +84,13 @@ macro_rules! __rseq_begin_by_id {
             concat!("movsxd ", $b, ", dword ptr fs:[", $a, " + 4]\n"),
             concat!("movsxd ", $a, ", dword ptr fs:[", $a, " + 24]\n"),
             concat!("test ", $b, ", ", $b, "\n"),
-            concat!("cmovs ", $a, ", ", $b, "\n"),
+            "js 22f\n",
+            "23:\n",
+            ".pushsection .text.kmem_rseq_abort,\"ax\",@progbits\n",
+            "22:\n",
+            concat!("mov ", $a, ", ", $b, "\n"),
+            "jmp 23b\n",
+            ".popsection\n",
         )
     };
 }
