@@ -4,6 +4,7 @@
 //! system's own groups is changed, and the group is removed when it is no longer needed.
 
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::thread::sleep;
@@ -12,32 +13,61 @@ use std::time::Duration;
 /// Where version 1 and version 2 have their groups.
 const MOUNTS: [&str; 2] = ["/sys/fs/cgroup/cpuset", "/sys/fs/cgroup"];
 
-/// A group without processes, which has all CPUs that this process has.
+/// A group without processes at first.
 pub struct Cpuset(PathBuf);
 
+/// The CPUs that this process may run on, as a list such as `0-3,8`.
+pub fn own_cpus() -> io::Result<String> {
+    let status = fs::read_to_string("/proc/self/status")?;
+    let list = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"));
+    list.map(|list| list.trim().to_string()).ok_or_else(|| io::Error::other("/proc/self/status names no CPUs"))
+}
+
 impl Cpuset {
-    /// Makes a group; none where the system does not let us.
-    pub fn make() -> Option<Self> {
+    /// Makes a group with these CPUs.
+    ///
+    /// # Errors
+    /// Why it cannot be had, of the last place that was tried.
+    pub fn make(cpus: &str) -> Result<Self, String> {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
-        let name = format!("kmem-bench-{}-{}", std::process::id(), NUMBER.fetch_add(1, Relaxed));
-        let cpus = fs::read_to_string("/proc/self/status").ok()?;
-        let cpus = cpus.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"))?.trim();
-        MOUNTS.iter().map(Path::new).find_map(|mount| {
+        let name = format!("kmem-{}-{}", std::process::id(), NUMBER.fetch_add(1, Relaxed));
+        let mut why = String::from("no cpuset controller is mounted below /sys/fs/cgroup");
+        for mount in MOUNTS.map(Path::new).into_iter().filter(|mount| is_cpuset(mount)) {
             let path = mount.join(&name);
-            fs::create_dir(&path).ok()?;
+            if let Err(error) = fs::create_dir(&path) {
+                why = format!("{}: {error}", path.display());
+                continue;
+            }
             let group = Self(path);
             // Version 1 wants to know the nodes before it takes a process; version 2 inherits them.
             let nodes = fs::read_to_string(mount.join("cpuset.mems")).unwrap_or_default();
             let _ = fs::write(group.0.join("cpuset.mems"), nodes.trim());
-            fs::write(group.0.join("cpuset.cpus"), cpus).ok()?;
-            Some(group)
-        })
+            match group.set(cpus) {
+                Ok(()) => return Ok(group),
+                Err(error) => why = format!("{}/cpuset.cpus: {error}", group.0.display()),
+            }
+        }
+        Err(why)
     }
 
     /// Its folder.
     pub fn path(&self) -> &Path {
         &self.0
     }
+
+    /// Gives it other CPUs.
+    pub fn set(&self, cpus: &str) -> io::Result<()> {
+        fs::write(self.0.join("cpuset.cpus"), cpus)
+    }
+
+    /// Takes a process in.
+    pub fn take_in(&self, pid: u32) -> io::Result<()> {
+        fs::write(self.0.join("cgroup.procs"), pid.to_string())
+    }
+}
+
+fn is_cpuset(mount: &Path) -> bool {
+    ["cpuset.cpus.effective", "cpuset.cpus"].iter().any(|file| mount.join(file).exists())
 }
 
 impl Drop for Cpuset {
@@ -54,11 +84,14 @@ impl Drop for Cpuset {
 
 #[cfg(test)]
 mod tests {
-    use super::Cpuset;
+    use super::{Cpuset, own_cpus};
 
     #[test]
     fn a_group_is_there_and_then_gone() {
-        let Some(group) = Cpuset::make() else { return println!("skipped: no group can be made here") };
+        let group = match Cpuset::make(&own_cpus().expect("this process may run somewhere")) {
+            Ok(group) => group,
+            Err(why) => return println!("skipped: {why}"),
+        };
         let path = group.path().to_path_buf();
         assert!(path.join("cgroup.procs").exists());
         drop(group);

@@ -22,7 +22,7 @@ pub mod allocators;
 pub mod caches;
 pub mod catalogue;
 mod child;
-mod cpuset;
+pub mod cpuset;
 pub mod executables;
 pub mod figures;
 mod machine;

@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::allocators::{Allocator, KMEM, KMEM_FALLBACK};
 use crate::catalogue::{Kind, Workload};
 use crate::child::{Cost, Failure, Job};
-use crate::cpuset::Cpuset;
+use crate::cpuset::{Cpuset, own_cpus};
 use crate::executables::Executables;
 use crate::measure::{Plan, Sample};
 
@@ -54,7 +54,7 @@ impl Plan {
                     return Err("it needs two CPUs or more, and there is one: give it more (taskset)".into());
                 }
                 Box::new(move |allocator: &Allocator| {
-                    let group = Cpuset::make();
+                    let group = own_cpus().ok().and_then(|cpus| Cpuset::make(&cpus).ok());
                     let mut arguments = own.clone();
                     arguments.push(group.as_ref().map_or_else(OsString::new, |group| group.path().into()));
                     if allocator.name == KMEM || allocator.name == KMEM_FALLBACK {

@@ -37,6 +37,26 @@ fn a_workload_yields_figures_for_everyone_asked_for() {
     assert_eq!(std::fs::read_to_string(again.join("BENCHMARKS.md")).unwrap(), markdown);
 }
 
+/// Where no cpuset can be made the workload takes the CPU out of the masks of all its threads; to the same effect.
+#[test]
+fn without_a_cpuset_the_masks_lose_the_cpu() {
+    if std::thread::available_parallelism().is_ok_and(|cpus| cpus.get() < 2) {
+        return println!("skipped: there is one CPU only");
+    }
+    let workloads = kmem_bench::executables::Executables::unpack().unwrap().workloads;
+    let cached = |policy: &str| {
+        let mut command = kmem();
+        command.env_remove("KMEM_UPKEEP").env("KMEM_CPUS", policy).args(["run", "--"]).arg(&workloads);
+        command.args(["leave_cpu", "quick", ""]).arg(assert_cmd::cargo::cargo_bin("kmem")).arg("bench-left");
+        let output = String::from_utf8(command.assert().success().get_output().stdout.clone()).unwrap();
+        let told = |name| output.lines().find_map(|line| line.strip_prefix(name)?.trim().parse::<f64>().ok());
+        assert!(told("kept_kib").is_some(), "{output}");
+        told("cached_bytes").unwrap_or_else(|| panic!("{output}"))
+    };
+    assert_eq!(cached("follow"), 0.0);
+    assert!(cached("fixed") > 0.0, "without the follower it stays, or this test sees nothing");
+}
+
 #[test]
 fn a_file_that_is_no_result_is_refused() {
     let folder = tempfile::tempdir().unwrap();

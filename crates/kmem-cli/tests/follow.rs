@@ -1,7 +1,6 @@
 //! Memory follows CPUs: a process that loses one gives back what was cached there within a second, although it allocates
 //! nothing any more; and another process sees it. The process is `tests/bench/leave.c`, which fills every CPU and sleeps.
 
-use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
@@ -9,6 +8,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use assert_cmd::cargo::cargo_bin;
+use kmem_bench::cpuset::{Cpuset, own_cpus};
 use predicates::prelude::*;
 use predicates::str::contains;
 use serde_json::Value;
@@ -105,8 +105,7 @@ fn built(name: &str) -> PathBuf {
 
 /// The first and the last of the CPUs that this test may run on; `None` where there is only one.
 fn two_cpus() -> Option<(u64, u64)> {
-    let status = fs::read_to_string("/proc/self/status").unwrap();
-    let list = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:")).unwrap().trim().to_string();
+    let list = own_cpus().unwrap();
     let number = |text: &str| text.parse().unwrap();
     let first = number(list.split(['-', ',']).next().unwrap());
     let last = number(list.rsplit(['-', ',']).next().unwrap());
@@ -139,65 +138,42 @@ fn a_cpu_that_taskset_takes_away_gives_back() {
     });
 }
 
-/// A control group for one child; it is removed when the test is over.
-struct Group(PathBuf);
-
-impl Drop for Group {
-    fn drop(&mut self) {
-        for _ in 0..100 {
-            if fs::remove_dir(&self.0).is_ok() {
-                return;
-            }
-            sleep(Duration::from_millis(10));
-        }
-    }
-}
-
-impl Group {
-    /// A group with these CPUs, or why it cannot be had.
-    fn make(cpus: &str) -> Result<Self, String> {
-        let name = format!("kmem-test-{}", std::process::id());
-        let mut why = String::from("no cpuset controller is mounted below /sys/fs/cgroup");
-        for mount in ["/sys/fs/cgroup/cpuset", "/sys/fs/cgroup"] {
-            let root = Path::new(mount);
-            if !root.join("cpuset.cpus.effective").exists() && !root.join("cpuset.cpus").exists() {
-                continue;
-            }
-            let path = root.join(&name);
-            if let Err(error) = fs::create_dir(&path) {
-                why = format!("{}: {error}", path.display());
-                continue;
-            }
-            let group = Self(path);
-            let mems = fs::read_to_string(root.join("cpuset.mems")).unwrap_or_default();
-            // Version 1 wants to know the nodes before it takes a process; version 2 inherits them.
-            let _ = fs::write(group.0.join("cpuset.mems"), mems.trim());
-            match group.set(cpus) {
-                Ok(()) => return Ok(group),
-                Err(error) => why = format!("{}/cpuset.cpus: {error}", group.0.display()),
-            }
-        }
-        Err(why)
-    }
-
-    fn set(&self, cpus: &str) -> std::io::Result<()> {
-        fs::write(self.0.join("cpuset.cpus"), cpus)
-    }
+/// A process in a cpuset of its own, and that; `None`, with the reason on standard output, where it cannot be had. The
+/// process ends before its group: they are dropped in this order.
+fn in_cpuset(name: &str, variables: &[(&str, &str)], cpus: &str) -> Option<(Filled, Cpuset)> {
+    let skipped = |why: String| println!("skipped: {why}");
+    let group = Cpuset::make(cpus).map_err(skipped).ok()?;
+    let filled = Filled::start(name, variables);
+    let taken = group.take_in(filled.pid()).map_err(|error| format!("{}: {error}", group.path().display()));
+    taken.map_err(skipped).ok()?;
+    Some((filled, group))
 }
 
 #[test]
 fn a_cpu_that_leaves_the_cpuset_gives_back() {
     let Some((first, last)) = two_cpus() else { return println!("skipped: there is one CPU only") };
-    let group = match Group::make(&format!("{first},{last}")) {
-        Ok(group) => group,
-        Err(why) => return println!("skipped: {why}"),
-    };
-    let filled = Filled::start("cpuset", &[("KMEM_UPKEEP", "always")]);
-    if let Err(error) = fs::write(group.0.join("cgroup.procs"), filled.pid().to_string()) {
-        return println!("skipped: a process cannot be moved to {}: {error}", group.0.display());
-    }
-    // `filled` ends before its group: locals are dropped in reverse order.
+    let always = [("KMEM_UPKEEP", "always")];
+    let Some((filled, group)) = in_cpuset("cpuset", &always, &format!("{first},{last}")) else { return };
     leaves("cpuset", filled, last, |_| group.set(&first.to_string()).unwrap());
+}
+
+/// The negative control: where CPUs are not followed what was cached stays, so the tests above see the follower.
+#[test]
+fn a_cpu_that_leaves_where_none_is_followed_keeps_all() {
+    let Some((first, last)) = two_cpus() else { return println!("skipped: there is one CPU only") };
+    let fixed = [("KMEM_UPKEEP", "always"), ("KMEM_CPUS", "fixed")];
+    let Some((filled, group)) = in_cpuset("fixed", &fixed, &format!("{first},{last}")) else { return };
+    let kept = |row: &Value| row["cached_bytes"].as_u64().unwrap_or(0);
+    // The first page may be older than what fills the CPU.
+    sleep(IN_TIME);
+    let before = row(&filled.info(), last);
+    assert!(kept(&before) > 0, "{before}");
+    group.set(&first.to_string()).unwrap();
+    sleep(3 * IN_TIME);
+    let info = filled.info();
+    let after = row(&info, last);
+    assert_eq!(info["follows_cpus"], false);
+    assert!(after["state"] != "gone" && 2 * kept(&after) > kept(&before), "{before}, then {after}");
 }
 
 #[test]
