@@ -1,116 +1,22 @@
 //! Memory follows CPUs: a process that loses one gives back what was cached there within a second, although it allocates
-//! nothing any more; and another process sees it. The process is `tests/bench/leave.c`, which fills every CPU and sleeps.
+//! nothing any more; and another process sees it.
 
-use std::io::{BufRead, BufReader, Write};
-use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+mod filled;
+
+use std::process::Command;
 use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use assert_cmd::cargo::cargo_bin;
-use kmem_bench::cpuset::{Cpuset, own_cpus};
+use kmem_bench::cpuset::Cpuset;
 use predicates::prelude::*;
 use predicates::str::contains;
 use serde_json::Value;
 
+use filled::{Filled, row, two_cpus};
+
 /// What was cached has to be back within this time after the CPU left.
 const IN_TIME: Duration = Duration::from_secs(1);
-
-/// A running process; it is killed when the test is over.
-struct Filled {
-    child: Child,
-    input: ChildStdin,
-    output: BufReader<ChildStdout>,
-}
-
-impl Drop for Filled {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-impl Filled {
-    /// Starts the program, whose first line says that its CPUs are full.
-    fn start(name: &str, variables: &[(&str, &str)]) -> Self {
-        let program = built(name);
-        let mut command = Command::new(cargo_bin("kmem"));
-        command.args(["run", "--"]).arg(program).args(["1", "4", "1"]);
-        command.env_remove("LD_PRELOAD").env_remove("KMEM_UPKEEP").env_remove("KMEM_CPUS");
-        command.envs(variables.iter().copied());
-        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-        let (input, output) = (child.stdin.take().unwrap(), BufReader::new(child.stdout.take().unwrap()));
-        let mut filled = Self { child, input, output };
-        assert!(filled.line().starts_with("ready "));
-        filled
-    }
-
-    fn line(&mut self) -> String {
-        let mut line = String::new();
-        self.output.read_line(&mut line).unwrap();
-        line
-    }
-
-    /// KiB that are resident, as the process's smaps say.
-    fn resident(&mut self) -> u64 {
-        self.input.write_all(b"\n").unwrap();
-        self.line().split_whitespace().nth(1).unwrap().parse().unwrap()
-    }
-
-    fn pid(&self) -> u32 {
-        self.child.id()
-    }
-
-    /// What `kmem info PID --json` says; waits for the first page.
-    fn info(&self) -> Value {
-        let since = Instant::now();
-        loop {
-            let mut kmem = Command::new(cargo_bin("kmem"));
-            let output = kmem.args(["info", "--json", &self.pid().to_string()]).output().unwrap();
-            if output.status.success() {
-                return serde_json::from_slice(&output.stdout).unwrap();
-            }
-            assert!(since.elapsed() < Duration::from_secs(5), "{}", String::from_utf8_lossy(&output.stderr));
-            sleep(Duration::from_millis(20));
-        }
-    }
-
-    /// How long it took until nothing is cached on a CPU and it is held to be gone.
-    fn gone(&self, cpu: u64) -> Duration {
-        let since = Instant::now();
-        loop {
-            let row = row(&self.info(), cpu);
-            if row["state"] == "gone" && row["cached_bytes"] == 0 && row["cached_objects"] == 0 {
-                return since.elapsed();
-            }
-            assert!(since.elapsed() < Duration::from_secs(10), "CPU {cpu} keeps {row}");
-            sleep(Duration::from_millis(10));
-        }
-    }
-}
-
-fn row(info: &Value, cpu: u64) -> Value {
-    let rows = info["cpus"].as_array().unwrap();
-    rows.iter().find(|row| row["cpu"] == cpu).cloned().unwrap_or(Value::Null)
-}
-
-/// The program, built for one test.
-fn built(name: &str) -> PathBuf {
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/bench/leave.c");
-    let program = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("leave-{name}"));
-    let status = Command::new("cc").args(["-O2", "-pthread", "-o"]).arg(&program).arg(source).status().unwrap();
-    assert!(status.success());
-    program
-}
-
-/// The first and the last of the CPUs that this test may run on; `None` where there is only one.
-fn two_cpus() -> Option<(u64, u64)> {
-    let list = own_cpus().unwrap();
-    let number = |text: &str| text.parse().unwrap();
-    let first = number(list.split(['-', ',']).next().unwrap());
-    let last = number(list.rsplit(['-', ',']).next().unwrap());
-    (first != last).then_some((first, last))
-}
 
 /// Takes the last CPU away by `take`, and sees what becomes of what was cached there.
 fn leaves(how: &str, mut filled: Filled, last: u64, take: impl FnOnce(u32)) {
