@@ -6,6 +6,7 @@ mod filled;
 use std::collections::BTreeMap;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
+use std::ptr::null;
 use std::time::{Duration, Instant};
 
 use assert_cmd::cargo::cargo_bin;
@@ -90,6 +91,32 @@ fn without_affinity_nobody_follows() {
 #[test]
 fn without_netlink_there_are_no_events() {
     refused("no-netlink", SOCKET, Some(AF_NETLINK), "netlink");
+}
+
+/// Hides the files of control groups under an empty file system, in a mount namespace of the process's own.
+fn without_groups(command: &mut Command) {
+    let hide = || {
+        // SAFETY: in the child, which has one thread; the strings end with 0, and no data goes with the mounts.
+        unsafe {
+            let done = libc::unshare(libc::CLONE_NEWNS) == 0
+                && libc::mount(c"none".as_ptr(), c"/".as_ptr(), null(), libc::MS_REC | libc::MS_PRIVATE, null()) == 0
+                && libc::mount(c"none".as_ptr(), c"/sys/fs/cgroup".as_ptr(), c"tmpfs".as_ptr(), 0, null()) == 0;
+            if done { Ok(()) } else { Err(std::io::Error::last_os_error()) }
+        }
+    };
+    // SAFETY: three system calls, and no allocation.
+    unsafe { command.pre_exec(hide) };
+}
+
+#[test]
+fn without_control_groups_no_quota_bounds_it() {
+    // SAFETY: asks for a number.
+    if unsafe { libc::geteuid() } != 0 || !std::path::Path::new("/sys/fs/cgroup").is_dir() {
+        return println!("skipped: only root can hide /sys/fs/cgroup, which must be there");
+    }
+    let mut filled = Filled::start_as("no-groups", &ALWAYS, without_groups);
+    says(&filled, "cgroup");
+    assert!(filled.resident() > 0, "it goes on");
 }
 
 #[test]

@@ -26,6 +26,9 @@
 //! KMEM_UPKEEP=off, set_upkeep(false) none, and no turns
 //! ```
 //!
+//! So a single-threaded program with a small heap that goes idle keeps what its CPU caches, and one that allocates in its
+//! first 50 ms only likewise. `KMEM_UPKEEP=always`, and `trim`, are for those who mind.
+//!
 //! # The word that slow paths look at
 //! [`poke`] is called at the beginning of slow paths of alloc, with no lock held. It loads one word that hardly ever
 //! changes: `QUIET` while the thread lives (or upkeep is off), else `ASK`. Slow paths of free do not call it: libc frees
