@@ -85,10 +85,12 @@ impl Gate {
     /// Takes the read side if no transition is running or waiting; never inside a hotplug callback.
     pub fn try_read<'a, P: Park>(&'a self, park: &'a P) -> Option<ReadGuard<'a, P>> {
         self.refuse_callback(park).ok()?;
-        let turnstile = self.turnstile.try_lock(park)?;
-        self.readers.fetch_add(1, Ordering::Acquire);
-        drop(turnstile);
-        sync::hold(park, Rank::Gate, false);
+        if park.protocol().gate {
+            let turnstile = self.turnstile.try_lock(park)?;
+            self.readers.fetch_add(1, Ordering::Acquire);
+            drop(turnstile);
+            sync::hold(park, Rank::Gate, false);
+        }
         Some(ReadGuard { gate: self, park, _thread: PhantomData })
     }
 

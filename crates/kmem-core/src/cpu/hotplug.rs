@@ -162,6 +162,7 @@ impl<P: Platform> Engine<P> {
     fn cancel(&self, online: &OnlineCpus<'_>, cpu: usize) {
         self.empty_cpu(online, cpu, CpuEvent::Cancel);
         self.apply(cpu, CpuEvent::Cancel);
+        self.give_back_without_decay();
         self.platform.step(Step::Cpu { cpu, did: CpuStep::Canceled });
     }
 
@@ -200,6 +201,7 @@ impl<P: Platform> Engine<P> {
         self.empty_cpu(&online, cpu, CpuEvent::Drained);
         self.apply(cpu, CpuEvent::Drained);
         self.apply(cpu, CpuEvent::Reclaimed);
+        self.give_back_without_decay();
         self.platform.step(Step::Cpu { cpu, did: CpuStep::Dead });
         listeners.tell(Event::Dead, cpu);
         Ok(())

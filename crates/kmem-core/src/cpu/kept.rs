@@ -5,7 +5,9 @@
 //! [decay](crate::decay): its area waits in its control, with every slot disabled, as a new one. So it cannot be told
 //! from a new one, whatever the state machine does meanwhile (I22, I23), and [`validate`](crate::validate) sees to that.
 //!
-//! Only an engine whose decay is called keeps areas; without it they go at once. What is kept is a few pages a CPU.
+//! Only an engine whose decay is called keeps areas; without it they go at once. What is kept is a few pages a CPU. (Who
+//! calls decay may pause while there is nothing to do, and goes on with the next slow path; until then a CPU that went
+//! down by name keeps its area.)
 
 use crate::engine::Engine;
 use crate::platform::Platform;
@@ -32,6 +34,13 @@ impl<P: Platform> Engine<P> {
             // SAFETY: the area was withdrawn and fenced, its slots are empty and disabled, and its control no longer
             // names it (I36).
             unsafe { area.unmap(&self.platform, self.table.slots()) };
+        }
+    }
+
+    /// To be called at the end of a transition: if nobody calls decay any more since, its area goes now.
+    pub(super) fn give_back_without_decay(&self) {
+        if !self.heap.expects_decay(&self.platform) {
+            self.give_back_areas(0);
         }
     }
 

@@ -95,7 +95,9 @@ impl Follower {
         self.allowed = allowed;
         let left_behind = |cpu: &usize| !allowed.contains(*cpu);
         let (back, gone) = if by_id {
-            (active, surplus(engine, &active, allowed.len()))
+            // Where somebody listens, an id does not come up by itself: those that may be in use are brought up.
+            let back = if engine.has_listeners() { CpuSet::first(allowed.len()) } else { active };
+            (back, surplus(engine, &active, allowed.len()))
         } else {
             (allowed, active.iter().filter(left_behind).collect())
         };
