@@ -7,7 +7,7 @@
 mod common;
 
 use common::{Cache, E, config, distinct, engine_of, valid};
-use kmem_core::cpu::CpuSet;
+use kmem_core::cpu::{CpuSet, Question};
 use kmem_core::slab::FreeError;
 use kmem_core::{Config, DestroyError, Population};
 use kmem_sim::fake::{self, Machine};
@@ -247,4 +247,22 @@ fn a_section_that_was_interrupted_takes_effect_once() {
     cache.free(all[1]);
     cache.free_bulk(&all[2..]);
     valid(&engine, 0);
+}
+
+/// A proxy looks, and while it makes sure that it is on its CPU somebody fences that from afar, and stops it again.
+#[test]
+fn an_answer_that_comes_too_late_answers_nothing() {
+    let question = Question::new();
+    question.ask();
+    question.answer(|| {
+        question.settle();
+        question.ask();
+        true
+    });
+    assert!(!question.is_answered(), "that was the question before");
+    question.answer(|| false);
+    assert!(!question.is_answered(), "it was not on the CPU");
+    question.answer(|| true);
+    assert!(question.is_answered());
+    question.answer(|| panic!("nobody asks"));
 }
