@@ -1,8 +1,8 @@
 //! Free runs: bins by length, neighbours merged. All of it with the heap's lock held.
 //!
 //! Bins 0 to 63 hold free runs of exactly 1 to 64 granules; later bins hold longer ones by doubling. A search takes the
-//! shortest run that is long enough, of some; dirty ones first (their memory is there already). The first and the last entry of a
-//! free run carry its kind and length, so a run that is freed finds its neighbours in O(1).
+//! shortest run that is long enough, of some; dirty ones first (their memory is there already). The first and the last
+//! entry of a free run carry its kind and length, so a run that is freed finds its neighbours in O(1).
 //!
 //! A dirty run has an *age*: how many periods of decay it has seen. What is cut off of it keeps the age, and of runs
 //! that come together the longer one's counts: a few granules that come and go beside a long run do not keep it young.

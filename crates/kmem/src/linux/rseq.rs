@@ -39,8 +39,8 @@
 //! any later time, so a shared object with sections is linked with `-z nodelete`.
 //!
 //! The flavours differ in the table: here the published one, read inside the section; in [`given`] an argument, for slow
-//! paths and tests; and [`given_by_id`] goes by concurrency id. A debugger that steps through a section by single instructions aborts it at each step: set a
-//! breakpoint behind it.
+//! paths and tests; and [`given_by_id`] goes by concurrency id. A debugger that steps through a section by single
+//! instructions aborts it at each step: set a breakpoint behind it.
 
 use core::arch::asm;
 use core::ptr::NonNull;
@@ -50,10 +50,10 @@ use kmem_core::sync::AtomicPtr;
 
 use super::hot::{HOT, HOT_BY_ID};
 
-/// From the bind to the CPU number in register `$a`; uses register `$b`. Operand `hot`: [`HOT`].
+/// The bind: the rseq area's offset in register `$a`, uses register `$b`; the range begins behind it.
 #[doc(hidden)]
 #[macro_export]
-macro_rules! __rseq_begin {
+macro_rules! __rseq_bind {
     ($a:literal, $b:literal) => {
         concat!(
             "2:\n",
@@ -61,8 +61,16 @@ macro_rules! __rseq_begin {
             concat!("lea ", $b, ", [rip + 5f]\n"),
             concat!("mov qword ptr fs:[", $a, " + 8], ", $b, "\n"),
             "3:\n",
-            concat!("movsxd ", $a, ", dword ptr fs:[", $a, " + 4]\n"),
         )
+    };
+}
+
+/// From the bind to the CPU number in register `$a`; uses register `$b`. Operand `hot`: [`HOT`].
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __rseq_begin {
+    ($a:literal, $b:literal) => {
+        concat!($crate::__rseq_bind!($a, $b), concat!("movsxd ", $a, ", dword ptr fs:[", $a, " + 4]\n"),)
     };
 }
 
@@ -76,11 +84,7 @@ macro_rules! __rseq_begin {
 macro_rules! __rseq_begin_by_id {
     ($a:literal, $b:literal) => {
         concat!(
-            "2:\n",
-            concat!("mov ", $a, ", qword ptr [rip + {hot}]\n"),
-            concat!("lea ", $b, ", [rip + 5f]\n"),
-            concat!("mov qword ptr fs:[", $a, " + 8], ", $b, "\n"),
-            "3:\n",
+            $crate::__rseq_bind!($a, $b),
             concat!("movsxd ", $b, ", dword ptr fs:[", $a, " + 4]\n"),
             concat!("movsxd ", $a, ", dword ptr fs:[", $a, " + 24]\n"),
             concat!("test ", $b, ", ", $b, "\n"),
