@@ -1,4 +1,4 @@
-//! Size classes of the general caches: from a size to a class, by one table look-up.
+//! Size classes of the general caches: from a size to a class, by one table look-up; and how they are called.
 //!
 //! Up to 128 bytes the classes are 16 bytes apart, from there on eight to a doubling, so that at most an eighth of an
 //! object is unused (except among the smallest). Class 0 is no class. A class's objects are aligned to the largest
@@ -100,6 +100,28 @@ pub fn class_of_aligned(size: usize, align: usize) -> Option<u8> {
 #[inline(always)]
 pub fn size_of_class(class: u8) -> usize {
     SIZES[class as usize] as usize
+}
+
+/// How the names of general caches begin.
+const PREFIX: &str = "kmalloc-";
+
+/// The name of a general cache: [`PREFIX`] and the size.
+pub(crate) fn name_of(class: u8, into: &mut [u8; 16]) -> &str {
+    into[..PREFIX.len()].copy_from_slice(PREFIX.as_bytes());
+    let mut digits = size_of_class(class);
+    let mut len = PREFIX.len() + digits.ilog10() as usize + 1;
+    let end = len;
+    while digits > 0 {
+        len -= 1;
+        into[len] = b'0' + (digits % 10) as u8;
+        digits /= 10;
+    }
+    core::str::from_utf8(&into[..end]).unwrap_or(PREFIX)
+}
+
+/// Whether a name is that of a general cache, made or not.
+pub(crate) fn is_name(name: &str) -> bool {
+    name.starts_with(PREFIX) && (1..=CLASSES as u8).any(|class| name_of(class, &mut [0; 16]) == name)
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! The whole allocator, put together.
 
 use crate::cache::{CacheDesc, Registry};
+use crate::classes::CLASSES;
 use crate::cpu::{CpuSet, Cpus, Gate, Listeners, MAX_CPUS};
 use crate::error::{AllocError, DestroyError};
 use crate::general::General;
@@ -25,7 +26,8 @@ pub enum Population {
 /// How an engine shall be.
 #[derive(Clone, Copy)]
 pub struct Config {
-    /// Most caches at one time, the general ones among them.
+    /// Most caches at one time, the general ones among them, whether they are used or not: with general caches at least
+    /// [`CLASSES`](crate::classes::CLASSES).
     pub max_caches: usize,
     /// When magazines come into being.
     pub population: Population,
@@ -52,11 +54,11 @@ impl<P: Platform> Engine<P> {
     /// An allocator on `platform`, with its general caches.
     ///
     /// # Errors
-    /// The platform has no memory. What was mapped is given back.
+    /// The platform has no memory, or there is no room for the general caches ([`Config::max_caches`]). What was mapped is
+    /// given back.
     pub fn new(platform: P, config: Config) -> Result<Self, AllocError> {
-        // SAFETY: the general caches are made before anybody can use them.
-        let engine = unsafe { Self::without_general(platform, config)? };
-        match engine.create_general() {
+        let engine = Self::map(platform, config, CLASSES)?;
+        match engine.populate_general() {
             Ok(()) => Ok(engine),
             Err(error) => {
                 // SAFETY: nobody else has seen the engine.
@@ -74,13 +76,24 @@ impl<P: Platform> Engine<P> {
     /// # Safety
     /// Nothing of [`general`](crate::general) but `free_bytes`, `extent` and `usable_size` is used.
     pub unsafe fn without_general(platform: P, config: Config) -> Result<Self, AllocError> {
+        Self::map(platform, config, 0)
+    }
+
+    /// An engine with room for this many general caches.
+    fn map(platform: P, config: Config, general: usize) -> Result<Self, AllocError> {
+        if config.max_caches < general {
+            return Err(AllocError);
+        }
         let possible = platform.possible_cpus().clamp(1, MAX_CPUS);
         let initial: CpuSet = platform.initial_cpus().iter().filter(|cpu| *cpu < possible).collect();
         let initial = if initial.is_empty() { CpuSet::of(0) } else { initial };
         let slots = config.max_caches + 1;
         let table = CpuTable::map(&platform, possible, slots).ok_or(AllocError)?;
-        let parts =
-            (Cpus::map(&platform, possible, &initial), Registry::map(&platform, slots), PageHeap::new(&platform));
+        let parts = (
+            Cpus::map(&platform, possible, &initial),
+            Registry::map(&platform, slots, general),
+            PageHeap::new(&platform),
+        );
         let (Some(cpus), Some(registry), Some(heap)) = parts else {
             // SAFETY: the parts that exist were made just now and nobody uses them.
             unsafe {
@@ -117,8 +130,8 @@ impl<P: Platform> Engine<P> {
     /// Nobody uses the engine, and it is not used afterwards.
     unsafe fn unmake(&self) {
         let platform = &self.platform;
-        while let Some(id) = self.registry.pin_next(platform, 0).map(|cache| cache.id()) {
-            if self.destroy(id).is_err() {
+        while let (Ok(gate), Some(cache)) = (self.gate.read(platform), self.registry.pin_next(platform, 0)) {
+            if self.destroy_pinned(gate, cache).is_err() {
                 break;
             }
         }

@@ -104,6 +104,8 @@ pub enum DestroyError {
     NoSuchCache,
     /// Called from inside a hotplug callback (I33).
     InsideCallback,
+    /// The cache is a general one: these live as long as the allocator.
+    General,
 }
 
 impl fmt::Display for DestroyError {
@@ -116,6 +118,7 @@ impl fmt::Display for DestroyError {
             Self::InsideCallback => {
                 f.write_str("a cache cannot be destroyed or shrunk inside a hotplug callback: do it before or after")
             }
+            Self::General => f.write_str("general caches live as long as the allocator: shrink it instead"),
         }
     }
 }

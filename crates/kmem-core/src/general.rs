@@ -1,21 +1,29 @@
 //! General memory: any size, any alignment, freed by address alone. What `malloc` and a global allocator stand on.
 //!
 //! Sizes up to 32 KiB are objects of the *general caches*, one a size class, whose slabs' granules name the class in
-//! the class map. Larger ones are runs of granules with an entry of their own. A general cache is created at the start
-//! and never destroyed; its index is its class, so a section needs no look-up.
+//! the class map. Larger ones are runs of granules with an entry of their own. The index of a general cache is its class,
+//! so a section needs no look-up.
+//!
+//! # When there is one
+//! A general cache is made at the first miss of its class, and never destroyed: most programs use few of the classes,
+//! and a process that starts pays for none ([`Population::Eager`] makes all of them with the engine). An allocation
+//! must not wait for a transition, so this takes no gate, and needs none: it makes no slot. A transition that walks the
+//! list meets the new cache or does not; either way a slot of it is enabled only by who finds the CPU online under its
+//! control (I2). Of two threads that make the same one, the first to list it wins, and the other's is freed before
+//! anybody has seen it (I13). The indexes and names of general caches are theirs from the beginning.
 
 use core::ptr::NonNull;
 
-use crate::cache::{CacheDesc, CacheSpec};
+use crate::cache::CacheDesc;
 use crate::classes::{self, CLASSES};
-use crate::engine::Engine;
+use crate::engine::{Engine, Population};
 use crate::error::AllocError;
 use crate::pages::{GRANULE, Owner};
-use crate::platform::Platform;
-use crate::slab::{self, FreeError};
+use crate::platform::{CacheStep, Platform};
+use crate::slab::{self, FreeError, Layout};
 use crate::sync::{AtomicPtr, Ordering};
 
-/// The general caches, by class.
+/// The general caches, by class: null until the first miss.
 pub struct General {
     caches: [AtomicPtr<CacheDesc>; CLASSES + 1],
 }
@@ -62,49 +70,66 @@ impl Extent {
     }
 }
 
-/// "kmalloc-" and the size.
-fn name_of(class: u8, into: &mut [u8; 16]) -> &str {
-    const PREFIX: &[u8] = b"kmalloc-";
-    into[..PREFIX.len()].copy_from_slice(PREFIX);
-    let mut digits = classes::size_of_class(class);
-    let mut len = PREFIX.len() + digits.ilog10() as usize + 1;
-    let end = len;
-    while digits > 0 {
-        len -= 1;
-        into[len] = b'0' + (digits % 10) as u8;
-        digits /= 10;
-    }
-    core::str::from_utf8(&into[..end]).unwrap_or("kmalloc")
-}
-
 impl<P: Platform> Engine<P> {
-    pub(crate) fn create_general(&self) -> Result<(), AllocError> {
-        for class in 1..=CLASSES as u8 {
-            let size = classes::size_of_class(class);
-            let align = (1usize << size.trailing_zeros()).min(crate::slab::MAX_ALIGN);
-            let mut name = [0; 16];
-            let spec = CacheSpec { name: name_of(class, &mut name), size, align, ops: None };
-            let id = self.create_class(&spec, class).map_err(|_| AllocError)?;
-            let cache = self.descriptor(id).ok_or(AllocError)?;
-            // SAFETY: the cache was just created, and general caches are never destroyed.
-            let index = unsafe { cache.as_ref() }.slot().0;
-            debug_assert_eq!(index, u32::from(class), "the index of a general cache is its class");
-            self.general.caches[class as usize].store(cache.as_ptr(), Ordering::Release);
+    /// Makes what general caches there must be before the first use.
+    pub(crate) fn populate_general(&self) -> Result<(), AllocError> {
+        if self.config.population == Population::OnFirstUse {
+            return Ok(());
         }
-        Ok(())
+        let mut classes = 1..=CLASSES as u8;
+        // Without the gate: where memory is out, what makes room for a cache takes it.
+        classes.clone().try_for_each(|class| self.general_cache(class).map(drop))?;
+        let gate = self.gate.read(&self.platform).map_err(|_| AllocError)?;
+        let online = gate.online(&self.cpus).set();
+        classes
+            .try_for_each(|class| self.enable_on(self.general_cache(class)?, &online).then_some(()).ok_or(AllocError))
     }
 
-    /// The general cache of a class.
+    /// The general cache of a class, made now if it does not exist.
+    ///
+    /// # Errors
+    /// It does not exist, and there is no memory for its descriptor.
     ///
     /// # Panics
     /// If the class is not between 1 and [`CLASSES`], or the engine was made
     /// [`without_general`](Self::without_general) caches.
     #[inline]
-    pub fn general_cache(&self, class: u8) -> &CacheDesc {
-        // No cache is of class 0.
+    pub fn general_cache(&self, class: u8) -> Result<&CacheDesc, AllocError> {
         let cache = self.general.caches[class as usize].load(Ordering::Acquire);
-        // SAFETY: general caches are made with the engine and never destroyed.
-        unsafe { cache.as_ref() }.expect("a general cache of this class")
+        // SAFETY: general caches are never destroyed.
+        match unsafe { cache.as_ref() } {
+            Some(cache) => Ok(cache),
+            None => self.make_general(class),
+        }
+    }
+
+    #[inline(never)]
+    fn make_general(&self, class: u8) -> Result<&CacheDesc, AllocError> {
+        assert!(class != 0, "no general cache is of class 0");
+        let size = classes::size_of_class(class);
+        let layout = Layout::new(size, (1 << size.trailing_zeros()).min(slab::MAX_ALIGN));
+        let mut name = [0; 16];
+        let name = classes::name_of(class, &mut name);
+        let make = || CacheDesc::new(name, size, layout, class, None, &self.meta, &self.platform);
+        let again = || {
+            self.give_up_all();
+            make()
+        };
+        let made = make().or_else(again).ok_or(AllocError)?;
+        // SAFETY: the descriptor is new, and nobody else knows it until it is listed.
+        unsafe { made.as_ref() }.begin_to_live(&self.platform);
+        let listed = self.registry.list_general(&self.platform, made);
+        // SAFETY: general caches are never destroyed.
+        let cache = unsafe { listed.as_ref() };
+        if listed == made {
+            self.tell(cache, CacheStep::Described { bytes: cache.bytes_of_all() });
+            self.tell(cache, CacheStep::Listed);
+        } else {
+            // SAFETY: it was not listed, and it has nothing in it.
+            unsafe { CacheDesc::free(made, &self.meta, &self.platform) };
+        }
+        self.general.caches[class as usize].store(listed.as_ptr(), Ordering::Release);
+        Ok(cache)
     }
 
     /// Memory of `size` bytes aligned to `align`, a power of two.
@@ -112,14 +137,14 @@ impl<P: Platform> Engine<P> {
         match classes::class_of_aligned(size, align) {
             Some(class) => {
                 // SAFETY: general caches live for ever.
-                unsafe { self.alloc(self.general_cache(class)) }.map(|address| Fresh { address, zero: false })
+                unsafe { self.alloc(self.general_cache(class)?) }.map(|address| Fresh { address, zero: false })
             }
             None => self.alloc_large(size, align),
         }
     }
 
     /// A run of its own for `size` bytes.
-    #[cold]
+    #[inline(never)]
     pub fn alloc_large(&self, size: usize, align: usize) -> Result<Fresh, AllocError> {
         let granules = size.max(1).div_ceil(GRANULE);
         let alloc = || self.heap.alloc(&self.platform, granules, align);
@@ -156,7 +181,7 @@ impl<P: Platform> Engine<P> {
     ///
     /// # Safety
     /// The memory is the caller's and not used afterwards (I7).
-    #[cold]
+    #[inline(never)]
     pub unsafe fn free_bytes(&self, address: NonNull<u8>) {
         match self.heap.owner(address.as_ptr() as usize) {
             Owner::Slab(_) => match slab::find(&self.heap, address.as_ptr() as usize) {

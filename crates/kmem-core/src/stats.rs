@@ -66,7 +66,7 @@ impl<P: Platform> Engine<P> {
         self.registry.for_each(&self.platform, |cache| visit(&self.stats(cache)));
     }
 
-    /// How many caches exist, the general ones among them.
+    /// How many caches exist, among them the general ones that were used.
     pub fn cache_count(&self) -> usize {
         self.registry.count(&self.platform)
     }

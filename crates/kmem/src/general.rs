@@ -89,8 +89,22 @@ pub unsafe fn free_sized(address: NonNull<u8>, size: usize, align: usize) {
 /// # Safety
 /// As for [`free`].
 pub unsafe fn realloc(address: NonNull<u8>, size: usize) -> Result<NonNull<u8>, AllocError> {
-    // SAFETY: passed on.
-    unsafe { engine().ok_or(AllocError)?.realloc_bytes(address, size, MIN_ALIGN) }
+    let class = class_at(address.as_ptr() as usize);
+    if class == 0 || !(address.as_ptr() as usize).is_multiple_of(MIN_ALIGN) {
+        // SAFETY: passed on.
+        return unsafe { engine().ok_or(AllocError)?.realloc_bytes(address, size, MIN_ALIGN) };
+    }
+    let usable = classes::size_of_class(class);
+    if size <= usable && size >= usable / 2 {
+        return Ok(address);
+    }
+    let new = alloc(size)?;
+    // SAFETY: both places are the caller's and at least as long as what is copied; they are different places.
+    unsafe {
+        new.copy_from_nonoverlapping(address, size.min(usable));
+        free(address);
+    }
+    Ok(new)
 }
 
 /// Bytes usable at an address of ours; 0 for others.
@@ -105,23 +119,22 @@ pub fn usable_size(address: NonNull<u8>) -> usize {
 #[inline(always)]
 fn alloc_class(class: u8) -> Result<NonNull<u8>, AllocError> {
     if hot::is_published()
-        // SAFETY: classes are slots of general caches, which live for ever.
+        // SAFETY: the slot of a class is its general cache's, which lives for ever, or nobody's yet: a miss (I3).
         && let Some(object) = unsafe { rseq::pop(SlotIndex(u32::from(class))) }
     {
         return Ok(object);
     }
+    core::hint::cold_path();
     alloc_slow(class)
 }
 
-#[cold]
 #[inline(never)]
 fn alloc_slow(class: u8) -> Result<NonNull<u8>, AllocError> {
     let engine = engine().ok_or(AllocError)?;
     // SAFETY: general caches live for ever.
-    unsafe { runtime::alloc_missed(engine, engine.general_cache(class)) }
+    unsafe { runtime::alloc_missed(engine, engine.general_cache(class)?) }
 }
 
-#[cold]
 #[inline(never)]
 fn alloc_large(size: usize, align: usize) -> Result<Fresh, AllocError> {
     let engine = engine().ok_or(AllocError)?;
@@ -129,7 +142,6 @@ fn alloc_large(size: usize, align: usize) -> Result<Fresh, AllocError> {
     engine.alloc_large(size, align)
 }
 
-#[cold]
 #[inline(never)]
 unsafe fn free_slow(address: NonNull<u8>) {
     let Some(engine) = engine() else { return };
@@ -140,6 +152,9 @@ unsafe fn free_slow(address: NonNull<u8>) {
             engine.platform().slow_path_enter();
             return engine.free_bytes(address);
         }
-        runtime::free_missed(engine, engine.general_cache(class), address);
+        match engine.general_cache(class) {
+            Ok(cache) => runtime::free_missed(engine, cache, address),
+            Err(_) => engine.free_bytes(address),
+        }
     }
 }

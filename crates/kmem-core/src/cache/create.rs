@@ -7,7 +7,7 @@
 
 use core::ptr::NonNull;
 
-use super::{CacheDesc, CacheId, CacheState, NAME_MAX, ObjectOps};
+use super::{CacheDesc, CacheId, NAME_MAX, ObjectOps};
 use crate::engine::{Engine, Population};
 use crate::error::CreateError;
 use crate::platform::{CacheStep, Platform};
@@ -16,7 +16,8 @@ use crate::slab::{Layout, MAX_ALIGN, MAX_SIZE};
 /// What a new cache shall be.
 #[derive(Clone, Copy)]
 pub struct CacheSpec<'a> {
-    /// Its name, 1 to [`NAME_MAX`] bytes, unlike that of any other cache. The cache keeps a copy.
+    /// Its name, 1 to [`NAME_MAX`] bytes, unlike that of any other cache; `kmalloc-` and the size of a class is that of a
+    /// general one, in use or not. The cache keeps a copy.
     pub name: &'a str,
     /// Bytes of an object, 1 to [`MAX_SIZE`].
     pub size: usize,
@@ -53,19 +54,9 @@ impl<P: Platform> Engine<P> {
     /// Takes the gate's read side, so it waits for a running CPU transition. O(1) whatever the number of caches and
     /// CPUs (with [`Population::Eager`], O(online CPUs)). On an error nothing of the cache is left.
     pub fn create(&self, spec: &CacheSpec<'_>) -> Result<CacheId, CreateError> {
-        self.create_class(spec, 0)
-    }
-
-    /// The descriptor of a cache, for handles that see to it themselves that the cache lives while they use it; `None`
-    /// where the id names none.
-    pub fn descriptor(&self, id: CacheId) -> Option<NonNull<CacheDesc>> {
-        self.registry.pin(&self.platform, id).map(|cache| NonNull::from(&*cache))
-    }
-
-    pub(crate) fn create_class(&self, spec: &CacheSpec<'_>, class: u8) -> Result<CacheId, CreateError> {
         let layout = spec.check()?;
         let gate = self.gate.read(&self.platform).map_err(|_| CreateError::InsideCallback)?;
-        let desc = CacheDesc::new(spec.name, spec.size, layout, class, spec.ops, &self.meta, &self.platform)
+        let desc = CacheDesc::new(spec.name, spec.size, layout, 0, spec.ops, &self.meta, &self.platform)
             .ok_or(CreateError::NoMemory)?;
         // SAFETY: the descriptor is new and nobody else knows it; it is freed only where that is still so.
         let described = || unsafe { desc.as_ref() };
@@ -78,7 +69,7 @@ impl<P: Platform> Engine<P> {
         if !self.platform.protocol().keep_listed {
             return self.list_historic(desc, &gate.online(&self.cpus)).inspect_err(not_listed);
         }
-        *described().life.lock(&self.platform) = CacheState::Live;
+        described().begin_to_live(&self.platform);
         let id = self.registry.list(&self.platform, desc).inspect_err(not_listed)?;
         // SAFETY: nobody knows the id but this create, so nobody can destroy the cache.
         self.tell(unsafe { desc.as_ref() }, CacheStep::Listed);
@@ -100,5 +91,11 @@ impl<P: Platform> Engine<P> {
             }
         }
         Ok(id)
+    }
+
+    /// The descriptor of a cache, for handles that see to it themselves that the cache lives while they use it; `None`
+    /// where the id names none.
+    pub fn descriptor(&self, id: CacheId) -> Option<NonNull<CacheDesc>> {
+        self.registry.pin(&self.platform, id).map(|cache| NonNull::from(&*cache))
     }
 }

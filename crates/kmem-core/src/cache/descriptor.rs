@@ -118,7 +118,7 @@ impl CacheDesc {
     }
 
     /// A descriptor in state Creating, with nothing in it.
-    pub(super) fn new<P: Platform>(
+    pub(crate) fn new<P: Platform>(
         name: &str,
         object_size: usize,
         layout: Layout,
@@ -168,7 +168,7 @@ impl CacheDesc {
     ///
     /// # Safety
     /// The cache is drained, unlisted, without slabs, magazines and pins (I19).
-    pub(super) unsafe fn free<P: Platform>(desc: NonNull<Self>, meta: &Meta, platform: &P) {
+    pub(crate) unsafe fn free<P: Platform>(desc: NonNull<Self>, meta: &Meta, platform: &P) {
         // SAFETY: passed on.
         unsafe {
             let bytes = Self::bytes(desc.as_ref().node_count);
@@ -177,8 +177,13 @@ impl CacheDesc {
     }
 
     /// Bytes of the descriptor and of what stands behind it.
-    pub(super) fn bytes_of_all(&self) -> usize {
+    pub(crate) fn bytes_of_all(&self) -> usize {
         Self::bytes(self.node_count)
+    }
+
+    /// Creating -> Live.
+    pub(crate) fn begin_to_live<P: Platform>(&self, platform: &P) {
+        *self.life.lock(platform) = CacheState::Live;
     }
 
     /// Live -> Dying; `false` where it is not live.

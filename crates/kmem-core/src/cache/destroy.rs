@@ -13,8 +13,9 @@
 //! descriptor                   and only now its index and its slots may be used again
 //! ```
 
+use super::registry::Pinned;
 use super::{CacheDesc, CacheId, CacheState};
-use crate::cpu::CpuSet;
+use crate::cpu::{CpuSet, ReadGuard};
 use crate::engine::Engine;
 use crate::error::DestroyError;
 use crate::platform::{CacheStep, Platform};
@@ -26,12 +27,22 @@ impl<P: Platform> Engine<P> {
     ///
     /// Costs O(what the cache holds) and at most one fence, whatever the number of other caches (I21). The caller sees
     /// to it that nobody is inside `alloc` or `free` of this cache; typed handles express that by ownership.
+    #[cold]
     pub fn destroy(&self, id: CacheId) -> Result<(), DestroyError> {
         if !self.platform.protocol().keep_listed {
             return self.destroy_historic(id);
         }
         let gate = self.gate.read(&self.platform).map_err(|_| DestroyError::InsideCallback)?;
         let cache = self.registry.pin(&self.platform, id).ok_or(DestroyError::NoSuchCache)?;
+        if cache.class() != 0 {
+            return Err(DestroyError::General);
+        }
+        self.destroy_pinned(gate, cache)
+    }
+
+    /// The same of any cache, also a general one.
+    pub(crate) fn destroy_pinned(&self, gate: ReadGuard<'_, P>, cache: Pinned<'_, P>) -> Result<(), DestroyError> {
+        let id = cache.id();
         if !cache.begin_to_die(&self.platform) {
             return Err(DestroyError::NoSuchCache);
         }

@@ -36,7 +36,7 @@ impl<P: Platform> Engine<P> {
     }
 
     /// Enables the slots of `cache` on all of `cpus`; those done before a failure stay.
-    pub(super) fn enable_on(&self, cache: &CacheDesc, cpus: &CpuSet) -> bool {
+    pub(crate) fn enable_on(&self, cache: &CacheDesc, cpus: &CpuSet) -> bool {
         cpus.iter().all(|cpu| self.enable_waiting(cache, cpu))
     }
 

@@ -8,6 +8,7 @@ use core::ops::Deref;
 use core::ptr::NonNull;
 
 use super::{CacheDesc, CacheId};
+use crate::classes;
 use crate::error::CreateError;
 use crate::platform::Platform;
 use crate::sync::{Mutex, Ordering, Rank};
@@ -64,7 +65,7 @@ impl State {
     /// Gives a descriptor that nobody else knows an index.
     fn assign(&mut self, desc: NonNull<CacheDesc>, max: u32) -> Result<CacheId, CreateError> {
         let index = match self.free {
-            0 if self.fresh == max => return Err(CreateError::TooManyCaches { max: max as usize - 1 }),
+            0 if self.fresh >= max => return Err(CreateError::TooManyCaches { max: max as usize - 1 }),
             0 => {
                 self.fresh += 1;
                 self.fresh - 1
@@ -98,6 +99,8 @@ impl State {
 pub(crate) struct Registry {
     state: Mutex<State>,
     max: u32,
+    /// Indexes from 1 up to this belong to the general caches, and their names to them.
+    general: u32,
 }
 
 /// A cache that cannot be freed while this lives.
@@ -136,15 +139,17 @@ fn hash(name: &str) -> u32 {
 }
 
 impl Registry {
-    pub(crate) fn map<P: Platform>(platform: &P, max: usize) -> Option<Self> {
+    /// A list for caches with indexes below `max`, the first `general` of which are those of the general caches.
+    pub(crate) fn map<P: Platform>(platform: &P, max: usize, general: usize) -> Option<Self> {
         let entries = platform.map(max * size_of::<Entry>())?;
         let Some(buckets) = platform.map(BUCKETS * size_of::<u32>()) else {
             // SAFETY: just mapped, nobody knows it.
             unsafe { platform.unmap(entries, max * size_of::<Entry>()) };
             return None;
         };
-        let state = State { entries: entries.cast(), buckets: buckets.cast(), free: 0, fresh: 1, count: 0 };
-        Some(Self { state: Mutex::new(Rank::Registry, state), max: max as u32 })
+        let general = general as u32;
+        let state = State { entries: entries.cast(), buckets: buckets.cast(), free: 0, fresh: general + 1, count: 0 };
+        Some(Self { state: Mutex::new(Rank::Registry, state), max: max as u32, general })
     }
 
     /// # Safety
@@ -167,6 +172,9 @@ impl Registry {
     pub(super) fn list<P: Platform>(&self, platform: &P, desc: NonNull<CacheDesc>) -> Result<CacheId, CreateError> {
         // SAFETY: the descriptor is not listed, so it is the caller's alone.
         let name = unsafe { desc.as_ref() }.name();
+        if self.general > 0 && classes::is_name(name) {
+            return Err(CreateError::NameTaken);
+        }
         let mut state = self.state.lock(platform);
         if state.is_taken(name) {
             return Err(CreateError::NameTaken);
@@ -174,6 +182,22 @@ impl Registry {
         let id = state.assign(desc, self.max)?;
         state.link(desc);
         Ok(id)
+    }
+
+    /// Lists a new general cache under the index of its class, unless another thread has done so; answers the one that
+    /// is listed.
+    pub(crate) fn list_general<P: Platform>(&self, platform: &P, desc: NonNull<CacheDesc>) -> NonNull<CacheDesc> {
+        // SAFETY: the descriptor is not listed, so it is the caller's alone.
+        let index = u32::from(unsafe { desc.as_ref() }.class());
+        assert!((1..=self.general).contains(&index), "an engine without general caches");
+        let mut state = self.state.lock(platform);
+        if let Some(listed) = state.entry(index).desc {
+            return listed;
+        }
+        // SAFETY: as above.
+        unsafe { CacheDesc::set_id(desc, CacheId { index, generation: 0 }) };
+        state.link(desc);
+        desc
     }
 
     /// The first half of [`list`](Self::list) alone: an index (the order of 2004 makes slots before it lists).

@@ -36,7 +36,7 @@ pub struct ReadGuard<'a, P: Park> {
     _thread: OfThread,
 }
 
-/// The write side is held: a CPU may change its state, and no cache is being created or destroyed.
+/// The write side is held: a CPU may change its state, and no named cache is being created, and none destroyed.
 #[must_use]
 pub struct WriteGuard<'a, P: Park> {
     gate: &'a Gate,

@@ -21,6 +21,7 @@ pub mod checker {
 
 use std::sync::Arc;
 
+use kmem_core::classes::CLASSES;
 use kmem_core::cpu::{CpuSet, Event, Listener, Refused};
 use kmem_core::slab::FreeError;
 use kmem_core::{Config, Engine, Population};
@@ -38,10 +39,16 @@ pub fn engine(machine: Machine, population: Population) -> E {
     engine_that(machine, population, no_bad_free)
 }
 
+/// An engine with general caches, and room for no others.
+pub fn general_engine(machine: Machine) -> E {
+    let config = Config { max_caches: CLASSES, population: Population::OnFirstUse, bad_free: no_bad_free };
+    Arc::new(Engine::new(Model::new(machine), config).expect("an engine"))
+}
+
 /// The same, which tells `bad_free` of pointers that are no live objects.
 pub fn engine_that(machine: Machine, population: Population, bad_free: fn(usize, FreeError)) -> E {
     let config = Config { max_caches: 4, population, bad_free };
-    // SAFETY: no model uses memory by size.
+    // SAFETY: models that use memory by size have a `general_engine`.
     Arc::new(unsafe { Engine::without_general(Model::new(machine), config) }.expect("an engine"))
 }
 

@@ -8,7 +8,7 @@ use kmem_core::{DestroyError, HotplugError, Population, TuneError};
 
 use crate::checked::cache::{EIGHT, nothing_left, valid};
 use crate::checked::platform::migrate;
-use crate::checked::{Cache, E, Machine, engine, join, listen, on};
+use crate::checked::{Cache, E, Machine, engine, general_engine, join, listen, on};
 use crate::explore::explore;
 use crate::slots::about_to_grow;
 
@@ -69,6 +69,30 @@ fn create_against_cpu_down() {
             cache.end();
         });
     }
+}
+
+/// The same without the gate: a general cache is listed at the first use of its class, whatever the CPU is doing; and two
+/// threads make it at once (I2, I13).
+#[test]
+fn first_uses_of_a_class_against_cpu_down() {
+    explore("first uses of a class against cpu_down", Some(2), || {
+        let engine = general_engine(Machine::new(2, &[0, 1]));
+        let use_it = |engine: &E| {
+            let object = engine.alloc_bytes(16, 16).expect("memory").address;
+            // SAFETY: the memory is the model's.
+            unsafe { engine.free_bytes(object) };
+        };
+        let leaver = on(&engine, 0, down(&engine, 1));
+        let other = on(&engine, 1, {
+            let engine = engine.clone();
+            move || use_it(&engine)
+        });
+        use_it(&engine);
+        join(leaver);
+        join(other);
+        assert_eq!(engine.cache_count(), 1);
+        valid(&engine, 0);
+    });
 }
 
 /// Race 2: the CPU comes up between the cache's beginning to die and the end of its drain.

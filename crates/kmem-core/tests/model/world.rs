@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use kmem_core::classes::{CLASSES, LARGEST};
+use kmem_core::classes::LARGEST;
 use kmem_core::cpu::CpuSet;
 use kmem_sim::fake;
 
@@ -185,7 +185,10 @@ impl World {
     pub fn check(&mut self) {
         self.follow();
         let report = valid(&self.engine, self.held());
-        assert_eq!(report.caches, CLASSES + self.caches.len());
+        assert_eq!(report.caches, self.engine.cache_count());
+        let mut named = 0;
+        self.engine.for_each_cache(|stats| named += usize::from(!stats.name.starts_with("kmalloc-")));
+        assert_eq!(named, self.caches.len());
         assert_eq!(self.engine.online_cpus(), self.online);
         self.caches.iter().for_each(|cache| cache.check(self.online.len()));
     }
