@@ -3,7 +3,7 @@
 //! Errors are those of glibc's manual: NULL and ENOMEM where memory ends or a size overflows, EINVAL for an alignment
 //! that is none. `free` leaves errno alone. Every address is aligned to 16. A pointer that is foreign, or not aligned
 //! as memory is, ends the program at once with a message that shows it; one into the middle of an object, or to one
-//! that is free, does so when it comes back to its slab.
+//! that is free, does so when it comes back to its slab, `realloc` or `free`.
 
 use core::ffi::{c_int, c_void};
 use core::ptr::{NonNull, null_mut};
@@ -64,7 +64,7 @@ unsafe extern "C" fn malloc_by_id(size: usize) -> *mut c_void {
 }
 
 /// The same, where the slot of the CPU has no object, or there is no slot yet, or the size has no class.
-#[cold]
+#[inline(never)]
 extern "C" fn malloc_slow(size: usize) -> *mut c_void {
     answer(general::alloc(size))
 }
@@ -92,7 +92,7 @@ pub(crate) unsafe extern "C" fn free_by_id(address: *mut c_void) {
 ///
 /// # Safety
 /// As for [`free`].
-#[cold]
+#[inline(never)]
 unsafe extern "C" fn free_slow(address: *mut c_void) {
     if let Some(address) = NonNull::new(address.cast()) {
         // SAFETY: the caller's promise.

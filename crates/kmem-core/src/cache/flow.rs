@@ -4,6 +4,7 @@
 //! it is on at the end by one more section. Where no slot can be had (the CPU is offline, stopped or not prepared, the
 //! cache is dying, metadata is out) it moves single objects, and nobody waits for the CPU.
 
+use core::hint::cold_path;
 use core::ptr::NonNull;
 
 use super::descriptor::Miss;
@@ -24,8 +25,11 @@ impl<P: Platform> Engine<P> {
         // SAFETY: the cache's index is below the number of slots.
         match unsafe { self.platform.pop(&self.table, cache.slot()) } {
             Some(object) => Ok(object),
-            // SAFETY: passed on.
-            None => unsafe { self.alloc_slow(cache) },
+            None => {
+                cold_path();
+                // SAFETY: passed on.
+                unsafe { self.alloc_slow(cache) }
+            }
         }
     }
 
@@ -38,6 +42,7 @@ impl<P: Platform> Engine<P> {
         // SAFETY: the cache's index is below the number of slots; the object is the caller's.
         unsafe {
             if !self.platform.push(&self.table, cache.slot(), object) {
+                cold_path();
                 self.free_slow(cache, object);
             }
         }
@@ -47,7 +52,6 @@ impl<P: Platform> Engine<P> {
     ///
     /// # Safety
     /// As for `alloc`.
-    #[cold]
     #[inline(never)]
     pub unsafe fn alloc_slow(&self, cache: &CacheDesc) -> Result<NonNull<u8>, AllocError> {
         let cpu = self.platform.current_cpu();
@@ -74,7 +78,6 @@ impl<P: Platform> Engine<P> {
     ///
     /// # Safety
     /// As for `free`.
-    #[cold]
     #[inline(never)]
     pub unsafe fn free_slow(&self, cache: &CacheDesc, object: NonNull<u8>) {
         let cpu = self.platform.current_cpu();
@@ -205,8 +208,7 @@ impl<P: Platform> Engine<P> {
         if let (Some(ops), true) = (cache.ops(), refill.raw != 0) {
             Constructing { engine: self, cache, batch, raw: refill.raw }.run(ops);
         }
-        batch.spread(cache.layout().stride());
-        batch.reverse();
+        batch.lay_out(cache.layout().stride());
     }
 
     /// Gives objects to the depot of the CPU's node, and what it does not take to their slabs. No lock may be held.

@@ -77,18 +77,19 @@ impl Batch {
         self.len -= count;
     }
 
-    /// Puts objects that come in order of address into one in which successive ones do not lie in the same cache line,
-    /// as far as `stride` of them share one: each `stride`-th, then each `stride`-th from the second on, and so on.
-    pub fn spread(&mut self, stride: usize) {
+    /// Puts objects that come in order of address into the order in which they are to be handed out, the first last. For
+    /// a `stride` above 1 successive ones do not lie in the same cache line, as far as `stride` of them share one: each
+    /// `stride`-th, then each `stride`-th from the second on, and so on.
+    pub fn lay_out(&mut self, stride: usize) {
         if stride == 1 {
-            return;
+            return self.reverse();
         }
         let ordered = self.objects;
-        let mut place = 0;
+        let mut place = self.len;
         for first in 0..stride.min(self.len) {
             for object in ordered[first..self.len].iter().step_by(stride) {
+                place -= 1;
                 self.objects[place] = *object;
-                place += 1;
             }
         }
     }
@@ -114,7 +115,7 @@ mod tests {
         for (len, stride) in [(60, 8), (60, 1), (7, 4), (64, 3), (1, 8), (0, 2)] {
             let mut batch = Batch::new();
             (0..len).for_each(|object| batch.push(object));
-            batch.spread(stride);
+            batch.lay_out(stride);
             let far = |pair: &[usize]| pair[0].abs_diff(pair[1]) >= stride || len < 2 * stride;
             assert!(batch.as_slice().windows(2).all(far), "{len} by {stride}: {:?}", batch.as_slice());
             batch.objects[..len].sort_unstable();

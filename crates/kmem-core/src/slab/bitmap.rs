@@ -58,6 +58,18 @@ impl Bitmap {
         }
     }
 
+    /// Sets the bits of `mask` in a word, and answers which of them were set.
+    ///
+    /// # Safety
+    /// See [`fill`](Self::fill).
+    pub(super) unsafe fn add(self, word: usize, mask: u64) -> u64 {
+        // SAFETY: the word exists.
+        let word = unsafe { self.words.add(word).as_mut() };
+        let were = *word & mask;
+        *word |= mask;
+        were
+    }
+
     /// Clears up to `want` set bits from word `from` on, in ascending order, calling `found` with each; answers the
     /// word to begin with next time.
     ///
@@ -68,13 +80,15 @@ impl Bitmap {
         let mut word = from;
         while left > 0 && word < Self::words_for(bits) {
             // SAFETY: the word exists.
-            let place = unsafe { self.words.add(word).as_mut() };
-            while *place != 0 && left > 0 {
-                found(word * 64 + place.trailing_zeros() as usize);
-                *place &= *place - 1;
+            let mut set = unsafe { self.words.add(word).read() };
+            while set != 0 && left > 0 {
+                found(word * 64 + set.trailing_zeros() as usize);
+                set &= set - 1;
                 left -= 1;
             }
-            if *place == 0 {
+            // SAFETY: as above.
+            unsafe { self.words.add(word).write(set) };
+            if set == 0 {
                 word += 1;
             }
         }

@@ -191,34 +191,50 @@ impl Slab {
         self.in_use == self.objects
     }
 
-    /// Takes up to `want` free objects in address order; `found` gets each with whether it is constructed.
+    /// Takes free objects in order of address, as many as there is room for, if there are so many; answers how many, and
+    /// which of them (a bit each) still need their constructor. One call takes at most 64.
     ///
     /// # Safety
     /// The node's lock is held.
-    pub(super) unsafe fn take(&mut self, want: usize, mut found: impl FnMut(usize, bool)) {
-        let (first, size, constructed) = (self.first, self.size as usize, self.constructed);
-        let (start, purged, mut dry) = (self.run.address, self.purged, self.dry);
+    pub(super) unsafe fn take(&mut self, room: &mut [usize]) -> (usize, u64) {
+        let (first, size, want) = (self.first, self.size as usize, room.len());
         let mut count = 0;
         let each = |index: usize| {
+            room[count] = first + index * size;
             count += 1;
-            if dry > 0 {
-                let at = first + index * size - start;
-                // SAFETY: the object's pages have a bit each, and the lock is held.
-                dry -= unsafe { purged.set(at / PAGE, (at + size).div_ceil(PAGE), false) } as u32;
-            }
-            // SAFETY: the bit exists, and the lock is held.
-            let made = constructed.is_none_or(|made| unsafe { made.get(index) });
-            found(first + index * size, made);
         };
         // SAFETY: the lock is held and the words exist.
         self.hint = unsafe { self.free.take(self.objects as usize, self.hint as usize, want, each) } as u32;
-        self.in_use += count;
-        self.dry = dry;
+        self.in_use += count as u32;
         self.touched = true;
+        let mut raw = 0;
+        if self.dry > 0 || self.constructed.is_some() {
+            for (place, object) in room[..count].iter().enumerate() {
+                // SAFETY: passed on; these are objects of the slab.
+                raw |= u64::from(!unsafe { self.note_taken(*object) }) << place;
+            }
+        }
+        (count, raw)
+    }
+
+    /// An object is handed out: its pages have memory from now on. Answers whether it is constructed.
+    ///
+    /// # Safety
+    /// The node's lock is held, and the object is one of the slab.
+    unsafe fn note_taken(&mut self, object: usize) -> bool {
+        let (at, size) = (object - self.run.address, self.size as usize);
+        if self.dry > 0 {
+            // SAFETY: the object's pages have a bit each, and the lock is held.
+            self.dry -= unsafe { self.purged.set(at / PAGE, (at + size).div_ceil(PAGE), false) } as u32;
+        }
+        // SAFETY: the object has a bit, and the lock is held.
+        self.constructed.is_none_or(|made| unsafe { made.get((object - self.first) / size) })
     }
 
     /// Marks the first of these objects free again, as many as are successively objects of this slab, and answers how
     /// many these are, and how many of them were marked. Those that were free already (a double free, I7) go to `bad`.
+    ///
+    /// Successive objects with bits in the same word, which is most of them, are marked at once.
     ///
     /// # Safety
     /// The node's lock is held.
@@ -229,22 +245,36 @@ impl Slab {
         bad: &mut impl FnMut(usize, FreeError),
     ) -> (usize, usize) {
         let this = NonNull::from(&mut *self);
-        let (mut put, mut lowest, mut seen) = (0, self.hint as usize, 0);
-        for object in objects {
-            // SAFETY: the slab lives.
-            let Some(index) = (unsafe { Self::index_of(this, *object) }) else { break };
-            // SAFETY: the lock is held and the bits of an object exist.
-            if unsafe { self.free.replace(index, true) } {
-                bad(*object, FreeError::DoubleFree);
-            } else {
-                if let Some(made) = self.constructed {
-                    // SAFETY: as above.
-                    unsafe { made.replace(index, constructed(seen)) };
-                }
-                lowest = lowest.min(index / 64);
-                put += 1;
+        // SAFETY: the slab lives.
+        let index_at = |place: usize| objects.get(place).and_then(|object| unsafe { Self::index_of(this, *object) });
+        let (mut seen, mut put, mut lowest) = (0, 0, self.hint as usize);
+        let mut next = index_at(0);
+        while let Some(first) = next {
+            let (begin, word) = (seen, first / 64);
+            let mut mask = 0;
+            while let Some(index) = next
+                && index / 64 == word
+                && mask & 1 << (index % 64) == 0
+            {
+                mask |= 1 << (index % 64);
+                seen += 1;
+                next = index_at(seen);
             }
-            seen += 1;
+            // SAFETY: the lock is held and the bits of objects exist.
+            let were_free = unsafe { self.free.add(word, mask) };
+            put += (mask & !were_free).count_ones() as usize;
+            lowest = lowest.min(word);
+            if were_free != 0 || self.constructed.is_some() {
+                for (place, object) in objects.iter().enumerate().take(seen).skip(begin) {
+                    let Some(index) = index_at(place) else { break };
+                    if were_free & 1 << (index % 64) != 0 {
+                        bad(*object, FreeError::DoubleFree);
+                    } else if let Some(made) = self.constructed {
+                        // SAFETY: as above.
+                        unsafe { made.replace(index, constructed(place)) };
+                    }
+                }
+            }
         }
         self.in_use -= put as u32;
         self.hint = lowest as u32;

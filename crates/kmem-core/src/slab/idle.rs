@@ -44,6 +44,7 @@ impl Node {
     /// Gives free pages of at most `budget` partial slabs back, beginning where the last walk ended; answers the bytes,
     /// and whether another walk is worth it. The caller holds no lock, and has the cache pinned until what is in
     /// `into` is released.
+    #[cold]
     pub(crate) fn purge_pages<P: Platform>(
         &self,
         which: Which,
@@ -106,6 +107,7 @@ impl Node {
 impl Lists {
     /// Looks at up to `look` slabs from the cursor on (and counts it down), and sets the first aside that has pages to
     /// give back.
+    #[cold]
     fn look(&mut self, which: Which, look: &mut usize) -> Option<Stretches> {
         while *look > 0 {
             *look -= 1;

@@ -8,7 +8,7 @@ use super::list::List;
 use crate::cache::CacheDesc;
 use crate::meta::Meta;
 use crate::pages::{Owner, PageHeap};
-use crate::percpu::Batch;
+use crate::percpu::{BATCH_MAX, Batch};
 use crate::platform::Platform;
 use crate::sync::{Guard, Mutex, Rank};
 
@@ -86,6 +86,7 @@ impl Node {
         out: &mut Batch,
         env: &Env<'_, P>,
     ) -> Refill {
+        debug_assert!(out.len() + want <= BATCH_MAX, "there is room for all that is wanted");
         let mut lists = self.lists.lock(env.platform);
         if lists.partial.head.is_none() && lists.empty.head.is_none() {
             let colour = lists.colour;
@@ -117,13 +118,15 @@ impl Node {
                     lists.empty_low = lists.empty_low.min(lists.stats.empty);
                     lists.partial.push(slab, ListId::Partial);
                 }
-                let before = refill.count;
-                slab.as_mut().take(want - before, |object, constructed| {
-                    refill.raw |= u64::from(!constructed) << refill.count;
-                    refill.count += 1;
-                    out.push(object);
+                let mut raw = 0;
+                let took = out.fill(want - refill.count, |room| {
+                    let took;
+                    (took, raw) = slab.as_mut().take(room);
+                    took
                 });
-                lists.stats.in_use += refill.count - before;
+                refill.raw |= raw << refill.count;
+                refill.count += took;
+                lists.stats.in_use += took;
                 lists.touched = true;
                 if slab.as_ref().is_full() {
                     lists.partial.remove(slab);
