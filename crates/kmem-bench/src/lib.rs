@@ -1,7 +1,7 @@
 //! Allocators measured side by side: what `kmem bench` does.
 //!
 //! A *workload* is one thing that programs do with memory; a *run* of it is one fresh process, which an allocator
-//! serves by `LD_PRELOAD`, and which tells its own *figures*. The allocators take turns, A B A B, so that whatever the
+//! serves by `LD_PRELOAD`, and which tells its own *figures*. The allocators take turns, A B C, B C A, so that whatever the
 //! machine does meanwhile happens to all of them; a figure is the median of the runs, with the least and the greatest
 //! beside it. A run that crashes or never ends is reported as that, and the others go on.
 //!

@@ -77,7 +77,7 @@ impl Plan {
         Ok(Results { machine: machine::here(), quick: self.quick, allocators: field.measured, workloads: outcomes })
     }
 
-    /// One workload, everyone in turn: A B A B.
+    /// One workload, everyone in turn: A B C, B C A, C A B.
     fn turns(&self, workload: &Workload, everyone: &[Allocator], executables: &Executables) -> Outcome {
         let (skipped, served) = match self.runner(workload, executables) {
             Err(why) => (Some(why), Vec::new()),
@@ -88,10 +88,15 @@ impl Plan {
                     _ => true,
                 };
                 let mut series: Vec<Series> = everyone.iter().filter(takes_part).map(Series::new).collect();
-                for _ in 0..self.runs_of(workload) {
+                // Each run begins with another: where the machine slows down in the middle of one, it is not always the same
+                // that have run before.
+                for run in 0..self.runs_of(workload) {
+                    let first = run % series.len().max(1);
+                    series.rotate_left(first);
                     for group in series.chunks_mut(at_once(workload)) {
                         run_group(group, &*runner);
                     }
+                    series.rotate_right(first);
                 }
                 (None, series.into_iter().map(Series::result).collect())
             }
