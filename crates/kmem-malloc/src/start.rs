@@ -25,6 +25,7 @@ extern "C" fn at_start() {
     }
 }
 
+#[cold]
 extern "C" fn at_end() {
     table::print();
 }

@@ -61,6 +61,7 @@ extern "C" fn in_child() {
     });
 }
 
+#[cold]
 extern "C" fn run(rate: *mut c_void) -> *mut c_void {
     let pause = (SECOND / rate as u64).max(1);
     let sleep = 0u32;

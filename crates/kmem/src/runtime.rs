@@ -95,7 +95,7 @@ pub fn existing() -> Option<&'static Engine<Linux>> {
     if PLACE.state.load(Ordering::Acquire) == READY { engine() } else { None }
 }
 
-#[cold]
+#[inline(never)]
 fn make() -> Option<&'static Engine<Linux>> {
     loop {
         let seen = PLACE.state.load(Ordering::Acquire);
@@ -130,6 +130,7 @@ fn make() -> Option<&'static Engine<Linux>> {
 
 /// A pointer that is no live object was freed: going on would hand memory out twice, so the program ends here and says
 /// which pointer.
+#[cold]
 fn bad_free(object: usize, error: FreeError) {
     let mut digits = [0; 18];
     let pointer = hexadecimal(object, &mut digits);
@@ -144,6 +145,7 @@ fn bad_free(object: usize, error: FreeError) {
 }
 
 /// `0x` and the digits.
+#[cold]
 pub fn hexadecimal(number: usize, into: &mut [u8; 18]) -> &str {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let mut at = into.len();
@@ -204,6 +206,7 @@ mod streams {
     }
 }
 
+#[cold]
 unsafe extern "C" fn before_fork() {
     if let Some(engine) = existing() {
         streams::lock();
@@ -212,6 +215,7 @@ unsafe extern "C" fn before_fork() {
     }
 }
 
+#[cold]
 unsafe extern "C" fn after_fork() {
     if let Some(engine) = existing() {
         engine.platform().after_fork();
@@ -221,6 +225,7 @@ unsafe extern "C" fn after_fork() {
     }
 }
 
+#[cold]
 unsafe extern "C" fn after_fork_in_child() {
     if let Some(engine) = existing() {
         engine.platform().after_fork();

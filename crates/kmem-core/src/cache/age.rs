@@ -56,6 +56,7 @@ impl<'a, P: Platform> Group<'a, P> {
         Self { caches: [const { None }; AT_ONCE], len: 0, cpus: CpuSet::new() }
     }
 
+    #[cold]
     fn add(&mut self, cache: Pinned<'a, P>, chosen: CpuSet) {
         chosen.iter().for_each(|cpu| self.cpus.insert(cpu));
         self.caches[self.len] = Some((cache, chosen));
@@ -85,6 +86,7 @@ impl<P: Platform> Engine<P> {
     }
 
     /// Empties the enabled slots that are `wanted`; with `only_still` those that are still when their CPU is stopped.
+    #[cold]
     fn empty_slots(&self, only_still: bool, wanted: impl Fn(&CacheDesc, usize) -> bool) -> Aged {
         let Some(gate) = self.gate.try_read(&self.platform) else {
             return Aged { slots: 0, left: true };
@@ -119,6 +121,7 @@ impl<P: Platform> Engine<P> {
     }
 
     /// Stops the group's CPUs, looks again if only still slots are meant, and empties them; answers how many they were.
+    #[cold]
     fn empty_group(&self, online: &OnlineCpus<'_>, group: &Group<'_, P>, only_still: bool) -> usize {
         if group.cpus.is_empty() || !self.platform.can_fence() {
             return 0;

@@ -31,6 +31,7 @@ impl<P: Platform> Engine<P> {
 
     /// The slabs' part of it, for a cache that the caller has pinned: the pin keeps it while its destructors run here
     /// (I19).
+    #[cold]
     pub(crate) fn shrink_pinned(&self, cache: &CacheDesc) -> Result<usize, DestroyError> {
         let gate = self.gate.read(&self.platform).map_err(|_| DestroyError::InsideCallback)?;
         let mut reclaim = Reclaim::new();
@@ -59,6 +60,7 @@ impl<P: Platform> Engine<P> {
     /// Only CPUs whose slot is enabled are disturbed, and of these none of `spare`, whose slots stay as they are. The set is
     /// read after what shuts new ones out: in a dying cache none can be added (I39), in a live one a newcomer is as
     /// good as one that came after the shrink.
+    #[cold]
     pub(crate) fn drain(&self, cache: &CacheDesc, online: &OnlineCpus<'_>, spare: &CpuSet, reclaim: &mut Reclaim) {
         let holders: CpuSet = cache.enabled_on.snapshot().iter().filter(|cpu| !spare.contains(*cpu)).collect();
         self.tell(cache, CacheStep::Draining { cpus: &holders });
@@ -71,6 +73,7 @@ impl<P: Platform> Engine<P> {
     }
 
     /// The depots' part of a drain, and the empty slabs.
+    #[cold]
     pub(super) fn drain_depots(&self, cache: &CacheDesc, reclaim: &mut Reclaim) {
         for node in cache.nodes() {
             // Never in this thread's hands alone: a destroy beside this shrink would count them as in use (I16).
@@ -85,6 +88,7 @@ impl<P: Platform> Engine<P> {
     /// Empties and disables the slot of `cache` on a CPU whose area is private to the caller (its control is held, its
     /// sections are fenced off). The objects reach their destination before the control is given up, so whoever
     /// drains the cache next finds all of them (I6, I8).
+    #[cold]
     pub(crate) fn empty_slot(&self, cache: &CacheDesc, cpu: usize, area: Area, to: Destination, reclaim: &mut Reclaim) {
         self.take_out(cache, cpu, area, to, reclaim);
         // SAFETY: the area is private, by the caller's word, and the slot is empty.

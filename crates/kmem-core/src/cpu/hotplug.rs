@@ -114,6 +114,7 @@ impl<P: Platform> Engine<P> {
         *self.listeners.lock(&self.platform)
     }
 
+    #[cold]
     fn up(&self, gate: WriteGuard<'_, P>, cpu: usize) -> Result<(), HotplugError> {
         if self.state(cpu) == CpuState::Online {
             return Err(HotplugError::AlreadyOnline { cpu });
@@ -166,6 +167,7 @@ impl<P: Platform> Engine<P> {
         self.platform.step(Step::Cpu { cpu, did: CpuStep::Canceled });
     }
 
+    #[cold]
     fn down(&self, cpu: usize, hold: bool) -> Result<(), HotplugError> {
         self.check(cpu)?;
         let gate = self.gate.write(&self.platform).map_err(|_| HotplugError::InsideCallback)?;
@@ -176,6 +178,7 @@ impl<P: Platform> Engine<P> {
     }
 
     /// The transition itself. Slabs that became empty stay with their nodes.
+    #[cold]
     fn down_under(&self, gate: &WriteGuard<'_, P>, cpu: usize, hold: bool) -> Result<(), HotplugError> {
         let online = gate.online(&self.cpus);
         if self.state(cpu) != CpuState::Online {
@@ -214,6 +217,7 @@ impl<P: Platform> Engine<P> {
     /// destroy that runs beside it (were there no gate) takes its turn there.
     ///
     /// Slabs that become empty stay where they are until the gate is free: see [`sweep`](Self::sweep).
+    #[cold]
     fn empty_cpu(&self, online: &OnlineCpus<'_>, cpu: usize, why: CpuEvent) {
         if !self.platform.protocol().keep_listed {
             return self.bury_historic(online, cpu, why);

@@ -45,6 +45,7 @@ impl<P: Platform> Engine<P> {
     }
 
     /// Gives back the areas that were kept for so many calls, this one among them; answers whether others are left.
+    #[cold]
     pub(crate) fn give_back_areas(&self, periods: u8) -> bool {
         let mut left = false;
         for cpu in self.cpus.kept.snapshot().iter() {

@@ -69,6 +69,7 @@ impl Listeners {
     }
 
     /// Asks all, also behind a refusal (I28); if there was one, those that had granted hear `undo`, the last one first.
+    #[cold]
     pub(super) fn ask(&self, event: Event, undo: Event, cpu: usize) -> Result<(), Refused> {
         let mut granted = [None; MAX_LISTENERS];
         for (place, listener) in granted.iter_mut().zip(self.iter()) {

@@ -24,6 +24,7 @@ pub struct Stopped<'a, P: Platform> {
 
 impl<'a, P: Platform> Stopped<'a, P> {
     /// Stops the CPUs of `set` that are possible. Costs one fence if any of them has its area published.
+    #[cold]
     pub fn new(_gate: &OnlineCpus<'_>, cpus: &'a Cpus, table: &'a CpuTable, platform: &'a P, set: &CpuSet) -> Self {
         let mut stopped = Self { cpus, table, platform, set: CpuSet::new() };
         let mut published = CpuSet::new();

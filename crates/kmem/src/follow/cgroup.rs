@@ -70,6 +70,7 @@ fn group_of<'a>(line: &'a [u8], controller: &[u8]) -> Option<&'a [u8]> {
     is_it.then_some(path)
 }
 
+#[cold]
 fn climb(
     mount: &[u8],
     controller: &[u8],

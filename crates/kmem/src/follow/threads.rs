@@ -32,6 +32,7 @@ pub(super) fn allowed(enough: impl Fn(&CpuSet) -> bool, lacks: &mut Lacks) -> Op
 }
 
 /// Adds the CPUs of all threads; `false` where they cannot be listed.
+#[cold]
 fn of_all(allowed: &mut CpuSet) -> bool {
     each(|thread| {
         // One that ended meanwhile has no mask.
@@ -87,6 +88,7 @@ pub(crate) struct Alive {
 }
 
 /// Asks how many threads live; `None` where the kernel does not tell.
+#[cold]
 pub(crate) fn alive() -> Option<Alive> {
     let mut text = [0; 512];
     let len = sys::read_file(c"/proc/self/stat", &mut text).ok()?;

@@ -20,7 +20,9 @@
 //! A pop asks for the memory of the object four below: whoever allocates one writes to it, mostly soon, and where
 //! objects lie far apart and were freed long ago the misses of several then overlap instead of following each other
 //! (a quarter less time an object in a heap of 64 MB). The word may be no object, but a mark or what stands before
-//! one; a prefetch of nonsense does nothing.
+//! one; a prefetch of nonsense does nothing. A free that asks instead, for the object that it is given, does still better
+//! there, but takes the line from the CPU that will write to it where one thread allocates and another frees (11.7 -> 16 ns
+//! an object).
 //!
 //! # Placement
 //! The alignment behind the last instruction is that of the function's own section, so each begins a cache line. A pop

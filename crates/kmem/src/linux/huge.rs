@@ -54,7 +54,11 @@ pub(super) fn committed(addr: usize, len: usize) {
         return;
     }
     let (first, end) = whole_steps(addr, len);
-    if first < end && from == UNSET {
+    if from == UNSET {
+        if first >= end {
+            // The first piece of the page table, too short for a huge page.
+            return;
+        }
         FROM.store(first + SMALL, Ordering::Relaxed);
     }
     // SAFETY: the page size changes nothing that a program can see but speed and memory.

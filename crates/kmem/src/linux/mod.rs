@@ -11,6 +11,7 @@
 //! | [`fallback`] | sections without restartable sequences |
 //! | [`fence`] | membarrier |
 //! | [`pages`] | address space and memory |
+//! | `first` | memory for the first tables |
 //! | [`huge`] | which of it may be huge pages |
 //! | [`topology`] | CPUs and nodes |
 //! | [`sys`], [`descriptors`] | all system calls |
@@ -33,6 +34,7 @@ pub mod entry;
 pub mod fallback;
 pub mod fault;
 pub mod fence;
+mod first;
 pub mod hot;
 pub mod huge;
 pub mod ids;
@@ -252,7 +254,7 @@ unsafe impl Sections for Linux {
     }
 }
 
-// SAFETY: anonymous private mappings, each given to one caller.
+// SAFETY: anonymous private mappings, and zero pages of the program, each given to one caller.
 unsafe impl PageSource for Linux {
     fn page_size(&self) -> usize {
         pages::PAGE

@@ -18,18 +18,14 @@ use kmem_core::platform::{CommitError, MoveError, Window};
 use kmem_core::sync::{AtomicU32, Ordering};
 
 use super::fault::{self, Call};
-use super::huge;
-use super::sys::{
-    self, Errno, MAP_FIXED_NOREPLACE, MAP_NORESERVE, MAP_POPULATE, MAP_PRIVATE_ANON, PROT_NONE, PROT_READ, PROT_WRITE,
-};
+use super::sys::{self, Errno, MAP_FIXED_NOREPLACE, MAP_NORESERVE, MAP_PRIVATE_ANON, PROT_NONE, PROT_READ, PROT_WRITE};
+use super::{first, huge};
 
 /// Bytes of a page. x86-64 has no other base page.
 pub const PAGE: usize = 4096;
 const ALIGN: usize = huge::STEP;
 /// Bytes of the largest window.
 pub(super) const LARGEST: usize = 1 << 40;
-/// Bytes of a mapping whose memory is there at once.
-const SMALL: usize = 64 << 10;
 const READ_WRITE: usize = PROT_READ | PROT_WRITE;
 
 /// Places for a claimed window: between where executables are and where the kernel puts mappings, and apart from
@@ -83,6 +79,7 @@ pub unsafe fn purge(addr: usize, len: usize) {
 ///
 /// # Safety
 /// As for [`purge`].
+#[cold]
 pub unsafe fn uncommit(addr: usize, len: usize) {
     // What was huge is not any more; there is nothing that could be huge afterwards.
     huge::about_to_purge(addr, len);
@@ -106,6 +103,7 @@ pub unsafe fn uncommit(addr: usize, len: usize) {
 /// # Safety
 /// Both ranges are committed and apart from each other, nobody uses them meanwhile, and what is at `to` is not needed.
 /// `longer` is more than `len`.
+#[cold]
 pub unsafe fn move_pages(from: usize, len: usize, to: usize, longer: usize) -> Result<(), MoveError> {
     debug_assert!(longer > len);
     if KERNEL_CHOSE.load(Ordering::Relaxed) != 0 || fault::refused(Call::Move) {
@@ -125,15 +123,16 @@ pub unsafe fn move_pages(from: usize, len: usize, to: usize, longer: usize) -> R
     }
 }
 
-/// Maps memory anywhere. Small pieces are chunks of metadata and tables, of which most will be used.
+/// Maps memory anywhere.
 pub fn map(len: usize) -> Option<NonNull<u8>> {
     if fault::refused(Call::Map) {
         return None;
     }
-    let at_once = if len <= SMALL { MAP_POPULATE } else { 0 };
-    // SAFETY: a new mapping harms nobody.
-    let address = unsafe { sys::mmap(0, len.next_multiple_of(PAGE), READ_WRITE, MAP_PRIVATE_ANON | at_once) }.ok()?;
-    NonNull::new(address as *mut u8)
+    first::take(len).or_else(|| {
+        // SAFETY: a new mapping harms nobody.
+        let address = unsafe { sys::mmap(0, len.next_multiple_of(PAGE), READ_WRITE, MAP_PRIVATE_ANON) }.ok()?;
+        NonNull::new(address as *mut u8)
+    })
 }
 
 /// Ends a mapping of [`map`].
@@ -141,9 +140,10 @@ pub fn map(len: usize) -> Option<NonNull<u8>> {
 /// # Safety
 /// `ptr` and `len` are those of the mapping, and nobody uses it any more.
 pub unsafe fn unmap(ptr: NonNull<u8>, len: usize) {
-    // SAFETY: the caller's promise. A refusal (too many mappings) leaves the range mapped, which costs memory and harms
+    let (address, len) = (ptr.as_ptr() as usize, len.next_multiple_of(PAGE));
+    // SAFETY: the caller's promise. A refusal (too many mappings, locked pages) leaves the memory where it is, which harms
     // nothing.
-    let _ = unsafe { sys::munmap(ptr.as_ptr() as usize, len.next_multiple_of(PAGE)) };
+    let _ = unsafe { if first::has(ptr) { sys::madvise_dontneed(address, len) } else { sys::munmap(address, len) } };
 }
 
 /// Chooses a place of `len` bytes whose two ends are free.

@@ -87,8 +87,6 @@ pub const PROT_NONE: usize = 0;
 pub const MAP_PRIVATE_ANON: usize = 0x02 | 0x20;
 /// No memory is set aside for the mapping.
 pub const MAP_NORESERVE: usize = 0x4000;
-/// The memory is there at once: one system call instead of a fault a page.
-pub const MAP_POPULATE: usize = 0x8000;
 /// At this address or not at all. A kernel before 4.17 takes the address for a hint: compare the answer.
 pub const MAP_FIXED_NOREPLACE: usize = 0x10_0000;
 

@@ -86,6 +86,7 @@ pub fn parse_list(text: &[u8]) -> CpuSet {
 }
 
 /// CPUs that the machine's owner keeps free of disturbance (`isolcpus`, `nohz_full`), as of now.
+#[cold]
 pub fn isolated() -> CpuSet {
     let mut set = CpuSet::new();
     for path in [c"/sys/devices/system/cpu/isolated", c"/sys/devices/system/cpu/nohz_full"] {

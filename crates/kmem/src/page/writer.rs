@@ -49,6 +49,7 @@ impl Page {
     }
 
     /// Makes the page, if there is none, and answers its file, which the caller closes or keeps.
+    #[cold]
     pub(crate) fn make(&mut self, engine: &Engine<Linux>, lacks: &mut Lacks) -> Option<Fd> {
         if self.words.is_some() || self.refused {
             return None;

@@ -170,7 +170,6 @@ pub(crate) fn hold_soon() -> Option<Taken> {
 }
 
 /// Starts the thread if it is worth it, or else takes a turn if one is due.
-#[cold]
 #[inline(never)]
 fn consider(engine: &'static Engine<Linux>) {
     if engine.is_inside_callback() || !libc_is_ready() {

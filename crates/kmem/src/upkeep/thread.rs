@@ -55,6 +55,7 @@ unsafe extern "C" {
 }
 
 /// Starts the thread; `false` where it cannot be had. The caller has the work, and no lock; libc may allocate in here.
+#[cold]
 pub(super) fn start() -> bool {
     // Only in glibc nobody allocates while he holds what pthread_create takes.
     if !cfg!(target_env = "gnu") || fault::refused(Call::Upkeep) || threads::alive().is_none() {
@@ -91,6 +92,7 @@ fn create(stack: Option<usize>) -> bool {
     }
 }
 
+#[cold]
 extern "C" fn run(_: *mut c_void) -> *mut c_void {
     sys::name_thread(c"kmem");
     let Some(engine) = runtime::existing() else { return null_mut() };

@@ -62,6 +62,7 @@ impl Work {
     }
 
     /// Takes a turn, and answers whether anything is left for a later one.
+    #[cold]
     pub(super) fn turn(&mut self, engine: &Engine<Linux>, by: By) -> bool {
         self.turns += 1;
         self.lacks.set(Lack::Ids, engine.platform().lacks_ids());
