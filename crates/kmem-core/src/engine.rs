@@ -27,7 +27,7 @@ pub enum Population {
 #[derive(Clone, Copy)]
 pub struct Config {
     /// Most caches at one time, the general ones among them, whether they are used or not: with general caches at least
-    /// [`CLASSES`](crate::classes::CLASSES).
+    /// [`CLASSES`].
     pub max_caches: usize,
     /// When magazines come into being.
     pub population: Population,
