@@ -109,6 +109,8 @@ fn a_callback_without_memory_gets_an_error() {
 #[test]
 fn without_memory_nobody_waits_for_a_transition() {
     let engine = engine_of(with_room(2, 20), config(Population::OnFirstUse));
+    // Something that could be given up, if nobody had to be waited for.
+    let _cache = Cache::new(&engine, "any", 64);
     let (at, wait) = (mpsc::channel(), mpsc::channel::<()>());
     let wait_for = std::sync::Mutex::new(wait.1);
     listen(&engine, move |event, _| {
