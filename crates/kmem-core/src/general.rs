@@ -70,6 +70,12 @@ impl Extent {
     }
 }
 
+/// Whether a realloc to `size` bytes leaves an object of `usable` bytes where it is: it fits, and uses half of it or more.
+#[inline]
+pub fn stays(usable: usize, size: usize) -> bool {
+    size <= usable && size >= usable / 2
+}
+
 impl<P: Platform> Engine<P> {
     /// Makes what general caches there must be before the first use.
     pub(crate) fn populate_general(&self) -> Result<(), AllocError> {
@@ -224,7 +230,7 @@ impl<P: Platform> Engine<P> {
                     // SAFETY: the run is the caller's, and what is behind `size` is not needed any more.
                     want == had || unsafe { self.heap.resize(&self.platform, address, had, want) }
                 }
-                _ => size <= usable && size >= usable / 2,
+                _ => stays(usable, size),
             };
         if stays {
             return Ok(old);

@@ -7,7 +7,7 @@ use core::ptr::NonNull;
 
 use kmem_core::AllocError;
 use kmem_core::classes;
-use kmem_core::general::Fresh;
+use kmem_core::general::{Fresh, stays};
 use kmem_core::percpu::SlotIndex;
 
 use crate::linux::hot::{self, class_at};
@@ -95,7 +95,7 @@ pub unsafe fn realloc(address: NonNull<u8>, size: usize) -> Result<NonNull<u8>, 
         return unsafe { engine().ok_or(AllocError)?.realloc_bytes(address, size, MIN_ALIGN) };
     }
     let usable = classes::size_of_class(class);
-    if size <= usable && size >= usable / 2 {
+    if stays(usable, size) {
         return Ok(address);
     }
     let new = alloc(size)?;
