@@ -13,7 +13,7 @@ use core::ptr::NonNull;
 use crate::meta::Meta;
 use crate::percpu::{BATCH_MAX, Batch};
 use crate::platform::Platform;
-use crate::sync::{Mutex, Rank};
+use crate::sync::{AtomicUsize, Mutex, Ordering, Rank};
 
 /// Bytes of objects that a depot holds at most for each CPU of its node, apart from the least number of magazines.
 const BYTES_A_CPU: usize = 16 << 10;
@@ -69,7 +69,6 @@ struct State {
     full: Stack,
     empty: Stack,
     loose: Option<NonNull<Magazine>>,
-    objects: usize,
     /// Least number of full magazines since the last [`Depot::idle`]: so many nobody needed.
     low: usize,
     /// Whether anything was put or taken since then.
@@ -91,6 +90,9 @@ unsafe impl Send for State {}
 /// The depot of a cache on a node.
 pub struct Depot {
     state: Mutex<State>,
+    /// How many objects are in it. Changed under the lock, at the end of what changes it: who sees that the depot is empty
+    /// without the lock sees where its objects went.
+    objects: AtomicUsize,
     batch: usize,
     limit: usize,
 }
@@ -99,7 +101,7 @@ impl Depot {
     /// A depot without magazines, for objects of `size` bytes that `cpus` CPUs move `batch` at a time.
     pub fn new(size: usize, batch: usize, cpus: usize) -> Self {
         let limit = ((BYTES_A_CPU * cpus).min(BYTES_MAX) / (size * batch)).clamp(LEAST, 256);
-        Self { state: Mutex::new(Rank::Depot, State::default()), batch, limit }
+        Self { state: Mutex::new(Rank::Depot, State::default()), objects: AtomicUsize::new(0), batch, limit }
     }
 
     /// Full magazines that the depot holds at most.
@@ -108,12 +110,20 @@ impl Depot {
     }
 
     /// How many objects the depot holds.
-    pub fn count<P: Platform>(&self, platform: &P) -> usize {
-        self.state.lock(platform).objects
+    pub fn count(&self) -> usize {
+        self.objects.load(Ordering::Acquire)
+    }
+
+    /// Notes how many objects there are now; the lock is held.
+    fn note(&self, objects: usize) {
+        self.objects.store(objects, Ordering::Release);
     }
 
     /// Takes one magazine's objects, or the loose ones; answers how many.
     pub fn take<P: Platform>(&self, platform: &P, out: &mut Batch) -> usize {
+        if self.count() == 0 {
+            return 0;
+        }
         let mut state = self.state.lock(platform);
         state.stirred = true;
         let Some(magazine) = state.pop_full().or_else(|| state.loose.take()) else {
@@ -129,7 +139,7 @@ impl Depot {
             })
         };
         state.empty.push(magazine);
-        state.objects -= len;
+        self.note(self.count() - len);
         len
     }
 
@@ -143,13 +153,16 @@ impl Depot {
         // SAFETY: the magazine was taken off under the lock.
         let objects = unsafe { &Magazine::objects(magazine, self.batch)[..magazine.as_ref().len] };
         put(objects);
-        state.objects -= objects.len();
         state.empty.push(magazine);
+        self.note(self.count() - objects.len());
         true
     }
 
     /// Takes one object.
     pub fn take_one<P: Platform>(&self, platform: &P) -> Option<usize> {
+        if self.count() == 0 {
+            return None;
+        }
         let mut state = self.state.lock(platform);
         state.stirred = true;
         let mut magazine = match state.loose {
@@ -170,12 +183,15 @@ impl Depot {
             state.loose = None;
             state.empty.push(magazine);
         }
-        state.objects -= 1;
+        self.note(self.count() - 1);
         Some(object)
     }
 
     /// Takes objects over, as many as it has room for, and answers how many, from the front.
     pub fn put<P: Platform>(&self, platform: &P, meta: &Meta, objects: &[usize]) -> usize {
+        if self.count() >= self.limit * self.batch {
+            return 0;
+        }
         let mut state = self.state.lock(platform);
         state.stirred = true;
         let mut put = 0;
@@ -190,7 +206,6 @@ impl Depot {
                 Magazine::objects(magazine, self.batch)[len..len + count].copy_from_slice(&objects[put..put + count]);
                 magazine.as_mut().len = len + count;
                 put += count;
-                state.objects += count;
                 len + count == self.batch
             };
             if is_full {
@@ -200,6 +215,7 @@ impl Depot {
                 state.loose = Some(magazine);
             }
         }
+        self.note(self.count() + put);
         put
     }
 
@@ -257,7 +273,7 @@ impl Depot {
                 at = if Some(magazine) == state.loose { None } else { magazine.as_ref().next };
             }
         }
-        state.objects
+        self.count()
     }
 
     /// Takes the lock for fork.

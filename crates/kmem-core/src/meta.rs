@@ -7,6 +7,7 @@
 
 use core::ptr::NonNull;
 
+use crate::percpu::READABLE;
 use crate::platform::{PageSource, Platform};
 use crate::sync::{self, Mutex, Rank};
 
@@ -18,6 +19,8 @@ pub(crate) const LARGEST: usize = CHUNK / 4;
 const SMALLEST: usize = 32;
 /// Pieces are aligned to a cache line from this size on, so that a descriptor's lock shares its line with nothing else.
 const LINE: usize = 64;
+/// Bytes at the beginning of a chunk that belong to no piece: its link, and what may be read before the first.
+const HEADER: usize = READABLE * size_of::<usize>();
 const STEPS: usize = 4;
 const CLASSES: usize = STEPS * (LARGEST / SMALLEST).ilog2() as usize + 1;
 
@@ -91,7 +94,7 @@ impl Meta {
             // SAFETY: the chunk is ours and longer than its link.
             unsafe { link.write(Piece { next: arena.chunks }) };
             arena.chunks = Some(link);
-            start = chunk.as_ptr() as usize + LINE;
+            start = chunk.as_ptr() as usize + HEADER;
             arena.end = chunk.as_ptr() as usize + CHUNK;
             arena.bytes += CHUNK;
         }

@@ -108,7 +108,7 @@ impl<P: Platform> Engine<P> {
         let mut in_use = 0;
         for node in cache.nodes() {
             let slabs = node.slabs.stats(&self.platform);
-            stats.in_depot += node.depot.count(&self.platform);
+            stats.in_depot += node.depot.count();
             stats.total += slabs.total;
             stats.slabs += slabs.slabs;
             stats.empty_slabs += slabs.empty;

@@ -32,7 +32,7 @@ impl<P: Platform> Engine<P> {
         let (mut in_slots, mut in_depots) = (0, 0);
         self.for_each_slot(|cache, _, objects| in_slots += objects * cache.layout().size);
         self.registry.for_each(&self.platform, |cache| {
-            let objects: usize = cache.nodes().map(|node| node.depot.count(&self.platform)).sum();
+            let objects: usize = cache.nodes().map(|node| node.depot.count()).sum();
             in_depots += objects * cache.layout().size;
         });
         (in_slots, in_depots)

@@ -1,7 +1,7 @@
 //! A CPU's area: one mapping with a slot for every cache, and beside the slots what only slow paths read.
 //!
 //! ```text
-//! | 56 bytes | mark (odd) | slot 0 | slot 1 | ... | keep 0 | keep 1 | ...
+//! | not used | mark (odd) | slot 0 | slot 1 | ... | keep 0 | keep 1 | ...
 //!                         ^ the area's address
 //! ```
 //! Slot 0 belongs to no cache and stays disabled: whatever has no class (a large, foreign or NULL pointer) uses it and
@@ -22,8 +22,10 @@ pub struct SlotIndex(pub u32);
 pub(super) const MARK: usize = 1;
 /// Bytes of a magazine word: those of a machine word, but under a model checker, whose atomics may be larger.
 pub(super) const WORD: usize = size_of::<AtomicUsize>();
+/// Words below a cursor that sections may read: the mark, where the magazine is empty, and what stands before it.
+pub const READABLE: usize = 16;
 /// Bytes before slot 0; the last word of them is the mark.
-const HEADER: usize = WORD.next_multiple_of(64);
+const HEADER: usize = (READABLE * WORD).next_multiple_of(64);
 
 /// The place of one CPU in one cache, as the fast path sees it. Both are offsets in bytes from the area.
 #[repr(C)]
@@ -194,8 +196,8 @@ impl Area {
 
     /// Gives a disabled slot a magazine for `capacity` objects. Needs no fence: see [`super`].
     ///
-    /// Sections may read up to four words before the mark, and ignore them. There are some: the metadata arena's
-    /// chunks begin with a header, and no magazine is a mapping of its own.
+    /// Sections may read the mark and the words before it, [`READABLE`] in all, and ignore these. There are so many: the
+    /// metadata arena's chunks begin with a header of that length, and no magazine is a mapping of its own.
     ///
     /// Answers `false`, and leaves the slot disabled, where metadata is exhausted.
     ///

@@ -37,6 +37,6 @@ mod magazine;
 pub mod section;
 mod table;
 
-pub use area::{Area, Slot, SlotIndex};
+pub use area::{Area, READABLE, Slot, SlotIndex};
 pub use magazine::{BATCH_MAX, Batch, start_capacity};
 pub use table::CpuTable;

@@ -153,24 +153,11 @@ impl Slab {
 
     /// The index of the object at `address`; `None` where no object begins there.
     ///
-    /// Reads fields that never change, one by one: another thread may hold the node's lock and be changing others.
-    ///
     /// # Safety
     /// The slab lives.
     pub(crate) unsafe fn index_of(slab: NonNull<Self>, address: usize) -> Option<usize> {
-        let slab = slab.as_ptr();
-        // SAFETY: the slab lives, and these fields are not written after it was made.
-        let (first, size, objects, reciprocal) = unsafe {
-            (
-                (&raw const (*slab).first).read(),
-                (&raw const (*slab).size).read(),
-                (&raw const (*slab).objects).read(),
-                (&raw const (*slab).reciprocal).read(),
-            )
-        };
-        let offset = u32::try_from(address.checked_sub(first)?).ok()?;
-        let index = ((u128::from(offset) * u128::from(reciprocal)) >> 64) as u32;
-        (index < objects && index * size == offset).then_some(index as usize)
+        // SAFETY: passed on.
+        unsafe { Ruler::of(slab) }.index(address)
     }
 
     /// The slab's cache and its node there, read as [`index_of`](Self::index_of) reads.
@@ -244,29 +231,27 @@ impl Slab {
         constructed: impl Fn(usize) -> bool,
         bad: &mut impl FnMut(usize, FreeError),
     ) -> (usize, usize) {
-        let this = NonNull::from(&mut *self);
         // SAFETY: the slab lives.
-        let index_at = |place: usize| objects.get(place).and_then(|object| unsafe { Self::index_of(this, *object) });
-        let (mut seen, mut put, mut lowest) = (0, 0, self.hint as usize);
-        let mut next = index_at(0);
-        while let Some(first) = next {
+        let ruler = unsafe { Ruler::of(NonNull::from(&mut *self)) };
+        let (mut seen, mut doubled, mut lowest) = (0, 0, self.hint as usize);
+        while let Some(first) = objects.get(seen).and_then(|object| ruler.index(*object)) {
             let (begin, word) = (seen, first / 64);
-            let mut mask = 0;
-            while let Some(index) = next
-                && index / 64 == word
-                && mask & 1 << (index % 64) == 0
-            {
-                mask |= 1 << (index % 64);
+            let mut mask = 1 << (first % 64);
+            seen += 1;
+            for object in &objects[seen..] {
+                match ruler.index(*object) {
+                    Some(index) if index ^ first < 64 && mask & 1 << (index % 64) == 0 => mask |= 1 << (index % 64),
+                    _ => break,
+                }
                 seen += 1;
-                next = index_at(seen);
             }
             // SAFETY: the lock is held and the bits of objects exist.
             let were_free = unsafe { self.free.add(word, mask) };
-            put += (mask & !were_free).count_ones() as usize;
             lowest = lowest.min(word);
             if were_free != 0 || self.constructed.is_some() {
+                doubled += were_free.count_ones() as usize;
                 for (place, object) in objects.iter().enumerate().take(seen).skip(begin) {
-                    let Some(index) = index_at(place) else { break };
+                    let Some(index) = ruler.index(*object) else { break };
                     if were_free & 1 << (index % 64) != 0 {
                         bad(*object, FreeError::DoubleFree);
                     } else if let Some(made) = self.constructed {
@@ -276,6 +261,7 @@ impl Slab {
                 }
             }
         }
+        let put = seen - doubled;
         self.in_use -= put as u32;
         self.hint = lowest as u32;
         self.touched |= put > 0;
@@ -365,5 +351,61 @@ impl Slab {
         // SAFETY: passed on.
         let free = (0..self.objects()).filter(|index| unsafe { self.free.get(*index) }).count();
         (free, self.in_use as usize)
+    }
+}
+
+/// Finds an object's index by its address.
+///
+/// Made of fields that never change, read one by one: another thread may hold the node's lock and be changing others.
+struct Ruler {
+    first: usize,
+    /// Bytes from the first object to the end of the last.
+    bytes: usize,
+    reciprocal: u64,
+}
+
+impl Ruler {
+    /// # Safety
+    /// The slab lives.
+    unsafe fn of(slab: NonNull<Slab>) -> Self {
+        let slab = slab.as_ptr();
+        // SAFETY: the slab lives, and these fields are not written after it was made.
+        unsafe {
+            Self {
+                first: (&raw const (*slab).first).read(),
+                bytes: (&raw const (*slab).size).read() as usize * (&raw const (*slab).objects).read() as usize,
+                reciprocal: (&raw const (*slab).reciprocal).read(),
+            }
+        }
+    }
+
+    /// `None` where no object begins: the product's lower half is below the reciprocal exactly for multiples of the size
+    /// (Lemire, Kaser and Kurz, Faster remainder by direct computation, 2019).
+    #[inline(always)]
+    fn index(&self, address: usize) -> Option<usize> {
+        let offset = address.wrapping_sub(self.first);
+        let product = offset as u128 * u128::from(self.reciprocal);
+        (offset < self.bytes && (product as u64) < self.reciprocal).then_some((product >> 64) as usize)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn objects_begin_at_multiples_of_their_size_only() {
+        for size in (8..=4096).step_by(8).chain([24, 40, 12_288, 98_304, 131_072, 1 << 20, 3 << 20]) {
+            let objects = (1usize << 20).div_ceil(size).max(3);
+            let ruler = Ruler { first: 1 << 32, bytes: objects * size, reciprocal: u64::MAX / size as u64 + 1 };
+            for index in 0..objects {
+                let address = ruler.first + index * size;
+                assert_eq!(ruler.index(address), Some(index), "{size}");
+                for inside in [1, 8, size / 2, size - 1] {
+                    assert_eq!(ruler.index(address + inside % size), (inside % size == 0).then_some(index), "{size}");
+                }
+            }
+            assert_eq!((ruler.index(ruler.first - 8), ruler.index(ruler.first + ruler.bytes)), (None, None), "{size}");
+        }
     }
 }

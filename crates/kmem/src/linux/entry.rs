@@ -17,12 +17,12 @@
 //! scaled address. `.ci/hot` counts the instructions and looks for calls, spills and locks.
 //!
 //! # The objects to come
-//! A pop asks for the memory of the object four below: whoever allocates one writes to it, mostly soon, and where
+//! A pop asks for the memory of the object fifteen below: whoever allocates one writes to it, mostly soon, and where
 //! objects lie far apart and were freed long ago the misses of several then overlap instead of following each other
-//! (a quarter less time an object in a heap of 64 MB). The word may be no object, but a mark or what stands before
-//! one; a prefetch of nonsense does nothing. A free that asks instead, for the object that it is given, does still better
-//! there, but takes the line from the CPU that will write to it where one thread allocates and another frees (11.7 -> 16 ns
-//! an object).
+//! (a third less time an object in a heap of 64 MB; with four below a quarter). The word may be no object, but a mark or
+//! what stands before one; a prefetch of nonsense does nothing. A free that asks instead, for the object that it is given,
+//! does as well there, but takes the line from the CPU that will write to it where one thread allocates and another frees
+//! (11.7 -> 16 ns an object).
 //!
 //! # Placement
 //! The alignment behind the last instruction is that of the function's own section, so each begins a cache line. A pop
@@ -32,6 +32,7 @@
 
 use kmem_core::classes::{self, CLASSES, LARGEST, MIN_ALIGN};
 use kmem_core::pages::{CLASS_STEP, GRANULE_SHIFT};
+use kmem_core::percpu::READABLE;
 
 use super::rseq::SLOT_BYTES;
 
@@ -40,7 +41,7 @@ pub(super) const FINE_MAX: usize = 1024;
 
 // What the templates count on.
 const _: () = assert!(MIN_ALIGN == 16 && LARGEST == 32768 && GRANULE_SHIFT == 16);
-const _: () = assert!(CLASS_STEP as usize * 8 == SLOT_BYTES);
+const _: () = assert!(CLASS_STEP as usize * 8 == SLOT_BYTES && READABLE * 8 == 128);
 
 /// The class of each multiple of `step`, times [`CLASS_STEP`].
 const fn table<const N: usize>(step: usize) -> [u8; N] {
@@ -83,7 +84,7 @@ macro_rules! __entry_alloc {
             "mov rcx, qword ptr [rcx + rdx*8]",
             "mov rdx, qword ptr [rcx + rax*8]",
             "mov rsi, qword ptr [rcx + rdx - 8]",
-            "mov r8, qword ptr [rcx + rdx - 40]",
+            "mov r8, qword ptr [rcx + rdx - 128]",
             "test sil, 1",
             "jnz {slow}",
             "prefetchw [r8]",
