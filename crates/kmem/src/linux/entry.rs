@@ -12,9 +12,10 @@
 //! ([`ids`](super::ids)). Either the first has limits of 0, or the second no table: it lets everything pass.
 //!
 //! Class 0 (large, NULL, of a named cache) has slot 0, which is always full (I3): a miss. The sequences are those of
-//! [`rseq`](super::rseq), which says what may stand in one. Both limits are 0 until the engine is published
-//! ([`hot`](super::hot)). The tables hold classes as the class map does, times [`CLASS_STEP`], so that the slot is one
-//! scaled address. `.ci/hot` counts the instructions and looks for calls, spills and locks.
+//! [`rseq`](super::rseq), which says what may stand in one, and why slots and words are addressed by one register. Both
+//! limits are 0 until the engine is published ([`hot`](super::hot)). The tables hold classes as the class map does, times
+//! [`CLASS_STEP`], so that the slot's address is one instruction. `.ci/hot` counts the instructions and looks for calls,
+//! spills and locks.
 //!
 //! # The objects to come
 //! A pop asks for the memory of the object fifteen below: whoever allocates one writes to it, mostly soon, and where
@@ -78,20 +79,21 @@ macro_rules! __entry_alloc {
             "lea eax, [rdi + 15]",
             "shr eax, 4",
             "lea rcx, [rip + {fine}]",
-            "movzx eax, byte ptr [rcx + rax]",
+            "movzx esi, byte ptr [rcx + rax]",
             $crate::$begin!("rdx", "rcx"),
             "mov rcx, qword ptr [rip + {hot} + 8]",
             "mov rcx, qword ptr [rcx + rdx*8]",
-            "mov rdx, qword ptr [rcx + rax*8]",
-            "mov rsi, qword ptr [rcx + rdx - 8]",
-            "mov r8, qword ptr [rcx + rdx - 128]",
-            "test sil, 1",
+            "lea r9, [rcx + rsi*8]",
+            "mov rdx, qword ptr [r9]",
+            "add rcx, rdx",
+            "mov rax, qword ptr [rcx - 8]",
+            "mov r8, qword ptr [rcx - 128]",
+            "test al, 1",
             "jnz {slow}",
             "prefetchw [r8]",
             "add rdx, -8",
-            "mov qword ptr [rcx + rax*8], rdx",
+            "mov qword ptr [r9], rdx",
             $crate::__rseq_end!(),
-            "mov rax, rsi",
             "ret",
             "7:",
             "cmp rdi, qword ptr [rip + {hot} + 24]",
@@ -99,7 +101,7 @@ macro_rules! __entry_alloc {
             "lea eax, [rdi + 127]",
             "shr eax, 7",
             "lea rcx, [rip + {coarse}]",
-            "movzx eax, byte ptr [rcx + rax]",
+            "movzx esi, byte ptr [rcx + rax]",
             "jmp 2b",
             ".p2align 6",
             fine = sym $crate::linux::entry::FINE,
@@ -143,13 +145,15 @@ macro_rules! __entry_free {
             $crate::$begin!("rdx", "rcx"),
             "mov rcx, qword ptr [rip + {hot} + 8]",
             "mov rcx, qword ptr [rcx + rdx*8]",
-            "mov rsi, qword ptr [rcx + rax*8 + 8]",
-            "mov rdx, qword ptr [rcx + rax*8]",
+            "lea r9, [rcx + rax*8]",
+            "mov rsi, qword ptr [r9 + 8]",
+            "mov rdx, qword ptr [r9]",
             "cmp rdx, rsi",
             "jae {slow}",
-            "mov qword ptr [rcx + rdx], rdi",
+            "add rcx, rdx",
+            "mov qword ptr [rcx], rdi",
             "add rdx, 8",
-            "mov qword ptr [rcx + rax*8], rdx",
+            "mov qword ptr [r9], rdx",
             $crate::__rseq_end!(),
             "ret",
             ".p2align 6",
