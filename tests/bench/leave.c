@@ -69,7 +69,11 @@ int main(int argc, char **argv)
     threads_stay = argc > 3 && atoi(argv[3]);
     long before = resident();
     cpu_set_t allowed;
-    sched_getaffinity(0, sizeof allowed, &allowed);
+    CPU_ZERO(&allowed);
+    if (sched_getaffinity(0, sizeof allowed, &allowed) != 0) {
+        perror("sched_getaffinity");
+        CPU_SET(0, &allowed);
+    }
     pthread_barrier_init(&all_done, NULL, (unsigned)(CPU_COUNT(&allowed) * each + 1));
     for (int cpu = 0; cpu < CPU_SETSIZE; cpu++)
         for (int i = 0; CPU_ISSET(cpu, &allowed) && i < each; i++) {
