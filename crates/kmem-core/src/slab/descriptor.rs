@@ -35,7 +35,7 @@ pub struct Slab {
     first: usize,
     size: u32,
     objects: u32,
-    /// 2^64 divided by the size, rounded up: an index is a product instead of a quotient. Exact for offsets below 2^32.
+    /// [`Ruler::reciprocal`] of the size.
     reciprocal: u64,
     pub(super) in_use: u32,
     /// No word of the bitmap before this has a free object.
@@ -102,7 +102,7 @@ impl Slab {
                 first: run.address + colour * layout.colour_step,
                 size: layout.size as u32,
                 objects: layout.objects as u32,
-                reciprocal: u64::MAX / layout.size as u64 + 1,
+                reciprocal: Ruler::reciprocal(layout.size),
                 in_use: 0,
                 hint: 0,
                 node: node as u16,
@@ -365,6 +365,11 @@ struct Ruler {
 }
 
 impl Ruler {
+    /// 2^64 divided by the size, rounded up: an index is a product instead of a quotient. Exact for offsets below 2^32.
+    const fn reciprocal(size: usize) -> u64 {
+        u64::MAX / size as u64 + 1
+    }
+
     /// # Safety
     /// The slab lives.
     unsafe fn of(slab: NonNull<Slab>) -> Self {
@@ -397,7 +402,7 @@ mod tests {
     fn objects_begin_at_multiples_of_their_size_only() {
         for size in (8..=4096).step_by(8).chain([24, 40, 12_288, 98_304, 131_072, 1 << 20, 3 << 20]) {
             let objects = (1usize << 20).div_ceil(size).max(3);
-            let ruler = Ruler { first: 1 << 32, bytes: objects * size, reciprocal: u64::MAX / size as u64 + 1 };
+            let ruler = Ruler { first: 1 << 32, bytes: objects * size, reciprocal: Ruler::reciprocal(size) };
             for index in 0..objects {
                 let address = ruler.first + index * size;
                 assert_eq!(ruler.index(address), Some(index), "{size}");
