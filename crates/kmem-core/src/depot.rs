@@ -90,8 +90,8 @@ unsafe impl Send for State {}
 /// The depot of a cache on a node.
 pub struct Depot {
     state: Mutex<State>,
-    /// How many objects are in it. Changed under the lock, at the end of what changes it: who sees that the depot is empty
-    /// without the lock sees where its objects went.
+    /// How many objects are in it. Changed under the lock, at the end of what changes it: who sees without the lock that
+    /// [`empty_one`](Self::empty_one) left the depot empty sees where its objects went.
     objects: AtomicUsize,
     batch: usize,
     limit: usize,
@@ -258,7 +258,7 @@ impl Depot {
         }
     }
 
-    /// Calls `visit` with each object; the lock is held meanwhile.
+    /// Calls `visit` with each object, and answers how many there are by the count; the lock is held meanwhile.
     pub(crate) fn for_each<P: Platform>(&self, platform: &P, mut visit: impl FnMut(usize)) -> usize {
         let state = self.state.lock(platform);
         let mut at = state.loose;

@@ -57,6 +57,13 @@ pub enum Violation {
         /// Objects in use by the counters.
         counters: usize,
     },
+    /// The number of objects that a depot goes by disagrees with those in it (I6).
+    MiscountedDepot {
+        /// Objects in its magazines.
+        held: usize,
+        /// Objects by its count.
+        count: usize,
+    },
     /// Pages of a slab count as given back, and hold objects that are not free on it; or their number is wrong.
     PurgedInUse {
         /// Address of the slab's first object.
@@ -78,6 +85,9 @@ impl fmt::Display for Violation {
             Self::Foreign { object } => write!(f, "{object:#x} is in a slot or depot of a cache it does not belong to"),
             Self::Miscounted { bitmaps, counters } => {
                 write!(f, "a cache's slabs have {bitmaps} objects in use, its counters say {counters}")
+            }
+            Self::MiscountedDepot { held, count } => {
+                write!(f, "a cache's depot holds {held} objects, and its count says {count}")
             }
             Self::PurgedInUse { slab } => {
                 write!(f, "pages of the slab at {slab:#x} count as given back, but objects on them are not free")
@@ -129,6 +139,11 @@ impl<P: Platform> Engine<P> {
                     None => purged_in_use = Some(slab.address_of(0)),
                 }
             });
+            let mut held = 0;
+            let count = node.depot.for_each(&self.platform, |_| held += 1);
+            if held != count {
+                return Err(Violation::MiscountedDepot { held, count });
+            }
             report.slabs += stats.slabs;
             listed_in_use += stats.in_use;
             listed_total += stats.total;

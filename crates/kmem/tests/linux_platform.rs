@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use kmem::linux::fault::{self, Call};
 use kmem::linux::{Linux, Mode, Why, hot, rseq, sys};
 use kmem_core::cpu::CpuSet;
-use kmem_core::percpu::{Area, CpuTable, SlotIndex};
+use kmem_core::percpu::{Area, CpuTable, READABLE, SlotIndex};
 use kmem_core::platform::{Clock, CommitError, MoveError, PageSource, Park, Sections, Topology};
 
 const SLOT: SlotIndex = SlotIndex(1);
@@ -80,8 +80,8 @@ fn world() -> (&'static Linux, &'static CpuTable) {
         // SAFETY: the area is private, the storage a page of ours.
         unsafe {
             // The mark has words before it that a section may read.
-            storage.cast::<usize>().add(7).write(1);
-            let first = storage.as_ptr() as usize + 8 * WORD;
+            storage.cast::<usize>().add(READABLE - 1).write(1);
+            let first = storage.as_ptr() as usize + READABLE * WORD;
             let slot = area.slot(SLOT);
             slot.cursor.store(first.wrapping_sub(area.address()), Ordering::Release);
             slot.end.store((first + CAPACITY * WORD).wrapping_sub(area.address()), Ordering::Release);
@@ -343,9 +343,8 @@ fn descriptors_cover() {
         let store = if before[5] == 8 && before[1] == 0x64 { &before[1..] } else { &before[..] };
         assert!(store[0] == 0x64 && store[2] == 0x89, "{name}: the range begins behind the bind: {before:x?}");
         assert!(first[0] == 0x64 && first[2] == 0x63, "{name}: and with the load of the CPU number: {first:x?}");
-        // mov [r], r: three bytes, or four with an index, or where the base is r12 or r13, or five where both is so.
-        let is_store = (1..=3).any(|at| last[at - 1] & 0xF8 == 0x48 && last[at] == 0x89);
-        assert!(is_store, "{name}: its last instruction is the commit: {last:x?}");
+        let commits = (3..=5).any(|bytes| store_of_a_word(&last[5 - bytes..]) == Some(bytes));
+        assert!(commits, "{name}: its last instruction is the commit: {last:x?}");
         assert_eq!(signature, 0x5305_3053u32.to_le_bytes(), "{name}");
         let target = match jump[0] {
             0xEB => abort.wrapping_add(2).wrapping_offset(isize::from(jump[1] as i8)),
@@ -357,6 +356,18 @@ fn descriptors_cover() {
         let back = start as usize - target as usize;
         assert!((15..40).contains(&back), "{name}: an aborted section binds anew: {back}");
     }
+}
+
+/// Bytes of the instruction at the beginning of `code`, if it is `mov [r], r` of a word: three, one more with an index or
+/// where the base is r12, one more with a displacement of a byte.
+fn store_of_a_word(code: &[u8]) -> Option<usize> {
+    let &[rex, 0x89, operands, ..] = code else { return None };
+    let displaced = match operands >> 6 {
+        0 => 0,
+        1 => 1,
+        _ => return None,
+    };
+    (rex & 0xF8 == 0x48).then_some(3 + usize::from(operands & 7 == 4) + displaced)
 }
 
 /// # Safety

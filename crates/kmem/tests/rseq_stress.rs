@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 
 use kmem::linux::{Linux, Mode, fault, rseq};
 use kmem_core::cpu::{CpuSet, Question};
-use kmem_core::percpu::{Area, CpuTable, SlotIndex, section};
+use kmem_core::percpu::{Area, CpuTable, READABLE, SlotIndex, section};
 use kmem_core::platform::{PageSource, Sections, Topology};
 
 const THREADS: usize = 4;
@@ -123,10 +123,10 @@ impl Control {
     fn enable(&self, slot: SlotIndex) {
         let storage = self.storage[slot.0 as usize];
         // The mark has words before it that a section may read.
-        let first = storage.as_ptr() as usize + 8 * WORD;
+        let first = storage.as_ptr() as usize + READABLE * WORD;
         // SAFETY: the storage is a page, the slot is in the area.
         unsafe {
-            storage.cast::<usize>().add(7).write(1);
+            storage.cast::<usize>().add(READABLE - 1).write(1);
             let place = self.area.slot(slot);
             place.cursor.store(first.wrapping_sub(self.area.address()), Ordering::Release);
             place.end.store((first + CAPACITY * WORD).wrapping_sub(self.area.address()), Ordering::Release);

@@ -42,7 +42,10 @@ pub(super) const FINE_MAX: usize = 1024;
 
 // What the templates count on.
 const _: () = assert!(MIN_ALIGN == 16 && LARGEST == 32768 && GRANULE_SHIFT == 16);
-const _: () = assert!(CLASS_STEP as usize * 8 == SLOT_BYTES && READABLE * 8 == 128);
+const _: () = assert!(CLASS_STEP as usize * 8 == SLOT_BYTES);
+
+/// Bytes below the cursor where the object to ask for stands.
+pub const AHEAD: usize = READABLE * size_of::<usize>();
 
 /// The class of each multiple of `step`, times [`CLASS_STEP`].
 const fn table<const N: usize>(step: usize) -> [u8; N] {
@@ -87,7 +90,7 @@ macro_rules! __entry_alloc {
             "mov rdx, qword ptr [r9]",
             "add rcx, rdx",
             "mov rax, qword ptr [rcx - 8]",
-            "mov r8, qword ptr [rcx - 128]",
+            "mov r8, qword ptr [rcx - {ahead}]",
             "test al, 1",
             "jnz {slow}",
             "prefetchw [r8]",
@@ -104,6 +107,7 @@ macro_rules! __entry_alloc {
             "movzx esi, byte ptr [rcx + rax]",
             "jmp 2b",
             ".p2align 6",
+            ahead = const $crate::linux::entry::AHEAD,
             fine = sym $crate::linux::entry::FINE,
             coarse = sym $crate::linux::entry::COARSE,
             hot = sym $crate::linux::hot::$hot,
