@@ -99,9 +99,14 @@ pub struct Running {
 }
 
 impl Running {
+    /// Whether the process has ended by now.
+    pub fn has_ended(&self) -> bool {
+        self.child.as_ref().is_none_or(|child| ended_by(child, Instant::now()))
+    }
+
     /// Kills the process unless it ended by itself, and answers how that went: an end by our own hand is none to tell.
     pub fn stop(mut self) -> Result<(), Failure> {
-        let killed_by_us = self.child.as_ref().is_some_and(|child| !ended_by(child, Instant::now()));
+        let killed_by_us = !self.has_ended();
         self.patience = Duration::ZERO;
         match self.finish() {
             Err(failure) if !killed_by_us => Err(failure),

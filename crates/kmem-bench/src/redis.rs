@@ -7,7 +7,7 @@ use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::child::{Cost, Failure, Job};
+use crate::child::{Cost, Failure, Job, Running};
 
 /// What the server is started with: no port, nothing on disk.
 pub fn arguments(socket: &Path, folder: &Path) -> Vec<OsString> {
@@ -30,7 +30,7 @@ pub fn arguments(socket: &Path, folder: &Path) -> Vec<OsString> {
 /// processor time and memory are the server's.
 pub fn run(job: &Job, socket: &Path, script: &str, times: u32) -> Result<Cost, Failure> {
     let server = job.start()?;
-    let asked = connect(socket, job.patience).and_then(|mut stream| {
+    let asked = connect(&server, socket, job.patience).and_then(|mut stream| {
         let begun = Instant::now();
         for seed in 0..times {
             ask(&mut stream, &["EVAL", script, "0", &seed.to_string()])?;
@@ -50,7 +50,8 @@ pub fn run(job: &Job, socket: &Path, script: &str, times: u32) -> Result<Cost, F
     }
 }
 
-fn connect(socket: &Path, patience: Duration) -> io::Result<UnixStream> {
+/// A connection as soon as the server takes one; an error when it has ended, or took none in time.
+fn connect(server: &Running, socket: &Path, patience: Duration) -> io::Result<UnixStream> {
     let deadline = Instant::now() + patience.min(Duration::from_secs(10));
     loop {
         match UnixStream::connect(socket) {
@@ -58,7 +59,7 @@ fn connect(socket: &Path, patience: Duration) -> io::Result<UnixStream> {
                 stream.set_read_timeout(Some(patience))?;
                 return Ok(stream);
             }
-            Err(e) if Instant::now() > deadline => return Err(e),
+            Err(e) if server.has_ended() || Instant::now() > deadline => return Err(e),
             Err(_) => thread::sleep(Duration::from_millis(5)),
         }
     }
@@ -89,8 +90,20 @@ fn command(words: &[&str]) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
+    use super::*;
+
     #[test]
     fn commands_are_counted() {
-        assert_eq!(super::command(&["EVAL", "x", ""]), b"*3\r\n$4\r\nEVAL\r\n$1\r\nx\r\n$0\r\n\r\n");
+        assert_eq!(command(&["EVAL", "x", ""]), b"*3\r\n$4\r\nEVAL\r\n$1\r\nx\r\n$0\r\n\r\n");
+    }
+
+    #[test]
+    fn a_server_that_ends_is_not_waited_for() {
+        let arguments = ["-c", "exit 3"].map(OsString::from).into();
+        let job = Job { program: "/bin/sh".into(), arguments, environment: vec![], patience: Duration::from_secs(60) };
+        let begun = Instant::now();
+        let Err(failure) = run(&job, Path::new("/no/such/socket"), "", 1) else { panic!("there is no server") };
+        assert!(failure.to_string().contains("exit status: 3"), "{failure}");
+        assert!(begun.elapsed() < Duration::from_secs(5));
     }
 }

@@ -61,5 +61,5 @@ void large_objects(int argc, char **argv) {
 
 void larger_objects(int argc, char **argv) {
     (void)argc, (void)argv;
-    replace_all_of((struct range){21, 25, amount(1000, 200)});
+    replace_all_of((struct range){21, 25, amount(1000, 40)});
 }

@@ -330,7 +330,9 @@ impl World {
         // SAFETY: the scenario's threads are done, and nobody else knows the engine.
         let report = match unsafe { engine.validate() } {
             Ok(report) => report,
-            Err(violation @ (Violation::Miscounted { .. } | Violation::MiscountedDepot { .. })) => return broken(6, violation.to_string()),
+            Err(violation @ (Violation::Miscounted { .. } | Violation::MiscountedDepot { .. })) => {
+                return broken(6, violation.to_string());
+            }
             Err(violation @ Violation::EnabledOffline { .. }) => return broken(8, violation.to_string()),
             Err(violation) => return broken(7, violation.to_string()),
         };
