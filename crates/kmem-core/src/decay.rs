@@ -96,6 +96,7 @@ impl<P: Platform> Engine<P> {
     }
 
     /// Gives all free pages of partly used slabs back at once; answers the bytes. The cache is pinned.
+    #[cold]
     pub(crate) fn purge_pages(&self, cache: &CacheDesc) -> usize {
         if cache.ops().is_some() {
             // What its constructor made is in free objects too.

@@ -295,6 +295,7 @@ impl<P: Platform> Engine<P> {
     ///
     /// # Safety
     /// The calling thread has called `before_fork`.
+    #[cold]
     pub unsafe fn after_fork(&self) {
         let platform = &self.platform;
         // SAFETY: `before_fork` took all of these locks.

@@ -62,6 +62,7 @@ impl Line {
 }
 
 /// The digits of a number.
+#[cold]
 pub fn decimal(number: usize, into: &mut [u8; 20]) -> &str {
     let mut at = into.len();
     let mut rest = number;

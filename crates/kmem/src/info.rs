@@ -70,6 +70,7 @@ pub fn caches(mut visit: impl FnMut(&CacheStats<'_>)) {
 
 /// Gives back all memory that nobody uses, in all caches, and answers how many bytes; 0 inside a hotplug callback. Waits
 /// for a turn of upkeep that is under way, for up to a tenth of a second.
+#[cold]
 pub fn trim() -> usize {
     let Some(engine) = existing().filter(|engine| !engine.is_inside_callback()) else { return 0 };
     // What a turn of upkeep has in its hands would be missed.

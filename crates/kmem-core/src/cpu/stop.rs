@@ -43,6 +43,7 @@ impl<'a, P: Platform> Stopped<'a, P> {
 
     /// Calls `work` with each CPU and its private area, and lets the CPU run again behind it. A CPU on which nothing
     /// was ever cached has no area.
+    #[cold]
     pub fn for_each(mut self, mut work: impl FnMut(usize, Area)) {
         let set = self.set;
         for cpu in set.iter() {

@@ -36,6 +36,7 @@ impl Entitlement {
     }
 
     /// Looks what the process is entitled to. `allowed`: the CPUs that it may run on, none where that is not known.
+    #[cold]
     pub(crate) fn look(&mut self, allowed: &CpuSet, lacks: &mut Lacks) {
         if self.turns.is_multiple_of(EACH) {
             let (known, quota) = quota();
@@ -50,6 +51,7 @@ impl Entitlement {
     }
 
     /// Gives back what is cached beyond the bound, except on the CPUs of `spared`.
+    #[cold]
     pub(crate) fn hold(&self, engine: &Engine<Linux>, spared: &CpuSet) {
         let limit = self.cpus.saturating_mul(BYTES_PER_CPU);
         let (in_slots, in_depots) = engine.cached_bytes();

@@ -143,6 +143,7 @@ impl Follower {
         down
     }
 
+    #[cold]
     fn bring_another(&self, engine: &Engine<Linux>) -> bool {
         self.allowed.iter().any(|cpu| engine.cpu_came(cpu).is_ok())
     }

@@ -35,6 +35,7 @@ impl Hints {
     }
 
     /// Sleeps until a CPU comes or goes, or so many milliseconds are over.
+    #[cold]
     pub(crate) fn wait(&self, clock: &Linux, milliseconds: u64) {
         let until = clock.now() + milliseconds * MILLISECOND;
         sys::sleep(LEAST * MILLISECOND);

@@ -116,6 +116,7 @@ pub fn map_shared(file: Fd, len: usize) -> Result<NonNull<u8>, Errno> {
 }
 
 /// A socket on which the kernel tells of devices that come and go, CPUs among them.
+#[cold]
 pub fn kernel_events() -> Result<Fd, Errno> {
     #[repr(C)]
     struct Address {

@@ -377,6 +377,7 @@ fn stderr() -> usize {
 
 /// Says why on standard error, then ends the process by SIGABRT, or, where that is handled or ignored, with exit code
 /// 134.
+#[cold]
 pub fn fatal(parts: &[&str]) -> ! {
     report(parts);
     let mask = 1u64 << (SIGABRT - 1);

@@ -19,9 +19,10 @@ use super::sys;
 const MASK_WORDS: usize = 128;
 /// Words of a mask for 1,024 nodes, the most that a kernel is built for.
 const NODE_WORDS: usize = 16;
-const UNKNOWN: u32 = u32::MAX;
+/// What [`NODE_OF`] holds where no thread has seen the node yet: zero, so that the table takes memory only where it is used.
+const UNKNOWN: u32 = 0;
 
-/// The node of each CPU, as far as a thread has been there to see.
+/// The node of each CPU plus 1, as far as a thread has been there to see.
 static NODE_OF: [AtomicU32; MAX_CPUS] = [const { AtomicU32::new(UNKNOWN) }; MAX_CPUS];
 
 /// What the kernel says about CPUs.
@@ -65,6 +66,7 @@ pub fn affinity(thread: usize) -> Result<(usize, CpuSet), sys::Errno> {
 }
 
 /// Lets the calling thread run on these CPUs; `false` where the kernel refuses.
+#[cold]
 pub fn run_on(cpus: &CpuSet) -> bool {
     let mut mask = [0u64; MAX_CPUS / 64];
     cpus.iter().for_each(|cpu| mask[cpu / 64] |= 1 << (cpu % 64));
@@ -72,6 +74,7 @@ pub fn run_on(cpus: &CpuSet) -> bool {
 }
 
 /// The CPUs of a list such as `0-3,8-11`; what is no list of CPUs adds nothing.
+#[cold]
 pub fn parse_list(text: &[u8]) -> CpuSet {
     let number = |digits: &[u8]| core::str::from_utf8(digits).ok()?.parse::<usize>().ok();
     let mut set = CpuSet::new();
@@ -112,11 +115,11 @@ pub fn node_of(cpu: usize) -> usize {
     let Some(known) = NODE_OF.get(cpu) else { return 0 };
     let node = known.load(Ordering::Relaxed);
     if node != UNKNOWN {
-        return node as usize;
+        return node as usize - 1;
     }
     match sys::getcpu() {
         Ok((here, node)) if here == cpu => {
-            known.store(node as u32, Ordering::Relaxed);
+            known.store(node as u32 + 1, Ordering::Relaxed);
             node
         }
         _ => 0,

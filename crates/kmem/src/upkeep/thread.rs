@@ -74,6 +74,7 @@ pub(super) fn start() -> bool {
     started
 }
 
+#[cold]
 fn create(stack: Option<usize>) -> bool {
     let (all, mut before, mut attributes, mut thread) = ([c_ulong::MAX; 16], [0; 16], [0; 16], 0);
     // SAFETY: sets and attributes are as large as libc's; the thread runs a function of ours, which is never unmapped.
