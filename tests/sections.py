@@ -19,7 +19,6 @@ from capstone import x86
 from elftools.elf.elffile import ELFFile
 
 SIGNATURE = 0x5305_3053  # what the kernel wants before an abort handler
-SIZE = 32  # bytes of a descriptor: version, flags, start, length, abort
 RELATIVE = 8  # R_X86_64_RELATIVE
 
 WHOLE = {}

@@ -1,6 +1,7 @@
-/* The library's thread of upkeep, as a program sees it, or rather does not: a program with one thread has no other; one
- * with threads on several CPUs gets a thread named 'kmem', which takes no signal, is in nobody's way when the user
- * changes, keeps none of the program's descriptors open and has none among them, and does not keep the process alive.
+/* The library's thread of upkeep, as a program sees it, or rather does not: a program with one thread has no other, unless
+ * it is large; one with threads on several CPUs gets a thread named 'kmem', which takes no signal, is in nobody's way when
+ * the user changes, keeps none of the program's descriptors open and has none among them, and does not keep the process
+ * alive.
  */
 #include "check.h"
 
@@ -177,9 +178,56 @@ static void check_descriptors(void)
     close(ends[0]);
 }
 
+/* Resident memory in MiB. */
+static long resident(void)
+{
+    char text[100] = "";
+    int file = open("/proc/self/statm", O_RDONLY | O_CLOEXEC);
+    REQUIRE(file >= 0 && read(file, text, sizeof text - 1) > 0, "to read how large the process is");
+    close(file);
+    return atol(strchr(text, ' ')) * sysconf(_SC_PAGESIZE) / (long)MIB;
+}
+
+/* A process allocates all that it ever will in its first milliseconds, and after a rest of so many milliseconds frees all
+ * but a little of it, spread evenly. It allocates no more, and what it freed goes back all the same. */
+static void check_burst_at_the_beginning(long rest)
+{
+    enum { OBJECTS = 600000, ONE_IN = 1000 };
+    static void *objects[OBJECTS];
+    pid_t child = fork();
+    if (child == 0) {
+        for (int i = 0; i < OBJECTS; i++) {
+            objects[i] = malloc(128);
+            REQUIRE(objects[i], "memory");
+            *(char *)objects[i] = 1;
+        }
+        nap(rest);
+        for (int i = 0; i < OBJECTS; i++)
+            if (i % ONE_IN)
+                free(objects[i]);
+        long left = 0;
+        for (int i = 0; i < 500; i++) {
+            nap(10);
+            left = resident();
+            if (left < 30)
+                _exit(0);
+        }
+        CHECK(left < 30, "less than 30 MiB to be left, not %ld", left);
+        _exit(1);
+    }
+    int status = -1;
+    waitpid(child, &status, 0);
+    CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0, "a burst of 73 MiB to go back after a rest of %ld ms, got %#x", rest,
+          status);
+}
+
 int main(void)
 {
     begin("upkeep");
+    if (kmem_expected()) {
+        check_burst_at_the_beginning(0);
+        check_burst_at_the_beginning(3000);
+    }
     int descriptors = count("/proc/self/fd");
     for (int i = 0; i < 100; i++) {
         churn();

@@ -12,22 +12,24 @@
 //!
 //! # Who takes the turns
 //! A thread named `kmem`, which lives while there is something to do: it ends when nothing is cached any more, and the
-//! next slow path that caches something starts it again. Short programs never have it, and single-threaded ones only if
+//! next slow path that caches something starts it again. A large process keeps it, and it looks twice a second: what is
+//! freed at one stroke much later, with no alloc behind it, goes back too. Short programs never have it, and single-threaded ones only if
 //! they are large, for a second thread makes libc take locks that it could do without, and some system calls refuse a
 //! process with threads. A program without the thread (also where a limit forbids it) has its turns taken by its own
 //! slow paths, at most one a period.
 //!
 //! ```text
 //! process                            thread
-//! up to 50 ms old, single-threaded   none, and no turns
-//! single-threaded                    none, turns on slow paths; from 32 MiB of heap on: the thread
+//! single-threaded                    none; once it is 50 ms old, turns on slow paths
+//! with 32 MiB of heap                the thread, however young the process is
 //! with threads                       started when more than one CPU caches something, or when 50 ms old
 //! KMEM_UPKEEP=always                 started as soon as libc is ready
 //! KMEM_UPKEEP=off, set_upkeep(false) none, and no turns
 //! ```
 //!
-//! So a single-threaded program with a small heap that goes idle keeps what its CPU caches, and one that allocates in its
-//! first 50 ms only likewise. `KMEM_UPKEEP=always`, and `trim`, are for those who mind.
+//! So of a heap below 32 MiB some may stay: where a single-threaded program goes idle, where one with threads allocates in its
+//! first 50 ms and on one CPU only, and where all that comes after a rest are frees. `KMEM_UPKEEP=always` (for the first
+//! two) and `trim` are for those who mind.
 //!
 //! # The word that slow paths look at
 //! [`poke`] is called at the beginning of slow paths of alloc, with no lock held. It loads one word that hardly ever
@@ -65,7 +67,7 @@ const MILLISECOND: u64 = 1_000_000;
 pub(crate) const PERIOD: u64 = 250_000_000;
 /// A process younger than this may be over at once, in nanoseconds.
 const YOUNG: u64 = 50_000_000;
-/// Bytes of heap from which on a thread is worth it in a process that has no other.
+/// Bytes of heap from which on a thread is worth it in any process: it may have allocated all that it ever will.
 const LARGE: usize = 32 << 20;
 /// Slow paths until one of them looks what there is to do.
 const EACH: u32 = 16;
@@ -188,8 +190,7 @@ fn consider(engine: &'static Engine<Linux>) {
     let now = engine.platform().now();
     let born = *work.born.get_or_insert(now);
     let old = now - born >= YOUNG;
-    let large = || engine.page_stats().committed * GRANULE >= LARGE;
-    if wanted == ALWAYS || spread || old && (threads || large()) {
+    if wanted == ALWAYS || spread || old && threads || is_large(engine) {
         if now >= work.start_again && thread::start() {
             work.lacks.remove(Lack::Thread);
             return CALL.store(QUIET, Ordering::Relaxed);
@@ -203,6 +204,11 @@ fn consider(engine: &'static Engine<Linux>) {
         work.last_turn = now;
         let _ = work.turn(engine, By::SlowPath);
     }
+}
+
+/// Whether the process keeps the thread although nothing is left to do.
+fn is_large(engine: &Engine<Linux>) -> bool {
+    engine.page_stats().committed * GRANULE >= LARGE
 }
 
 /// What is wanted: by the last [`set_upkeep`], or by the environment.

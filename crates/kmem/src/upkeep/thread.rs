@@ -22,7 +22,7 @@ use kmem_core::platform::Clock;
 use kmem_core::sync::Ordering;
 
 use super::turn::By;
-use super::{ALIVE, ASK, CALL, ENDING, MILLISECOND, NONE, PERIOD, STATE, WANTED, hold};
+use super::{ALIVE, ASK, CALL, ENDING, MILLISECOND, NONE, PERIOD, STATE, WANTED, hold, is_large};
 use crate::follow::{Hints, Lack, threads};
 use crate::linux::fault::{self, Call};
 use crate::linux::{descriptors, sys};
@@ -35,8 +35,10 @@ const DETACHED: c_int = 1;
 /// Bytes of stack, of which a turn uses a few pages. libc refuses it where a program has more thread-local storage than
 /// that: then it is libc's choice.
 const STACK: usize = 128 << 10;
-/// Turns with nothing left to do after which the thread ends.
+/// Turns with nothing left to do after which the thread ends, or rests.
 const IDLE_TURNS: u32 = 4;
+/// Periods between two turns where the thread rests.
+const AT_REST: u64 = 2;
 
 #[link(name = "c")]
 unsafe extern "C" {
@@ -120,17 +122,19 @@ extern "C" fn run(_: *mut c_void) -> *mut c_void {
         let left = work.turn(engine, By::Thread);
         drop(work);
         idle = if left { 0 } else { idle + 1 };
-        if idle > IDLE_TURNS && STATE.compare_exchange(ENDING, NONE, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
-            return null_mut();
+        if idle >= IDLE_TURNS && !is_large(engine) {
+            if idle == IDLE_TURNS {
+                // The next slow path cancels the end, or finds that there is no thread.
+                STATE.store(ENDING, Ordering::Release);
+                CALL.store(ASK, Ordering::Release);
+            } else if STATE.compare_exchange(ENDING, NONE, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
+                return null_mut();
+            } else {
+                idle = 0;
+            }
         }
-        if idle == IDLE_TURNS {
-            // The next slow path cancels the end, or finds that there is no thread.
-            STATE.store(ENDING, Ordering::Release);
-            CALL.store(ASK, Ordering::Release);
-        } else if idle > IDLE_TURNS {
-            idle = 0;
-        }
-        hints.wait(engine.platform(), PERIOD / MILLISECOND);
+        let periods = if idle > IDLE_TURNS { AT_REST } else { 1 };
+        hints.wait(engine.platform(), periods * PERIOD / MILLISECOND);
     }
 }
 
