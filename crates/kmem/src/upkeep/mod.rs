@@ -249,7 +249,7 @@ pub fn upkeep() -> Upkeep {
 }
 
 /// Switches upkeep off, or on again: CPUs that left, idle CPUs and memory pressure are looked after or not. The thread,
-/// if there is one, ends within a quarter of a second. What free pages hold beyond a little goes back at once; waits for a
+/// if there is one, ends within half a second. What free pages hold beyond a little goes back at once; waits for a
 /// turn that is under way, for up to a tenth of a second.
 ///
 /// At first it is on, unless the environment says `KMEM_UPKEEP=off`; `KMEM_UPKEEP=always` starts the thread at once.
