@@ -240,6 +240,39 @@ in_each_mode!(exhaustion_in_100_mb, |mode| under_limit(mode, 100 * 1024));
 in_each_mode!(exhaustion_in_64_mb, |mode| under_limit(mode, 64 * 1024));
 in_each_mode!(misuse, is_reported);
 
+/// What the environment says to other allocators means nothing here, and nobody says a word about it.
+mod settings_of_others {
+    use super::*;
+
+    const OTHERS: Mode = Mode {
+        name: "others",
+        variables: &[
+            ("MALLOC_ARENA_MAX", "1"),
+            ("MALLOC_CHECK_", "3"),
+            ("MALLOC_PERTURB_", "165"),
+            ("MALLOC_MMAP_THRESHOLD_", "4096"),
+            ("MALLOC_TRIM_THRESHOLD_", "0"),
+            ("MALLOC_CONF", "junk:true,stats_print:true"),
+            ("MIMALLOC_VERBOSE", "1"),
+        ],
+    };
+
+    #[test]
+    fn contents() {
+        must_succeed(&OTHERS, "contents", built("contents.c"), &[]);
+    }
+
+    #[test]
+    fn trim() {
+        must_succeed(&OTHERS, "trim", built("trim.c"), &[]);
+    }
+
+    #[test]
+    fn threads() {
+        must_succeed(&OTHERS, "threads", built("threads.c"), &[]);
+    }
+}
+
 /// The busiest programs once more, while the library takes CPUs down and up and creates and destroys caches beneath
 /// them.
 mod storm {
