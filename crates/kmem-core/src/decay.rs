@@ -20,7 +20,7 @@ use crate::cache::CacheDesc;
 use crate::cpu::kept;
 use crate::engine::Engine;
 use crate::platform::Platform;
-use crate::slab::{Reclaim, Which};
+use crate::slab::{Limit, Reclaim, Which};
 
 /// Partly used slabs of a cache on a node that are looked at in a period: 256 MiB of them, if they are of the usual
 /// size.
@@ -45,6 +45,13 @@ impl<P: Platform> Engine<P> {
     /// From the first call on the engine counts on it, and lets free runs hold more memory between two calls. Whoever
     /// stops calling for good says so by [`no_decay`](Self::no_decay).
     pub fn decay(&self) -> Decayed {
+        self.heap.expect_decay(&self.platform, true);
+        self.end_period()
+    }
+
+    /// The same for a caller who promises nothing of later calls: the bounds of what is kept stay those of an engine
+    /// without decay.
+    pub fn end_period(&self) -> Decayed {
         let mut all = Decayed::default();
         self.registry.for_each(&self.platform, |cache| {
             if cache.ops().is_none() {
@@ -87,7 +94,7 @@ impl<P: Platform> Engine<P> {
             left |= node.slabs.reclaim_idle(&self.platform, &mut reclaim);
             self.release(reclaim);
             let mut reclaim = Reclaim::new();
-            let (pages, more) = node.slabs.purge_pages(Which::Untouched, LOOK, &self.env(), &mut reclaim);
+            let (pages, more) = node.slabs.purge_pages(Which::Untouched, Limit::slabs(LOOK), &self.env(), &mut reclaim);
             self.release(reclaim);
             bytes += pages;
             left |= more;
@@ -105,8 +112,8 @@ impl<P: Platform> Engine<P> {
         let (mut bytes, mut reclaim) = (0, Reclaim::new());
         for node in cache.nodes() {
             // Each is looked at once, and once again where it comes to stand at the end.
-            let budget = 2 * node.slabs.stats(&self.platform).slabs;
-            bytes += node.slabs.purge_pages(Which::All, budget, &self.env(), &mut reclaim).0;
+            let limit = Limit::slabs(2 * node.slabs.stats(&self.platform).slabs);
+            bytes += node.slabs.purge_pages(Which::All, limit, &self.env(), &mut reclaim).0;
         }
         self.release(reclaim);
         bytes

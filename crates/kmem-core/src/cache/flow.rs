@@ -215,7 +215,11 @@ impl<P: Platform> Engine<P> {
     pub(super) fn give_back(&self, cache: &CacheDesc, cpu: usize, batch: &Batch) {
         let mut reclaim = Reclaim::new();
         self.give_back_into(cache, cpu, batch, &mut reclaim);
+        let due = reclaim.is_due();
         self.release(reclaim);
+        if due {
+            self.sweep_piece(cache);
+        }
     }
 
     /// The same under a CPU's control; slabs that become superfluous go to `reclaim`.

@@ -17,6 +17,7 @@ mod flow;
 mod historic;
 mod registry;
 mod shrink;
+mod sweep;
 mod tune;
 
 pub use age::Aged;

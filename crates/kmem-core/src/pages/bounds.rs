@@ -6,17 +6,21 @@
 //! quarter of it is forgotten each period. (A quarter more, for who frees all that he has: what was free before is
 //! dirty besides.) Where nobody calls for decay they hold little, for they would do so for ever.
 //!
-//! | | with decay | without |
-//! |---|---|---|
-//! | a single run, when it is freed | 128 MiB | 32 MiB |
-//! | all free runs | 128 MiB, or 5/4 of the most used of late | 32 MiB |
-//! | all of them, when a run of [`EXCHANGE`] granules takes memory afresh | 32 MiB, or the most used of late | 8 MiB |
+//! | | with decay | without | without, released at free |
+//! |---|---|---|---|
+//! | a single run, when it is freed | 128 MiB | 32 MiB | 128 MiB |
+//! | all free runs | 128 MiB, or 5/4 of the most used of late | 32 MiB | 1 MiB, or a thirty-second of what is used, while there is credit; else as with decay |
+//! | all of them, when a run of [`EXCHANGE`] granules takes memory afresh | 32 MiB, or the most used of late | 8 MiB | as with decay |
+//!
+//! The last column is for a process in which no thread of the allocator's lives: frees release memory themselves, as far
+//! as their [credit](super::credit) reaches.
 //!
 //! The last is for blocks that are too long for what is free: a process does not grow much by what it has but cannot
 //! use. Where large blocks come and go in many sizes, to exchange always made them a hundred times as slow, and from a
 //! quarter of the most on still five times, for a fifteenth less memory.
 
 use super::PageStats;
+use super::credit::Credit;
 use super::table::GRANULE;
 
 const fn mib(mib: usize) -> usize {
@@ -33,13 +37,17 @@ pub(super) const HOLDS: usize = mib(32);
 pub(super) struct Bounds {
     /// Whether somebody calls for decay.
     decays: bool,
+    /// Whether frees release memory themselves, where nobody calls for decay.
+    at_free: bool,
     /// Granules that were used at most of late.
     most: usize,
+    /// What frees may still release.
+    credit: Credit,
 }
 
 impl Bounds {
     pub(super) const fn new() -> Self {
-        Self { decays: false, most: 0 }
+        Self { decays: false, at_free: false, most: 0, credit: Credit::new() }
     }
 
     pub(super) fn expect_decay(&mut self, expected: bool) {
@@ -50,9 +58,25 @@ impl Bounds {
         self.decays
     }
 
+    pub(super) fn release_at_free(&mut self, wanted: bool, now: u64) {
+        self.at_free = wanted;
+        self.credit.begin(now);
+    }
+
+    /// Whether frees release memory themselves at this moment.
+    pub(super) fn releases_at_free(&self) -> bool {
+        self.at_free && !self.decays
+    }
+
+    /// The credit of frees.
+    pub(super) fn credit(&mut self) -> &mut Credit {
+        &mut self.credit
+    }
+
     /// Notes how much is used, before less is.
     pub(super) fn note(&mut self, stats: &PageStats) {
         self.most = self.most.max(stats.used);
+        self.credit.note(stats.used * GRANULE);
     }
 
     /// Ends a period of decay.
@@ -62,18 +86,25 @@ impl Bounds {
 
     /// The longest run that holds its memory when it is freed.
     pub(super) fn longest(&self) -> usize {
-        if self.decays { mib(128) } else { HOLDS }
+        if self.decays || self.at_free { mib(128) } else { HOLDS }
+    }
+
+    /// How much the free of a run of `freed` granules should release where frees do so: all that free runs hold, if that
+    /// is more than a little, in a piece that is bounded by what was freed.
+    pub(super) fn due_at_free(&self, stats: &PageStats, freed: usize) -> usize {
+        let least = mib(1).max(stats.used / 32);
+        if stats.dirty > least { stats.dirty.min(mib(1).max(2 * freed)) } else { 0 }
     }
 
     /// How much of what free runs hold is too much; beyond the bound half of it is, so that not every run that is freed
     /// from then on costs a call.
     pub(super) fn excess(&self, stats: &PageStats) -> usize {
-        let most = if self.decays { mib(128).max(self.most + self.most / 4) } else { mib(32) };
+        let most = if self.decays || self.at_free { mib(128).max(self.most + self.most / 4) } else { mib(32) };
         if stats.dirty > most { stats.dirty - most / 2 } else { 0 }
     }
 
     /// Whether free runs hold so much that a process which cannot use it shall not grow as well.
     pub(super) fn exchanges(&self, stats: &PageStats) -> bool {
-        stats.dirty > if self.decays { mib(32).max(self.most).max(stats.used) } else { mib(8) }
+        stats.dirty > if self.decays || self.at_free { mib(32).max(self.most).max(stats.used) } else { mib(8) }
     }
 }

@@ -15,7 +15,7 @@ impl PageHeap {
         self.purge_some(platform, |state| state.stats.dirty)
     }
 
-    /// Ends a period of decay: gives the memory of the free runs back that nobody needed for some periods. Answers the
+    /// Ends a period of decay: releases the memory of the free runs that were not needed for some periods. Returns the
     /// bytes, and whether others hold memory.
     ///
     /// The lock is held for a bin at a time; as dirty runs are limited, so is their number.
@@ -23,7 +23,6 @@ impl PageHeap {
         {
             let mut state = self.state.lock(platform);
             let State { bounds, stats, .. } = &mut *state;
-            bounds.expect_decay(true);
             bounds.end_period(stats);
         }
         (0..BINS).for_each(|bin| self.age_bin(&mut self.state.lock(platform), bin));
@@ -41,9 +40,9 @@ impl PageHeap {
 
     /// Gives the memory of free runs back, that of `budget` granules if so many are there; answers the bytes. Long runs
     /// go first, and their ends: what small requests would be served from stays.
-    pub(super) fn purge_some<P: Platform>(&self, platform: &P, budget: impl FnOnce(&State) -> usize) -> usize {
+    pub(super) fn purge_some<P: Platform>(&self, platform: &P, budget: impl FnOnce(&mut State) -> usize) -> usize {
         let mut state = self.state.lock(platform);
-        let budget = budget(&state);
+        let budget = budget(&mut state);
         let mut left = budget;
         while left > 0 {
             let Some(bin) = state.bins[DIRTY].iter().rposition(|head| *head != NIL) else { break };

@@ -260,11 +260,55 @@ impl PageHeap {
         if self.put_back(platform, address, granules, kind) > 0 {
             self.purge_some(platform, |state| state.bounds.excess(&state.stats));
         }
+        if kind == KIND_DIRTY {
+            self.release_at_free(platform, granules);
+        }
+    }
+
+    /// Takes a slab's run back whose memory was released: it reads as zero.
+    ///
+    /// # Safety
+    /// As for [`free`](Self::free).
+    pub(crate) unsafe fn free_purged<P: Platform>(&self, platform: &P, address: usize, granules: usize) {
+        let first = (address - self.maps.base) / GRANULE;
+        self.maps.set_class(first, granules, 0);
+        self.put_back(platform, address, granules, KIND_CLEAN);
+    }
+
+    /// Releases memory of free runs after a run of `freed` granules was freed, as far as the credit of frees reaches.
+    fn release_at_free<P: Platform>(&self, platform: &P, freed: usize) {
+        let granted = |state: &mut State| {
+            let due = if state.bounds.releases_at_free() { state.bounds.due_at_free(&state.stats, freed) } else { 0 };
+            if due == 0 { 0 } else { state.bounds.credit().grant(due * GRANULE, || platform.now()) / GRANULE }
+        };
+        let released = self.purge_some(platform, granted);
+        self.spend_credit(platform, released);
+    }
+
+    /// How many of `wanted` bytes a free may release by itself at this moment; 0 where frees do not do that.
+    pub(crate) fn credit<P: Platform>(&self, platform: &P, wanted: usize) -> usize {
+        let mut state = self.state.lock(platform);
+        let State { bounds, stats, .. } = &mut *state;
+        bounds.note(stats);
+        if state.bounds.releases_at_free() { state.bounds.credit().grant(wanted, || platform.now()) } else { 0 }
+    }
+
+    /// Notes that a free released so many bytes.
+    pub(crate) fn spend_credit<P: Platform>(&self, platform: &P, bytes: usize) {
+        if bytes > 0 {
+            self.state.lock(platform).bounds.credit().spend(bytes);
+        }
     }
 
     /// Says whether somebody calls [`decay`](Self::decay) from now on: then free runs may hold more memory meanwhile.
     pub(crate) fn expect_decay<P: Platform>(&self, platform: &P, expected: bool) {
         self.state.lock(platform).bounds.expect_decay(expected);
+    }
+
+    /// Says whether frees release memory by themselves where no decay is expected.
+    pub(crate) fn set_release_at_free<P: Platform>(&self, platform: &P, wanted: bool) {
+        let now = platform.now();
+        self.state.lock(platform).bounds.release_at_free(wanted, now);
     }
 
     /// Whether somebody does.

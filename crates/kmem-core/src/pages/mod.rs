@@ -11,6 +11,7 @@
 //! Fresh granules come from the bottom of the untouched rest of the window, committed in steps of 2 MiB.
 
 mod bounds;
+mod credit;
 mod give_back;
 mod growth;
 mod heap;

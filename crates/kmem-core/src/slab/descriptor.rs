@@ -127,7 +127,14 @@ impl Slab {
         unsafe {
             let this = slab.as_ref();
             let (run, bytes) = (this.run, Self::bytes(this.cache.as_ref().layout(), this.constructed.is_some()));
-            heap.free(platform, run.address, run.granules);
+            if this.dry as usize * 2 >= run.granules * (GRANULE / PAGE) {
+                // Most of its pages were released one by one. The rest goes too, so that they are not released again as
+                // a run that holds memory.
+                platform.purge(run.address, run.granules * GRANULE);
+                heap.free_purged(platform, run.address, run.granules);
+            } else {
+                heap.free(platform, run.address, run.granules);
+            }
             meta.free(platform, slab.cast(), bytes);
             run.granules * GRANULE
         }
@@ -287,9 +294,14 @@ impl Slab {
                 let from = if start == 0 { 0 } else { offset + start * size };
                 let to = if end == objects { self.run.granules * GRANULE } else { offset + end * size };
                 let last = to / PAGE;
-                let first = self.purged.find(from.div_ceil(PAGE).min(last), last, false);
-                if first < last && !found(first, last) {
-                    return;
+                let mut first = from.div_ceil(PAGE).min(last);
+                while first < last {
+                    first = self.purged.find(first, last, false);
+                    let next = self.purged.find(first, last, true);
+                    if first < last && !found(first, next) {
+                        return;
+                    }
+                    first = next;
                 }
                 index = end;
             }

@@ -31,6 +31,26 @@ pub(crate) enum Which {
     Untouched,
     /// All: somebody asked for it.
     All,
+    /// All that are left of a [sweep](super::sweep), which goes on where its last piece ended.
+    Rest,
+}
+
+/// What a walk may do at most.
+#[derive(Clone, Copy)]
+pub(crate) struct Limit {
+    /// Slabs looked at.
+    pub(crate) slabs: usize,
+    /// Slabs whose pages are released, each with up to 16 calls to the page source.
+    pub(crate) released: usize,
+    /// Bytes released, by the slab.
+    pub(crate) bytes: usize,
+}
+
+impl Limit {
+    /// As many as this are looked at.
+    pub(crate) const fn slabs(slabs: usize) -> Self {
+        Self { slabs, released: usize::MAX, bytes: usize::MAX }
+    }
 }
 
 /// Stretches of a slab's pages, first and end.
@@ -41,14 +61,14 @@ struct Stretches {
 }
 
 impl Node {
-    /// Gives free pages of at most `budget` partial slabs back, beginning where the last walk ended; answers the bytes,
+    /// Releases free pages of partial slabs within `limit`, beginning where the last walk ended; returns the bytes,
     /// and whether another walk is worth it. The caller holds no lock, and has the cache pinned until what is in
     /// `into` is released.
     #[cold]
     pub(crate) fn purge_pages<P: Platform>(
         &self,
         which: Which,
-        budget: usize,
+        limit: Limit,
         env: &Env<'_, P>,
         into: &mut Reclaim,
     ) -> (usize, bool) {
@@ -56,20 +76,21 @@ impl Node {
             return (0, false);
         }
         let mut lists = self.lists.lock(env.platform);
-        if lists.partial.cursor.is_none() || which == Which::All {
+        if which != Which::Rest && (lists.partial.cursor.is_none() || which == Which::All) {
             if !lists.touched && which == Which::Untouched {
                 return (0, false);
             }
             lists.touched = false;
             lists.partial.cursor = lists.partial.head;
         }
-        let (mut bytes, mut left) = (0, budget);
-        while left > 0 && lists.partial.cursor.is_some() {
+        let (mut bytes, mut left, mut released) = (0, limit.slabs, 0);
+        while left > 0 && released < limit.released && bytes < limit.bytes && lists.partial.cursor.is_some() {
             let mut look = LOOK.min(left);
             left -= look;
             let found = lists.look(which, &mut look);
             left += look;
             if let Some(found) = found {
+                released += 1;
                 drop(lists);
                 for (first, end) in &found.pages[..found.count] {
                     // SAFETY: the slab is aside, so its free objects stay free, and these pages hold no others.

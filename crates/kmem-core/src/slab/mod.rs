@@ -17,9 +17,10 @@ mod layout;
 mod list;
 mod node;
 mod reclaim;
+mod sweep;
 
 pub use descriptor::Slab;
-pub(crate) use idle::Which;
+pub(crate) use idle::{Limit, Which};
 pub use layout::{Layout, MAX_ALIGN, MAX_SIZE, MIN_SIZE};
 pub(crate) use node::{Env, find, put_back};
 pub use node::{FreeError, Node, NodeStats, Refill};

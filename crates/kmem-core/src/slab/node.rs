@@ -5,6 +5,7 @@ use core::ptr::NonNull;
 use super::Reclaim;
 use super::descriptor::{ListId, Slab};
 use super::list::List;
+use super::sweep::Sweep;
 use crate::cache::CacheDesc;
 use crate::meta::Meta;
 use crate::pages::{Owner, PageHeap};
@@ -29,6 +30,8 @@ pub(super) struct Lists {
     /// Least number of empty slabs since the last [`Node::reclaim_idle`]: so many nobody needed.
     empty_low: usize,
     colour: usize,
+    /// When frees release what they leave behind.
+    pub(super) sweep: Sweep,
 }
 
 // SAFETY: the slabs on the lists are guarded by the lock around them.
@@ -127,6 +130,7 @@ impl Node {
                 refill.raw |= raw << refill.count;
                 refill.count += took;
                 lists.stats.in_use += took;
+                lists.has_risen();
                 lists.touched = true;
                 if slab.as_ref().is_full() {
                     lists.partial.remove(slab);
@@ -215,6 +219,9 @@ impl Lists {
             }
             self.stats.in_use -= put;
             self.touched = true;
+            if self.is_due(slab.as_ref().objects()) {
+                into.note_due();
+            }
             if slab.as_ref().list == ListId::Aside {
                 // Whoever set it aside finds it a place.
                 return seen;

@@ -12,22 +12,33 @@ use crate::platform::Platform;
 pub struct Reclaim {
     head: Option<NonNull<Slab>>,
     closed: bool,
+    due: bool,
 }
 
 impl Reclaim {
     /// No slab.
     pub const fn new() -> Self {
-        Self { head: None, closed: false }
+        Self { head: None, closed: false, due: false }
     }
 
     /// A list that takes no slab: those that become empty stay with their node. For who works on many caches under the
     /// gate, and would have to keep all of them from being destroyed until their slabs are released (I19).
     pub(crate) const fn closed() -> Self {
-        Self { head: None, closed: true }
+        Self { head: None, closed: true, due: false }
     }
 
     pub(super) fn is_closed(&self) -> bool {
         self.closed
+    }
+
+    /// Notes that a [sweep](super::sweep) is due where objects were put back.
+    pub(super) fn note_due(&mut self) {
+        self.due = true;
+    }
+
+    /// Whether a sweep is due where objects were put back.
+    pub(crate) fn is_due(&self) -> bool {
+        self.due
     }
 
     pub(super) fn push(&mut self, mut slab: NonNull<Slab>) {

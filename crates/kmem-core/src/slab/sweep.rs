@@ -1,0 +1,79 @@
+//! When a node's slabs are worth a sweep.
+//!
+//! A sweep looks at all slabs that are partly in use, and releases the pages that hold only free objects. Where frees do
+//! that themselves (see `cache::sweep` of the engine) two things decide what it costs and what it brings:
+//!
+//! - *How many objects were freed* says little: a program that frees and allocates in turn frees all day. What counts is
+//!   how far the number of objects in use has **fallen** below the highest since the last sweep.
+//! - *Pages become free late.* Of 64 objects on a page, freed in random order, the last decides; so the sweeps have to
+//!   come closer together as the heap empties. A sweep is therefore due when the number has fallen by an eighth of what is
+//!   left; by a quarter where the last sweep found next to nothing, and by a sixteenth where little is left of the heap.
+//!
+//! What stays after the last free is what was freed after the last sweep: some hundredths of the heap.
+
+use super::node::{Lists, Node};
+use crate::platform::Platform;
+
+/// How far the slabs of a node are from their next sweep.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Sweep {
+    /// Most objects in use since the last sweep.
+    high: usize,
+    /// Most objects in use ever.
+    peak: usize,
+    /// Whether a sweep is under way, in pieces.
+    running: bool,
+    /// Whether the last sweep found next to nothing.
+    in_vain: bool,
+    /// Bytes that the sweep under way released.
+    released: usize,
+}
+
+impl Lists {
+    /// Notes that more objects are in use.
+    pub(super) fn has_risen(&mut self) {
+        if self.stats.in_use > self.sweep.high {
+            self.sweep.high = self.stats.in_use;
+            self.sweep.peak = self.sweep.peak.max(self.sweep.high);
+        }
+    }
+
+    /// Whether a sweep is due, or under way. `slab`: the objects of a slab, fewer than which are not worth one.
+    pub(super) fn is_due(&self, slab: usize) -> bool {
+        let Sweep { high, peak, running, in_vain, .. } = self.sweep;
+        let in_use = self.stats.in_use;
+        let part = if in_vain {
+            4
+        } else if in_use < peak / 8 {
+            16
+        } else {
+            8
+        };
+        running || in_use + in_use / part + slab < high
+    }
+}
+
+impl Node {
+    /// Begins a sweep, unless one is under way; returns whether it begins.
+    pub(crate) fn begin_sweep<P: Platform>(&self, platform: &P) -> bool {
+        let mut lists = self.lists.lock(platform);
+        let begins = !core::mem::replace(&mut lists.sweep.running, true);
+        if begins {
+            lists.sweep.released = 0;
+            lists.partial.cursor = lists.partial.head;
+        }
+        begins
+    }
+
+    /// Notes what a piece of a sweep released, and ends the sweep at the end of the walk.
+    pub(crate) fn end_piece<P: Platform>(&self, platform: &P, bytes: usize, at_end: bool) {
+        let mut lists = self.lists.lock(platform);
+        lists.sweep.released += bytes;
+        if at_end || lists.partial.cursor.is_none() {
+            lists.sweep.running = false;
+            lists.sweep.high = lists.stats.in_use;
+            // Next to nothing: less than two pages of a slab, on average.
+            lists.sweep.in_vain = lists.sweep.released < lists.stats.slabs * 8192;
+        }
+    }
+}
