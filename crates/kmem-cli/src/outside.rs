@@ -61,8 +61,8 @@ impl fmt::Display for OutsideError {
             ),
             Self::NotPublished(pid) => write!(
                 f,
-                "process {pid} is on kmem and has published nothing yet: it is younger than 50 ms, or has hardly \
-                 allocated since, or has KMEM_UPKEEP=off. Start it with KMEM_UPKEEP=always"
+                "process {pid} is on kmem and has published nothing: it has one thread, or has hardly allocated so far, \
+                 or has KMEM_UPKEEP=off. Start it with KMEM_UPKEEP=always"
             ),
             Self::Unreadable(pid, why) => write!(f, "process {pid}: {why}"),
             Self::System(pid, error) => write!(f, "process {pid} cannot be looked at: {error}"),

@@ -17,6 +17,7 @@ static AT_START: extern "C" fn() = at_start;
 static AT_END: extern "C" fn() = at_end;
 
 extern "C" fn at_start() {
+    kmem::runtime::at_start();
     if variable(c"KMEM_STATS").is_some_and(|value| value == b"1") {
         table::keep_stderr();
     }

@@ -232,6 +232,7 @@ in_each_mode!(replaced, |mode| must_succeed(mode, "replaced", built("replaced.cc
 in_each_mode!(streams, |mode| must_succeed(mode, "streams", built("streams.c"), &[]));
 in_each_mode!(threads, |mode| must_succeed(mode, "threads", built("threads.c"), &[]));
 in_each_mode!(upkeep, |mode| must_succeed(mode, "upkeep", built("upkeep.c"), &[]));
+in_each_mode!(privileges, |mode| must_succeed(mode, "privileges", built("privileges.c"), &[]));
 in_each_mode!(forks, |mode| must_succeed(mode, "fork", built("fork.c"), &[]));
 in_each_mode!(stress, |mode| must_succeed(mode, "stress", built("stress.cc"), &[]));
 in_each_mode!(lifecycle, before_main_and_after);

@@ -150,7 +150,8 @@ unsafe fn free_slow(address: NonNull<u8>) {
     unsafe {
         if class == 0 || !(address.as_ptr() as usize).is_multiple_of(MIN_ALIGN) {
             engine.platform().slow_path_enter();
-            return engine.free_bytes(address);
+            engine.free_bytes(address);
+            return upkeep::poke(engine);
         }
         match engine.general_cache(class) {
             Ok(cache) => runtime::free_missed(engine, cache, address),

@@ -20,7 +20,7 @@ pub struct Info {
     pub possible_cpus: usize,
     /// CPUs that the calling thread may run on, or as many concurrency ids where these stand for CPUs.
     pub online_cpus: CpuSet,
-    /// What was asked for and cannot be had. (What upkeep cannot have, it finds out in its turns: see [`page`](crate::page).)
+    /// What cannot be had, as far as turns of upkeep found it out.
     pub lacks: Lacks,
     /// Nodes.
     pub nodes: usize,
@@ -42,7 +42,7 @@ pub fn info() -> Info {
             mode: engine.platform().mode(),
             possible_cpus: engine.possible_cpus(),
             online_cpus: engine.platform().allowed_cpus(),
-            lacks: if engine.platform().lacks_ids() { Lacks::of(Lack::Ids) } else { Lacks::none() },
+            lacks: lacks(engine.platform().lacks_ids()),
             nodes: engine.platform().nodes(),
             page_size: engine.platform().page_size(),
             reservation: engine.heap().window().1 * GRANULE,
@@ -59,6 +59,12 @@ pub fn info() -> Info {
             version,
         },
     }
+}
+
+fn lacks(ids: bool) -> Lacks {
+    let mut lacks = crate::upkeep::hold_soon().map_or(Lacks::none(), |work| work.lacks());
+    lacks.set(Lack::Ids, ids);
+    lacks
 }
 
 /// Calls `visit` with the figures of every cache, the general ones first. It must not create or destroy caches.

@@ -234,5 +234,6 @@ impl Handle {
         engine.platform().slow_path_enter();
         // SAFETY: as in `free_slow`.
         unsafe { engine.free_bulk(self.desc(), objects) }
+        upkeep::poke(engine);
     }
 }

@@ -77,7 +77,7 @@ pub unsafe fn alloc_missed(engine: &'static Engine<Linux>, cache: &CacheDesc) ->
 /// # Safety
 /// As for `Engine::free`.
 #[inline]
-pub unsafe fn free_missed(engine: &Engine<Linux>, cache: &CacheDesc, object: NonNull<u8>) {
+pub unsafe fn free_missed(engine: &'static Engine<Linux>, cache: &CacheDesc, object: NonNull<u8>) {
     // SAFETY: passed on.
     unsafe {
         match engine.platform().mode() {
@@ -87,6 +87,17 @@ pub unsafe fn free_missed(engine: &Engine<Linux>, cache: &CacheDesc, object: Non
                 engine.free(cache, object);
             }
         }
+    }
+    upkeep::poke(engine);
+}
+
+/// Called by a constructor, before code of the program: makes the engine, if nothing missed so far, and starts what is
+/// wanted from the start on. A program that enters a sandbox before it first allocates would be killed for what the
+/// engine asks the kernel when it is made.
+#[cold]
+pub fn at_start() {
+    if let Some(engine) = engine() {
+        upkeep::at_start(engine);
     }
 }
 

@@ -1,4 +1,5 @@
-//! CPUs that leave a real process, or are idle, or are used although they left, and the thread that looks after them.
+//! CPUs that leave a real process, or are idle, or are used although they left, and the thread that looks after them
+//! where one is wanted.
 //! Each case runs in a process of its own.
 //!
 //! CPUs are taken away as `taskset -ap` does it: the mask of every thread is narrowed. So none of this needs rights.
@@ -168,6 +169,7 @@ fn child() {
         Ok("leaves") => leaves(),
         Ok("ids") => ids(),
         Ok("idle") => idle(),
+        Ok("turns") => turns(),
         Ok("resists") => resists(),
         Ok("off") => off(),
         Ok("fixed") => fixed(),
@@ -177,42 +179,51 @@ fn child() {
     }
 }
 
+/// There is a thread from the start on, and it stays.
+const ALWAYS: (&str, &str) = ("KMEM_UPKEEP", "always");
+
 #[test]
 fn a_cpu_that_left_is_gone_within_a_second() {
-    passes("leaves", &[]);
-    passes("leaves", &[("KMEM_RSEQ", "off")]);
-    passes("leaves", &[("KMEM_RSEQ", "own"), ("GLIBC_TUNABLES", "glibc.pthread.rseq=0")]);
+    passes("leaves", &[ALWAYS]);
+    passes("leaves", &[ALWAYS, ("KMEM_RSEQ", "off")]);
+    passes("leaves", &[ALWAYS, ("KMEM_RSEQ", "own"), ("GLIBC_TUNABLES", "glibc.pthread.rseq=0")]);
+}
+
+#[test]
+fn without_a_thread_that_stays_the_next_slow_path_has_a_turn_taken() {
+    passes("turns", &[]);
+    passes("turns", &[("KMEM_RSEQ", "off")]);
 }
 
 #[test]
 fn a_concurrency_id_that_is_out_of_use_is_gone_soon() {
-    passes("ids", &[("KMEM_RSEQ", "cid")]);
+    passes("ids", &[ALWAYS, ("KMEM_RSEQ", "cid")]);
 }
 
 #[test]
-fn an_idle_cpu_gives_back_what_it_cached_and_then_the_thread_ends() {
-    passes("idle", &[]);
+fn an_idle_cpu_gives_back_what_it_cached() {
+    passes("idle", &[ALWAYS]);
 }
 
 #[test]
 fn a_cpu_that_is_used_although_it_is_gone_serves_and_does_not_flap() {
-    passes("resists", &[]);
+    passes("resists", &[ALWAYS]);
 }
 
 #[test]
 fn it_can_be_switched_off_and_cpus_be_fixed() {
     passes("off", &[("KMEM_UPKEEP", "off")]);
-    passes("fixed", &[("KMEM_CPUS", "fixed")]);
+    passes("fixed", &[ALWAYS, ("KMEM_CPUS", "fixed")]);
 }
 
 #[test]
 fn a_child_made_by_fork_looks_after_itself() {
-    passes("fork", &[]);
+    passes("fork", &[ALWAYS]);
 }
 
 #[test]
 fn what_the_thread_finds_is_said_where_the_program_can_see_it() {
-    let output = run("said", &[]);
+    let output = run("said", &[ALWAYS]);
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(!output.status.success() && said.contains("double free"), "{output:?}");
 }
@@ -224,14 +235,34 @@ fn idle() {
     println!("case idle: nothing was cached after {} ms", after.as_millis());
     assert!(of(second).2 > 0, "what was cached was drained");
     assert_eq!(kmem::upkeep(), Upkeep::Thread);
-    let since = Instant::now();
-    while kmem::upkeep() == Upkeep::Thread {
-        assert!(since.elapsed() < Duration::from_secs(20), "the thread does not end");
-        std::thread::sleep(Duration::from_millis(50));
-    }
-    println!("case idle: the thread ended after {} ms", since.elapsed().as_millis());
+}
+
+/// How many threads named `kmem` there are at this moment.
+fn threads_of_ours() -> usize {
+    let threads = std::fs::read_dir("/proc/self/task").expect("the threads").flatten();
+    threads.filter(|task| std::fs::read_to_string(task.path().join("comm")).is_ok_and(|name| name == "kmem\n")).count()
+}
+
+/// Slow paths have turns taken, each by a thread that is gone at once.
+fn turns() {
+    let (first, second) = two_cpus();
     use_cpus(&[first, second]);
-    soon("the thread is back", || churn(1, 1000), || kmem::upkeep() == Upkeep::Thread);
+    pin_all(&[first]);
+    soon("the CPU is gone", || churn(1, 1000), || of(second).0 == Some(CpuState::Gone));
+    assert_eq!(of(second).1, 0);
+    assert_eq!(kmem::upkeep(), Upkeep::SlowPaths);
+    let (mut seen, mut looks) = (0, 0);
+    let since = Instant::now();
+    while since.elapsed() < Duration::from_secs(2) {
+        churn(1, 1000);
+        seen += threads_of_ours();
+        looks += 1;
+    }
+    println!("case turns: a thread of ours was there in {seen} of {looks} looks");
+    assert!(seen * 4 <= looks, "it lives for its turn only: there in {seen} of {looks} looks");
+    soon("at rest there is none", || {}, || threads_of_ours() == 0);
+    std::thread::sleep(Duration::from_millis(600));
+    assert_eq!(threads_of_ours(), 0);
 }
 
 fn resists() {
@@ -270,6 +301,7 @@ fn off() {
     assert_eq!(of(second).2, 0, "nobody drains");
     kmem::set_upkeep(true);
     soon("the CPU is emptied after all", || churn(1, 20_000), || of(second).1 == 0);
+    assert_eq!(kmem::upkeep(), Upkeep::Thread);
 }
 
 fn fixed() {
@@ -291,7 +323,7 @@ fn forked() {
         unsafe {
             let child = fork();
             if child == 0 {
-                let none = kmem::upkeep() == Upkeep::SlowPaths;
+                let none = kmem::upkeep() == Upkeep::SlowPaths && threads_of_ours() == 0;
                 use_cpus(&[first, second]);
                 // Off the CPU that is looked at: what is in use there stays.
                 pin(0, &[first]);

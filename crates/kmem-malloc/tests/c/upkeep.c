@@ -1,7 +1,8 @@
-/* The library's thread of upkeep, as a program sees it, or rather does not: a program with one thread has no other, unless
- * it is large; one with threads on several CPUs gets a thread named 'kmem', which takes no signal, is in nobody's way when
- * the user changes, keeps none of the program's descriptors open and has none among them, and does not keep the process
- * alive.
+/* What a program sees of upkeep: nothing. A program that never made a thread has one thread, however large it is, and
+ * what it freed is released all the same, by the last free. A program with threads has none of ours at rest. With
+ * KMEM_UPKEEP=always, for which this program runs itself again, there is a thread named 'kmem' from the start on, which
+ * takes no signal, is in nobody's way when the user changes, has no capabilities, keeps none of the program's descriptors
+ * open and has none among them, and does not keep the process alive.
  */
 #include "check.h"
 
@@ -86,18 +87,6 @@ static int on_all_cpus(void)
     return CPU_COUNT(&allowed);
 }
 
-static pid_t upkeep_within_seconds(int seconds)
-{
-    for (int i = 0; i < seconds * 100; i++) {
-        pid_t found = thread_named("kmem");
-        if (found)
-            return found;
-        on_all_cpus();
-        nap(10);
-    }
-    return 0;
-}
-
 static volatile sig_atomic_t handled_by;
 
 static void handler(int signal)
@@ -114,7 +103,13 @@ static int last_thread(void)
     REQUIRE(pipe(ends) == 0, "a pipe");
     pid_t child = fork();
     if (child == 0) {
-        int found = upkeep_within_seconds(5) != 0;
+        churn();
+        int found = 0;
+        for (int i = 0; i < 500 && !found; i++) {
+            found = thread_named("kmem") != 0;
+            churn();
+            nap(10);
+        }
         if (write(ends[1], &byte, 1) != 1 || !found)
             _exit(1);
         pthread_exit(NULL);
@@ -171,7 +166,6 @@ static void check_descriptors(void)
 {
     int ends[2];
     REQUIRE(pipe(ends) == 0, "a pipe");
-    CHECK(upkeep_within_seconds(5), "a thread of upkeep");
     close(ends[1]);
     char byte;
     CHECK(read(ends[0], &byte, 1) == 0, "the pipe to end");
@@ -188,61 +182,114 @@ static long resident(void)
     return atol(strchr(text, ' ')) * sysconf(_SC_PAGESIZE) / (long)MIB;
 }
 
-/* A process allocates all that it ever will in its first milliseconds, and after a rest of so many milliseconds frees all
- * but a little of it, spread evenly. It allocates no more, and what it freed goes back all the same. */
-static void check_burst_at_the_beginning(long rest)
+enum { OBJECTS = 600000, ONE_IN = 1000 };
+static void *objects[OBJECTS];
+
+static void build(void)
 {
-    enum { OBJECTS = 600000, ONE_IN = 1000 };
-    static void *objects[OBJECTS];
+    for (int i = 0; i < OBJECTS; i++) {
+        objects[i] = malloc(128);
+        REQUIRE(objects[i], "memory");
+        *(char *)objects[i] = 1;
+    }
+}
+
+static void free_all_but_survivors(void)
+{
+    for (int i = 0; i < OBJECTS; i++)
+        if (i % ONE_IN)
+            free(objects[i]);
+}
+
+/* A program allocates 73 MiB, rests, and frees all but a little of it, spread evenly. It never calls again, and what it
+ * freed is released at once; and it has one thread all the time. */
+static void check_sparse_heap(long rest)
+{
     pid_t child = fork();
     if (child == 0) {
-        for (int i = 0; i < OBJECTS; i++) {
-            objects[i] = malloc(128);
-            REQUIRE(objects[i], "memory");
-            *(char *)objects[i] = 1;
-        }
+        build();
+        CHECK(count("/proc/self/task") == 1, "a program with one thread to have no other");
         nap(rest);
-        for (int i = 0; i < OBJECTS; i++)
-            if (i % ONE_IN)
-                free(objects[i]);
-        long left = 0;
-        for (int i = 0; i < 500; i++) {
-            nap(10);
-            left = resident();
-            if (left < 30)
-                _exit(0);
-        }
-        CHECK(left < 30, "less than 30 MiB to be left, not %ld", left);
-        _exit(1);
+        free_all_but_survivors();
+        long left = resident();
+        CHECK(left < 16, "less than 16 MiB to be left at the last free, not %ld", left);
+        CHECK(count("/proc/self/task") == 1, "a program with one thread to have no other");
+        _exit(check_failures != 0);
     }
     int status = -1;
     waitpid(child, &status, 0);
-    CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0, "a burst of 73 MiB to go back after a rest of %ld ms, got %#x", rest,
-          status);
+    CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0, "73 MiB to be released after a rest of %ld ms, got %#x", rest, status);
 }
 
-int main(void)
+/* With threads: none of ours at rest, whatever happened before. */
+static void check_threads(void)
+{
+    int before = count("/proc/self/task");
+    for (int i = 0; i < 30; i++) {
+        on_all_cpus();
+        nap(10);
+    }
+    nap(50);
+    CHECK(count("/proc/self/task") == before, "no thread but the program's at rest");
+    nap(600);
+    CHECK(count("/proc/self/task") == before, "none later on");
+}
+
+/* The line of /proc/self/task/THREAD/status that begins so, as a number in base 16. */
+static unsigned long of_status(pid_t thread, const char *name)
+{
+    char path[100], text[4096] = "";
+    snprintf(path, sizeof path, "/proc/self/task/%d/status", (int)thread);
+    int file = open(path, O_RDONLY | O_CLOEXEC);
+    REQUIRE(file >= 0 && read(file, text, sizeof text - 1) > 0, "to read %s", path);
+    close(file);
+    char *line = strstr(text, name);
+    REQUIRE(line, "%s in %s", name, path);
+    return strtoul(line + strlen(name), NULL, 16);
+}
+
+static void check_thread_that_stays(void)
+{
+    CHECK(count("/proc/self/task") == 2, "a thread of upkeep from the start on");
+    pid_t upkeep = 0;
+    for (int i = 0; i < 100 && !(upkeep = thread_named("kmem")); i++)
+        nap(10);
+    CHECK(upkeep, "a thread named kmem");
+    if (!upkeep)
+        return;
+    for (int i = 0; i < 100 && !of_status(upkeep, "NoNewPrivs:"); i++)
+        nap(10);
+    CHECK(of_status(upkeep, "NoNewPrivs:") == 1 && of_status(upkeep, "CapPrm:") == 0 && of_status(upkeep, "CapEff:") == 0,
+          "a thread without rights");
+    check_signals(upkeep);
+    CHECK(setuid(getuid()) == 0 && setgid(getgid()) == 0, "the user to change on all threads");
+    check_descriptors();
+    check_last_thread();
+}
+
+int main(int count_of_arguments, char **arguments)
 {
     begin("upkeep");
-    if (kmem_expected()) {
-        check_burst_at_the_beginning(0);
-        check_burst_at_the_beginning(3000);
-    }
     int descriptors = count("/proc/self/fd");
-    for (int i = 0; i < 100; i++) {
-        churn();
-        nap(2);
-    }
-    CHECK(count("/proc/self/task") == 1, "a program with one thread to have no other");
-    int cpus = on_all_cpus();
-    if (cpus > 1 && kmem_expected()) {
-        pid_t upkeep = upkeep_within_seconds(10);
-        CHECK(upkeep, "a thread of upkeep, with memory cached on %d CPUs", cpus);
-        check_signals(upkeep);
-        CHECK(setuid(getuid()) == 0 && setgid(getgid()) == 0, "the user to change on all threads");
-        check_descriptors();
-        check_last_thread();
+    if (count_of_arguments > 1) {
+        check_thread_that_stays();
+    } else {
+        if (kmem_expected()) {
+            check_sparse_heap(0);
+            check_sparse_heap(3000);
+        }
+        for (int i = 0; i < 100; i++) {
+            churn();
+            nap(2);
+        }
+        CHECK(count("/proc/self/task") == 1, "a program with one thread to have no other");
+        check_threads();
     }
     CHECK(count("/proc/self/fd") == descriptors, "no descriptor but the program's own");
+    if (count_of_arguments == 1 && kmem_expected() && !check_failures) {
+        setenv("KMEM_UPKEEP", "always", 1);
+        execl("/proc/self/exe", arguments[0], "stays", NULL);
+        CHECK(0, "to run again");
+    }
     return finish();
 }

@@ -45,7 +45,7 @@ impl Entitlement {
         }
         self.turns = self.turns.wrapping_add(1);
         let allowed = Some(allowed.len()).filter(|cpus| *cpus > 0);
-        let threads = threads::alive().map(|alive| alive.threads);
+        let threads = threads::count();
         let least = [allowed, self.quota, threads].into_iter().flatten().min();
         self.cpus = least.unwrap_or(MAX_CPUS).max(1);
     }

@@ -21,7 +21,6 @@ use kmem_core::{Engine, HotplugError};
 
 use super::{Lack, Lacks, threads};
 use crate::linux::{Linux, ids};
-use crate::upkeep::By;
 
 /// A CPU that keeps coming back waits for up to 2 to this power turns: about a minute.
 const PATIENCE_MAX: u8 = 8;
@@ -50,7 +49,7 @@ fn surplus(engine: &Engine<Linux>, active: &CpuSet, cpus: usize) -> CpuSet {
     if active.len() < 2 || engine.has_listeners() {
         return CpuSet::new();
     }
-    let threads = threads::alive().map(|alive| alive.threads);
+    let threads = threads::count();
     let beyond = active.len().saturating_sub(ids::most(cpus, threads));
     active.iter().filter(|id| engine.cached_on(*id).objects == 0).take(beyond).collect()
 }
@@ -80,7 +79,7 @@ impl Follower {
     }
 
     /// Takes down what left, and answers whether something that left is still up.
-    pub(crate) fn follow(&mut self, engine: &Engine<Linux>, by: By, lacks: &mut Lacks) -> bool {
+    pub(crate) fn follow(&mut self, engine: &Engine<Linux>, lacks: &mut Lacks) -> bool {
         let active = engine.active_cpus();
         let by_id = engine.platform().goes_by_id();
         let enough = |allowed: &CpuSet| {
@@ -101,19 +100,19 @@ impl Follower {
         } else {
             (allowed, active.iter().filter(left_behind).collect())
         };
-        self.welcome(engine, by, &back);
+        self.welcome(engine, &back);
         let mut left = false;
         for cpu in gone.iter() {
-            left |= !self.take_down(engine, by, cpu);
+            left |= !self.take_down(engine, cpu);
         }
         left
     }
 
     /// CPUs that are back, if they are among these.
-    fn welcome(&mut self, engine: &Engine<Linux>, by: By, back: &CpuSet) {
+    fn welcome(&mut self, engine: &Engine<Linux>, back: &CpuSet) {
         let back: CpuSet = back.iter().filter(|cpu| is_gone(*cpu)).collect();
         for cpu in back.iter() {
-            if by == By::Thread && engine.has_listeners() && engine.cpu_came(cpu) == Err(HotplugError::InsideCallback) {
+            if engine.has_listeners() && engine.cpu_came(cpu) == Err(HotplugError::InsideCallback) {
                 continue;
             }
             note_gone(cpu, false);
@@ -122,17 +121,14 @@ impl Follower {
     }
 
     /// Takes a CPU down, unless it is to be waited for; answers whether it is down.
-    fn take_down(&mut self, engine: &Engine<Linux>, by: By, cpu: usize) -> bool {
+    fn take_down(&mut self, engine: &Engine<Linux>, cpu: usize) -> bool {
         if self.wait[cpu] > 0 {
             self.wait[cpu] -= 1;
             return false;
         }
-        let down = match by {
-            By::SlowPath => engine.try_cpu_left(cpu),
-            By::Thread => match engine.cpu_left(cpu) {
-                Err(HotplugError::LastCpu { .. }) => self.bring_another(engine) && engine.cpu_left(cpu).is_ok(),
-                result => result.is_ok(),
-            },
+        let down = match engine.cpu_left(cpu) {
+            Err(HotplugError::LastCpu { .. }) => self.bring_another(engine) && engine.cpu_left(cpu).is_ok(),
+            result => result.is_ok(),
         };
         // A listener may have refused it: it is asked again as if the CPU had come back.
         self.wait[cpu] = ((1u16 << self.resisted[cpu]) - 1) as u8;

@@ -59,7 +59,9 @@ impl Lack {
 impl fmt::Display for Lack {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Thread => "no thread could be started (a limit, or no /proc): slow paths do the upkeep themselves",
+            Self::Thread => {
+                "no thread could be started (a limit): memory is released all the same, CPUs that leave are not followed"
+            }
             Self::Affinity => "sched_getaffinity is refused: CPUs that leave are not noticed, idle ones are",
             Self::ThreadList => "/proc/self/task cannot be read: CPUs of pinned threads may seem to have left",
             Self::Table => {

@@ -9,7 +9,7 @@ use core::ffi::CStr;
 use kmem_core::cpu::CpuSet;
 
 use super::{Lack, Lacks};
-use crate::linux::{descriptors, sys, topology};
+use crate::linux::{descriptors, sys, thread, topology};
 
 /// Where in an entry of a directory its length and its name are.
 const ENTRY_LEN: usize = 16;
@@ -78,30 +78,21 @@ fn names(mut entries: &[u8], visit: &mut impl FnMut(usize)) {
     }
 }
 
-/// How many threads the process has.
-#[derive(Clone, Copy)]
-pub(crate) struct Alive {
-    /// As the kernel counts them; a main thread that ended still counts.
-    pub threads: usize,
-    /// None but the calling one still runs.
-    pub only_this: bool,
-}
-
-/// Asks how many threads live; `None` where the kernel does not tell.
+/// How many threads the program has, a thread of ours not counted; a main thread that ended still counts. `None` where the
+/// kernel does not tell.
 #[cold]
-pub(crate) fn alive() -> Option<Alive> {
+pub(super) fn count() -> Option<usize> {
     let mut text = [0; 512];
     let len = sys::read_file(c"/proc/self/stat", &mut text).ok()?;
-    parse_alive(&text[..len])
+    let all = parse_count(&text[..len])?;
+    Some(all.saturating_sub(usize::from(thread::exists())).max(1))
 }
 
 /// The name of the program stands in brackets, and may hold anything.
-fn parse_alive(stat: &[u8]) -> Option<Alive> {
-    let behind_name = &stat[stat.iter().rposition(|byte| *byte == b')')? + 1..];
-    let mut fields = behind_name.split(|byte| *byte == b' ').skip(1);
-    let main_ended = fields.next()? == b"Z";
-    let threads = core::str::from_utf8(fields.nth(16)?).ok()?.parse().ok()?;
-    Some(Alive { threads, only_this: threads <= 1 + usize::from(main_ended) })
+fn parse_count(stat: &[u8]) -> Option<usize> {
+    let after_name = &stat[stat.iter().rposition(|byte| *byte == b')')? + 1..];
+    let mut fields = after_name.split(|byte| *byte == b' ').skip(1);
+    core::str::from_utf8(fields.nth(17)?).ok()?.parse().ok()
 }
 
 #[cfg(test)]
@@ -110,22 +101,17 @@ mod tests {
 
     #[test]
     fn counts_threads_whatever_the_program_is_called() {
-        let stat = |name: &str, state: char, threads: usize| {
-            std::format!("12 ({name}) {state} 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 {threads} 0 77")
-        };
         for name in ["cat", "a) R 1 (b", "x y"] {
-            let alive = |state, threads| parse_alive(stat(name, state, threads).as_bytes()).expect("a line of stat");
-            assert_eq!(alive('S', 3).threads, 3);
-            assert!(!alive('S', 2).only_this && !alive('Z', 3).only_this);
-            assert!(alive('Z', 2).only_this && alive('R', 1).only_this);
+            let stat = std::format!("12 ({name}) S 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 3 0 77");
+            assert_eq!(parse_count(stat.as_bytes()), Some(3));
         }
-        assert!(parse_alive(b"12 (cat").is_none());
+        assert!(parse_count(b"12 (cat").is_none());
     }
 
     #[test]
     fn counts_the_threads_that_the_kernel_lists() {
         // The harness begins and ends threads of its own meanwhile, so the two looks agree soon, not always.
-        let agree = |_| alive().expect("proc").threads == std::fs::read_dir("/proc/self/task").expect("proc").count();
+        let agree = |_| count() == Some(std::fs::read_dir("/proc/self/task").expect("proc").count());
         assert!((0..1_000).any(agree), "the count in stat and the list of tasks never agree");
     }
 

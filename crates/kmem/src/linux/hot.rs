@@ -108,6 +108,22 @@ pub struct ThreadBlock {
     _rest: [u8; 3],
 }
 
+impl ThreadBlock {
+    /// The block of a thread that never registers an area, and so misses in every section.
+    pub(super) const fn closed() -> Self {
+        Self {
+            rseq: RseqArea::unregistered(),
+            held: HeldRanks::new(),
+            _gap: [0; 24 - size_of::<HeldRanks>()],
+            registration: Cell::new(super::own::CLOSED),
+            rounds: Cell::new(0),
+            cpu_hint: Cell::new(0),
+            hint_left: Cell::new(0),
+            _rest: [0; 3],
+        }
+    }
+}
+
 const _: () = assert!(size_of::<RseqArea>() == 32 && size_of::<ThreadBlock>() == 64 && align_of::<ThreadBlock>() == 32);
 
 global_asm!(
@@ -250,7 +266,19 @@ pub fn thread_pointer() -> usize {
 
 /// The block of the calling thread. It lives as long as the thread.
 pub fn thread_block() -> *mut ThreadBlock {
-    thread_pointer().wrapping_add(own_offset()) as *mut ThreadBlock
+    thread_block_at(thread_pointer())
+}
+
+/// The block of the thread with this thread pointer.
+pub(super) fn thread_block_at(pointer: usize) -> *mut ThreadBlock {
+    pointer.wrapping_add(own_offset()) as *mut ThreadBlock
+}
+
+/// How far our block, and libc's area if it lies there, reach below the thread pointer.
+pub(super) fn bytes_below_thread_pointer() -> usize {
+    let area = libc_area().map_or(0, |area| area.offset);
+    let below = |offset: usize| (offset as isize).min(0).unsigned_abs();
+    below(own_offset()).max(below(area))
 }
 
 /// libc's area of the calling thread, by which sections by concurrency id go. Called after `use_ids`.

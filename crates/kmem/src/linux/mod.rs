@@ -15,6 +15,7 @@
 //! | [`huge`] | which of it may be huge pages |
 //! | [`topology`] | CPUs and nodes |
 //! | [`sys`], [`descriptors`] | all system calls |
+//! | [`thread`] | a thread that libc does not know |
 //! | [`fault`] | refusals of the kernel, for tests |
 //!
 //! # Order of events
@@ -43,6 +44,7 @@ pub mod own;
 pub mod pages;
 pub mod rseq;
 pub mod sys;
+pub mod thread;
 pub mod topology;
 
 use core::ptr::NonNull;
@@ -219,7 +221,7 @@ unsafe impl Sections for Linux {
     }
 
     fn fence(&self, cpus: &CpuSet) {
-        if fault::fences_left_out() {
+        if fault::fences_left_out() || is_alone() {
             return;
         }
         match self.mode {
@@ -238,7 +240,7 @@ unsafe impl Sections for Linux {
     }
 
     fn can_fence(&self) -> bool {
-        matches!(self.mode, Mode::Fallback(_)) || fence::is_granted()
+        matches!(self.mode, Mode::Fallback(_)) || is_alone() || fence::is_granted()
     }
 
     fn current_cpu(&self) -> usize {
@@ -351,6 +353,13 @@ impl Topology for Linux {
 
 impl Clock for Linux {
     fn now(&self) -> u64 {
-        sys::clock_monotonic().unwrap_or(0)
+        if mode::libc_is_ready() { sys::clock_monotonic().unwrap_or(0) } else { 0 }
     }
+}
+
+/// Whether the calling thread is the only one of the process. Then no section is under way anywhere, and a fence has
+/// nothing to do: a section of its own that a signal interrupted begins anew in any case. (libc's allocator takes libc's
+/// word for this, too: a thread that a program makes without libc cannot use it either.)
+fn is_alone() -> bool {
+    hot::is_single_threaded() && !thread::exists()
 }

@@ -18,6 +18,7 @@ use core::ffi::{CStr, c_char};
 use core::fmt;
 
 use kmem_core::cpu::MAX_CPUS;
+use kmem_core::sync::{AtomicU32, Ordering};
 
 use super::fault::{self, Call};
 use super::{hot, ids, own, sys};
@@ -168,11 +169,19 @@ pub fn variable(name: &CStr) -> Option<&'static [u8]> {
     None
 }
 
-/// Whether libc has set itself up: until then it starts no thread.
+/// Whether libc has set itself up: until then its clock cannot be read.
 pub fn libc_is_ready() -> bool {
-    // SAFETY: libc's variable; null until libc has set itself up.
-    unsafe { !(&raw const environ).read().is_null() }
+    // Once it has, it has: clearenv makes the variable null again.
+    if READY.load(Ordering::Relaxed) == 0 {
+        // SAFETY: libc's variable; null until libc has set itself up.
+        let ready = unsafe { !(&raw const environ).read().is_null() };
+        READY.store(u32::from(ready), Ordering::Relaxed);
+        return ready;
+    }
+    true
 }
+
+static READY: AtomicU32 = AtomicU32::new(0);
 
 fn environment() -> Option<*const *const c_char> {
     // SAFETY: libc's variable; null until libc has set itself up.
@@ -236,7 +245,7 @@ fn libc_offset(area: hot::LibcArea) -> Result<usize, Why> {
         return Err(Why::DisabledByLibc);
     }
     // SAFETY: libc says that the area is there, in each thread.
-    let cpu = unsafe { hot::area_at(area.offset) }.cpu_id.load(kmem_core::sync::Ordering::Relaxed);
+    let cpu = unsafe { hot::area_at(area.offset) }.cpu_id.load(Ordering::Relaxed);
     if (cpu as i32) < 0 { Err(Why::UnregisteredThread) } else { Ok(area.offset) }
 }
 

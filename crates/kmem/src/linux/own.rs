@@ -39,7 +39,7 @@ use super::sys;
 
 const FRESH: u8 = 0;
 const REGISTERED: u8 = 1;
-const CLOSED: u8 = 2;
+pub(super) const CLOSED: u8 = 2;
 
 /// How often libc runs destructors that leave data behind (PTHREAD_DESTRUCTOR_ITERATIONS of glibc and musl).
 const ROUNDS: u8 = 4;

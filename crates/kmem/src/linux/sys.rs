@@ -8,7 +8,7 @@
 //! [`descriptors`](super::descriptors).
 
 use core::arch::asm;
-use core::ffi::{CStr, c_void};
+use core::ffi::{CStr, c_int, c_void};
 use core::fmt;
 
 /// Why the kernel refused: the positive error number.
@@ -57,13 +57,14 @@ pub(super) mod nr {
     pub const BIND: usize = 49;
     pub const FCNTL: usize = 72;
     pub const FTRUNCATE: usize = 77;
+    pub const CAPSET: usize = 126;
     pub const PRCTL: usize = 157;
     pub const GETTID: usize = 186;
     pub const FUTEX: usize = 202;
     pub const SCHED_SETAFFINITY: usize = 203;
     pub const SCHED_GETAFFINITY: usize = 204;
     pub const GETDENTS64: usize = 217;
-    pub const CLOCK_GETTIME: usize = 228;
+    pub const SCHED_SETSCHEDULER: usize = 144;
     pub const EXIT_GROUP: usize = 231;
     pub const TGKILL: usize = 234;
     pub const GET_MEMPOLICY: usize = 239;
@@ -74,7 +75,9 @@ pub(super) mod nr {
     pub const MEMFD_CREATE: usize = 319;
     pub const MEMBARRIER: usize = 324;
     pub const RSEQ: usize = 334;
+    pub const PIDFD_OPEN: usize = 434;
     pub const CLOSE_RANGE: usize = 436;
+    pub const PIDFD_GETFD: usize = 438;
 }
 
 /// Pages may be read.
@@ -101,11 +104,15 @@ const O_WRONLY_APPEND_CLOEXEC: usize = 0o200_2001;
 const F_DUPFD_CLOEXEC: usize = 1030;
 const FUTEX_WAIT_PRIVATE: usize = 128;
 const FUTEX_WAKE_PRIVATE: usize = 1 | 128;
-const CLOCK_MONOTONIC: usize = 1;
+const CLOCK_MONOTONIC: c_int = 1;
+const SCHED_OTHER: usize = 0;
+const PR_SET_NO_NEW_PRIVS: usize = 38;
+const LINUX_CAPABILITY_VERSION_3: u32 = 0x2008_0522;
 const RLIMIT_AS: usize = 9;
 const MPOL_F_MEMS_ALLOWED: usize = 4;
 const SIGABRT: usize = 6;
 const SIG_UNBLOCK: usize = 1;
+const SIG_SETMASK: usize = 2;
 const MEMBARRIER_PRIVATE_EXPEDITED_RSEQ: usize = 1 << 7;
 const MEMBARRIER_REGISTER_PRIVATE_EXPEDITED_RSEQ: usize = 1 << 8;
 const MEMBARRIER_FLAG_CPU: usize = 1;
@@ -285,12 +292,55 @@ pub fn mems_allowed(mask: &mut [u64]) -> Result<usize, Errno> {
     }
 }
 
-/// Nanoseconds since some fixed point.
-pub fn clock_monotonic() -> Result<u64, Errno> {
-    let mut time = [0u64; 2];
-    // SAFETY: the kernel writes the two words.
-    unsafe { call(nr::CLOCK_GETTIME, [CLOCK_MONOTONIC, time.as_mut_ptr() as usize, 0, 0, 0, 0])? };
-    Ok(time[0] * 1_000_000_000 + time[1])
+#[link(name = "c")]
+unsafe extern "C" {
+    fn clock_gettime(clock: c_int, time: *mut [u64; 2]) -> c_int;
+}
+
+/// Nanoseconds since some fixed point. This is the one thing that is asked of libc: it reads the clock from the page that
+/// the kernel maps for that, in 30 ns and without a system call, of which some sandboxes kill the process. libc has to be
+/// set up.
+pub fn clock_monotonic() -> Option<u64> {
+    let mut time = [0; 2];
+    // SAFETY: libc writes the two words.
+    let answer = unsafe { clock_gettime(CLOCK_MONOTONIC, &raw mut time) };
+    (answer == 0).then(|| time[0] * 1_000_000_000 + time[1])
+}
+
+/// Blocks all signals on the calling thread, libc's own among them; returns the mask of before.
+pub fn block_all_signals() -> u64 {
+    set_signal_mask(u64::MAX)
+}
+
+/// Blocks just the signals of a mask that [`block_all_signals`] returned.
+pub fn restore_signals(mask: u64) {
+    set_signal_mask(mask);
+}
+
+fn set_signal_mask(mask: u64) -> u64 {
+    let (new, mut old) = (mask, 0u64);
+    // SAFETY: the kernel reads the one mask and writes the other. It cannot fail.
+    let _ = unsafe {
+        call(nr::RT_SIGPROCMASK, [SIG_SETMASK, &raw const new as usize, &raw mut old as usize, size_of::<u64>(), 0, 0])
+    };
+    old
+}
+
+/// Lets the calling thread run as an ordinary one, whatever it was started by.
+pub fn schedule_ordinarily() {
+    let priority = 0u32;
+    // SAFETY: the kernel reads the priority. A refusal leaves the thread as it is.
+    let _ = unsafe { call(nr::SCHED_SETSCHEDULER, [0, SCHED_OTHER, &raw const priority as usize, 0, 0, 0]) };
+}
+
+/// Gives up the calling thread's capabilities, and the right to get new ones.
+pub fn give_up_rights() {
+    let (header, none) = ([LINUX_CAPABILITY_VERSION_3, 0], [0u32; 6]);
+    // SAFETY: the kernel reads both. What is refused was given up before.
+    unsafe {
+        let _ = call(nr::PRCTL, [PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0, 0]);
+        let _ = call(nr::CAPSET, [header.as_ptr() as usize, none.as_ptr() as usize, 0, 0, 0, 0]);
+    }
 }
 
 /// The soft limit of address space in bytes; `None` where there is none.
@@ -365,14 +415,22 @@ pub fn report(parts: &[&str]) {
     }
 }
 
-/// Standard error, as the main thread has it: the thread of upkeep has a table of its own, and this is not in it.
+/// Standard error, as the program has it: a thread of ours has a table of its own, and this is not in it.
+///
+/// The descriptor itself is fetched, whatever it is: a socket cannot be opened by its name, and a file that is opened
+/// anew has an offset of its own, at which it would write over what is there. Before Linux 5.6 it is opened by its name.
 fn stderr() -> usize {
     if write(2, &[]).is_ok() {
         return 2;
     }
     let path = c"/proc/self/fd/2";
-    // SAFETY: the kernel reads the path.
-    unsafe { call(nr::OPEN, [path.as_ptr() as usize, O_WRONLY_APPEND_CLOEXEC, 0, 0, 0, 0]) }.unwrap_or(2)
+    // SAFETY: the kernel reads the path; the descriptors are new ones.
+    unsafe {
+        call(nr::PIDFD_OPEN, [getpid(), 0, 0, 0, 0, 0])
+            .and_then(|process| call(nr::PIDFD_GETFD, [process, 2, 0, 0, 0, 0]))
+            .or_else(|_| call(nr::OPEN, [path.as_ptr() as usize, O_WRONLY_APPEND_CLOEXEC, 0, 0, 0, 0]))
+            .unwrap_or(2)
+    }
 }
 
 /// Says why on standard error, then ends the process by SIGABRT, or, where that is handled or ignored, with exit code

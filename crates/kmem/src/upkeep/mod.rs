@@ -1,65 +1,63 @@
-//! Upkeep: what has to happen although nobody allocates.
+//! Upkeep: releasing what the process no longer needs, and following its CPUs.
 //!
 //! Objects that a CPU caches are of use while threads run there. A CPU that leaves (it went offline, or out of the
-//! process's cpuset or affinity), one that is idle, a burst that is over: all leave memory behind that no miss will ever
-//! look at again. So once a period of a quarter of a second somebody takes a *turn*:
+//! process's cpuset or affinity), one that is idle, a burst that is over: all leave memory that no miss will look at
+//! again. So once a period of a quarter of a second a *turn* is taken:
 //!
-//! 1. the follower takes down CPUs that left ([`follow`](crate::follow));
-//! 2. slots that nobody used for a period are emptied (`Engine::age`);
-//! 3. what is cached beyond what the process is entitled to goes back, and under memory pressure all of it;
-//! 4. what depots, slabs and free pages hold and nobody needs goes back (`Engine::decay`);
-//! 5. what there is now is published for others to read ([`page`](crate::page)).
+//! 1. CPUs that left are taken down ([`follow`](crate::follow));
+//! 2. slots that were not used for a period are emptied (`Engine::age`);
+//! 3. what is cached beyond what the process is entitled to is released, and under memory pressure all of it;
+//! 4. what depots, slabs and free pages hold and did not need is released (`Engine::end_period`);
+//! 5. what there is now is published for other processes to read ([`page`](crate::page)).
 //!
-//! # Who takes the turns
-//! A thread named `kmem`, which lives while there is something to do: it ends when nothing is cached any more, and the
-//! next slow path that caches something starts it again. A large process keeps it, and it looks twice a second: what is
-//! freed at one stroke much later, with no alloc behind it, goes back too. Short programs never have it, and single-threaded ones only if
-//! they are large, for a second thread makes libc take locks that it could do without, and some system calls refuse a
-//! process with threads. A program without the thread (also where a limit forbids it) has its turns taken by its own
-//! slow paths, at most one a period.
+//! # Nothing of ours is there at rest
+//! A thread of an allocator's is a guest that the program did not invite. It makes `unshare` and `setns` fail, warns
+//! Python of forks, keeps capabilities and escapes seccomp filters that the program puts on its own thread, and is in the
+//! way of calls that are made to all threads. So:
 //!
 //! ```text
-//! process                            thread
-//! single-threaded                    none; once it is 50 ms old, turns on slow paths
-//! with 32 MiB of heap                the thread, however young the process is
-//! with threads                       started when more than one CPU caches something, or when 50 ms old
-//! KMEM_UPKEEP=always                 started as soon as libc is ready
-//! KMEM_UPKEEP=off, set_upkeep(false) none, and no turns
+//! process                            turns
+//! that never made a thread           a part of one (2 and 4) on its own slow paths, without a system call but those of
+//!                                    malloc; 1, 3 and 5 do not happen
+//! with threads                       a thread that lives for one turn, made by a slow path that finds a turn due
+//! KMEM_UPKEEP=always                 a thread that stays, from the start of the process on
+//! KMEM_UPKEEP=off                    none
 //! ```
+//! In each but the last two, frees release memory themselves, within bounds (`Engine::release_at_free`): the last thing
+//! that a process does may be a free, and no turn comes after it. What a turn alone could release is then what slots
+//! still cache, until the next slow path.
 //!
-//! So of a heap below 32 MiB some may stay: where a single-threaded program goes idle, where one with threads allocates in its
-//! first 50 ms and on one CPU only, and where all that comes after a rest are frees. `KMEM_UPKEEP=always` (for the first
-//! two) and `trim` are for those who mind.
+//! The thread is one that libc does not know ([`linux::thread`](crate::linux::thread)). It has the rights and filters of
+//! the thread that made it, at that moment, and is gone within a millisecond or so: it keeps nothing that the program gives
+//! up before or after. A thread that waits for its next turn could not do that, whatever it gave up itself: a filter of
+//! its own would break `seccomp(TSYNC)`, and without one it escapes the program's. A process that is idle therefore keeps
+//! what its slots hold, also where it loses a CPU; it releases that too under `KMEM_UPKEEP=always`, whose thread has no
+//! capabilities.
 //!
-//! # The word that slow paths look at
-//! [`poke`] is called at the beginning of slow paths of alloc, with no lock held. It loads one word that hardly ever
-//! changes: `QUIET` while the thread lives (or upkeep is off), else `ASK`. Slow paths of free do not call it: libc frees
-//! under the very lock that starting a thread takes.
-//!
-//! The thread ends in two steps: it says `ASK`, and takes one more turn. A slow path that passed the word before is long
-//! through by then, and one that passes it after cancels the end.
+//! # What a slow path looks at
+//! [`poke`] is called on slow paths of alloc and free, with no lock of the engine held. It loads one word that hardly ever
+//! changes: `QUIET` while a thread stays (or upkeep is off), else `ASK`; then each sixteenth looks at the clock, which
+//! libc reads without a system call. Slow paths of free may hold locks of libc's: nothing here takes one.
 //!
 //! # Fork
-//! The child has no thread; [`after_fork_in_child`] sets everything here to its beginning. The state of the turns may
-//! have been in the middle of one: it is made anew, not repaired.
+//! The child has no thread of ours; [`after_fork_in_child`] sets everything here to its beginning. The state of the turns
+//! may have been in the middle of one: it is made anew, not repaired.
 
+mod place;
 mod thread;
 mod turn;
 
-use core::cell::UnsafeCell;
-use core::ops::{Deref, DerefMut};
-
 use kmem_core::Engine;
-use kmem_core::pages::GRANULE;
 use kmem_core::platform::Clock;
 use kmem_core::sync::{AtomicU32, Ordering};
 
 use crate::follow::Lack;
 use crate::linux::mode::{libc_is_ready, variable};
-use crate::linux::{Linux, hot, sys};
+use crate::linux::{Linux, hot};
 use crate::runtime::existing;
 
-pub(crate) use turn::{By, Work};
+pub(crate) use place::{Taken, hold, hold_soon};
+pub(crate) use turn::By;
 
 /// In nanoseconds.
 const MILLISECOND: u64 = 1_000_000;
@@ -67,8 +65,6 @@ const MILLISECOND: u64 = 1_000_000;
 pub(crate) const PERIOD: u64 = 250_000_000;
 /// A process younger than this may be over at once, in nanoseconds.
 const YOUNG: u64 = 50_000_000;
-/// Bytes of heap from which on a thread is worth it in any process: it may have allocated all that it ever will.
-const LARGE: usize = 32 << 20;
 /// Slow paths until one of them looks what there is to do.
 const EACH: u32 = 16;
 /// Until a thread is asked for again that could not be had, in nanoseconds.
@@ -80,13 +76,6 @@ const ASK: u32 = 1;
 static CALL: AtomicU32 = AtomicU32::new(ASK);
 static PASSED: AtomicU32 = AtomicU32::new(0);
 
-/// Where the thread stands.
-const NONE: u32 = 0;
-const ALIVE: u32 = 1;
-const ENDING: u32 = 2;
-
-static STATE: AtomicU32 = AtomicU32::new(NONE);
-
 /// What is wanted.
 const UNREAD: u32 = 0;
 const OFF: u32 = 1;
@@ -95,59 +84,7 @@ const ALWAYS: u32 = 3;
 
 static WANTED: AtomicU32 = AtomicU32::new(UNREAD);
 
-/// The work, for one party at a time.
-struct Place {
-    taken: AtomicU32,
-    work: UnsafeCell<Work>,
-}
-
-// SAFETY: who made `taken` 1 has the work alone.
-unsafe impl Sync for Place {}
-
-static PLACE: Place = Place { taken: AtomicU32::new(0), work: UnsafeCell::new(Work::new()) };
-
-/// The work is the holder's; dropping this gives it back.
-pub(crate) struct Taken(());
-
-impl Taken {
-    /// Takes the work, if nobody has it: also not this thread itself, further up in its stack.
-    pub(crate) fn try_take() -> Option<Self> {
-        PLACE.taken.compare_exchange(0, 1, Ordering::Acquire, Ordering::Relaxed).is_ok().then(|| Self(()))
-    }
-}
-
-impl Deref for Taken {
-    type Target = Work;
-    fn deref(&self) -> &Work {
-        // SAFETY: the work is the holder's.
-        unsafe { &*PLACE.work.get() }
-    }
-}
-
-impl DerefMut for Taken {
-    fn deref_mut(&mut self) -> &mut Work {
-        // SAFETY: as above, and this is borrowed uniquely.
-        unsafe { &mut *PLACE.work.get() }
-    }
-}
-
-impl Drop for Taken {
-    fn drop(&mut self) {
-        PLACE.taken.store(0, Ordering::Release);
-    }
-}
-
-/// The work, waiting for who has it: until it is dropped nobody takes a turn.
-pub(crate) fn hold() -> Taken {
-    loop {
-        match Taken::try_take() {
-            Some(taken) => return taken,
-            None => sys::sleep(MILLISECOND),
-        }
-    }
-}
-
-/// The first thing on slow paths of alloc: sees to it that there is upkeep. No lock may be held.
+/// Part of slow paths: sees to it that there is upkeep. No lock of the engine may be held.
 #[inline(always)]
 pub(crate) fn poke(engine: &'static Engine<Linux>) {
     if CALL.load(Ordering::Relaxed) == QUIET {
@@ -156,22 +93,21 @@ pub(crate) fn poke(engine: &'static Engine<Linux>) {
     // Not added up atomically: a passing that is lost only delays what is asked for.
     let passed = PASSED.load(Ordering::Relaxed).wrapping_add(1);
     PASSED.store(passed, Ordering::Relaxed);
-    if passed.is_multiple_of(EACH) || WANTED.load(Ordering::Relaxed) == ALWAYS {
+    if passed.is_multiple_of(EACH) {
         consider(engine);
     }
 }
 
-/// The work, if a turn that is under way ends within a tenth of a second: who asks may be called by that very turn.
-pub(crate) fn hold_soon() -> Option<Taken> {
-    (0..100).find_map(|_| {
-        Taken::try_take().or_else(|| {
-            sys::sleep(MILLISECOND);
-            None
-        })
-    })
+/// Called when the program starts, before its own code: starts the thread where it is wanted from the start on.
+#[cold]
+pub(crate) fn at_start(engine: &'static Engine<Linux>) {
+    if wanted() == ALWAYS {
+        consider(engine);
+    }
 }
 
-/// Starts the thread if it is worth it, or else takes a turn if one is due.
+/// Takes a turn, or has one taken, if one is due.
+#[cold]
 #[inline(never)]
 fn consider(engine: &'static Engine<Linux>) {
     if engine.is_inside_callback() || !libc_is_ready() {
@@ -179,19 +115,16 @@ fn consider(engine: &'static Engine<Linux>) {
     }
     let Some(mut work) = Taken::try_take() else { return };
     let wanted = wanted();
-    if wanted == OFF || STATE.load(Ordering::Acquire) == ALIVE {
+    if wanted == OFF {
         return CALL.store(QUIET, Ordering::Relaxed);
     }
-    if STATE.compare_exchange(ENDING, ALIVE, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
-        return CALL.store(QUIET, Ordering::Relaxed);
+    if work.born.is_none() {
+        engine.release_at_free(true);
     }
-    let threads = !hot::is_single_threaded();
-    let spread = threads && engine.active_cpus().len() > 1;
     let now = engine.platform().now();
     let born = *work.born.get_or_insert(now);
-    let old = now - born >= YOUNG;
-    if wanted == ALWAYS || spread || old && threads || is_large(engine) {
-        if now >= work.start_again && thread::start() {
+    if wanted == ALWAYS {
+        if now >= work.start_again && thread::start_to_stay() {
             work.lacks.remove(Lack::Thread);
             return CALL.store(QUIET, Ordering::Relaxed);
         }
@@ -200,15 +133,13 @@ fn consider(engine: &'static Engine<Linux>) {
             work.start_again = now + RETRY;
         }
     }
-    if old && now - work.last_turn >= PERIOD {
-        work.last_turn = now;
-        let _ = work.turn(engine, By::SlowPath);
+    if now - born < YOUNG || now - work.last_turn < PERIOD || thread::is_alive() {
+        return;
     }
-}
-
-/// Whether the process keeps the thread although nothing is left to do.
-fn is_large(engine: &Engine<Linux>) -> bool {
-    engine.page_stats().committed * GRANULE >= LARGE
+    work.last_turn = now;
+    if hot::is_single_threaded() || !thread::start_for_a_turn() {
+        work.turn(engine, By::SlowPath);
+    }
 }
 
 /// What is wanted: by the last [`set_upkeep`], or by the environment.
@@ -227,37 +158,43 @@ fn wanted() -> u32 {
     }
 }
 
-/// Who takes the turns of upkeep in this process.
+/// How upkeep is taken care of in this process.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum Upkeep {
-    /// Nobody: it was switched off.
+    /// Not at all: it was switched off.
     Off,
-    /// The thread named `kmem`.
+    /// By a thread named `kmem`, which stays.
     Thread,
-    /// Slow paths of the program's own threads.
+    /// On slow paths and by frees, and in a process with threads by a thread that lives for one turn.
     SlowPaths,
 }
 
-/// Who takes the turns of upkeep at this moment.
+/// How upkeep is taken care of at this moment.
 pub fn upkeep() -> Upkeep {
-    match (WANTED.load(Ordering::Relaxed), STATE.load(Ordering::Relaxed)) {
-        (OFF, _) => Upkeep::Off,
-        (_, NONE) => Upkeep::SlowPaths,
-        _ => Upkeep::Thread,
+    match WANTED.load(Ordering::Relaxed) {
+        OFF => Upkeep::Off,
+        _ if thread::stays() => Upkeep::Thread,
+        _ => Upkeep::SlowPaths,
     }
 }
 
-/// Switches upkeep off, or on again: CPUs that left, idle CPUs and memory pressure are looked after or not. The thread,
-/// if there is one, ends within half a second. What free pages hold beyond a little goes back at once; waits for a
+/// Switches upkeep off, or on with a thread that stays.
+///
+/// On: a thread named `kmem` follows CPUs that leave, empties idle ones, minds memory pressure and publishes the page,
+/// also while the program does nothing at all; it starts with the next slow path. Off: the thread ends within half a second,
+/// frees no longer release memory by themselves, and what free pages hold beyond a little is released at once. Waits for a
 /// turn that is under way, for up to a tenth of a second.
 ///
-/// At first it is on, unless the environment says `KMEM_UPKEEP=off`; `KMEM_UPKEEP=always` starts the thread at once.
-/// An embedder that drives CPUs itself calls [`hotplug`](crate::hotplug) and [`trim`](crate::trim) in its own time.
+/// Without a call, the environment decides: `KMEM_UPKEEP=off`, `KMEM_UPKEEP=always` (a thread from the start on), or
+/// neither: then upkeep is a matter of slow paths and frees. An embedder that drives CPUs itself calls
+/// [`hotplug`](crate::hotplug) and [`trim`](crate::trim) in its own time.
 pub fn set_upkeep(on: bool) {
-    WANTED.store(if on { AUTO } else { OFF }, Ordering::Relaxed);
-    CALL.store(if on { ASK } else { QUIET }, Ordering::Relaxed);
-    if !on && let Some(engine) = existing() {
+    WANTED.store(if on { ALWAYS } else { OFF }, Ordering::Relaxed);
+    CALL.store(if on && !thread::stays() { ASK } else { QUIET }, Ordering::Relaxed);
+    let Some(engine) = existing() else { return };
+    engine.release_at_free(on);
+    if !on {
         // So that no turn which is under way counts on others to come.
         let _work = hold_soon();
         let _ = engine.no_decay();
@@ -266,26 +203,10 @@ pub fn set_upkeep(on: bool) {
 
 /// Sets everything to its beginning: this process has one thread, and no page.
 pub(crate) fn after_fork_in_child() {
-    STATE.store(NONE, Ordering::Relaxed);
+    thread::after_fork_in_child();
     PASSED.store(0, Ordering::Relaxed);
     if WANTED.load(Ordering::Relaxed) != OFF {
         CALL.store(ASK, Ordering::Relaxed);
     }
-    // SAFETY: the process has this one thread, and it is in fork, not in a turn.
-    unsafe { (*PLACE.work.get()).forget() };
-    PLACE.taken.store(0, Ordering::Release);
-}
-
-#[cfg(test)]
-mod tests {
-    use super::Taken;
-
-    #[test]
-    fn the_work_is_for_one_party_at_a_time() {
-        let held = super::hold();
-        assert!(Taken::try_take().is_none());
-        assert!(Taken::try_take().is_none(), "who could not have it must not give it back");
-        drop(held);
-        assert!(Taken::try_take().is_some());
-    }
+    place::after_fork_in_child();
 }

@@ -12,9 +12,10 @@ use crate::page::{Page, Turn};
 /// Who takes the turn.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum By {
-    /// The thread: it may wait for transitions, and call listeners.
+    /// The thread: it may wait for transitions, and ask the kernel.
     Thread,
-    /// A slow path of the program's: it waits for nobody, and calls nobody's code.
+    /// A slow path of the program's: it waits for no other thread, runs no code of the program's, and makes no system call
+    /// but those of an allocation. A sandbox that the program is in by now may kill it for any other.
     SlowPath,
 }
 
@@ -61,15 +62,29 @@ impl Work {
         self.page = Page::none();
     }
 
-    /// Takes a turn, and answers whether anything is left for a later one.
+    /// Takes a turn, and returns whether anything is left for a later one.
     #[cold]
     pub(super) fn turn(&mut self, engine: &Engine<Linux>, by: By) -> bool {
         self.turns += 1;
+        match by {
+            By::Thread => self.whole_turn(engine),
+            By::SlowPath => self.part_of_a_turn(engine),
+        }
+    }
+
+    /// What can be done without asking the kernel for anything.
+    fn part_of_a_turn(&self, engine: &Engine<Linux>) -> bool {
+        let spared = self.isolated.unwrap_or(const { CpuSet::new() });
+        let aged = if cpu_policy() == CpuPolicy::Follow { engine.age(&spared).left } else { false };
+        engine.end_period().left | aged
+    }
+
+    fn whole_turn(&mut self, engine: &Engine<Linux>) -> bool {
         self.lacks.set(Lack::Ids, engine.platform().lacks_ids());
         let mut left = false;
         let isolated = *self.isolated.get_or_insert_with(topology::isolated);
         if cpu_policy() == CpuPolicy::Follow {
-            left |= self.follower.follow(engine, by, &mut self.lacks);
+            left |= self.follower.follow(engine, &mut self.lacks);
         }
         let spared = engine.platform().slots_on_isolated(&isolated, self.follower.allowed());
         if cpu_policy() == CpuPolicy::Follow {
@@ -80,9 +95,15 @@ impl Work {
         if self.pressure.is_high(&mut self.lacks) {
             engine.relieve(&spared);
         }
-        left |= engine.decay().left;
+        // Only a thread that stays promises that other turns follow.
+        left |= if super::thread::stays() { engine.decay().left } else { engine.end_period().left };
         self.publish(engine);
         left
+    }
+
+    /// What turns found that the kernel does not give us.
+    pub(crate) fn lacks(&self) -> Lacks {
+        self.lacks
     }
 
     /// Makes the page, in the thread's own table of descriptors, where it stays open.
