@@ -1,5 +1,7 @@
 //! The whole allocator, put together.
 
+use core::mem::MaybeUninit;
+
 use crate::cache::{CacheDesc, Registry};
 use crate::classes::CLASSES;
 use crate::cpu::{CpuSet, Cpus, Gate, Listeners, MAX_CPUS};
@@ -36,6 +38,16 @@ pub struct Config {
     pub bad_free: fn(object: usize, error: FreeError),
 }
 
+/// Makes a part where it is to be. It has a frame of its own, so that the stack holds one part at a time.
+///
+/// # Safety
+/// The place is valid for a write.
+#[inline(never)]
+unsafe fn put<T>(place: *mut T, make: impl FnOnce() -> T) {
+    // SAFETY: passed on.
+    unsafe { place.write(make()) }
+}
+
 /// An allocator: the caches, the CPUs, the pages. Everything else hangs off it.
 pub struct Engine<P: Platform> {
     pub(crate) platform: P,
@@ -57,12 +69,31 @@ impl<P: Platform> Engine<P> {
     /// The platform has no memory, or there is no room for the general caches ([`Config::max_caches`]). What was mapped is
     /// given back.
     pub fn new(platform: P, config: Config) -> Result<Self, AllocError> {
-        let engine = Self::map(platform, config, CLASSES)?;
+        let mut place = MaybeUninit::uninit();
+        Self::new_in(&mut place, || platform, config)?;
+        // SAFETY: it was made.
+        Ok(unsafe { place.assume_init() })
+    }
+
+    /// The same, made where it is to be, and its platform too. An engine is several kilobytes; of a small stack this takes
+    /// one at most.
+    ///
+    /// # Errors
+    /// As for [`new`](Self::new); nothing is there then.
+    pub fn new_in(
+        place: &mut MaybeUninit<Self>,
+        platform: impl FnOnce() -> P,
+        config: Config,
+    ) -> Result<&mut Self, AllocError> {
+        let engine = Self::map(place, platform, config, CLASSES)?;
         match engine.populate_general() {
             Ok(()) => Ok(engine),
             Err(error) => {
-                // SAFETY: nobody else has seen the engine.
-                unsafe { engine.unmake() };
+                // SAFETY: nobody else has seen the engine, and this is the last of it.
+                unsafe {
+                    engine.unmake();
+                    core::ptr::drop_in_place(engine);
+                }
                 Err(error)
             }
         }
@@ -76,52 +107,92 @@ impl<P: Platform> Engine<P> {
     /// # Safety
     /// Nothing of [`general`](crate::general) but `free_bytes`, `extent` and `usable_size` is used.
     pub unsafe fn without_general(platform: P, config: Config) -> Result<Self, AllocError> {
-        Self::map(platform, config, 0)
+        let mut place = MaybeUninit::uninit();
+        Self::map(&mut place, || platform, config, 0)?;
+        // SAFETY: it was made.
+        Ok(unsafe { place.assume_init() })
     }
 
     /// An engine with room for this many general caches.
-    fn map(platform: P, config: Config, general: usize) -> Result<Self, AllocError> {
-        if config.max_caches < general {
-            return Err(AllocError);
-        }
-        let possible = platform.possible_cpus().clamp(1, MAX_CPUS);
-        let initial: CpuSet = platform.initial_cpus().iter().filter(|cpu| *cpu < possible).collect();
-        let initial = if initial.is_empty() { CpuSet::of(0) } else { initial };
-        let slots = config.max_caches + 1;
-        let table = CpuTable::map(&platform, possible, slots).ok_or(AllocError)?;
-        let parts = (
-            Cpus::map(&platform, possible, &initial),
-            Registry::map(&platform, slots, general),
-            PageHeap::new(&platform),
-        );
-        let (Some(cpus), Some(registry), Some(heap)) = parts else {
-            // SAFETY: the parts that exist were made just now and nobody uses them.
-            unsafe {
-                if let Some(cpus) = parts.0 {
-                    cpus.unmap(&platform);
-                }
-                if let Some(registry) = parts.1 {
-                    registry.unmap(&platform);
-                }
-                if let Some(heap) = parts.2 {
-                    heap.unmap(&platform);
-                }
-                table.unmap(&platform);
+    #[inline(never)]
+    fn map(
+        place: &mut MaybeUninit<Self>,
+        platform: impl FnOnce() -> P,
+        config: Config,
+        general: usize,
+    ) -> Result<&mut Self, AllocError> {
+        let engine = place.as_mut_ptr();
+        // SAFETY: the place is ours; each part of it is written once, and none is used before.
+        unsafe {
+            put(&raw mut (*engine).platform, platform);
+            if config.max_caches < general || !Self::map_tables(engine, &config, general) {
+                core::ptr::drop_in_place(&raw mut (*engine).platform);
+                return Err(AllocError);
             }
-            return Err(AllocError);
-        };
-        Ok(Self {
-            platform,
-            config,
-            gate: Gate::new(),
-            cpus,
-            table,
-            registry,
-            heap,
-            meta: Meta::new(),
-            general: General::new(),
-            listeners: Mutex::new(Rank::Stats, Listeners::default()),
-        })
+            put(&raw mut (*engine).config, || config);
+            put(&raw mut (*engine).gate, Gate::new);
+            put(&raw mut (*engine).meta, Meta::new);
+            put(&raw mut (*engine).general, General::new);
+            put(&raw mut (*engine).listeners, || Mutex::new(Rank::Stats, Listeners::default()));
+            Ok(&mut *engine)
+        }
+    }
+
+    /// Makes the parts for which something is mapped, all of them or none.
+    ///
+    /// # Safety
+    /// The engine is the caller's, and so far has nothing but its platform.
+    #[inline(never)]
+    unsafe fn map_tables(engine: *mut Self, config: &Config, general: usize) -> bool {
+        // SAFETY: the platform is there.
+        let platform = unsafe { &(*engine).platform };
+        let possible = platform.possible_cpus().clamp(1, MAX_CPUS);
+        let slots = config.max_caches + 1;
+        let parts = (
+            CpuTable::map(platform, possible, slots),
+            Registry::map(platform, slots, general),
+            PageHeap::map(platform),
+            // SAFETY: the place of the CPUs is not written yet.
+            unsafe { Self::map_cpus(&raw mut (*engine).cpus, platform, possible) },
+        );
+        // SAFETY: places of the engine's that are not written yet; and parts that were made just now and nobody uses.
+        unsafe {
+            if let (Some(table), Some(registry), Some(maps), true) = parts {
+                put(&raw mut (*engine).table, || table);
+                put(&raw mut (*engine).registry, || registry);
+                put(&raw mut (*engine).heap, || PageHeap::over(maps));
+                return true;
+            }
+            if let Some(table) = parts.0 {
+                table.unmap(platform);
+            }
+            if let Some(registry) = parts.1 {
+                registry.unmap(platform);
+            }
+            if let Some(maps) = parts.2 {
+                maps.unmap(platform);
+            }
+            if parts.3 {
+                (*engine).cpus.unmap(platform);
+            }
+        }
+        false
+    }
+
+    /// Makes the CPUs, the initial ones online, but at least one; `false`: no memory.
+    ///
+    /// # Safety
+    /// The place is valid for a write.
+    #[inline(never)]
+    unsafe fn map_cpus(place: *mut Cpus, platform: &P, possible: usize) -> bool {
+        let mut initial = platform.initial_cpus();
+        initial.retain(|cpu| cpu < possible);
+        if initial.is_empty() {
+            initial.insert(0);
+        }
+        let cpus = Cpus::map(platform, possible, &initial);
+        // SAFETY: passed on.
+        cpus.map(|cpus| unsafe { place.write(cpus) }).is_some()
     }
 
     /// Gives back what an engine without users has mapped.
@@ -178,12 +249,7 @@ impl<P: Platform> Engine<P> {
 
     /// The CPUs that have an area published: sections find something there at this moment.
     pub fn active_cpus(&self) -> CpuSet {
-        self.cpus.online().iter().filter(|cpu| self.table.get(*cpu) != self.table.empty()).collect()
-    }
-
-    /// Whether somebody wants to know of transitions.
-    pub fn has_listeners(&self) -> bool {
-        !self.listeners().is_empty()
+        self.cpus.online_now().filter(|cpu| self.table.get(*cpu) != self.table.empty()).collect()
     }
 
     /// The CPUs that are online at this moment.
@@ -210,7 +276,7 @@ impl<P: Platform> Engine<P> {
     /// only the free runs go), and leaves caches with a destructor alone: that is somebody's code.
     #[cold]
     pub(crate) fn give_up_all(&self) {
-        self.drain_all(&CpuSet::new(), |_| 0);
+        self.drain_all(CpuSet::NONE, |_| 0);
         self.give_back_areas(0);
         self.heap.uncommit(&self.platform);
     }

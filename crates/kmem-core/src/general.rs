@@ -111,17 +111,11 @@ impl<P: Platform> Engine<P> {
 
     #[inline(never)]
     fn make_general(&self, class: u8) -> Result<&CacheDesc, AllocError> {
-        assert!(class != 0, "no general cache is of class 0");
-        let size = classes::size_of_class(class);
-        let layout = Layout::new(size, (1 << size.trailing_zeros()).min(slab::MAX_ALIGN));
-        let mut name = [0; 16];
-        let name = classes::name_of(class, &mut name);
-        let make = || CacheDesc::new(name, size, layout, class, None, &self.meta, &self.platform);
         let again = || {
             self.give_up_all();
-            make()
+            self.new_general(class)
         };
-        let made = make().or_else(again).ok_or(AllocError)?;
+        let made = self.new_general(class).or_else(again).ok_or(AllocError)?;
         // SAFETY: the descriptor is new, and nobody else knows it until it is listed.
         unsafe { made.as_ref() }.begin_to_live(&self.platform);
         let listed = self.registry.list_general(&self.platform, made);
@@ -136,6 +130,17 @@ impl<P: Platform> Engine<P> {
         }
         self.general.caches[class as usize].store(listed.as_ptr(), Ordering::Release);
         Ok(cache)
+    }
+
+    /// A descriptor for the cache of a class, which is on no list.
+    #[inline(never)]
+    fn new_general(&self, class: u8) -> Option<NonNull<CacheDesc>> {
+        assert!(class != 0, "no general cache is of class 0");
+        let size = classes::size_of_class(class);
+        let layout = Layout::new(size, (1 << size.trailing_zeros()).min(slab::MAX_ALIGN));
+        let mut name = [0; 16];
+        let name = classes::name_of(class, &mut name);
+        CacheDesc::new(name, size, layout, class, None, &self.meta, &self.platform)
     }
 
     /// Memory of `size` bytes aligned to `align`, a power of two.

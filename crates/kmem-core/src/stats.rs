@@ -88,8 +88,11 @@ impl<P: Platform> Engine<P> {
 
     /// The figures of a cache that lives.
     pub fn stats<'a>(&self, cache: &'a CacheDesc) -> CacheStats<'a> {
-        let holders = cache.holders();
-        let in_slots = holders.iter().map(|cpu| self.count_slot(cache, cpu)).sum();
+        let (mut cpus, mut in_slots) = (0, 0);
+        for cpu in cache.each_holder() {
+            cpus += 1;
+            in_slots += self.count_slot(cache, cpu);
+        }
         let mut stats = CacheStats {
             name: cache.name(),
             object_size: cache.object_size(),
@@ -102,7 +105,7 @@ impl<P: Platform> Engine<P> {
             slabs: 0,
             empty_slabs: 0,
             bytes: 0,
-            cpus: holders.len(),
+            cpus,
             capacity: cache.capacity(),
         };
         let mut in_use = 0;
@@ -124,7 +127,7 @@ impl<P: Platform> Engine<P> {
     /// destroyed waits until its turn is over. Costs O(caches + enabled slots).
     pub fn for_each_slot(&self, mut visit: impl FnMut(&CacheDesc, usize, usize)) {
         self.registry.for_each(&self.platform, |cache| {
-            cache.holders().iter().for_each(|cpu| visit(cache, cpu, self.count_slot(cache, cpu)));
+            cache.each_holder().for_each(|cpu| visit(cache, cpu, self.count_slot(cache, cpu)));
         });
     }
 

@@ -68,6 +68,20 @@ fn a_slot_in_use_stays_and_one_that_is_used_again_comes_back() {
 }
 
 #[test]
+fn a_slot_in_use_beside_one_that_is_still_stays() {
+    let engine = engine(2);
+    let (used, still) = (cached(&engine, "used", 2), cached(&engine, "still", 2));
+    assert_eq!(period(&engine), 0);
+    let held = used.alloc();
+    // Both CPUs are stopped, for both caches; one of the four slots was used in the period.
+    assert_eq!(period(&engine), 3);
+    assert_eq!((used.figures().cpus, still.figures().cpus), (1, 0));
+    assert_eq!(period(&engine), 1, "now it is still too");
+    used.free(held);
+    valid(&engine, 0);
+}
+
+#[test]
 fn all_slots_of_all_cpus_age_with_one_fence_and_an_idle_cpu_is_stopped_once() {
     let engine = engine(4);
     let caches: Vec<_> = (0..20).map(|n| cached(&engine, &format!("cache {n}"), 4)).collect();

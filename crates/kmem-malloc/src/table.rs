@@ -35,26 +35,26 @@ impl Line {
         Self { bytes: [b' '; 256], len: 0 }
     }
 
-    fn left(mut self, text: &str, width: usize) -> Self {
+    fn left(&mut self, text: &str, width: usize) -> &mut Self {
         let kept = text.len().min(width);
         self.bytes[self.len..self.len + kept].copy_from_slice(&text.as_bytes()[..kept]);
         self.len += width;
         self
     }
 
-    fn right(mut self, text: &str) -> Self {
+    fn right(&mut self, text: &str) -> &mut Self {
         self.len += WIDTH;
         let start = self.len - text.len().min(WIDTH - 1);
         self.bytes[start..self.len].copy_from_slice(&text.as_bytes()[..self.len - start]);
         self
     }
 
-    fn figure(self, number: usize) -> Self {
+    fn figure(&mut self, number: usize) -> &mut Self {
         let mut digits = [0; 20];
         self.right(decimal(number, &mut digits))
     }
 
-    fn print(mut self) {
+    fn print(&mut self) {
         self.bytes[self.len] = b'\n';
         // Nobody could be told that stderr is closed.
         let _ = sys::write(OUT.load(Ordering::Relaxed), &self.bytes[..=self.len]);
@@ -89,9 +89,14 @@ struct Sum {
 /// Prints the table, if it is wanted: bytes in use, cached in slots and depots, free on slabs, of these in empty slabs,
 /// and slabs, by cache. Caches that never had a slab are left out.
 pub fn print() {
-    if OUT.load(Ordering::Relaxed) == NOWHERE {
-        return;
+    if OUT.load(Ordering::Relaxed) != NOWHERE {
+        print_wanted();
     }
+}
+
+#[cold]
+#[inline(never)]
+fn print_wanted() {
     let heads = ["object", "in use", "cached", "free", "empty", "slabs"];
     heads.iter().fold(Line::new().left("kmem: bytes by cache", NAME), |line, head| line.right(head)).print();
     let mut sum = Sum::default();
@@ -103,7 +108,8 @@ pub fn print() {
         let cached = (cache.in_slots + cache.in_depot) * cache.stride;
         let free = cache.free * cache.stride;
         let empty = cache.empty_slabs * (cache.bytes / cache.slabs);
-        let line = Line::new().left(cache.name, NAME).figure(cache.object_size);
+        let mut line = Line::new();
+        line.left(cache.name, NAME).figure(cache.object_size);
         line.figure(in_use).figure(cached).figure(free).figure(empty).figure(cache.slabs).print();
         sum.in_use += in_use;
         sum.cached += cached;
@@ -111,6 +117,7 @@ pub fn print() {
         sum.empty += empty;
         sum.slabs += cache.slabs;
     });
-    let line = Line::new().left("all", NAME).right("");
+    let mut line = Line::new();
+    line.left("all", NAME).right("");
     line.figure(sum.in_use).figure(sum.cached).figure(sum.free).figure(sum.empty).figure(sum.slabs).print();
 }

@@ -46,11 +46,7 @@ static PLACE: Place = Place { state: AtomicU32::new(NONE), engine: UnsafeCell::n
 /// The engine, made now if it does not exist; `None` where there is no memory for it.
 #[inline]
 pub fn engine() -> Option<&'static Engine<Linux>> {
-    if PLACE.state.load(Ordering::Acquire) == READY {
-        // SAFETY: the state says that it was written, and it is never written again.
-        return Some(unsafe { (*PLACE.engine.get()).assume_init_ref() });
-    }
-    make()
+    existing().or_else(make)
 }
 
 /// What an alloc in line does where its section missed. In a mode whose sections are not in line it has not tried yet.
@@ -102,41 +98,51 @@ pub fn at_start() {
 }
 
 /// The engine, if it exists.
+#[inline]
 pub fn existing() -> Option<&'static Engine<Linux>> {
-    if PLACE.state.load(Ordering::Acquire) == READY { engine() } else { None }
+    // SAFETY: the state says that it was written, and it is never written again.
+    (PLACE.state.load(Ordering::Acquire) == READY).then(|| unsafe { (*PLACE.engine.get()).assume_init_ref() })
 }
 
+/// Makes the engine. What is deep in it is over before libc is called, which may allocate in here.
 #[inline(never)]
 fn make() -> Option<&'static Engine<Linux>> {
     loop {
         let seen = PLACE.state.load(Ordering::Acquire);
         if seen == READY {
-            return engine();
+            return existing();
         }
         if try_make(&PLACE.state, seen) {
             break;
         }
         sys::sched_yield();
     }
+    if !build() {
+        PLACE.state.store(NONE, Ordering::Release);
+        return None;
+    }
+    PLACE.state.store(READY, Ordering::Release);
+    // The handlers come last: libc may allocate here, which is served already.
+    // SAFETY: the handlers are functions of ours, which stay mapped.
+    unsafe { pthread_atfork(Some(before_fork), Some(after_fork), Some(after_fork_in_child)) };
+    existing()
+}
+
+/// Makes the engine in its place and publishes it to the fast paths; `false`: no memory. The state is the caller's.
+#[inline(never)]
+fn build() -> bool {
     let config = Config {
         max_caches: if sys::address_space_limit().is_some() { MAX_CACHES_LIMITED } else { MAX_CACHES },
         population: Population::OnFirstUse,
         bad_free,
     };
-    let Ok(engine) = Engine::new(Linux::discover(), config) else {
-        PLACE.state.store(NONE, Ordering::Release);
-        return None;
-    };
     // SAFETY: the state is this thread's, which alone may write.
-    let engine = unsafe { (*PLACE.engine.get()).write(engine) };
+    let Ok(engine) = Engine::new_in(unsafe { &mut *PLACE.engine.get() }, Linux::discover, config) else { return false };
+    let engine: &'static Engine<Linux> = engine;
     // SAFETY: the table lives as long as the engine, for ever; the state is this thread's, so this happens once.
     unsafe { engine.platform().publish(engine.table()) };
     engine.platform().publish_classes(engine.heap());
-    PLACE.state.store(READY, Ordering::Release);
-    // The handlers come last: libc may allocate here, which is served already.
-    // SAFETY: the handlers are functions of ours, which stay mapped.
-    unsafe { pthread_atfork(Some(before_fork), Some(after_fork), Some(after_fork_in_child)) };
-    Some(engine)
+    true
 }
 
 /// A pointer that is no live object was freed: going on would hand memory out twice, so the program ends here and says

@@ -20,8 +20,13 @@
 //!                stop CPU 1 (withdraw, fence)     |  from here on a section on CPU 1 misses
 //!                look again: not at X: leave it   |
 //! ```
+//! The look notes beside the slot that it found it still, so that a group need not remember which slots those are: it
+//! stands on the stack of whoever calls, which may be small.
+//!
 //! The second look is at a private area, so what it finds stays so (I36, I38). The test
 //! `a_slot_that_moved_after_the_look_is_left_alone` fails without it.
+
+use core::ptr::NonNull;
 
 use super::CacheDesc;
 use super::registry::Pinned;
@@ -44,29 +49,42 @@ pub struct Aged {
     pub left: bool,
 }
 
-/// Caches with slots to be emptied, each pinned, with the CPUs where these are; and all of these CPUs.
+/// Caches with slots to be emptied, each pinned, and the CPUs where these are.
 struct Group<'a, P: Platform> {
-    caches: [Option<(Pinned<'a, P>, CpuSet)>; AT_ONCE],
+    engine: &'a Engine<P>,
+    caches: [Option<NonNull<CacheDesc>>; AT_ONCE],
     len: usize,
     cpus: CpuSet,
 }
 
 impl<'a, P: Platform> Group<'a, P> {
-    fn new() -> Self {
-        Self { caches: [const { None }; AT_ONCE], len: 0, cpus: CpuSet::new() }
+    fn new(engine: &'a Engine<P>) -> Self {
+        Self { engine, caches: [None; AT_ONCE], len: 0, cpus: CpuSet::new() }
     }
 
     #[cold]
-    fn add(&mut self, cache: Pinned<'a, P>, chosen: CpuSet) {
-        chosen.iter().for_each(|cpu| self.cpus.insert(cpu));
-        self.caches[self.len] = Some((cache, chosen));
+    fn add(&mut self, cache: Pinned<'a, P>) {
+        self.caches[self.len] = Some(cache.keep());
         self.len += 1;
     }
 
+    fn caches(&self) -> impl Iterator<Item = &CacheDesc> {
+        // SAFETY: the group keeps them pinned, so they are not freed (I19).
+        self.caches[..self.len].iter().flatten().map(|cache| unsafe { cache.as_ref() })
+    }
+
     fn clear(&mut self) {
-        self.caches.iter_mut().for_each(|place| *place = None);
-        self.len = 0;
-        self.cpus = CpuSet::new();
+        for cache in self.caches[..core::mem::take(&mut self.len)].iter().flatten() {
+            // SAFETY: the pin was kept by `add`, and is forgotten here.
+            drop(unsafe { self.engine.registry.adopt(&self.engine.platform, *cache) });
+        }
+        self.cpus.retain(|_| false);
+    }
+}
+
+impl<P: Platform> Drop for Group<'_, P> {
+    fn drop(&mut self) {
+        self.clear();
     }
 }
 
@@ -85,24 +103,30 @@ impl<P: Platform> Engine<P> {
         self.empty_slots(false, |_, cpu| cpus.contains(cpu))
     }
 
-    /// Empties the enabled slots that are `wanted`; with `only_still` those that are still when their CPU is stopped.
+    /// Empties the enabled slots that are `wanted`; with `only_still` those that the look at them found still, and that are
+    /// so when their CPU is stopped.
     #[cold]
     fn empty_slots(&self, only_still: bool, wanted: impl Fn(&CacheDesc, usize) -> bool) -> Aged {
         let Some(gate) = self.gate.try_read(&self.platform) else {
             return Aged { slots: 0, left: true };
         };
         let online = gate.online(&self.cpus);
-        let mut group = Group::new();
+        let mut group = Group::new(self);
         let (mut after, mut enabled, mut slots) = (0, 0, 0);
         while let Some(cache) = self.registry.pin_next(&self.platform, after) {
             after = cache.id().index;
-            let holders = cache.holders();
-            enabled += holders.len();
-            let chosen: CpuSet = holders.iter().filter(|cpu| wanted(&cache, *cpu)).collect();
-            if chosen.is_empty() {
+            let mut is_meant = false;
+            for cpu in cache.each_holder() {
+                enabled += 1;
+                if wanted(&cache, cpu) {
+                    group.cpus.insert(cpu);
+                    is_meant = true;
+                }
+            }
+            if !is_meant {
                 continue;
             }
-            group.add(cache, chosen);
+            group.add(cache);
             if group.len == AT_ONCE {
                 slots += self.empty_group(&online, &group, only_still);
                 group.clear();
@@ -122,6 +146,7 @@ impl<P: Platform> Engine<P> {
 
     /// Stops the group's CPUs, looks again if only still slots are meant, and empties them; answers how many they were.
     #[cold]
+    #[inline(never)]
     fn empty_group(&self, online: &OnlineCpus<'_>, group: &Group<'_, P>, only_still: bool) -> usize {
         if group.cpus.is_empty() || !self.platform.can_fence() {
             return 0;
@@ -129,12 +154,12 @@ impl<P: Platform> Engine<P> {
         let mut slots = 0;
         let stopped = Stopped::new(online, &self.cpus, &self.table, &self.platform, &group.cpus);
         stopped.for_each(|cpu, area| {
-            for (cache, chosen) in group.caches.iter().flatten() {
+            for cache in group.caches() {
                 let (slot, slots_of_area) = (cache.slot(), self.table.slots());
                 // SAFETY: the area is private.
                 let is_meant =
                     unsafe { if only_still { area.is_still(slot, slots_of_area) } else { area.is_enabled(slot) } };
-                if is_meant && chosen.contains(cpu) {
+                if is_meant {
                     self.empty_slot(cache, cpu, area, Destination::Depot, &mut Reclaim::closed());
                     slots += 1;
                 }

@@ -53,6 +53,7 @@ impl<P: Platform> Engine<P> {
     ///
     /// Takes the gate's read side, so it waits for a running CPU transition. O(1) whatever the number of caches and
     /// CPUs (with [`Population::Eager`], O(online CPUs)). On an error nothing of the cache is left.
+    #[inline(never)]
     pub fn create(&self, spec: &CacheSpec<'_>) -> Result<CacheId, CreateError> {
         let layout = spec.check()?;
         let gate = self.gate.read(&self.platform).map_err(|_| CreateError::InsideCallback)?;

@@ -133,8 +133,6 @@ impl CacheDesc {
         let desc = memory.cast::<Self>();
         let capacity = start_capacity(layout.size);
         let capacity_max = most_capacity(layout.size);
-        let mut kept = [0; NAME_MAX + 1];
-        kept[..name.len()].copy_from_slice(name.as_bytes());
         // SAFETY: the piece has room for the descriptor and the nodes behind it, and is aligned to 64.
         unsafe {
             let nodes = desc.add(1).cast::<NodeCache>();
@@ -152,7 +150,7 @@ impl CacheDesc {
                 ops,
                 nodes,
                 node_count,
-                name: kept,
+                name: [0; NAME_MAX + 1],
                 life: Mutex::new(Rank::Life, CacheState::Creating),
                 capacity: AtomicU32::new(capacity as u32),
                 capacity_max: AtomicU32::new(capacity_max as u32),
@@ -160,6 +158,7 @@ impl CacheDesc {
                 pins: AtomicU32::new(0),
                 misses: AtomicU32::new(0),
             });
+            (&raw mut (*desc.as_ptr()).name).cast::<u8>().copy_from_nonoverlapping(name.as_ptr(), name.len());
         }
         Some(desc)
     }
@@ -284,6 +283,11 @@ impl CacheDesc {
     /// CPUs whose slot of this cache is enabled, at this moment.
     pub(crate) fn holders(&self) -> crate::cpu::CpuSet {
         self.enabled_on.snapshot()
+    }
+
+    /// The same one by one, without a copy of the set.
+    pub(crate) fn each_holder(&self) -> impl Iterator<Item = usize> + '_ {
+        self.enabled_on.iter()
     }
 
     pub(crate) fn lock_life_for_fork<P: Platform>(&self, platform: &P) {

@@ -47,7 +47,7 @@ impl<P: Platform> Engine<P> {
             return Err(DestroyError::NoSuchCache);
         }
         let mut reclaim = Reclaim::new();
-        self.drain(&cache, &gate.online(&self.cpus), &CpuSet::new(), &mut reclaim);
+        self.drain(&cache, &gate.online(&self.cpus), CpuSet::NONE, &mut reclaim);
         self.tell(&cache, CacheStep::Drained);
         let live = self.objects_in_use(&cache);
         self.tell(&cache, CacheStep::Checked { live });

@@ -50,26 +50,38 @@ impl<P: Platform> Engine<P> {
 
     /// What [`alloc`](Self::alloc) does when the slot has no object.
     ///
+    /// A batch is half a kilobyte of a stack that is not ours. So none is there while the slot or its CPU is brought up, and
+    /// while memory is looked for in all caches: whoever has one on its stack is called between these.
+    ///
     /// # Safety
     /// As for `alloc`.
     #[inline(never)]
     pub unsafe fn alloc_slow(&self, cache: &CacheDesc) -> Result<NonNull<u8>, AllocError> {
         let cpu = self.platform.current_cpu();
-        let mut batch = Batch::new();
-        if !self.slot_ready(cache, cpu) {
-            self.take_some(cache, cpu, 1, &mut batch)?;
-        } else {
+        let mut want = 1;
+        if self.slot_ready(cache, cpu) {
             if cache.note_miss(Miss::Underflow) {
                 self.try_grow(cache, cpu);
             }
-            self.take_some(cache, cpu, cache.batch(), &mut batch)?;
+            want = cache.batch();
         }
+        self.take_batch(cache, cpu, want).or_else(|AllocError| {
+            self.give_up_all();
+            self.take_batch(cache, cpu, want)
+        })
+    }
+
+    /// Takes up to `want` objects: one for the caller, the others for the slot.
+    #[inline(never)]
+    fn take_batch(&self, cache: &CacheDesc, cpu: usize, want: usize) -> Result<NonNull<u8>, AllocError> {
+        let mut batch = Batch::new();
+        self.take_some(cache, cpu, want, &mut batch);
         let object = batch.pop().and_then(|object| NonNull::new(object as *mut u8)).ok_or(AllocError)?;
         if !batch.is_empty() {
             // SAFETY: the objects are ours; the slot is the cache's.
             let kept = unsafe { self.platform.push_batch(&self.table, cache.slot(), batch.as_slice()) };
-            batch.drop_front(kept);
-            self.give_back(cache, cpu, &batch);
+            // A sweep is for the next free that sees that one is due.
+            self.give_back(cache, cpu, &batch.as_slice()[kept..]);
         }
         Ok(object)
     }
@@ -81,28 +93,38 @@ impl<P: Platform> Engine<P> {
     #[inline(never)]
     pub unsafe fn free_slow(&self, cache: &CacheDesc, object: NonNull<u8>) {
         let cpu = self.platform.current_cpu();
-        let mut batch = Batch::new();
-        if self.slot_ready(cache, cpu) {
+        let sweep_is_due = if !self.slot_ready(cache, cpu) {
+            self.give_back(cache, cpu, &[object.as_ptr() as usize])
+        } else {
             if cache.note_miss(Miss::Overflow) {
                 self.try_grow(cache, cpu);
             }
-            // SAFETY: the slot is the cache's; what comes out is ours.
-            if unsafe { self.platform.push(&self.table, cache.slot(), object) } {
-                return;
-            }
-            // SAFETY: as above.
-            unsafe {
-                batch.fill(cache.batch(), |room| self.platform.pop_batch(&self.table, cache.slot(), room));
-                // A magazine's newest object is its last.
-                batch.reverse();
-                if self.platform.push(&self.table, cache.slot(), object) {
-                    return self.give_back(cache, cpu, &batch);
-                }
+            // SAFETY: the slot is the cache's; the object is the caller's.
+            unsafe { !self.platform.push(&self.table, cache.slot(), object) && self.make_room(cache, cpu, object) }
+        };
+        if sweep_is_due {
+            self.sweep_piece(cache);
+        }
+    }
+
+    /// Puts an object into a slot that is full, and what was newest there into the depot; returns whether a sweep is due.
+    ///
+    /// # Safety
+    /// As for [`free`](Self::free).
+    #[inline(never)]
+    unsafe fn make_room(&self, cache: &CacheDesc, cpu: usize, object: NonNull<u8>) -> bool {
+        let mut batch = Batch::new();
+        // SAFETY: the slot is the cache's; what comes out is ours.
+        unsafe {
+            batch.fill(cache.batch(), |room| self.platform.pop_batch(&self.table, cache.slot(), room));
+            // A magazine's newest object is its last.
+            batch.reverse();
+            if !self.platform.push(&self.table, cache.slot(), object) {
+                // A batch holds fewer objects than fit, since half a magazine's start capacity is at most 60.
+                batch.push(object.as_ptr() as usize);
             }
         }
-        // A batch holds fewer objects than fit, since half a magazine's start capacity is at most 60.
-        batch.push(object.as_ptr() as usize);
-        self.give_back(cache, cpu, &batch);
+        self.give_back(cache, cpu, batch.as_slice())
     }
 
     /// Takes up to `out.len()` objects and answers how many; fewer only where memory ends.
@@ -162,9 +184,9 @@ impl<P: Platform> Engine<P> {
         self.try_enable(cache, cpu) || (self.try_adopt(cpu) && self.try_enable(cache, cpu))
     }
 
-    /// Takes up to `want` objects from the depot of the CPU's node, else from its slabs, else from another node's. At
-    /// least one, or an error.
-    fn take_some(&self, cache: &CacheDesc, cpu: usize, want: usize, batch: &mut Batch) -> Result<(), AllocError> {
+    /// Takes up to `want` objects from the depot of the CPU's node, else from its slabs, else from another node's; none
+    /// where memory ends.
+    fn take_some(&self, cache: &CacheDesc, cpu: usize, want: usize, batch: &mut Batch) {
         let home = self.platform.node_of(cpu);
         let depot = &cache.node(home).depot;
         let found = if want == 1 {
@@ -174,18 +196,13 @@ impl<P: Platform> Engine<P> {
         };
         if found {
             // The newest object of a magazine is its last.
-            return Ok(());
+            return;
         }
         self.refill(cache, home, want, batch);
         if batch.is_empty() {
             // Memory is out. What other nodes' depots and slabs still hold serves too.
             self.take_anywhere(cache, want, batch);
         }
-        if batch.is_empty() {
-            self.give_up_all();
-            self.take_anywhere(cache, want, batch);
-        }
-        if batch.is_empty() { Err(AllocError) } else { Ok(()) }
     }
 
     /// Takes objects from whichever node has some.
@@ -211,22 +228,21 @@ impl<P: Platform> Engine<P> {
         batch.lay_out(cache.layout().stride());
     }
 
-    /// Gives objects to the depot of the CPU's node, and what it does not take to their slabs. No lock may be held.
-    pub(super) fn give_back(&self, cache: &CacheDesc, cpu: usize, batch: &Batch) {
+    /// Gives objects to the depot of the CPU's node, and what it does not take to their slabs, and returns whether a
+    /// [sweep](super::sweep) is due there. No lock may be held.
+    pub(super) fn give_back(&self, cache: &CacheDesc, cpu: usize, objects: &[usize]) -> bool {
         let mut reclaim = Reclaim::new();
-        self.give_back_into(cache, cpu, batch, &mut reclaim);
+        self.give_back_into(cache, cpu, objects, &mut reclaim);
         let due = reclaim.is_due();
         self.release(reclaim);
-        if due {
-            self.sweep_piece(cache);
-        }
+        due
     }
 
     /// The same under a CPU's control; slabs that become superfluous go to `reclaim`.
-    pub(crate) fn give_back_into(&self, cache: &CacheDesc, cpu: usize, batch: &Batch, reclaim: &mut Reclaim) {
+    pub(crate) fn give_back_into(&self, cache: &CacheDesc, cpu: usize, objects: &[usize], reclaim: &mut Reclaim) {
         let depot = &cache.node(self.platform.node_of(cpu)).depot;
-        let taken = depot.put(&self.platform, &self.meta, batch.as_slice());
-        self.put_on_slabs(&batch.as_slice()[taken..], reclaim);
+        let taken = depot.put(&self.platform, &self.meta, objects);
+        self.put_on_slabs(&objects[taken..], reclaim);
     }
 
     /// Gives objects to their slabs.

@@ -119,6 +119,15 @@ impl<P: Platform> Deref for Pinned<'_, P> {
     }
 }
 
+impl<P: Platform> Pinned<'_, P> {
+    /// Leaves the cache pinned; [`Registry::adopt`] takes the pin up again. (A third of the size, for who has many.)
+    pub(super) fn keep(self) -> NonNull<CacheDesc> {
+        let desc = self.desc;
+        core::mem::forget(self);
+        desc
+    }
+}
+
 impl<P: Platform> Drop for Pinned<'_, P> {
     fn drop(&mut self) {
         let state = self.registry.state.lock(self.platform);
@@ -291,6 +300,14 @@ impl Registry {
     fn pin_listed<'a, P: Platform>(&'a self, platform: &'a P, desc: NonNull<CacheDesc>) -> Pinned<'a, P> {
         // SAFETY: the descriptor is listed and the registry's lock is held, so it is not freed.
         unsafe { desc.as_ref() }.pins.fetch_add(1, Ordering::Relaxed);
+        Pinned { registry: self, platform, desc }
+    }
+
+    /// Takes a pin up.
+    ///
+    /// # Safety
+    /// It is one of this registry's that was [kept](Pinned::keep), and is taken up once.
+    pub(super) unsafe fn adopt<'a, P: Platform>(&'a self, platform: &'a P, desc: NonNull<CacheDesc>) -> Pinned<'a, P> {
         Pinned { registry: self, platform, desc }
     }
 

@@ -5,10 +5,14 @@ use super::CacheDesc;
 use crate::cpu::{CpuSet, OnlineCpus, Stopped};
 use crate::engine::Engine;
 use crate::error::DestroyError;
-use crate::percpu::{Area, Batch};
+use crate::percpu::Area;
 use crate::platform::{CacheStep, Platform, SlotStep, Step};
 use crate::slab::Reclaim;
 use crate::sync::Ordering;
+
+/// Objects in the hands of who empties a slot. Few: that happens deep in the stack of whoever is out of memory. The depot
+/// makes whole magazines of them all the same.
+pub(super) const IN_HAND: usize = 16;
 
 /// Where the objects of a slot go.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -36,7 +40,7 @@ impl<P: Platform> Engine<P> {
         let gate = self.gate.read(&self.platform).map_err(|_| DestroyError::InsideCallback)?;
         let mut reclaim = Reclaim::new();
         if self.platform.protocol().keep_listed {
-            self.drain(cache, &gate.online(&self.cpus), &CpuSet::new(), &mut reclaim);
+            self.drain(cache, &gate.online(&self.cpus), CpuSet::NONE, &mut reclaim);
         } else {
             self.shrink_historic(cache, &gate.online(&self.cpus), &mut reclaim);
         }
@@ -62,7 +66,8 @@ impl<P: Platform> Engine<P> {
     /// good as one that came after the shrink.
     #[cold]
     pub(crate) fn drain(&self, cache: &CacheDesc, online: &OnlineCpus<'_>, spare: &CpuSet, reclaim: &mut Reclaim) {
-        let holders: CpuSet = cache.enabled_on.snapshot().iter().filter(|cpu| !spare.contains(*cpu)).collect();
+        let mut holders = cache.holders();
+        holders.retain(|cpu| !spare.contains(cpu));
         self.tell(cache, CacheStep::Draining { cpus: &holders });
         if !holders.is_empty() {
             // One fence for all; then each CPU runs again as soon as its slot is empty.
@@ -100,21 +105,20 @@ impl<P: Platform> Engine<P> {
     /// The objects' part of [`empty_slot`](Self::empty_slot).
     pub(super) fn take_out(&self, cache: &CacheDesc, cpu: usize, area: Area, to: Destination, reclaim: &mut Reclaim) {
         let slot = cache.slot();
-        let mut batch = Batch::new();
+        let mut hand = [0; IN_HAND];
         loop {
             // SAFETY: the area is private, by the caller's word.
-            batch.fill(cache.batch(), |room| unsafe { area.take(slot, room) });
-            if batch.is_empty() {
+            let count = unsafe { area.take(slot, &mut hand) };
+            if count == 0 {
                 break;
             }
             if let Some(control) = self.cpus.get(cpu) {
-                control.drained.fetch_add(batch.len(), Ordering::Relaxed);
+                control.drained.fetch_add(count, Ordering::Relaxed);
             }
             match to {
-                Destination::Depot => self.give_back_into(cache, cpu, &batch, reclaim),
-                Destination::Slabs => self.put_on_slabs(batch.as_slice(), reclaim),
+                Destination::Depot => self.give_back_into(cache, cpu, &hand[..count], reclaim),
+                Destination::Slabs => self.put_on_slabs(&hand[..count], reclaim),
             }
-            batch.truncate(0);
         }
     }
 

@@ -12,11 +12,12 @@
 //!
 //! No step needs memory: a slot for whose new magazine there is none is disabled, and comes back with the first miss.
 
+use super::shrink::IN_HAND;
 use super::{CacheDesc, CacheId, CacheState, Destination};
 use crate::cpu::Stopped;
 use crate::engine::Engine;
 use crate::error::TuneError;
-use crate::percpu::{Area, Batch};
+use crate::percpu::Area;
 use crate::platform::Platform;
 use crate::slab::Reclaim;
 
@@ -74,14 +75,14 @@ impl<P: Platform> Engine<P> {
             if !area.is_enabled(slot) || area.capacity(slot, slots) == capacity {
                 return;
             }
-            let mut batch = Batch::new();
+            let mut hand = [0; IN_HAND];
             loop {
-                let surplus = area.count(slot, slots).saturating_sub(capacity);
-                if batch.fill(surplus, |room| area.take(slot, room)) == 0 {
+                let surplus = area.count(slot, slots).saturating_sub(capacity).min(IN_HAND);
+                let count = area.take(slot, &mut hand[..surplus]);
+                if count == 0 {
                     break;
                 }
-                self.give_back_into(cache, cpu, &batch, reclaim);
-                batch.truncate(0);
+                self.give_back_into(cache, cpu, &hand[..count], reclaim);
             }
             if area.resize(slot, slots, capacity, &self.meta, &self.platform) {
                 return;

@@ -100,6 +100,11 @@ impl Cpus {
         self.online.snapshot()
     }
 
+    /// The same one by one, without a copy of the set.
+    pub(crate) fn online_now(&self) -> impl Iterator<Item = usize> + '_ {
+        self.online.iter()
+    }
+
     pub(super) fn set_online(&self, cpu: usize, online: bool) {
         if online { self.online.insert(cpu) } else { self.online.remove(cpu) }
     }

@@ -188,4 +188,9 @@ impl OnlineCpus<'_> {
     pub fn set(&self) -> CpuSet {
         self.cpus.online()
     }
+
+    /// How many these are.
+    pub fn count(&self) -> usize {
+        self.cpus.online_now().count()
+    }
 }

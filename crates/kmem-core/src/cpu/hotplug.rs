@@ -3,7 +3,7 @@
 //! One at a time, under the gate's write side. Each step is valid after none, part or all of the one before it, and
 //! undoing allocates nothing (I22 to I25).
 
-use super::listener::{Listeners, MAX_LISTENERS};
+use super::listener::MAX_LISTENERS;
 use super::{CpuEvent, CpuSet, CpuState, Event, Listener, OnlineCpus, Stopped, WriteGuard};
 use crate::cache::Destination;
 use crate::engine::{Engine, Population};
@@ -44,7 +44,7 @@ impl<P: Platform> Engine<P> {
             return false;
         }
         let Some(gate) = self.gate.try_write(&self.platform) else { return false };
-        self.listeners().is_empty() && self.down_under(&gate, cpu, false).is_ok()
+        !self.has_listeners() && self.down_under(&gate, cpu, false).is_ok()
     }
 
     /// Brings a CPU up on which threads may run again, unless it is held down: what a thread that runs there does by
@@ -68,6 +68,11 @@ impl<P: Platform> Engine<P> {
         }
     }
 
+    /// Whether somebody wants to know of transitions.
+    pub fn has_listeners(&self) -> bool {
+        !self.listeners.lock(&self.platform).is_empty()
+    }
+
     /// Brings a CPU up on which a thread runs, if it may come up by itself and nobody has to be waited for.
     ///
     /// This runs inside any allocation, in whatever state its caller is, so it calls nobody's code: where there are
@@ -87,7 +92,7 @@ impl<P: Platform> Engine<P> {
             let control = control.lock.lock(&self.platform);
             control.state() == CpuState::Offline && !control.held_down
         };
-        may_come && self.listeners().is_empty() && self.up(gate, cpu).is_ok()
+        may_come && !self.has_listeners() && self.up(gate, cpu).is_ok()
     }
 
     fn check(&self, cpu: usize) -> Result<(), HotplugError> {
@@ -109,20 +114,14 @@ impl<P: Platform> Engine<P> {
         self.cpus.get(cpu).map_or(CpuState::Offline, |control| control.lock.lock(&self.platform).state())
     }
 
-    /// What listeners there are, copied so that none is called under a lock.
-    pub(crate) fn listeners(&self) -> Listeners {
-        *self.listeners.lock(&self.platform)
-    }
-
     #[cold]
     fn up(&self, gate: WriteGuard<'_, P>, cpu: usize) -> Result<(), HotplugError> {
         if self.state(cpu) == CpuState::Online {
             return Err(HotplugError::AlreadyOnline { cpu });
         }
-        let listeners = self.listeners();
         let cancel = Undo(|| self.cancel(&gate.online(&self.cpus), cpu));
         self.prepare(cpu)?;
-        listeners.ask(Event::UpPrepare, Event::UpCanceled, cpu).map_err(|_| HotplugError::Refused { cpu })?;
+        self.ask_listeners(Event::UpPrepare, Event::UpCanceled, cpu).map_err(|_| HotplugError::Refused { cpu })?;
         cancel.forget();
         if let Some(control) = self.cpus.get(cpu) {
             let mut control = control.lock.lock(&self.platform);
@@ -134,7 +133,7 @@ impl<P: Platform> Engine<P> {
             }
         }
         self.platform.step(Step::Cpu { cpu, did: CpuStep::Online });
-        listeners.tell(Event::Online, cpu);
+        self.tell_listeners(Event::Online, cpu);
         Ok(())
     }
 
@@ -187,13 +186,12 @@ impl<P: Platform> Engine<P> {
             }
             return Err(HotplugError::AlreadyOffline { cpu });
         }
-        if online.set().len() == 1 {
+        if online.count() == 1 {
             return Err(HotplugError::LastCpu { cpu });
         }
-        let listeners = self.listeners();
         self.apply(cpu, CpuEvent::Down);
         let fail = Undo(|| self.apply(cpu, CpuEvent::DownFailed));
-        listeners.ask(Event::DownPrepare, Event::DownFailed, cpu).map_err(|_| HotplugError::Refused { cpu })?;
+        self.ask_listeners(Event::DownPrepare, Event::DownFailed, cpu).map_err(|_| HotplugError::Refused { cpu })?;
         fail.forget();
         self.platform.step(Step::Cpu { cpu, did: CpuStep::Draining });
         if let Some(control) = self.cpus.get(cpu) {
@@ -206,7 +204,7 @@ impl<P: Platform> Engine<P> {
         self.apply(cpu, CpuEvent::Reclaimed);
         self.give_back_without_decay();
         self.platform.step(Step::Cpu { cpu, did: CpuStep::Dead });
-        listeners.tell(Event::Dead, cpu);
+        self.tell_listeners(Event::Dead, cpu);
         Ok(())
     }
 
@@ -218,6 +216,7 @@ impl<P: Platform> Engine<P> {
     ///
     /// Slabs that become empty stay where they are until the gate is free: see [`sweep`](Self::sweep).
     #[cold]
+    #[inline(never)]
     fn empty_cpu(&self, online: &OnlineCpus<'_>, cpu: usize, why: CpuEvent) {
         if !self.platform.protocol().keep_listed {
             return self.bury_historic(online, cpu, why);

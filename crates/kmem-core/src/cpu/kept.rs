@@ -48,7 +48,7 @@ impl<P: Platform> Engine<P> {
     #[cold]
     pub(crate) fn give_back_areas(&self, periods: u8) -> bool {
         let mut left = false;
-        for cpu in self.cpus.kept.snapshot().iter() {
+        for cpu in self.cpus.kept.iter() {
             let Some(control) = self.cpus.get(cpu) else { break };
             let mut control = control.lock.lock(&self.platform);
             control.kept_for = control.kept_for.saturating_add(1);

@@ -4,6 +4,9 @@
 //! had granted it, the last one first. Listeners are called with the gate's write side held and no other lock; they may
 //! allocate and free, but not create or destroy caches or start transitions (I33).
 
+use crate::engine::Engine;
+use crate::platform::Platform;
+
 /// A step of a transition, as listeners hear it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
@@ -34,9 +37,10 @@ pub trait Listener: Sync {
 
 /// Most listeners of one engine.
 pub(super) const MAX_LISTENERS: usize = 16;
+const _: () = assert!(MAX_LISTENERS <= u32::BITS as usize, "each has a bit of a set of those that granted");
 
 /// The listeners, in the order of their subscription.
-#[derive(Clone, Copy, Default)]
+#[derive(Default)]
 pub(crate) struct Listeners {
     list: [Option<&'static dyn Listener>; MAX_LISTENERS],
     len: usize,
@@ -55,14 +59,18 @@ impl Listeners {
     pub(crate) fn is_empty(&self) -> bool {
         self.len == 0
     }
+}
 
-    fn iter(&self) -> impl Iterator<Item = &'static dyn Listener> + '_ {
-        self.list[..self.len].iter().flatten().copied()
+impl<P: Platform> Engine<P> {
+    /// One of the listeners, looked up by itself so that it is called under no lock. During a transition there are always
+    /// the same: who adds one holds the gate's write side, and none is ever removed.
+    fn listener(&self, index: usize) -> Option<&'static dyn Listener> {
+        self.listeners.lock(&self.platform).list.get(index).copied().flatten()
     }
 
-    /// Tells all; no answer counts.
-    pub(super) fn tell(&self, event: Event, cpu: usize) {
-        for listener in self.iter() {
+    /// Tells all listeners; no answer counts.
+    pub(super) fn tell_listeners(&self, event: Event, cpu: usize) {
+        for listener in (0..).map_while(|index| self.listener(index)) {
             // A refusal of an event that has happened means nothing.
             let _ = listener.event(event, cpu);
         }
@@ -70,15 +78,18 @@ impl Listeners {
 
     /// Asks all, also behind a refusal (I28); if there was one, those that had granted hear `undo`, the last one first.
     #[cold]
-    pub(super) fn ask(&self, event: Event, undo: Event, cpu: usize) -> Result<(), Refused> {
-        let mut granted = [None; MAX_LISTENERS];
-        for (place, listener) in granted.iter_mut().zip(self.iter()) {
-            *place = listener.event(event, cpu).is_ok().then_some(listener);
+    pub(super) fn ask_listeners(&self, event: Event, undo: Event, cpu: usize) -> Result<(), Refused> {
+        let (mut asked, mut granted) = (0, 0u32);
+        while let Some(listener) = self.listener(asked) {
+            granted |= u32::from(listener.event(event, cpu).is_ok()) << asked;
+            asked += 1;
         }
-        if granted[..self.len].iter().all(Option::is_some) {
+        if granted.count_ones() as usize == asked {
             return Ok(());
         }
-        for listener in granted.into_iter().rev().flatten() {
+        for listener in
+            (0..asked).rev().filter(|index| granted & (1 << index) != 0).map_while(|index| self.listener(index))
+        {
             // It is told, not asked.
             let _ = listener.event(undo, cpu);
         }

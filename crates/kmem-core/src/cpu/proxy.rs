@@ -68,22 +68,22 @@ impl Default for Question {
 }
 
 /// Waits until no section that began before can still commit on these CPUs, whose controls the caller holds, and whose
-/// areas it has withdrawn.
-pub(super) fn fence<P: Platform>(cpus: &Cpus, platform: &P, withdrawn: &CpuSet) {
-    let mut left: CpuSet = withdrawn.iter().filter(|cpu| !platform.fence_here(*cpu)).collect();
+/// areas it has withdrawn. Leaves those in the set that had to be fenced from afar.
+pub(super) fn fence<P: Platform>(cpus: &Cpus, platform: &P, withdrawn: &mut CpuSet) {
+    withdrawn.retain(|cpu| !platform.fence_here(cpu));
     let patience = platform.patience();
     if patience > 0 {
-        left.iter().filter_map(|cpu| cpus.get(cpu)).for_each(|cpu| cpu.question.ask());
+        withdrawn.iter().filter_map(|cpu| cpus.get(cpu)).for_each(|cpu| cpu.question.ask());
     }
     for _ in 0..patience {
-        if left.is_empty() {
+        if withdrawn.is_empty() {
             return;
         }
         core::hint::spin_loop();
-        left = left.iter().filter(|cpu| cpus.get(*cpu).is_some_and(|cpu| !cpu.question.is_answered())).collect();
+        withdrawn.retain(|cpu| cpus.get(cpu).is_some_and(|cpu| !cpu.question.is_answered()));
     }
-    if !left.is_empty() {
-        platform.fence(&left);
-        left.iter().filter_map(|cpu| cpus.get(cpu)).for_each(|cpu| cpu.question.settle());
+    if !withdrawn.is_empty() {
+        platform.fence(withdrawn);
+        withdrawn.iter().filter_map(|cpu| cpus.get(cpu)).for_each(|cpu| cpu.question.settle());
     }
 }

@@ -1,4 +1,7 @@
 //! Sets of CPUs: one bit a CPU, up to [`MAX_CPUS`].
+//!
+//! A set is 128 bytes, which is much on a stack that is not ours. So slow paths pass sets by reference, change them in
+//! place, and walk over a set that threads share without a copy of it ([`AtomicCpuSet::iter`]).
 
 use crate::sync::{AtomicU64, MODEL, Ordering};
 
@@ -14,6 +17,9 @@ pub struct CpuSet {
 }
 
 impl CpuSet {
+    /// The set of no CPU, for who wants to pass it.
+    pub const NONE: &'static Self = &Self::new();
+
     /// No CPU.
     pub const fn new() -> Self {
         Self { words: [0; WORDS] }
@@ -47,9 +53,30 @@ impl CpuSet {
         }
     }
 
+    /// Removes the CPUs that `stays` does not want.
+    pub fn retain(&mut self, mut stays: impl FnMut(usize) -> bool) {
+        for index in 0..WORDS {
+            for bit in bits(self.words[index]) {
+                if !stays(index * 64 + bit) {
+                    self.words[index] &= !(1 << bit);
+                }
+            }
+        }
+    }
+
     /// Whether the CPU is in the set.
     pub fn contains(&self, cpu: usize) -> bool {
         cpu < MAX_CPUS && self.words[cpu / 64] & (1 << (cpu % 64)) != 0
+    }
+
+    /// The set as a kernel reads one: a bit a CPU, in words from the lowest on.
+    pub fn words(&self) -> &[u64] {
+        &self.words
+    }
+
+    /// The same, for a kernel to write.
+    pub fn words_mut(&mut self) -> &mut [u64] {
+        &mut self.words
     }
 
     /// How many CPUs.
@@ -64,15 +91,35 @@ impl CpuSet {
 
     /// The CPUs in ascending order.
     pub fn iter(&self) -> impl Iterator<Item = usize> + '_ {
-        self.words.iter().enumerate().flat_map(|(index, word)| {
-            let mut left = *word;
-            core::iter::from_fn(move || {
-                let bit = (left != 0).then(|| left.trailing_zeros() as usize)?;
-                left &= left - 1;
-                Some(index * 64 + bit)
-            })
-        })
+        each(|index| self.words[index])
     }
+}
+
+/// The numbers of the bits that are set, in ascending order.
+fn bits(word: u64) -> impl Iterator<Item = usize> {
+    let mut left = word;
+    core::iter::from_fn(move || {
+        let bit = (left != 0).then(|| left.trailing_zeros() as usize)?;
+        left &= left - 1;
+        Some(bit)
+    })
+}
+
+/// The CPUs of a set whose words are `word`, each of which is read once.
+fn each(word: impl Fn(usize) -> u64) -> impl Iterator<Item = usize> {
+    let (mut next, mut left) = (0, 0);
+    core::iter::from_fn(move || {
+        while left == 0 {
+            if next == WORDS {
+                return None;
+            }
+            left = word(next);
+            next += 1;
+        }
+        let bit = left.trailing_zeros() as usize;
+        left &= left - 1;
+        Some((next - 1) * 64 + bit)
+    })
 }
 
 impl Default for CpuSet {
@@ -121,6 +168,11 @@ impl AtomicCpuSet {
     pub fn snapshot(&self) -> CpuSet {
         CpuSet { words: core::array::from_fn(|index| self.words[index].load(Ordering::Acquire)) }
     }
+
+    /// The CPUs in ascending order, as the set is when the walk comes to their word.
+    pub fn iter(&self) -> impl Iterator<Item = usize> + '_ {
+        each(|index| self.words[index].load(Ordering::Acquire))
+    }
 }
 
 impl Default for AtomicCpuSet {
@@ -139,5 +191,27 @@ mod tests {
         assert_eq!(set.iter().collect::<Vec<_>>(), [0, 63, 64, 1023]);
         assert_eq!(set.len(), 4);
         assert!(!set.contains(5000));
+    }
+
+    #[test]
+    fn retains_what_is_wanted() {
+        let mut set: CpuSet = [0, 1, 63, 64, 1023].into_iter().collect();
+        set.retain(|cpu| cpu % 2 == 1);
+        assert_eq!(set.iter().collect::<Vec<_>>(), [1, 63, 1023]);
+        set.retain(|_| false);
+        assert!(set.is_empty());
+    }
+
+    #[test]
+    fn a_shared_set_is_walked_as_it_is() {
+        let set = AtomicCpuSet::new();
+        [1023, 0, 64].into_iter().for_each(|cpu| set.insert(cpu));
+        let mut walked = Vec::new();
+        for cpu in set.iter() {
+            walked.push(cpu);
+            set.remove(cpu);
+        }
+        assert_eq!(walked, [0, 64, 1023]);
+        assert!(set.iter().next().is_none());
     }
 }

@@ -3,6 +3,9 @@
 //! The protocol is that of [`percpu`](crate::percpu): lock the controls in ascending order, withdraw the areas, fence
 //! once, work, publish, unlock. Threads on a stopped CPU miss and go to the depot; they never wait for this.
 //!
+//! Since controls are locked in that order, and given back in it, what is still stopped is a stretch of the caller's set:
+//! two numbers, and no copy of the set.
+//!
 //! The fence is the caller's own presence, a [proxy](super::proxy)'s, or an interrupt.
 
 use super::proxy::fence;
@@ -12,32 +15,35 @@ use crate::platform::Platform;
 
 /// Some CPUs are stopped.
 ///
-/// Having it tells you: for each CPU in it, you hold its control, no section on it can commit, and its area is yours
-/// (I36, I38). Dropping it lets the online ones run again.
+/// Having it tells you: for each CPU of the set from `from` on and below `to`, you hold its control, no section on it can
+/// commit, and its area is yours (I36, I38). Dropping it lets the online ones run again.
 #[must_use]
 pub struct Stopped<'a, P: Platform> {
     cpus: &'a Cpus,
     table: &'a CpuTable,
     platform: &'a P,
-    set: CpuSet,
+    set: &'a CpuSet,
+    from: usize,
+    to: usize,
 }
 
 impl<'a, P: Platform> Stopped<'a, P> {
     /// Stops the CPUs of `set` that are possible. Costs one fence if any of them has its area published.
     #[cold]
-    pub fn new(_gate: &OnlineCpus<'_>, cpus: &'a Cpus, table: &'a CpuTable, platform: &'a P, set: &CpuSet) -> Self {
-        let mut stopped = Self { cpus, table, platform, set: CpuSet::new() };
+    #[inline(never)]
+    pub fn new(_gate: &OnlineCpus<'_>, cpus: &'a Cpus, table: &'a CpuTable, platform: &'a P, set: &'a CpuSet) -> Self {
+        let mut stopped = Self { cpus, table, platform, set, from: 0, to: 0 };
         let mut published = CpuSet::new();
         for cpu in set.iter() {
             let Some(control) = cpus.get(cpu) else { break };
             control.lock.lock_next(platform).keep();
-            stopped.set.insert(cpu);
+            stopped.to = cpu + 1;
             if table.get(cpu) != table.empty() {
                 table.withdraw(cpu);
                 published.insert(cpu);
             }
         }
-        fence(cpus, platform, &published);
+        fence(cpus, platform, &mut published);
         stopped
     }
 
@@ -45,8 +51,8 @@ impl<'a, P: Platform> Stopped<'a, P> {
     /// was ever cached has no area.
     #[cold]
     pub fn for_each(mut self, mut work: impl FnMut(usize, Area)) {
-        let set = self.set;
-        for cpu in set.iter() {
+        let (set, to) = (self.set, self.to);
+        for cpu in set.iter().take_while(|cpu| *cpu < to) {
             let Some(control) = self.cpus.get(cpu) else { break };
             // SAFETY: the control is held, by a guard that `new` kept; this one is kept again.
             let guard = unsafe { control.lock.adopt(self.platform) };
@@ -55,12 +61,12 @@ impl<'a, P: Platform> Stopped<'a, P> {
             if let Some(area) = area {
                 work(cpu, area);
             }
-            self.set.remove(cpu);
+            self.from = cpu + 1;
             self.resume(cpu);
         }
     }
 
-    /// Lets a CPU run again. It was removed from the set, and its control is held.
+    /// Lets a CPU run again. It is no longer counted as stopped, and its control is held.
     fn resume(&self, cpu: usize) {
         if let Some(control) = self.cpus.get(cpu) {
             // SAFETY: the control is held, by a guard that `new` kept.
@@ -74,6 +80,6 @@ impl<'a, P: Platform> Stopped<'a, P> {
 
 impl<P: Platform> Drop for Stopped<'_, P> {
     fn drop(&mut self) {
-        self.set.iter().for_each(|cpu| self.resume(cpu));
+        self.set.iter().filter(|cpu| (self.from..self.to).contains(cpu)).for_each(|cpu| self.resume(cpu));
     }
 }

@@ -69,10 +69,14 @@ pub struct PageHeap {
 }
 
 impl PageHeap {
-    /// A heap over the platform's window.
-    pub fn new<P: Platform>(platform: &P) -> Option<Self> {
+    /// The maps over the platform's window.
+    pub(crate) fn map<P: Platform>(platform: &P) -> Option<Maps> {
         let window = platform.reserve()?;
-        let maps = Maps::map(platform, window.base, window.len)?;
+        Maps::map(platform, window.base, window.len)
+    }
+
+    /// A heap over these maps.
+    pub(crate) fn over(maps: Maps) -> Self {
         let first = maps.table_granules();
         let state = State {
             bins: [[NIL; BINS]; 3],
@@ -82,7 +86,7 @@ impl PageHeap {
             moved: 0,
             stats: PageStats::default(),
         };
-        Some(Self { maps, state: Mutex::new(Rank::Pages, state) })
+        Self { maps, state: Mutex::new(Rank::Pages, state) }
     }
 
     /// Gives the maps back (the window is the platform's).

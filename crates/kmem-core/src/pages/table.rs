@@ -96,7 +96,7 @@ impl Entry {
 const STEP: usize = 4096;
 
 /// The maps of a window.
-pub(super) struct Maps {
+pub(crate) struct Maps {
     pub(super) base: usize,
     pub(super) granules: usize,
     classes: NonNull<AtomicU8>,
@@ -120,7 +120,7 @@ impl Maps {
 
     /// # Safety
     /// Nobody uses the maps any more.
-    pub(super) unsafe fn unmap<P: PageSource>(&self, source: &P) {
+    pub(crate) unsafe fn unmap<P: PageSource>(&self, source: &P) {
         // SAFETY: the mapping is that of `map`; the table is the window's.
         unsafe { source.unmap(self.classes.cast(), self.granules * size_of::<AtomicU8>()) }
     }

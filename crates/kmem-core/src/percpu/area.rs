@@ -27,6 +27,9 @@ pub const READABLE: usize = 16;
 /// Bytes before slot 0; the last word of them is the mark.
 const HEADER: usize = (READABLE * WORD).next_multiple_of(64);
 
+/// Set in what was seen of a cursor that stood where it had stood at the look before. (Cursors are even.)
+const STILL: usize = 1;
+
 /// The place of one CPU in one cache, as the fast path sees it. Both are offsets in bytes from the area.
 #[repr(C)]
 pub struct Slot {
@@ -43,7 +46,7 @@ struct Keep {
     storage: AtomicUsize,
     /// Objects that fit.
     capacity: AtomicUsize,
-    /// Where the cursor was when it was looked at last; 0: not since the slot was enabled.
+    /// Where the cursor was when it was looked at last, and [`STILL`]; 0: not since the slot was enabled.
     seen: AtomicUsize,
 }
 
@@ -168,7 +171,7 @@ impl Area {
         unsafe { self.keep(slot, slots) }.capacity.load(Ordering::Relaxed)
     }
 
-    /// Whether the slot is enabled, and its cursor is where it was when [`look`](Self::look) saw it last.
+    /// Whether the last [`look`](Self::look) found the slot still, and it has been so since.
     ///
     /// # Safety
     /// As for [`is_enabled`](Self::is_enabled).
@@ -176,20 +179,22 @@ impl Area {
         // SAFETY: passed on.
         unsafe {
             let seen = self.keep(slot, slots).seen.load(Ordering::Relaxed);
-            self.is_enabled(slot) && seen == self.slot(slot).cursor.load(Ordering::Relaxed)
+            self.is_enabled(slot) && seen == self.slot(slot).cursor.load(Ordering::Relaxed) | STILL
         }
     }
 
-    /// Notes where the slot's cursor is, and answers whether it [is still](Self::is_still) there.
+    /// Notes where the slot's cursor is, and answers whether it is enabled and still: its cursor is where the look before
+    /// this one saw it.
     ///
     /// # Safety
     /// As for [`is_enabled`](Self::is_enabled).
     pub unsafe fn look(self, slot: SlotIndex, slots: usize) -> bool {
         // SAFETY: passed on.
         unsafe {
-            let still = self.is_still(slot, slots);
             let cursor = self.slot(slot).cursor.load(Ordering::Relaxed);
-            self.keep(slot, slots).seen.store(cursor, Ordering::Relaxed);
+            let seen = &self.keep(slot, slots).seen;
+            let still = self.is_enabled(slot) && seen.load(Ordering::Relaxed) & !STILL == cursor;
+            seen.store(if still { cursor | STILL } else { cursor }, Ordering::Relaxed);
             still
         }
     }

@@ -71,12 +71,6 @@ impl Batch {
         self.len = self.len.min(len);
     }
 
-    /// Forgets the first `count` objects: they are somewhere else now.
-    pub fn drop_front(&mut self, count: usize) {
-        self.objects.copy_within(count..self.len, 0);
-        self.len -= count;
-    }
-
     /// Puts objects that come in order of address into the order in which they are to be handed out, the first last. For
     /// a `stride` above 1 successive ones do not lie in the same cache line, as far as `stride` of them share one: each
     /// `stride`-th, then each `stride`-th from the second on, and so on.

@@ -56,8 +56,14 @@ impl Limit {
 /// Stretches of a slab's pages, first and end.
 struct Stretches {
     slab: NonNull<Slab>,
-    pages: [(usize, usize); STRETCHES],
+    pages: [(u32, u32); STRETCHES],
     count: usize,
+}
+
+impl Stretches {
+    fn iter(&self) -> impl Iterator<Item = (usize, usize)> + '_ {
+        self.pages[..self.count].iter().map(|(first, end)| (*first as usize, *end as usize))
+    }
 }
 
 impl Node {
@@ -92,13 +98,13 @@ impl Node {
             if let Some(found) = found {
                 released += 1;
                 drop(lists);
-                for (first, end) in &found.pages[..found.count] {
+                for (first, end) in found.iter() {
                     // SAFETY: the slab is aside, so its free objects stay free, and these pages hold no others.
-                    unsafe { env.platform.purge(found.slab.as_ref().page(*first), (end - first) * PAGE) };
+                    unsafe { env.platform.purge(found.slab.as_ref().page(first), (end - first) * PAGE) };
                     bytes += (end - first) * PAGE;
                 }
                 lists = self.lists.lock(env.platform);
-                lists.put_back(found, into);
+                lists.put_back(&found, into);
             } else {
                 drop(lists);
                 lists = self.lists.lock(env.platform);
@@ -143,7 +149,7 @@ impl Lists {
                 }
                 let mut found = Stretches { slab, pages: [(0, 0); STRETCHES], count: 0 };
                 slab.as_ref().free_pages(|first, end| {
-                    found.pages[found.count] = (first, end);
+                    found.pages[found.count] = (first as u32, end as u32);
                     found.count += 1;
                     found.count < STRETCHES
                 });
@@ -158,19 +164,20 @@ impl Lists {
     }
 
     /// Puts a slab back whose pages went.
-    fn put_back(&mut self, mut found: Stretches, into: &mut Reclaim) {
+    fn put_back(&mut self, found: &Stretches, into: &mut Reclaim) {
+        let mut slab = found.slab;
         // SAFETY: the lock is held; the slab is aside, where its free objects stayed free.
         unsafe {
-            for (first, end) in &found.pages[..found.count] {
-                found.slab.as_mut().note_purged(*first, *end);
+            for (first, end) in found.iter() {
+                slab.as_mut().note_purged(first, end);
             }
-            self.aside.remove(found.slab);
-            if found.slab.as_ref().in_use == 0 {
+            self.aside.remove(slab);
+            if slab.as_ref().in_use == 0 {
                 self.stats.slabs -= 1;
-                self.stats.total -= found.slab.as_ref().objects();
-                into.push(found.slab);
+                self.stats.total -= slab.as_ref().objects();
+                into.push(slab);
             } else {
-                self.partial.push_back(found.slab, ListId::Partial);
+                self.partial.push_back(slab, ListId::Partial);
             }
         }
     }

@@ -15,8 +15,8 @@ use kmem_core::sync::{AtomicU32, Ordering};
 use super::fault::{self, Call};
 use super::sys;
 
-/// Words of a mask for 8,192 CPUs, the most that a kernel is built for.
-const MASK_WORDS: usize = 128;
+/// Bytes of a mask for 32,768 CPUs, more than a kernel is built for: a page.
+const LARGEST_MASK: usize = 4096;
 /// Words of a mask for 1,024 nodes, the most that a kernel is built for.
 const NODE_WORDS: usize = 16;
 /// What [`NODE_OF`] holds where no thread has seen the node yet: zero, so that the table takes memory only where it is used.
@@ -59,18 +59,33 @@ pub fn affinity(thread: usize) -> Result<(usize, CpuSet), sys::Errno> {
     if fault::refused(Call::Affinity) {
         return Err(sys::Errno::NOSYS);
     }
-    let mut mask = [0u64; MASK_WORDS];
-    let bytes = sys::sched_getaffinity(thread, &mut mask)?;
-    let is_set = |cpu: &usize| mask[cpu / 64] & (1 << (cpu % 64)) != 0;
-    Ok((bytes, (0..MAX_CPUS).filter(is_set).collect()))
+    let mut cpus = CpuSet::new();
+    match sys::sched_getaffinity(thread, cpus.words_mut()) {
+        // A kernel that may have more CPUs than there are bits says so in that way.
+        Err(sys::Errno::INVAL) => Ok((large_affinity(thread, &mut cpus)?, cpus)),
+        answer => Ok((answer?, cpus)),
+    }
+}
+
+/// The same where the kernel's masks are larger than a set, whose CPUs are the first of them. Such a mask is too large for
+/// a stack that is not ours, so it has a mapping.
+#[cold]
+fn large_affinity(thread: usize, cpus: &mut CpuSet) -> Result<usize, sys::Errno> {
+    // SAFETY: a new mapping harms nobody, and just that one is ended. It is a page of words, zero at first.
+    unsafe {
+        let mask = sys::mmap(0, LARGEST_MASK, sys::PROT_READ | sys::PROT_WRITE, sys::MAP_PRIVATE_ANON)?;
+        let words = core::slice::from_raw_parts_mut(mask as *mut u64, LARGEST_MASK / size_of::<u64>());
+        let bytes = sys::sched_getaffinity(thread, words);
+        cpus.words_mut().iter_mut().zip(words).for_each(|(to, from)| *to = *from);
+        let _ = sys::munmap(mask, LARGEST_MASK);
+        bytes
+    }
 }
 
 /// Lets the calling thread run on these CPUs; `false` where the kernel refuses.
 #[cold]
 pub fn run_on(cpus: &CpuSet) -> bool {
-    let mut mask = [0u64; MAX_CPUS / 64];
-    cpus.iter().for_each(|cpu| mask[cpu / 64] |= 1 << (cpu % 64));
-    sys::sched_setaffinity(&mask).is_ok()
+    sys::sched_setaffinity(cpus.words()).is_ok()
 }
 
 /// The CPUs of a list such as `0-3,8-11`; what is no list of CPUs adds nothing.
