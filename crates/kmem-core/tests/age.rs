@@ -157,6 +157,19 @@ fn a_slot_that_moved_after_the_look_is_left_alone() {
 }
 
 #[test]
+fn a_slot_that_is_emptied_on_the_spot_is_fenced_first() {
+    let engine = engine(2);
+    let cache = cached(&engine, "here", 2);
+    fake::run_on(1);
+    assert_eq!(engine.age_here().slots, 0, "the first look knows no before");
+    let before = engine.platform().fence_count();
+    assert_eq!(engine.age_here().slots, 1, "the slot of CPU 1, and not that of CPU 0");
+    assert_eq!(engine.platform().fence_count(), before + 1);
+    assert_eq!(cache.figures().cpus, 1);
+    valid(&engine, 0);
+}
+
+#[test]
 fn a_destroy_finds_all_that_ageing_moved() {
     let engine = engine(3);
     let cache = cached(&engine, "dying", 3);

@@ -295,6 +295,13 @@ unsafe impl Sections for Fake {
         self.section(table, 0, read, |area, room| unsafe { section::commit_push(area, slot, room, objects) })
     }
 
+    fn fence_quietly(&self, cpu: usize) -> bool {
+        if !self.fence_here(cpu) {
+            self.fence(&CpuSet::of(cpu));
+        }
+        true
+    }
+
     fn fence(&self, cpus: &CpuSet) {
         self.fences.fetch_add(1, Ordering::Relaxed);
         let code = taken(&self.at_fence).take();

@@ -49,6 +49,17 @@ pub struct Aged {
     pub left: bool,
 }
 
+/// Which slots are emptied on a CPU that is stopped, and how it is stopped.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum How {
+    /// All that are enabled.
+    All,
+    /// Those that the look at them found still, and that are so when their CPU is stopped.
+    Still,
+    /// The same on the CPU that the thread is on, if it can be stopped without asking the kernel.
+    StillHere,
+}
+
 /// Caches with slots to be emptied, each pinned, and the CPUs where these are.
 struct Group<'a, P: Platform> {
     engine: &'a Engine<P>,
@@ -95,18 +106,23 @@ impl<P: Platform> Engine<P> {
     /// hotplug callback, nothing is done. It runs nobody's code: slabs that become empty stay with their caches. Costs
     /// O(caches + enabled slots), and a fence for each 32 caches that have a still slot.
     pub fn age(&self, spare: &CpuSet) -> Aged {
-        self.empty_slots(true, |cache, cpu| self.look(cache, cpu) && !spare.contains(cpu))
+        self.empty_slots(How::Still, |cache, cpu| self.look(cache, cpu) && !spare.contains(cpu))
+    }
+
+    /// The same for the CPU alone that the calling thread is on, and without asking the kernel for anything.
+    pub fn age_here(&self) -> Aged {
+        let here = self.platform.current_cpu();
+        self.empty_slots(How::StillHere, |cache, cpu| cpu == here && self.look(cache, cpu))
     }
 
     /// Empties all slots of these CPUs, in use or not; for the rest as [`age`](Self::age).
     pub fn empty_cpus(&self, cpus: &CpuSet) -> Aged {
-        self.empty_slots(false, |_, cpu| cpus.contains(cpu))
+        self.empty_slots(How::All, |_, cpu| cpus.contains(cpu))
     }
 
-    /// Empties the enabled slots that are `wanted`; with `only_still` those that the look at them found still, and that are
-    /// so when their CPU is stopped.
+    /// Empties the enabled slots that are `wanted`.
     #[cold]
-    fn empty_slots(&self, only_still: bool, wanted: impl Fn(&CacheDesc, usize) -> bool) -> Aged {
+    fn empty_slots(&self, how: How, wanted: impl Fn(&CacheDesc, usize) -> bool) -> Aged {
         let Some(gate) = self.gate.try_read(&self.platform) else {
             return Aged { slots: 0, left: true };
         };
@@ -128,11 +144,11 @@ impl<P: Platform> Engine<P> {
             }
             group.add(cache);
             if group.len == AT_ONCE {
-                slots += self.empty_group(&online, &group, only_still);
+                slots += self.empty_group(&online, &group, how);
                 group.clear();
             }
         }
-        slots += self.empty_group(&online, &group, only_still);
+        slots += self.empty_group(&online, &group, how);
         Aged { slots, left: enabled > slots }
     }
 
@@ -144,21 +160,26 @@ impl<P: Platform> Engine<P> {
         control.area.is_some_and(|area| unsafe { area.look(cache.slot(), self.table.slots()) })
     }
 
-    /// Stops the group's CPUs, looks again if only still slots are meant, and empties them; answers how many they were.
+    /// Stops the group's CPUs, looks again if only still slots are meant, and empties them; returns how many they were.
     #[cold]
     #[inline(never)]
-    fn empty_group(&self, online: &OnlineCpus<'_>, group: &Group<'_, P>, only_still: bool) -> usize {
-        if group.cpus.is_empty() || !self.platform.can_fence() {
+    fn empty_group(&self, online: &OnlineCpus<'_>, group: &Group<'_, P>, how: How) -> usize {
+        if group.cpus.is_empty() {
             return 0;
         }
+        let (cpus, table, platform) = (&self.cpus, &self.table, &self.platform);
+        let stopped = match how {
+            How::StillHere => Stopped::quietly(online, cpus, table, platform, &group.cpus),
+            _ => platform.can_fence().then(|| Stopped::new(online, cpus, table, platform, &group.cpus)),
+        };
+        let Some(stopped) = stopped else { return 0 };
         let mut slots = 0;
-        let stopped = Stopped::new(online, &self.cpus, &self.table, &self.platform, &group.cpus);
         stopped.for_each(|cpu, area| {
             for cache in group.caches() {
                 let (slot, slots_of_area) = (cache.slot(), self.table.slots());
                 // SAFETY: the area is private.
                 let is_meant =
-                    unsafe { if only_still { area.is_still(slot, slots_of_area) } else { area.is_enabled(slot) } };
+                    unsafe { if how == How::All { area.is_enabled(slot) } else { area.is_still(slot, slots_of_area) } };
                 if is_meant {
                     self.empty_slot(cache, cpu, area, Destination::Depot, &mut Reclaim::closed());
                     slots += 1;

@@ -122,8 +122,8 @@ impl<P: Platform> Engine<P> {
         }
     }
 
-    /// Gives the slot of `cache` a magazine of twice the capacity, and its objects with it. The caller holds the CPU's
-    /// control.
+    /// Gives the slot of `cache` a magazine of twice the capacity, and its objects with it, if the CPU can be fenced without
+    /// asking the kernel; the next overflow tries again. The caller holds the CPU's control.
     pub(super) fn grow_slot(&self, cache: &CacheDesc, cpu: usize, area: Area) {
         let (slot, slots) = (cache.slot(), self.table.slots());
         // SAFETY: the control is held, so the area stays mapped.
@@ -133,19 +133,10 @@ impl<P: Platform> Engine<P> {
         }
         let wider = (capacity * 2).min(cache.capacity_max());
         self.table.withdraw(cpu);
-        if self.platform.fence_here(cpu) || self.try_fence(cpu) {
+        if self.platform.fence_quietly(cpu) {
             // SAFETY: the area is private from the fence to the publication.
             unsafe { area.resize(slot, slots, wider, &self.meta, &self.platform) };
         }
         self.table.publish(cpu, area);
-    }
-
-    /// A fence for what could be done without.
-    fn try_fence(&self, cpu: usize) -> bool {
-        let granted = self.platform.can_fence();
-        if granted {
-            self.platform.fence(&CpuSet::of(cpu));
-        }
-        granted
     }
 }

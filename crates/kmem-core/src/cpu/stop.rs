@@ -47,6 +47,27 @@ impl<'a, P: Platform> Stopped<'a, P> {
         stopped
     }
 
+    /// Stops one CPU, if it can be fenced without asking the kernel.
+    #[cold]
+    pub fn quietly(
+        _gate: &OnlineCpus<'_>,
+        cpus: &'a Cpus,
+        table: &'a CpuTable,
+        platform: &'a P,
+        cpu: &'a CpuSet,
+    ) -> Option<Self> {
+        let mut stopped = Self { cpus, table, platform, set: cpu, from: 0, to: 0 };
+        let number = cpu.iter().next()?;
+        cpus.get(number)?.lock.lock_next(platform).keep();
+        stopped.to = number + 1;
+        if table.get(number) == table.empty() {
+            return Some(stopped);
+        }
+        table.withdraw(number);
+        // Dropped where it is not fenced: the CPU runs again.
+        platform.fence_quietly(number).then_some(stopped)
+    }
+
     /// Calls `work` with each CPU and its private area, and lets the CPU run again behind it. A CPU on which nothing
     /// was ever cached has no area.
     #[cold]

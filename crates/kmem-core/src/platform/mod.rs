@@ -73,6 +73,12 @@ pub unsafe trait Sections {
         false
     }
 
+    /// A fence of one CPU, if that asks the kernel for nothing: for what can be done another time as well. `false`, and no
+    /// fence, where it cannot be had so.
+    fn fence_quietly(&self, cpu: usize) -> bool {
+        self.fence_here(cpu)
+    }
+
     /// How often it is worth to look whether somebody on a stopped CPU has called [`fence_here`](Self::fence_here) there,
     /// before it is fenced from afar. 0: a fence costs no more than that.
     fn patience(&self) -> u32 {

@@ -266,6 +266,13 @@ unsafe impl Sections for Model {
         self.section(table, 0, read, |area, room| unsafe { section::commit_push(area, slot, room, objects) })
     }
 
+    fn fence_quietly(&self, cpu: usize) -> bool {
+        if !self.fence_here(cpu) {
+            self.fence(&CpuSet::of(cpu));
+        }
+        true
+    }
+
     fn fence(&self, cpus: &CpuSet) {
         self.fences.fetch_add(1, Relaxed);
         if self.machine.fences {

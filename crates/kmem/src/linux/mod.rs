@@ -155,6 +155,11 @@ impl Linux {
         if self.goes_by_id() { CpuSet::first(cpus.len()) } else { cpus }
     }
 
+    /// Whether a fence asks the kernel for nothing, whichever CPU it is for.
+    pub(crate) fn fences_quietly(&self) -> bool {
+        is_alone() || matches!(self.mode, Mode::Fallback(_))
+    }
+
     /// Whether concurrency ids stand for CPUs.
     pub(crate) fn goes_by_id(&self) -> bool {
         self.mode == Mode::Cid
@@ -233,6 +238,19 @@ unsafe impl Sections for Linux {
 
     fn fence_here(&self, cpu: usize) -> bool {
         self.goes_by_cpu() && !fault::fences_left_out() && fence::is_here(cpu)
+    }
+
+    fn fence_quietly(&self, cpu: usize) -> bool {
+        if fault::fences_left_out() || is_alone() || self.fence_here(cpu) {
+            return true;
+        }
+        match self.mode {
+            Mode::Fallback(_) => fallback::fence(&CpuSet::of(cpu)),
+            // An id says nothing of where a thread is, so the kernel has to be asked all the same.
+            Mode::Cid if self.can_fence() => fence::fence_all(self.possible),
+            _ => return false,
+        }
+        true
     }
 
     fn patience(&self) -> u32 {

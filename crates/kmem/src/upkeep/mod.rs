@@ -10,29 +10,27 @@
 //! 4. what depots, slabs and free pages hold and did not need is released (`Engine::end_period`);
 //! 5. what there is now is published for other processes to read ([`page`](crate::page)).
 //!
-//! # Nothing of ours is there at rest
-//! A thread of an allocator's is a guest that the program did not invite. It makes `unshare` and `setns` fail, warns
-//! Python of forks, keeps capabilities and escapes seccomp filters that the program puts on its own thread, and is in the
-//! way of calls that are made to all threads. So:
+//! # Nothing of ours is there
+//! A thread of an allocator's is a guest that the program did not invite. It makes `unshare` and `setns` fail and warns
+//! Python of forks. It keeps capabilities, and users, that the program gives up by calls which act on one thread, and it
+//! escapes the seccomp filters that the program puts on its own threads; were it to put one on itself, `seccomp(TSYNC)`
+//! would fail. libc's `set*id` ends the process where a thread of libc's answers otherwise than the others, and libpsx waits
+//! for a thread that blocks its signal. A thread that lives for one turn would inherit the rights and filters of the
+//! moment, but would then be killed, and the process with it, for the first call that a sandbox does not list. So:
 //!
 //! ```text
 //! process                            turns
-//! that never made a thread           a part of one (2 and 4) on its own slow paths, without a system call but those of
-//!                                    malloc; 1, 3 and 5 do not happen
-//! with threads                       a thread that lives for one turn, made by a slow path that finds a turn due
+//! any                                a part of one (2 and 4) on its own slow paths, with no system call but those of an
+//!                                    allocation; 1, 3 and 5 do not happen
 //! KMEM_UPKEEP=always                 a thread that stays, from the start of the process on
 //! KMEM_UPKEEP=off                    none
 //! ```
-//! In each but the last two, frees release memory themselves, within bounds (`Engine::release_at_free`): the last thing
-//! that a process does may be a free, and no turn comes after it. What a turn alone could release is then what slots
-//! still cache, until the next slow path.
-//!
-//! The thread is one that libc does not know ([`linux::thread`](crate::linux::thread)). It has the rights and filters of
-//! the thread that made it, at that moment, and is gone within a millisecond or so: it keeps nothing that the program gives
-//! up before or after. A thread that waits for its next turn could not do that, whatever it gave up itself: a filter of
-//! its own would break `seccomp(TSYNC)`, and without one it escapes the program's. A process that is idle therefore keeps
-//! what its slots hold, also where it loses a CPU; it releases that too under `KMEM_UPKEEP=always`, whose thread has no
-//! capabilities.
+//! In an ordinary process frees release memory themselves, within bounds (`Engine::release_at_free`): the last thing that
+//! it does may be a free, and no turn comes after it. In a process with threads a slow path empties the slots of the CPU on
+//! which it runs, for which being there is a fence; those of others would take a system call (membarrier). What slots
+//! cache on CPUs that fell idle therefore stays, up to the bounds of magazines, until their threads run again, or `trim`
+//! is called. A process for which that counts asks for the thread. It is one that libc does not know
+//! ([`linux::thread`](crate::linux::thread)), and it has no capabilities.
 //!
 //! # What a slow path looks at
 //! [`poke`] is called on slow paths of alloc and free, with no lock of the engine held. It loads one word that hardly ever
@@ -51,9 +49,8 @@ use kmem_core::Engine;
 use kmem_core::platform::Clock;
 use kmem_core::sync::{AtomicU32, Ordering};
 
-use crate::follow::Lack;
+use crate::linux::Linux;
 use crate::linux::mode::{libc_is_ready, variable};
-use crate::linux::{Linux, hot};
 use crate::runtime::existing;
 
 pub(crate) use place::{Taken, hold, hold_soon};
@@ -67,8 +64,6 @@ pub(crate) const PERIOD: u64 = 250_000_000;
 const YOUNG: u64 = 50_000_000;
 /// Slow paths until one of them looks what there is to do.
 const EACH: u32 = 16;
-/// Until a thread is asked for again that could not be had, in nanoseconds.
-const RETRY: u64 = 10_000_000_000;
 
 const QUIET: u32 = 0;
 const ASK: u32 = 1;
@@ -124,20 +119,13 @@ fn consider(engine: &'static Engine<Linux>) {
     let now = engine.platform().now();
     let born = *work.born.get_or_insert(now);
     if wanted == ALWAYS {
-        if now >= work.start_again && thread::start_to_stay() {
-            work.lacks.remove(Lack::Thread);
-            return CALL.store(QUIET, Ordering::Relaxed);
-        }
-        if now >= work.start_again {
-            work.lacks.add(Lack::Thread);
-            work.start_again = now + RETRY;
-        }
+        work.see_to_thread(now);
     }
-    if now - born < YOUNG || now - work.last_turn < PERIOD || thread::is_alive() {
-        return;
+    if thread::is_there() {
+        return CALL.store(QUIET, Ordering::Relaxed);
     }
-    work.last_turn = now;
-    if hot::is_single_threaded() || !thread::start_for_a_turn() {
+    if now - born >= YOUNG && now - work.last_turn >= PERIOD {
+        work.last_turn = now;
         work.turn(engine, By::SlowPath);
     }
 }
@@ -166,7 +154,7 @@ pub enum Upkeep {
     Off,
     /// By a thread named `kmem`, which stays.
     Thread,
-    /// On slow paths and by frees, and in a process with threads by a thread that lives for one turn.
+    /// On slow paths, and by frees.
     SlowPaths,
 }
 
@@ -174,7 +162,7 @@ pub enum Upkeep {
 pub fn upkeep() -> Upkeep {
     match WANTED.load(Ordering::Relaxed) {
         OFF => Upkeep::Off,
-        _ if thread::stays() => Upkeep::Thread,
+        _ if thread::is_there() => Upkeep::Thread,
         _ => Upkeep::SlowPaths,
     }
 }
@@ -191,7 +179,7 @@ pub fn upkeep() -> Upkeep {
 /// [`hotplug`](crate::hotplug) and [`trim`](crate::trim) in its own time.
 pub fn set_upkeep(on: bool) {
     WANTED.store(if on { ALWAYS } else { OFF }, Ordering::Relaxed);
-    CALL.store(if on && !thread::stays() { ASK } else { QUIET }, Ordering::Relaxed);
+    CALL.store(if on && !thread::is_there() { ASK } else { QUIET }, Ordering::Relaxed);
     let Some(engine) = existing() else { return };
     engine.release_at_free(on);
     if !on {

@@ -1,15 +1,15 @@
-//! The thread named `kmem`: for one turn, or to stay.
+//! The thread named `kmem`, where one is asked for.
 //!
 //! It is a thread that libc does not know, with all signals blocked ([`linux::thread`](crate::linux::thread)). It calls
-//! no code of the program's: no destructor, constructor or listener.
+//! no code of the program's: no destructor, constructor or listener. It has no capabilities and can get none.
 //!
 //! # Descriptors
-//! It has a table of its own, so what it opens is not among the program's descriptors, and what the program has open
+//! It has a table of its own, so what it waits for is not among the program's descriptors, and what the program has open
 //! is not kept open by it.
 //!
-//! # The thread that stays
-//! It has no capabilities and can get none, and runs where the process's other threads run, not only where the one runs
-//! that happened to start it. Where nothing was left to do for some turns it rests, and looks half as often.
+//! # CPUs
+//! It runs where the process's other threads run, not only where the one runs that happened to start it. Where nothing was
+//! left to do for some turns it rests, and looks half as often.
 
 use kmem_core::platform::Clock;
 use kmem_core::sync::{AtomicU32, Ordering};
@@ -26,41 +26,27 @@ const IDLE_TURNS: u32 = 4;
 /// Periods between two turns where the thread rests.
 const AT_REST: u64 = 2;
 
-/// Where the thread stands.
+/// Whether there is a thread.
 const NONE: u32 = 0;
-const FOR_A_TURN: u32 = 1;
-const TO_STAY: u32 = 2;
+const THERE: u32 = 1;
 
 static STATE: AtomicU32 = AtomicU32::new(NONE);
 
-/// Whether there is a thread, or one that has not quite gone.
-pub(super) fn is_alive() -> bool {
-    STATE.load(Ordering::Acquire) != NONE || thread::exists()
+/// Whether there is a thread.
+pub(super) fn is_there() -> bool {
+    STATE.load(Ordering::Acquire) == THERE
 }
 
-/// Whether there is one that stays.
-pub(super) fn stays() -> bool {
-    STATE.load(Ordering::Acquire) == TO_STAY
-}
-
-/// Starts the thread for one turn; `false` where it cannot be had. The caller has the work, for which the thread waits.
+/// Starts the thread, if there is none; `false` where it cannot be had. The caller has the work, for which the thread waits.
 #[cold]
-pub(super) fn start_for_a_turn() -> bool {
-    start(FOR_A_TURN, one_turn)
-}
-
-/// Starts the thread that stays; `false` where it cannot be had.
-#[cold]
-pub(super) fn start_to_stay() -> bool {
-    stays() || start(TO_STAY, turn_after_turn)
-}
-
-fn start(state: u32, run: extern "C" fn()) -> bool {
-    if fault::refused(Call::Upkeep) || STATE.compare_exchange(NONE, state, Ordering::AcqRel, Ordering::Relaxed).is_err()
-    {
+pub(super) fn start() -> bool {
+    if fault::refused(Call::Upkeep) {
         return false;
     }
-    let started = thread::spawn(run);
+    if STATE.compare_exchange(NONE, THERE, Ordering::AcqRel, Ordering::Relaxed).is_err() {
+        return true;
+    }
+    let started = thread::spawn(turn_after_turn);
     if !started {
         STATE.store(NONE, Ordering::Release);
     }
@@ -74,25 +60,9 @@ pub(super) fn after_fork_in_child() {
 }
 
 #[cold]
-extern "C" fn one_turn() {
-    begin();
-    if let Some(engine) = runtime::existing() {
-        let own_table = descriptors::own_table().is_ok();
-        let mut work = hold();
-        work.lacks.set(Lack::Table, !own_table);
-        work.turn(engine, if own_table { By::Thread } else { By::SlowPath });
-    }
-    STATE.store(NONE, Ordering::Release);
-}
-
-fn begin() {
+extern "C" fn turn_after_turn() {
     sys::schedule_ordinarily();
     sys::name_thread(c"kmem");
-}
-
-#[cold]
-extern "C" fn turn_after_turn() {
-    begin();
     sys::give_up_rights();
     let Some(engine) = runtime::existing() else { return STATE.store(NONE, Ordering::Release) };
     let own_table = descriptors::own_table().is_ok();

@@ -9,6 +9,11 @@ use crate::follow::{Entitlement, Follower, Lack, Lacks, Pressure};
 use crate::linux::{Linux, topology};
 use crate::page::{Page, Turn};
 
+use super::thread;
+
+/// Until a thread is asked for again that could not be had, in nanoseconds.
+const RETRY: u64 = 10_000_000_000;
+
 /// Who takes the turn.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum By {
@@ -24,7 +29,7 @@ pub(crate) struct Work {
     /// When a slow path first looked; `None`: none has.
     pub(super) born: Option<u64>,
     pub(super) last_turn: u64,
-    pub(super) start_again: u64,
+    start_again: u64,
     turns: u64,
     /// What the kernel does not give us.
     pub(super) lacks: Lacks,
@@ -72,11 +77,23 @@ impl Work {
         }
     }
 
-    /// What can be done without asking the kernel for anything.
+    /// What can be done without asking the kernel for anything: a fence from afar would.
     fn part_of_a_turn(&self, engine: &Engine<Linux>) -> bool {
-        let spared = self.isolated.unwrap_or(const { CpuSet::new() });
-        let aged = if cpu_policy() == CpuPolicy::Follow { engine.age(&spared).left } else { false };
+        let aged = match cpu_policy() {
+            CpuPolicy::Fixed => false,
+            CpuPolicy::Follow if engine.platform().fences_quietly() => engine.age(CpuSet::NONE).left,
+            CpuPolicy::Follow => engine.age_here().left,
+        };
         engine.end_period().left | aged
+    }
+
+    /// Starts the thread that is wanted. One that could not be had is asked for again later.
+    pub(super) fn see_to_thread(&mut self, now: u64) {
+        if now >= self.start_again {
+            let started = thread::start();
+            self.lacks.set(Lack::Thread, !started);
+            self.start_again = if started { 0 } else { now + RETRY };
+        }
     }
 
     fn whole_turn(&mut self, engine: &Engine<Linux>) -> bool {
@@ -95,8 +112,7 @@ impl Work {
         if self.pressure.is_high(&mut self.lacks) {
             engine.relieve(&spared);
         }
-        // Only a thread that stays promises that other turns follow.
-        left |= if super::thread::stays() { engine.decay().left } else { engine.end_period().left };
+        left |= engine.decay().left;
         self.publish(engine);
         left
     }
