@@ -130,7 +130,7 @@ pub const ALL: &[Workload] = &[
     },
     Workload {
         name: "leave_cpu",
-        about: "16 MiB of small objects freed on a CPU, which the process then loses: resident a second later",
+        about: "16 MiB of small objects freed on a CPU, which the process then loses: resident a second later (kmem: KMEM_UPKEEP=always)",
         unit: "run",
         compared: "resident_kib",
         family: Family::Core,

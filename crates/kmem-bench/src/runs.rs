@@ -56,11 +56,14 @@ impl Plan {
                 Box::new(move |allocator: &Allocator| {
                     let group = own_cpus().ok().and_then(|cpus| Cpuset::make(&cpus).ok());
                     let mut arguments = own.clone();
+                    let mut environment = allocator.environment();
                     arguments.push(group.as_ref().map_or_else(OsString::new, |group| group.path().into()));
                     if allocator.name == KMEM || allocator.name == KMEM_FALLBACK {
                         arguments.extend([self.command.clone().into(), "bench-left".into()]);
+                        // Nothing of kmem's follows CPUs without traffic unless it is asked for.
+                        environment.push(("KMEM_UPKEEP".into(), "always".into()));
                     }
-                    told(self.job(&executables.workloads, arguments, allocator.environment()).run())
+                    told(self.job(&executables.workloads, arguments, environment).run())
                 })
             }
             Kind::Caches => Box::new(move |allocator: &Allocator| {

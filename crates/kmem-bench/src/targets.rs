@@ -176,7 +176,7 @@ fn transitions(results: &Results) -> [Verdict; 7] {
     [
         Target(
             "T10",
-            "a CPU leaves: memory cached for it a second later, without traffic, as kmem tells it",
+            "a CPU leaves: memory cached for it a second later, without traffic, as kmem tells it (KMEM_UPKEEP=always)",
             "none",
             "leave_cpu",
             "bytes",
