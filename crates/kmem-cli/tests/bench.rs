@@ -46,7 +46,7 @@ fn without_a_cpuset_the_masks_lose_the_cpu() {
     let workloads = kmem_bench::executables::Executables::unpack().unwrap().workloads;
     let cached = |policy: &str| {
         let mut command = kmem();
-        command.env_remove("KMEM_UPKEEP").env("KMEM_CPUS", policy).args(["run", "--"]).arg(&workloads);
+        command.env("KMEM_UPKEEP", "always").env("KMEM_CPUS", policy).args(["run", "--"]).arg(&workloads);
         command.args(["leave_cpu", "quick", ""]).arg(assert_cmd::cargo::cargo_bin("kmem")).arg("bench-left");
         let output = String::from_utf8(command.assert().success().get_output().stdout.clone()).unwrap();
         let told = |name| output.lines().find_map(|line| line.strip_prefix(name)?.trim().parse::<f64>().ok());
