@@ -221,6 +221,7 @@ impl<P: Platform> Engine<P> {
     ///
     /// # Safety
     /// As for [`free_bytes`](Self::free_bytes).
+    #[inline(never)]
     pub unsafe fn realloc_bytes(&self, old: NonNull<u8>, size: usize, align: usize) -> Result<NonNull<u8>, AllocError> {
         let address = old.as_ptr() as usize;
         let Ok(extent) = self.extent(address) else {

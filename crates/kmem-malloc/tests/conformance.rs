@@ -240,6 +240,7 @@ in_each_mode!(exhaustion, |mode| must_succeed(mode, "exhaustion", built("exhaust
 in_each_mode!(exhaustion_in_100_mb, |mode| under_limit(mode, 100 * 1024));
 in_each_mode!(exhaustion_in_64_mb, |mode| under_limit(mode, 64 * 1024));
 in_each_mode!(misuse, is_reported);
+in_each_mode!(stack, takes_little_stack);
 
 /// What the environment says to other allocators means nothing here, and nobody says a word about it.
 mod settings_of_others {
@@ -301,6 +302,12 @@ mod storm {
         const CID: Mode = Mode { name: "storm_cid", variables: &[("KMEM_STORM", "200"), ("KMEM_RSEQ", "cid")] };
         must_succeed(&CID, "stress", built("stress.cc"), &[]);
     }
+}
+
+/// What is shipped takes at most 2 KiB of its caller's stack. A debug build takes what it likes, and so do others.
+fn takes_little_stack(mode: &Mode) {
+    let limit = if library().is_ours() && !cfg!(debug_assertions) { "limited" } else { "unlimited" };
+    must_succeed(mode, "stack", built("stack.c"), &[OsStr::new(limit)]);
 }
 
 /// `lifecycle.c` is linked against one copy of its plugin, and loads another.
