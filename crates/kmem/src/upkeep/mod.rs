@@ -54,7 +54,6 @@ use crate::linux::mode::{libc_is_ready, variable};
 use crate::runtime::existing;
 
 pub(crate) use place::{Taken, hold, hold_soon};
-pub(crate) use turn::By;
 
 /// In nanoseconds.
 const MILLISECOND: u64 = 1_000_000;
@@ -126,7 +125,7 @@ fn consider(engine: &'static Engine<Linux>) {
     }
     if now - born >= YOUNG && now - work.last_turn >= PERIOD {
         work.last_turn = now;
-        work.turn(engine, By::SlowPath);
+        work.turn_on_slow_path(engine);
     }
 }
 

@@ -14,7 +14,6 @@
 use kmem_core::platform::Clock;
 use kmem_core::sync::{AtomicU32, Ordering};
 
-use super::turn::By;
 use super::{ASK, CALL, MILLISECOND, OFF, PERIOD, WANTED, hold};
 use crate::follow::{Hints, Lack, threads};
 use crate::linux::fault::{self, Call};
@@ -85,7 +84,7 @@ extern "C" fn turn_after_turn() {
             return end();
         }
         work.last_turn = engine.platform().now();
-        let left = work.turn(engine, By::Thread);
+        let left = work.turn(engine);
         drop(work);
         idle = if left { 0 } else { (idle + 1).min(IDLE_TURNS + 1) };
         let periods = if idle > IDLE_TURNS { AT_REST } else { 1 };

@@ -14,16 +14,6 @@ use super::thread;
 /// Until a thread is asked for again that could not be had, in nanoseconds.
 const RETRY: u64 = 10_000_000_000;
 
-/// Who takes the turn.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum By {
-    /// The thread: it may wait for transitions, and ask the kernel.
-    Thread,
-    /// A slow path of the program's: it waits for no other thread, runs no code of the program's, and makes no system call
-    /// but those of an allocation. A sandbox that the program is in by now may kill it for any other.
-    SlowPath,
-}
-
 /// What is kept from turn to turn.
 pub(crate) struct Work {
     /// When a slow path first looked; `None`: none has.
@@ -67,24 +57,21 @@ impl Work {
         self.page = Page::none();
     }
 
-    /// Takes a turn, and returns whether anything is left for a later one.
+    /// Takes a turn on a slow path of the program's: it waits for no other thread, runs no code of the program's, and makes
+    /// no system call but those of an allocation. A sandbox that the program is in by now may kill it for any other, and a
+    /// fence from afar is one.
+    ///
+    /// Its stack is the program's too, where the frame of a whole turn has no room.
     #[cold]
-    pub(super) fn turn(&mut self, engine: &Engine<Linux>, by: By) -> bool {
+    #[inline(never)]
+    pub(super) fn turn_on_slow_path(&mut self, engine: &Engine<Linux>) {
         self.turns += 1;
-        match by {
-            By::Thread => self.whole_turn(engine),
-            By::SlowPath => self.part_of_a_turn(engine),
-        }
-    }
-
-    /// What can be done without asking the kernel for anything: a fence from afar would.
-    fn part_of_a_turn(&self, engine: &Engine<Linux>) -> bool {
-        let aged = match cpu_policy() {
-            CpuPolicy::Fixed => false,
-            CpuPolicy::Follow if engine.platform().fences_quietly() => engine.age(CpuSet::NONE).left,
-            CpuPolicy::Follow => engine.age_here().left,
+        let _ = match cpu_policy() {
+            CpuPolicy::Fixed => Default::default(),
+            CpuPolicy::Follow if engine.platform().fences_quietly() => engine.age(CpuSet::NONE),
+            CpuPolicy::Follow => engine.age_here(),
         };
-        engine.end_period().left | aged
+        let _ = engine.end_period();
     }
 
     /// Starts the thread that is wanted. One that could not be had is asked for again later.
@@ -96,7 +83,11 @@ impl Work {
         }
     }
 
-    fn whole_turn(&mut self, engine: &Engine<Linux>) -> bool {
+    /// Takes a turn on the thread, which may wait for transitions, and ask the kernel; returns whether anything is left for
+    /// a later one.
+    #[cold]
+    pub(super) fn turn(&mut self, engine: &Engine<Linux>) -> bool {
+        self.turns += 1;
         self.lacks.set(Lack::Ids, engine.platform().lacks_ids());
         let mut left = false;
         let isolated = *self.isolated.get_or_insert_with(topology::isolated);
