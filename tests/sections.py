@@ -1,13 +1,14 @@
 """Restartable sequences in a binary: can each be aborted at any instruction?
 
-The kernel aborts a section before its commit by jumping to the abort handler, which begins it anew with the registers as
-they are. So a register that a section reads before it writes to it may not be written to at all: the second attempt would
-begin with what the first left. A run finds that only where it is preempted at the right instruction. And the last
-instruction of the range has to be the commit, to its last byte: one more, and an abort behind the commit would do it again.
+The kernel aborts a section before its commit by moving the thread to the abort handler, with the registers as they are. The
+handler is a miss: it must lead out of the section, not back into it. What surrounds the section counts on the registers that
+it was given (the address to free, a slot, a batch): a register that a section reads before it writes to it may not be
+written to at all. A run finds a fault there only where it is preempted at the right instruction. And the last instruction of
+the range has to be the commit, to its last byte: one more, and an abort after the commit would undo what was done.
 
     sections.py FILE...
 
-Needs capstone (disassembly) and pyelftools.
+Needs capstone (disassembly) and pyelftools. unwind.py asks of the same binaries whether their unwind information is right.
 """
 
 import struct
@@ -18,7 +19,7 @@ import capstone
 from capstone import x86
 from elftools.elf.elffile import ELFFile
 
-SIGNATURE = 0x5305_3053  # what the kernel wants before an abort handler
+SIGNATURE = struct.pack("<I", 0x5305_3053)  # what the kernel wants before an abort handler
 RELATIVE = 8  # R_X86_64_RELATIVE
 
 WHOLE = {}
@@ -48,7 +49,7 @@ class Binary:
         return list(self.decoder.disasm(self.read(start, end - start), start))
 
     def sections(self):
-        """(start, end, abort handler) of each."""
+        """Each as its descriptor's address, start, end, abort handler."""
         targets = {}
         for table in self.elf.iter_sections():
             if table["sh_type"] == "SHT_RELA":
@@ -58,8 +59,8 @@ class Binary:
             head, length = self.read(place - 8, 8), self.read(place + 8, 8)
             if abort is None or head != bytes(8) or len(length) < 8:
                 continue
-            if self.read(abort - 4, 4) == struct.pack("<I", SIGNATURE):
-                yield start, start + struct.unpack("<Q", length)[0], abort
+            if self.read(abort - 4, 4) == SIGNATURE:
+                yield place - 8, start, start + struct.unpack("<Q", length)[0], abort
 
 
 def whole(register, decoder):
@@ -68,16 +69,37 @@ def whole(register, decoder):
     return WHOLE.get(name, name)
 
 
-def faults(binary, start, end, abort):
+def bind(binary, descriptor, start):
+    """Where the three instructions before the range begin: the offset, the descriptor's address, the store that binds it."""
+    for length in (19, 20):
+        found = binary.instructions(start - length, start)
+        if [i.mnemonic for i in found] == ["mov", "lea", "mov"] and found[1].address + found[1].size + found[1].disp == descriptor:
+            return start - length
+    return None
+
+
+def leads(binary, abort):
+    """Where an abort handler leads to: a jump's target, or what stands after the one instruction that says 'a miss'."""
+    first = binary.instructions(abort, abort + 15)[0]
+    if first.mnemonic == "jmp" and first.operands[0].type == x86.X86_OP_IMM:
+        return first.operands[0].imm
+    is_constant = first.mnemonic == "mov" and first.operands[1].type == x86.X86_OP_IMM
+    is_zero = first.mnemonic == "xor" and first.operands[0].reg == first.operands[1].reg
+    return first.address + first.size if is_constant or is_zero else None
+
+
+def faults(binary, descriptor, start, end, abort):
     """What is wrong with a section."""
-    jump = binary.instructions(abort, abort + 5)[:1]
-    if not jump or jump[0].mnemonic != "jmp" or jump[0].operands[0].type != x86.X86_OP_IMM:
-        yield "its abort handler is no jump"
+    begin = bind(binary, descriptor, start)
+    if begin is None:
+        yield "no bind of its descriptor before it"
         return
-    anew = jump[0].operands[0].imm
-    path = binary.instructions(anew, end)
-    if not path or not anew < start < end or path[-1].address + path[-1].size != end:
-        yield f"no instructions from {anew:#x} to its end at {end:#x}"
+    target = leads(binary, abort)
+    if target is None or begin <= target < end or begin <= abort < end:
+        yield f"its abort handler at {abort:#x} does not lead out of it"
+    path = binary.instructions(begin, end)
+    if not path or not start < end or path[-1].address + path[-1].size != end:
+        yield f"no instructions from {begin:#x} to its end at {end:#x}"
         return
     commit = path[-1]
     if commit.mnemonic != "mov" or commit.operands[0].type != x86.X86_OP_MEM or commit.operands[0].size != 8:
@@ -92,7 +114,7 @@ def faults(binary, start, end, abort):
             written.setdefault(register, instruction)
     for register in kept & written.keys() - {"rflags"}:
         by = written[register]
-        yield f"an abort begins it anew with another {register}: {by.address:#x} {by.mnemonic} {by.op_str}"
+        yield f"an abort leaves another {register} than it was given: {by.address:#x} {by.mnemonic} {by.op_str}"
 
 
 def main(paths):
@@ -104,7 +126,7 @@ def main(paths):
             seen += 1
             for fault in faults(binary, *section):
                 failed += 1
-                print(f"{path}: section {section[0]:#x}: {fault}")
+                print(f"{path}: section {section[1]:#x}: {fault}")
         print(f"sections: {path}: {seen}")
         failed += not seen
     return failed != 0

@@ -216,7 +216,12 @@ macro_rules! jumps {
         #[unsafe(naked)]
         #[unsafe(no_mangle)]
         pub unsafe extern "C" fn $name() {
-            naked_asm!($($first,)? concat!("jmp qword ptr [rip + ", $basic, "@GOTPCREL]"))
+            naked_asm!(
+                ".cfi_startproc",
+                $($first,)?
+                concat!("jmp qword ptr [rip + ", $basic, "@GOTPCREL]"),
+                ".cfi_endproc",
+            )
         }
     )*};
 }
@@ -332,7 +337,13 @@ macro_rules! catching {
         #[unsafe(naked)]
         #[unsafe(no_mangle)]
         pub unsafe extern "C" fn $name() {
-            naked_asm!(concat!("mov rax, qword ptr [rip + ", $basic, "@GOTPCREL]"), "jmp {nothrow}", nothrow = sym nothrow)
+            naked_asm!(
+                ".cfi_startproc",
+                concat!("mov rax, qword ptr [rip + ", $basic, "@GOTPCREL]"),
+                "jmp {nothrow}",
+                ".cfi_endproc",
+                nothrow = sym nothrow,
+            )
         }
     )*};
 }

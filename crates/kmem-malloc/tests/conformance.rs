@@ -234,6 +234,7 @@ in_each_mode!(threads, |mode| must_succeed(mode, "threads", built("threads.c"), 
 in_each_mode!(upkeep, |mode| must_succeed(mode, "upkeep", built("upkeep.c"), &[]));
 in_each_mode!(privileges, |mode| must_succeed(mode, "privileges", built("privileges.c"), &[]));
 in_each_mode!(forks, |mode| must_succeed(mode, "fork", built("fork.c"), &[]));
+in_each_mode!(stepped, an_instruction_at_a_time);
 in_each_mode!(stress, |mode| must_succeed(mode, "stress", built("stress.cc"), &[]));
 in_each_mode!(lifecycle, before_main_and_after);
 in_each_mode!(exhaustion, |mode| must_succeed(mode, "exhaustion", built("exhaustion.c"), &[]));
@@ -320,6 +321,11 @@ fn before_main_and_after(mode: &Mode) {
         (compile("lifecycle.c", "lifecycle", &[linked.as_os_str()]), plugin)
     });
     must_succeed(mode, "lifecycle", program, &[plugin.as_os_str()]);
+}
+
+/// Without turns of upkeep: they come by the clock, so that a program which is stepped through takes one at every turn.
+fn an_instruction_at_a_time(mode: &Mode) {
+    must_succeed(mode, "stepped", "env", &[OsStr::new("KMEM_UPKEEP=off"), built("stepped.cc").as_os_str()]);
 }
 
 /// The limit is set by a shell before it becomes the program, so the library meets it when it plans its reservation.

@@ -26,7 +26,7 @@
 //! lock(cpu); area = TABLE[cpu]; TABLE[cpu] = EMPTY; fence(cpu); ... the area is private ... ; TABLE[cpu] = area; unlock
 //!
 //! thread on CPU 1: reads TABLE[1], gets A     |  drainer: TABLE[1] = EMPTY
-//! thread on CPU 1: reads the cursor           |  drainer: fence(1) -> the section aborts, begins anew, gets EMPTY, misses
+//! thread on CPU 1: reads the cursor           |  drainer: fence(1) -> the section is aborted, and misses
 //!                                             |  drainer: reads the cursor; it can no longer move
 //! ```
 //! Leave out the fence, and the thread commits after the drainer has read the cursor: one object is handed out twice.

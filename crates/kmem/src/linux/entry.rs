@@ -25,6 +25,10 @@
 //! does as well there, but takes the line from the CPU that will write to it where one thread allocates and another frees
 //! (11.7 -> 16 ns an object).
 //!
+//! # Unwinding
+//! These functions push nothing, so that their unwind information is what every function begins with, at each instruction
+//! and at the abort handler, which stands after the return. An aborted section still has the argument, and jumps to `slow`.
+//!
 //! # Placement
 //! The alignment behind the last instruction is that of the function's own section, so each begins a cache line. A pop
 //! that follows its push finds its cursor in the store queue, if the processor guesses so; with `alloc` a quarter of a
@@ -74,54 +78,68 @@ macro_rules! __entry_alloc {
     ($slow:path) => {
         $crate::__entry_alloc!(".nops 16", __rseq_begin, HOT, $slow)
     };
-    ($first:literal, $begin:ident, $hot:ident, $slow:path) => {
+    ($first:literal, $begin:ident, $hot:ident, $slow:path $(, $at:ident)?) => {
         core::arch::naked_asm!(
+            ".cfi_startproc",
             $first,
-            "cmp rdi, qword ptr [rip + {hot} + 16]",
-            "jae 7f",
-            "lea eax, [rdi + 15]",
-            "shr eax, 4",
-            "lea rcx, [rip + {fine}]",
-            "movzx esi, byte ptr [rcx + rax]",
-            $crate::$begin!("rdx", "rcx"),
-            "mov rcx, qword ptr [rip + {hot} + 8]",
-            "mov rcx, qword ptr [rcx + rdx*8]",
-            "lea r9, [rcx + rsi*8]",
-            "mov rdx, qword ptr [r9]",
-            "add rcx, rdx",
-            "mov rax, qword ptr [rcx - 8]",
-            "mov r8, qword ptr [rcx - {ahead}]",
-            "test al, 1",
-            "jnz {slow}",
-            "prefetchw [r8]",
-            "add rdx, -8",
-            "mov qword ptr [r9], rdx",
-            $crate::__rseq_end!(),
-            "ret",
+            "cmp rdi, qword ptr [rip + {hot} + {SMALL}]",   // if (size >= hot.small)
+            "jae 7f",                                       //     goto 7
+            "lea eax, [rdi + 15]",                          // rax = size + 15
+            "shr eax, 4",                                   // rax /= 16
+            "lea rcx, [rip + {fine}]",                      // rcx = FINE
+            "movzx esi, byte ptr [rcx + rax]",              // rsi = rcx[rax]: the class, times CLASS_STEP
+            $crate::$begin!("rdx", "rcx"),                  // rdx = number of the slot's CPU
+            "mov rcx, qword ptr [rip + {hot} + {TABLE}]",   // rcx = hot.table
+            "mov rcx, qword ptr [rcx + rdx*8]",             // rcx = rcx[rdx]: the area
+            "lea r9, [rcx + rsi*8]",                        // r9 = &area.slot
+            "mov rdx, qword ptr [r9]",                      // rdx = r9.cursor
+            "add rcx, rdx",                                 // rcx = area + rdx
+            "mov rax, qword ptr [rcx - 8]",                 // rax = rcx[-1]: the newest object
+            "mov r8, qword ptr [rcx - {ahead}]",            // r8 = rcx[-16]: the one fifteen below
+            "test al, 1",                                   // if (rax & 1)
+            "jnz {slow}",                                   //     miss
+            "prefetchw [r8]",                               // ask for *r8
+            "add rdx, -8",                                  // rdx -= 8
+            "mov qword ptr [r9], rdx",                      // r9.cursor = rdx: commit
+            $crate::__rseq_end!("ret", "jmp {slow}"),       // return rax
             "7:",
-            "cmp rdi, qword ptr [rip + {hot} + 24]",
-            "jae {slow}",
-            "lea eax, [rdi + 127]",
-            "shr eax, 7",
-            "lea rcx, [rip + {coarse}]",
-            "movzx esi, byte ptr [rcx + rax]",
+            "cmp rdi, qword ptr [rip + {hot} + {GENERAL}]", // if (size >= hot.general)
+            "jae {slow}",                                   //     miss
+            "lea eax, [rdi + 127]",                         // rax = size + 127
+            "shr eax, 7",                                   // rax /= 128
+            "lea rcx, [rip + {coarse}]",                    // rcx = COARSE
+            "movzx esi, byte ptr [rcx + rax]",              // rsi = rcx[rax]
             "jmp 2b",
             ".p2align 6",
+            ".cfi_endproc",
             ahead = const $crate::linux::entry::AHEAD,
             fine = sym $crate::linux::entry::FINE,
             coarse = sym $crate::linux::entry::COARSE,
             hot = sym $crate::linux::hot::$hot,
             slow = sym $slow,
+            OFFSET = const $crate::linux::hot::at::OFFSET,
+            TABLE = const $crate::linux::hot::at::TABLE,
+            SMALL = const $crate::linux::hot::at::SMALL,
+            GENERAL = const $crate::linux::hot::at::GENERAL,
+            RSEQ_CS = const $crate::linux::hot::at::RSEQ_CS,
+            CPU_ID = const $crate::linux::hot::at::CPU_ID,
+            $($at = const $crate::linux::hot::at::$at,)?
         )
     };
 }
 
-/// The same by concurrency id; `$slow` is an ordinary function.
+/// The same by concurrency id; `$slow` is an ordinary function. Without a table it leaves all to that.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __entry_alloc_by_id {
     ($slow:path) => {
-        $crate::__entry_alloc!("cmp qword ptr [rip + {hot} + 8], 0\nje {slow}", __rseq_begin_by_id, HOT_BY_ID, $slow)
+        $crate::__entry_alloc!(
+            "cmp qword ptr [rip + {hot} + {TABLE}], 0\nje {slow}",
+            __rseq_begin_by_id,
+            HOT_BY_ID,
+            $slow,
+            MM_CID
+        )
     };
 }
 
@@ -133,45 +151,61 @@ macro_rules! __entry_free {
     ($slow:path) => {
         $crate::__entry_free!("", __rseq_begin, HOT, $slow)
     };
-    ($first:literal, $begin:ident, $hot:ident, $slow:path) => {
+    ($first:literal, $begin:ident, $hot:ident, $slow:path $(, $at:ident)?) => {
         core::arch::naked_asm!(
+            ".cfi_startproc",
             $first,
-            "mov rax, rdi",
-            "shr rax, 16",
-            "mov rcx, rax",
-            "sub rcx, qword ptr [rip + {hot} + 32]",
-            "cmp rcx, qword ptr [rip + {hot} + 40]",
-            "jae {slow}",
-            "test dil, 15",
-            "jnz {slow}",
-            "mov rcx, qword ptr [rip + {hot} + 48]",
-            "movzx eax, byte ptr [rcx + rax]",
-            $crate::$begin!("rdx", "rcx"),
-            "mov rcx, qword ptr [rip + {hot} + 8]",
-            "mov rcx, qword ptr [rcx + rdx*8]",
-            "lea r9, [rcx + rax*8]",
-            "mov rsi, qword ptr [r9 + 8]",
-            "mov rdx, qword ptr [r9]",
-            "cmp rdx, rsi",
-            "jae {slow}",
-            "add rcx, rdx",
-            "mov qword ptr [rcx], rdi",
-            "add rdx, 8",
-            "mov qword ptr [r9], rdx",
-            $crate::__rseq_end!(),
-            "ret",
+            "mov rax, rdi",                                    // rax = address
+            "shr rax, 16",                                     // rax = its granule
+            "mov rcx, rax",                                    // rcx = rax
+            "sub rcx, qword ptr [rip + {hot} + {FIRST}]",      // rcx -= hot.first
+            "cmp rcx, qword ptr [rip + {hot} + {GRANULES}]",   // if (rcx >= hot.granules)
+            "jae {slow}",                                      //     miss
+            "test dil, 15",                                    // if (address & 15)
+            "jnz {slow}",                                      //     miss
+            "mov rcx, qword ptr [rip + {hot} + {CLASSES}]",    // rcx = hot.classes
+            "movzx eax, byte ptr [rcx + rax]",                 // rax = rcx[rax]: the class, times CLASS_STEP
+            $crate::$begin!("rdx", "rcx"),                     // rdx = number of the slot's CPU
+            "mov rcx, qword ptr [rip + {hot} + {TABLE}]",      // rcx = hot.table
+            "mov rcx, qword ptr [rcx + rdx*8]",                // rcx = rcx[rdx]: the area
+            "lea r9, [rcx + rax*8]",                           // r9 = &area.slot
+            "mov rsi, qword ptr [r9 + {END}]",                 // rsi = r9.end
+            "mov rdx, qword ptr [r9]",                         // rdx = r9.cursor
+            "cmp rdx, rsi",                                    // if (rdx >= rsi)
+            "jae {slow}",                                      //     miss
+            "add rcx, rdx",                                    // rcx = area + rdx
+            "mov qword ptr [rcx], rdi",                        // *rcx = address
+            "add rdx, 8",                                      // rdx += 8
+            "mov qword ptr [r9], rdx",                         // r9.cursor = rdx: commit
+            $crate::__rseq_end!("ret", "jmp {slow}"),
             ".p2align 6",
+            ".cfi_endproc",
             hot = sym $crate::linux::hot::$hot,
             slow = sym $slow,
+            END = const $crate::linux::rseq::END,
+            OFFSET = const $crate::linux::hot::at::OFFSET,
+            TABLE = const $crate::linux::hot::at::TABLE,
+            FIRST = const $crate::linux::hot::at::FIRST,
+            GRANULES = const $crate::linux::hot::at::GRANULES,
+            CLASSES = const $crate::linux::hot::at::CLASSES,
+            RSEQ_CS = const $crate::linux::hot::at::RSEQ_CS,
+            CPU_ID = const $crate::linux::hot::at::CPU_ID,
+            $($at = const $crate::linux::hot::at::$at,)?
         )
     };
 }
 
-/// The same by concurrency id; `$slow` is an ordinary function.
+/// The same by concurrency id; `$slow` is an ordinary function. Without a table it leaves all to that.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __entry_free_by_id {
     ($slow:path) => {
-        $crate::__entry_free!("cmp qword ptr [rip + {hot} + 8], 0\nje {slow}", __rseq_begin_by_id, HOT_BY_ID, $slow)
+        $crate::__entry_free!(
+            "cmp qword ptr [rip + {hot} + {TABLE}], 0\nje {slow}",
+            __rseq_begin_by_id,
+            HOT_BY_ID,
+            $slow,
+            MM_CID
+        )
     };
 }

@@ -1,8 +1,8 @@
 //! The fence of restartable sequences: membarrier.
 //!
-//! `membarrier(PRIVATE_EXPEDITED_RSEQ)` interrupts the CPUs that run threads of this process at the moment; whoever is
-//! in a sequence there begins it anew. Threads that do not run were preempted, and begin anew when they run. It is a
-//! full barrier, so what was withdrawn before is seen withdrawn, and what was committed before is seen by the caller.
+//! `membarrier(PRIVATE_EXPEDITED_RSEQ)` interrupts the CPUs that run threads of this process at the moment, and
+//! aborts the sequences that they are in. Those of threads that do not run were preempted, and are aborted when they run. It
+//! is a full barrier, so what was withdrawn before is seen withdrawn, and what was committed before is seen by the caller.
 //! With a CPU it disturbs just that one; by concurrency id that is not known, and the fence is one of all CPUs. It answers
 //! 0 for CPUs that do not exist, and it may take half a second while the kernel itself takes CPUs up or down.
 //!
@@ -12,7 +12,7 @@
 //!
 //! # Being there
 //! Who runs on a CPU is a fence of it by that alone, and no call is needed: every other thread that was in a sequence there
-//! was preempted, and will begin anew; who runs there next comes behind a switch of threads, a full barrier, and sees
+//! was preempted, and will be aborted; who runs there next comes behind a switch of threads, a full barrier, and sees
 //! what this thread has seen. The CPU number that sequences go by is that of the moment in which it is read, for the
 //! kernel writes it before a thread that it has moved goes on.
 
@@ -50,7 +50,7 @@ pub fn fence(cpus: &CpuSet) {
 /// The same for CPUs `0..cpus`, which are all that there may be: one call.
 ///
 /// Where that fails for want of memory one CPU follows the other, which is as good: a sequence that had begun is either
-/// still on its CPU when that one's turn comes, or was moved and begins anew.
+/// still on its CPU when that one's turn comes, or was moved and is aborted.
 pub fn fence_all(cpus: usize) {
     if barrier(None).is_err() {
         (0..cpus).for_each(fence_one);

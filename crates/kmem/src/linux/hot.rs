@@ -139,8 +139,7 @@ global_asm!(
     ".popsection",
 );
 
-/// What sections and [`entry`](super::entry) load, in one cache line. The templates know the offsets of the fields: 0, 8
-/// and so on.
+/// What sections and [`entry`](super::entry) load, in one cache line.
 #[repr(C, align(64))]
 pub struct Hot {
     offset: AtomicUsize,
@@ -154,6 +153,25 @@ pub struct Hot {
     granules: AtomicUsize,
     /// Where the byte of the granule at address 0 would be.
     classes: AtomicPtr<AtomicU8>,
+}
+
+/// Where templates find the fields of [`Hot`], and those of the area of a thread.
+#[doc(hidden)]
+pub mod at {
+    use core::mem::offset_of;
+
+    use super::{Hot, RseqArea};
+
+    pub const OFFSET: usize = offset_of!(Hot, offset);
+    pub const TABLE: usize = offset_of!(Hot, table);
+    pub const SMALL: usize = offset_of!(Hot, small);
+    pub const GENERAL: usize = offset_of!(Hot, general);
+    pub const FIRST: usize = offset_of!(Hot, first);
+    pub const GRANULES: usize = offset_of!(Hot, granules);
+    pub const CLASSES: usize = offset_of!(Hot, classes);
+    pub const CPU_ID: usize = offset_of!(RseqArea, cpu_id);
+    pub const RSEQ_CS: usize = offset_of!(RseqArea, rseq_cs);
+    pub const MM_CID: usize = offset_of!(RseqArea, mm_cid);
 }
 
 impl Hot {
@@ -304,10 +322,12 @@ pub fn current_cpu() -> usize {
     // SAFETY: our area and libc's are static thread-local storage; the offset leads to one of them.
     unsafe {
         asm!(
-            "mov {t}, qword ptr [rip + {hot}]",
-            "movsxd {t}, dword ptr fs:[{t} + 4]",
+            "mov {t}, qword ptr [rip + {hot} + {OFFSET}]",
+            "movsxd {t}, dword ptr fs:[{t} + {CPU_ID}]",
             t = out(reg) cpu,
             hot = sym HOT,
+            OFFSET = const at::OFFSET,
+            CPU_ID = const at::CPU_ID,
             options(nostack, readonly),
         );
     }

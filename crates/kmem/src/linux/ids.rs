@@ -18,14 +18,13 @@
 //!
 //! # Threads that are not registered
 //! Their id reads 0, which is a slot, and some other thread's; nothing would abort them. Their CPU number is negative.
-//! So a section that goes by id looks at both, and takes the CPU number where it is negative: that leads to the entries
-//! before the table's first, which have the empty area, as ever (I3, I5). Both words are read behind the bind: a thread
-//! that registers in between is in a section already.
+//! So a section that goes by id looks at both, and misses where the CPU number is negative. Both words are read after the
+//! bind: a thread that registers in between is in a section already.
 //!
 //! # The fence
 //! A slot's thread may be on any CPU, so a fence is one for all CPUs that run the process, also for one slot. Nothing
-//! else changes: a section that had begun on an id that was withdrawn is interrupted where it runs, or was switched from
-//! and begins anew. This is what the mode costs: a magazine that grows, or a cache that is destroyed, interrupts every
+//! else changes: a section that had begun on an id that was withdrawn is interrupted where it runs, or was switched from,
+//! and is aborted. This is what the mode costs: a magazine that grows, or a cache that is destroyed, interrupts every
 //! running thread of the process. Isolated CPUs cannot be spared one by one; see `undisturbed`.
 //!
 //! # Which ids are in use
@@ -73,9 +72,6 @@ use super::rseq::given_by_id;
 const AREA_WITH_ID: usize = core::mem::offset_of!(RseqArea, mm_cid) + size_of::<u32>();
 /// AT_RSEQ_FEATURE_SIZE: bytes of an area that the kernel fills.
 const FEATURE_SIZE: usize = 27;
-
-// What the templates count on.
-const _: () = assert!(core::mem::offset_of!(RseqArea, mm_cid) == 24 && core::mem::offset_of!(RseqArea, cpu_id) == 4);
 
 /// Whether the kernel writes ids into areas that are registered.
 pub(super) fn exist() -> bool {

@@ -5,23 +5,32 @@
 //! on there; the thread stores the address of a descriptor there, which says 'from `start`, for `length` bytes, I am in
 //! a section; its end is `abort`'. If the thread is preempted, moved to another CPU, gets a signal or is fenced while
 //! its instruction pointer is in that range, it goes on at `abort`. The last instruction of the range is the commit. So
-//! between `start` and the commit the thread owns its CPU's slot, or it begins anew; a section that did not commit
+//! between `start` and the commit the thread owns its CPU's slot, or the section is over; a section that did not commit
 //! leaves no trace (a word that it wrote at or above the cursor is nobody's).
 //!
 //! ```text
-//! 2:  area = thread pointer + offset              here an aborted section begins anew
+//! 2:  area = thread pointer + offset
 //!     area.rseq_cs = &descriptor                  bind
 //! 3:  cpu = area.cpu_id (sign extended)           start
 //!     slots = TABLE[cpu]                          entries -1 and -2: a thread that is not registered has the empty area (I3)
-//!     ... load, test: a miss jumps behind 4, without a store ...
+//!     ... load, test: a miss leaves, without a store ...
 //!     slots.cursor = new                          commit
-//! 4:
+//! 4:  leave
+//!     signature
+//! 6:  a miss                                      here an aborted section goes on
 //! ```
 //! `start` stands right behind the store that binds: preempted before the store, nothing is bound; behind it, the
 //! section aborts. Nothing is unbound after the commit: the kernel does so by itself when it finds the thread outside
 //! of the range.
 //!
-//! A thread that is not registered is never aborted and never in a loop: its number stays -1 (or -2), so it misses.
+//! A thread that is not registered is never aborted: its number stays -1 (or -2), so it misses.
+//!
+//! # An aborted section is a miss
+//! It could begin anew, and would never end under a debugger that executes single instructions (`stepi`, `record full`,
+//! a software watchpoint): each step aborts the section. As a miss it ends, because the slow paths of the engine need no section: they go by depot and slabs
+//! where every section misses. Else a section is hardly ever aborted: a thread is preempted a thousand times a second at
+//! the very most, and seldom within these few nanoseconds; a miss then costs some hundred. And no register has to be what
+//! it was at the start, except those that belong to the caller.
 //!
 //! # What a section writes
 //! Magazine words at or above the cursor, and the cursor, once, if it moves. It never stores a cursor back that it did
@@ -40,13 +49,18 @@
 //! # Placement
 //! Everything is `#[inline(always)]`, so a typed cache in a user's crate has its section in line. Labels are local
 //! numbers, for an assembly that may be copied many times within a function. Descriptors are relocated data and
-//! read-only afterwards. Abort handlers stand in a section of their own, each behind the signature that the kernel asks
-//! for. Whoever contains a section must stay mapped: the descriptor of a thread's last section is read by the kernel at
-//! any later time, so a shared object with sections is linked with `-z nodelete`.
+//! read-only afterwards. Whoever contains a section must stay mapped: the descriptor of a thread's last section is read by
+//! the kernel at any later time, so a shared object with sections is linked with `-z nodelete`.
+//!
+//! The abort handler, after the signature that the kernel asks for, stands in the function itself, and the stack pointer
+//! has the same value there as in the section. A profiler's signal that lands in a section finds the thread at the handler, for the
+//! kernel aborts first; so the function's own unwind information serves there, and the caller is found. A section in line
+//! jumps over its handler, which costs nothing that could be measured (a pair of a typed cache takes 3.2 to 3.6 ns with it
+//! and without).
 //!
 //! The flavours differ in the table: here the published one, read inside the section; in [`given`] an argument, for slow
-//! paths and tests; and [`given_by_id`] goes by concurrency id. A debugger that steps through a section by single
-//! instructions aborts it at each step: set a breakpoint behind it.
+//! paths and tests; and [`given_by_id`] goes by concurrency id. Offsets in templates are constants in capitals, of
+//! [`hot::at`](super::hot::at).
 
 use core::arch::asm;
 use core::ptr::NonNull;
@@ -54,18 +68,18 @@ use core::ptr::NonNull;
 use kmem_core::percpu::SlotIndex;
 use kmem_core::sync::AtomicPtr;
 
-use super::hot::{HOT, HOT_BY_ID};
+use super::hot::{HOT, HOT_BY_ID, at};
 
-/// The bind: the rseq area's offset in register `$a`, uses register `$b`; the range begins behind it.
+/// The bind: the rseq area's offset in register `$a`, uses register `$b`; the range begins after it.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __rseq_bind {
     ($a:literal, $b:literal) => {
         concat!(
             "2:\n",
-            concat!("mov ", $a, ", qword ptr [rip + {hot}]\n"),
-            concat!("lea ", $b, ", [rip + 5f]\n"),
-            concat!("mov qword ptr fs:[", $a, " + 8], ", $b, "\n"),
+            concat!("mov ", $a, ", qword ptr [rip + {hot} + {OFFSET}]\n"), // a = hot.offset
+            concat!("lea ", $b, ", [rip + 5f]\n"),                         // b = &descriptor
+            concat!("mov qword ptr fs:[", $a, " + {RSEQ_CS}], ", $b, "\n"), // area.rseq_cs = b
             "3:\n",
         )
     };
@@ -76,54 +90,47 @@ macro_rules! __rseq_bind {
 #[macro_export]
 macro_rules! __rseq_begin {
     ($a:literal, $b:literal) => {
-        concat!($crate::__rseq_bind!($a, $b), concat!("movsxd ", $a, ", dword ptr fs:[", $a, " + 4]\n"),)
+        concat!(
+            $crate::__rseq_bind!($a, $b),
+            concat!("movsxd ", $a, ", dword ptr fs:[", $a, " + {CPU_ID}]\n"), // a = (i32) area.cpu_id
+        )
     };
 }
 
-/// The same by concurrency id: the id in register `$a`, or the CPU number where that is negative (the thread is not
-/// registered, and its id reads 0, which is somebody else's; see [`ids`](super::ids)). Operand `hot`: [`HOT_BY_ID`].
-///
-/// That is a jump that is hardly ever taken, so that no load waits for the comparison. It leaves the range and comes back:
-/// a thread that goes there is not registered, and no range protects it in any case.
+/// The same by concurrency id: the id in register `$a`. A thread whose CPU number is negative is not registered, and its
+/// id reads 0, which is somebody else's (see [`ids`](super::ids)): that is a miss. Operand `hot`: [`HOT_BY_ID`].
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __rseq_begin_by_id {
     ($a:literal, $b:literal) => {
         concat!(
             $crate::__rseq_bind!($a, $b),
-            concat!("movsxd ", $b, ", dword ptr fs:[", $a, " + 4]\n"),
-            concat!("movsxd ", $a, ", dword ptr fs:[", $a, " + 24]\n"),
-            concat!("test ", $b, ", ", $b, "\n"),
-            "js 22f\n",
-            "23:\n",
-            ".pushsection .text.kmem_rseq_abort,\"ax\",@progbits\n",
-            "22:\n",
-            concat!("mov ", $a, ", ", $b, "\n"),
-            "jmp 23b\n",
-            ".popsection\n",
+            concat!("movsxd ", $b, ", dword ptr fs:[", $a, " + {CPU_ID}]\n"), // b = (i32) area.cpu_id
+            concat!("movsxd ", $a, ", dword ptr fs:[", $a, " + {MM_CID}]\n"), // a = area.mm_cid
+            concat!("test ", $b, ", ", $b, "\n"),                             // if (b < 0)
+            "js 6f\n",                                                        //     miss
         )
     };
 }
 
-/// Behind the commit: the descriptor, and the abort handler behind its signature.
+/// After the commit: the descriptor; `$leave`, which does not fall through; the signature and the abort handler, `$miss`.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __rseq_end {
-    () => {
+    ($leave:literal, $miss:literal) => {
         concat!(
             "4:\n",
             ".pushsection .data.rel.ro.kmem_rseq_cs,\"aw\",@progbits\n",
             ".balign 32\n",
             "5:\n",
-            ".long 0, 0\n",
-            ".quad 3b, 4b - 3b, 6f\n",
+            ".long 0, 0\n",            // version, flags
+            ".quad 3b, 4b - 3b, 6f\n", // start, length, abort
             ".popsection\n",
-            ".pushsection .text.kmem_rseq_abort,\"ax\",@progbits\n",
-            ".byte 0x0f, 0xb9, 0x3d\n",
-            ".long 0x53053053\n",
+            concat!($leave, "\n"),
+            ".byte 0x0f, 0xb9, 0x3d\n", // an instruction that traps, and holds
+            ".long 0x53053053\n",       //     the signature
             "6:\n",
-            "jmp 2b\n",
-            ".popsection\n",
+            concat!($miss, "\n"),
         )
     };
 }
@@ -131,10 +138,14 @@ macro_rules! __rseq_end {
 /// Bytes of a slot: what templates multiply by.
 pub const SLOT_BYTES: usize = 16;
 const _: () = assert!(size_of::<kmem_core::percpu::Slot>() == SLOT_BYTES);
+/// Where a slot's end is; its cursor comes first.
+pub const END: usize = core::mem::offset_of!(kmem_core::percpu::Slot, end);
+const _: () = assert!(core::mem::offset_of!(kmem_core::percpu::Slot, cursor) == 0);
 
-/// Defines the four sections over how they begin, the words that they go by, and a way to reach the area.
+/// Defines the four sections over how they begin, the words that they go by, how they get to the area (`$load`, from the
+/// number in `a` to the area's address there), and what else those need.
 macro_rules! sections {
-    ($begin:ident, $hot:ident, $load:literal $(, $table:ident: $type:ty)?) => {
+    ($begin:ident, $hot:ident, $load:literal, $([$table:ident: $type:ty],)? $($at:ident),*) => {
         /// Takes the newest object of the slot of the CPU that the thread runs on; `None` is a miss.
         ///
         /// # Safety
@@ -147,19 +158,20 @@ macro_rules! sections {
             unsafe {
                 asm!(
                     concat!($begin!("{a}", "{b}"), $load),
-                    "lea {c}, [{a} + {slot}]",
-                    "mov {b}, qword ptr [{c}]",
-                    "add {a}, {b}",
-                    "mov {word}, qword ptr [{a} - 8]",
-                    "test {word:l}, 1",
-                    "jnz 4f",
-                    "add {b}, -8",
-                    "mov qword ptr [{c}], {b}",
-                    __rseq_end!(),
+                    "lea {c}, [{a} + {slot}]",              // c = &area.slot
+                    "mov {b}, qword ptr [{c}]",             // b = c.cursor
+                    "add {a}, {b}",                         // a = area + b
+                    "mov {word}, qword ptr [{a} - 8]",      // word = a[-1]
+                    "test {word:l}, 1",                     // if (word & 1)
+                    "jnz 4f",                               //     leave: a miss
+                    "add {b}, -8",                          // b -= 8
+                    "mov qword ptr [{c}], {b}",             // c.cursor = b: commit
+                    __rseq_end!("jmp 25f", "mov {word:e}, 1\n25:"), // a miss: word = 1
                     a = out(reg) _, b = out(reg) _, c = out(reg) _, word = out(reg) word,
                     slot = in(reg) slot.0 as usize * SLOT_BYTES,
                     $($table = in(reg) $table,)?
                     hot = sym $hot,
+                    $($at = const at::$at,)*
                     options(nostack),
                 );
                 // An object's address is not 0: said, so that the hit is not tested for it.
@@ -178,21 +190,23 @@ macro_rules! sections {
             unsafe {
                 asm!(
                     concat!($begin!("{a}", "{b}"), $load),
-                    "lea {d}, [{a} + {slot}]",
-                    "mov {c}, qword ptr [{d} + 8]",
-                    "mov {b}, qword ptr [{d}]",
-                    "cmp {b}, {c}",
-                    "jae {miss}",
-                    "add {a}, {b}",
-                    "mov qword ptr [{a}], {object}",
-                    "add {b}, 8",
-                    "mov qword ptr [{d}], {b}",
-                    __rseq_end!(),
+                    "lea {d}, [{a} + {slot}]",              // d = &area.slot
+                    "mov {c}, qword ptr [{d} + {END}]",     // c = d.end
+                    "mov {b}, qword ptr [{d}]",             // b = d.cursor
+                    "cmp {b}, {c}",                         // if (b >= c)
+                    "jae {miss}",                           //     miss
+                    "add {a}, {b}",                         // a = area + b
+                    "mov qword ptr [{a}], {object}",        // *a = object
+                    "add {b}, 8",                           // b += 8
+                    "mov qword ptr [{d}], {b}",             // d.cursor = b: commit
+                    __rseq_end!("jmp 25f", "jmp {miss}\n25:"),
                     a = out(reg) _, b = out(reg) _, c = out(reg) _, d = out(reg) _,
                     slot = in(reg) slot.0 as usize * SLOT_BYTES,
                     object = in(reg) object.as_ptr(),
                     $($table = in(reg) $table,)?
                     hot = sym $hot,
+                    END = const END,
+                    $($at = const at::$at,)*
                     miss = label { return false },
                     options(nostack),
                 );
@@ -212,52 +226,53 @@ macro_rules! sections {
             unsafe {
                 asm!(
                     concat!($begin!("{a}", "{b}"), $load),
-                    "mov {b}, qword ptr [{a} + {slot}]",
-                    "add {b}, {a}",
-                    "xor {n:e}, {n:e}",
-                    "mov {w:e}, 4",
-                    "7:",
-                    "cmp {w}, {len}",
-                    "ja 8f",
-                    "mov {c}, qword ptr [{b} - 8]",
-                    "mov {d}, qword ptr [{b} - 16]",
-                    "mov qword ptr [{out} + {n}*8], {c}",
-                    "mov qword ptr [{out} + {n}*8 + 8], {d}",
-                    "or {c:e}, {d:e}",
-                    "mov {d}, qword ptr [{b} - 24]",
-                    "mov qword ptr [{out} + {n}*8 + 16], {d}",
-                    "or {c:e}, {d:e}",
-                    "mov {d}, qword ptr [{b} - 32]",
-                    "mov qword ptr [{out} + {n}*8 + 24], {d}",
-                    "or {c:e}, {d:e}",
-                    "test {c:l}, 1",
-                    "jnz 8f",
-                    "add {b}, -32",
-                    "mov {n}, {w}",
-                    "add {w}, 4",
-                    "jmp 7b",
-                    "8:",
-                    "cmp {n}, {len}",
-                    "je 9f",
-                    "mov {c}, qword ptr [{b} - 8]",
-                    "test {c:l}, 1",
-                    "jnz 9f",
-                    "mov qword ptr [{out} + {n}*8], {c}",
-                    "add {b}, -8",
-                    "inc {n}",
-                    "jmp 8b",
+                    "mov {b}, qword ptr [{a} + {slot}]",            // b = area.slot.cursor
+                    "add {b}, {a}",                                 // b += area
+                    "xor {n:e}, {n:e}",                             // n = 0: taken
+                    "mov {w:e}, 4",                                 // w = 4: n + 4
+                    "7:",                                           // for (;;) {
+                    "cmp {w}, {len}",                               //     if (w > len)
+                    "ja 8f",                                        //         break
+                    "mov {c}, qword ptr [{b} - 8]",                 //     c = b[-1]
+                    "mov {d}, qword ptr [{b} - 16]",                //     d = b[-2]
+                    "mov qword ptr [{out} + {n}*8], {c}",           //     out[n] = c
+                    "mov qword ptr [{out} + {n}*8 + 8], {d}",       //     out[n + 1] = d
+                    "or {c:e}, {d:e}",                              //     c |= d
+                    "mov {d}, qword ptr [{b} - 24]",                //     d = b[-3]
+                    "mov qword ptr [{out} + {n}*8 + 16], {d}",      //     out[n + 2] = d
+                    "or {c:e}, {d:e}",                              //     c |= d
+                    "mov {d}, qword ptr [{b} - 32]",                //     d = b[-4]
+                    "mov qword ptr [{out} + {n}*8 + 24], {d}",      //     out[n + 3] = d
+                    "or {c:e}, {d:e}",                              //     c |= d
+                    "test {c:l}, 1",                                //     if (c & 1)
+                    "jnz 8f",                                       //         break: one of them is a mark
+                    "add {b}, -32",                                 //     b -= 4 words
+                    "mov {n}, {w}",                                 //     n = w
+                    "add {w}, 4",                                   //     w += 4
+                    "jmp 7b",                                       // }
+                    "8:",                                           // for (;;) {
+                    "cmp {n}, {len}",                               //     if (n == len)
+                    "je 9f",                                        //         break
+                    "mov {c}, qword ptr [{b} - 8]",                 //     c = b[-1]
+                    "test {c:l}, 1",                                //     if (c & 1)
+                    "jnz 9f",                                       //         break
+                    "mov qword ptr [{out} + {n}*8], {c}",           //     out[n] = c
+                    "add {b}, -8",                                  //     b -= 1 word
+                    "inc {n}",                                      //     n += 1
+                    "jmp 8b",                                       // }
                     "9:",
-                    "test {n}, {n}",
-                    "jz 4f",
-                    "sub {b}, {a}",
-                    "mov qword ptr [{a} + {slot}], {b}",
-                    __rseq_end!(),
+                    "test {n}, {n}",                                // if (n == 0)
+                    "jz 4f",                                        //     leave: a miss
+                    "sub {b}, {a}",                                 // b -= area
+                    "mov qword ptr [{a} + {slot}], {b}",            // area.slot.cursor = b: commit
+                    __rseq_end!("jmp 25f", "xor {n:e}, {n:e}\n25:"), // a miss: n = 0
                     a = out(reg) _, b = out(reg) _, c = out(reg) _, d = out(reg) _, w = out(reg) _, n = out(reg) taken,
                     slot = in(reg) slot.0 as usize * SLOT_BYTES,
                     out = in(reg) out.as_mut_ptr(),
                     len = in(reg) out.len(),
                     $($table = in(reg) $table,)?
                     hot = sym $hot,
+                    $($at = const at::$at,)*
                     options(nostack),
                 );
             }
@@ -275,40 +290,40 @@ macro_rules! sections {
             unsafe {
                 asm!(
                     concat!($begin!("{a}", "{b}"), $load),
-                    "mov {c}, qword ptr [{a} + {slot} + 8]",
-                    "mov {b}, qword ptr [{a} + {slot}]",
-                    "xor {n:e}, {n:e}",
-                    "sub {c}, {b}",
-                    "jbe 4f",
-                    "shr {c}, 3",
-                    "cmp {c}, {len}",
-                    "cmova {c}, {len}",
-                    "test {c}, {c}",
-                    "jz 4f",
-                    "add {b}, {a}",
-                    "mov {d:e}, 4",
-                    "7:",
-                    "cmp {d}, {c}",
-                    "ja 8f",
-                    "movdqu {x}, xmmword ptr [{objects} + {n}*8]",
-                    "movdqu {y}, xmmword ptr [{objects} + {n}*8 + 16]",
-                    "movdqu xmmword ptr [{b} + {n}*8], {x}",
-                    "movdqu xmmword ptr [{b} + {n}*8 + 16], {y}",
-                    "mov {n}, {d}",
-                    "add {d}, 4",
-                    "jmp 7b",
-                    "8:",
-                    "cmp {n}, {c}",
-                    "je 9f",
-                    "mov {d}, qword ptr [{objects} + {n}*8]",
-                    "mov qword ptr [{b} + {n}*8], {d}",
-                    "inc {n}",
-                    "jmp 8b",
+                    "mov {c}, qword ptr [{a} + {slot} + {END}]",            // c = area.slot.end
+                    "mov {b}, qword ptr [{a} + {slot}]",                    // b = area.slot.cursor
+                    "xor {n:e}, {n:e}",                                     // n = 0: put
+                    "sub {c}, {b}",                                         // c -= b
+                    "jbe 4f",                                               // if (c <= 0) leave: a miss
+                    "shr {c}, 3",                                           // c /= 8: words of room
+                    "cmp {c}, {len}",                                       // if (c > len)
+                    "cmova {c}, {len}",                                     //     c = len
+                    "test {c}, {c}",                                        // if (c == 0)
+                    "jz 4f",                                                //     leave: a miss
+                    "add {b}, {a}",                                         // b += area
+                    "mov {d:e}, 4",                                         // d = 4: n + 4
+                    "7:",                                                   // for (;;) {
+                    "cmp {d}, {c}",                                         //     if (d > c)
+                    "ja 8f",                                                //         break
+                    "movdqu {x}, xmmword ptr [{objects} + {n}*8]",          //     x = objects[n..n + 2]
+                    "movdqu {y}, xmmword ptr [{objects} + {n}*8 + 16]",     //     y = objects[n + 2..n + 4]
+                    "movdqu xmmword ptr [{b} + {n}*8], {x}",                //     b[n..n + 2] = x
+                    "movdqu xmmword ptr [{b} + {n}*8 + 16], {y}",           //     b[n + 2..n + 4] = y
+                    "mov {n}, {d}",                                         //     n = d
+                    "add {d}, 4",                                           //     d += 4
+                    "jmp 7b",                                               // }
+                    "8:",                                                   // for (;;) {
+                    "cmp {n}, {c}",                                         //     if (n == c)
+                    "je 9f",                                                //         break
+                    "mov {d}, qword ptr [{objects} + {n}*8]",               //     d = objects[n]
+                    "mov qword ptr [{b} + {n}*8], {d}",                     //     b[n] = d
+                    "inc {n}",                                              //     n += 1
+                    "jmp 8b",                                               // }
                     "9:",
-                    "sub {b}, {a}",
-                    "lea {b}, [{b} + {n}*8]",
-                    "mov qword ptr [{a} + {slot}], {b}",
-                    __rseq_end!(),
+                    "sub {b}, {a}",                                         // b -= area
+                    "lea {b}, [{b} + {n}*8]",                               // b += n words
+                    "mov qword ptr [{a} + {slot}], {b}",                    // area.slot.cursor = b: commit
+                    __rseq_end!("jmp 25f", "xor {n:e}, {n:e}\n25:"),        // a miss: n = 0
                     a = out(reg) _, b = out(reg) _, c = out(reg) _, d = out(reg) _, n = out(reg) put,
                     x = out(xmm_reg) _, y = out(xmm_reg) _,
                     slot = in(reg) slot.0 as usize * SLOT_BYTES,
@@ -316,6 +331,8 @@ macro_rules! sections {
                     len = in(reg) objects.len(),
                     $($table = in(reg) $table,)?
                     hot = sym $hot,
+                    END = const END,
+                    $($at = const at::$at,)*
                     options(nostack),
                 );
             }
@@ -324,18 +341,35 @@ macro_rules! sections {
     };
 }
 
-sections!(__rseq_begin, HOT, "mov {b}, qword ptr [rip + {hot} + 8]\nmov {a}, qword ptr [{b} + {a}*8]");
+// b = hot.table; a = b[a]
+sections!(
+    __rseq_begin,
+    HOT,
+    "mov {b}, qword ptr [rip + {hot} + {TABLE}]\nmov {a}, qword ptr [{b} + {a}*8]",
+    OFFSET,
+    RSEQ_CS,
+    CPU_ID,
+    TABLE
+);
 
 /// The same sections on a table that is an argument: the entry of its CPU 0.
 pub mod given {
     use super::*;
 
-    sections!(__rseq_begin, HOT, "mov {a}, qword ptr [{table} + {a}*8]", table: *const AtomicPtr<u8>);
+    // a = table[a]
+    sections!(
+        __rseq_begin, HOT, "mov {a}, qword ptr [{table} + {a}*8]",
+        [table: *const AtomicPtr<u8>], OFFSET, RSEQ_CS, CPU_ID
+    );
 }
 
 /// The sections of [`given`] by concurrency id.
 pub mod given_by_id {
     use super::*;
 
-    sections!(__rseq_begin_by_id, HOT_BY_ID, "mov {a}, qword ptr [{table} + {a}*8]", table: *const AtomicPtr<u8>);
+    // a = table[a]
+    sections!(
+        __rseq_begin_by_id, HOT_BY_ID, "mov {a}, qword ptr [{table} + {a}*8]",
+        [table: *const AtomicPtr<u8>], OFFSET, RSEQ_CS, CPU_ID, MM_CID
+    );
 }
