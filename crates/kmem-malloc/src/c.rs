@@ -22,7 +22,7 @@ unsafe extern "C" {
     safe fn __errno_location() -> *mut c_int;
 }
 
-fn set_errno(error: c_int) {
+pub(crate) fn set_errno(error: c_int) {
     // SAFETY: libc gives the address of the calling thread's own errno.
     unsafe { __errno_location().write(error) }
 }

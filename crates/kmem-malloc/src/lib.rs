@@ -5,6 +5,7 @@
 //! | [`c`] | malloc, free, calloc, realloc and their kin |
 //! | [`cxx`] | operator new and delete, plain, array, sized, aligned, nothrow |
 //! | [`glibc`] | malloc_trim |
+//! | [`vfork`] | vfork and clone, for children that run on a thread of their parent's |
 //! | `start` | nothing: what happens when the library is loaded and when the program ends |
 //! | `table` | nothing: the slab table of `KMEM_STATS=1` |
 //! | `storm` | nothing: the hotplug storm of `KMEM_STORM=N` |
@@ -23,6 +24,7 @@ pub mod glibc;
 mod start;
 mod storm;
 mod table;
+pub mod vfork;
 
 #[cfg(all(panic = "abort", feature = "preload"))]
 mod panic;

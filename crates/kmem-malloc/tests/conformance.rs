@@ -234,6 +234,7 @@ in_each_mode!(threads, |mode| must_succeed(mode, "threads", built("threads.c"), 
 in_each_mode!(upkeep, |mode| must_succeed(mode, "upkeep", built("upkeep.c"), &[]));
 in_each_mode!(privileges, |mode| must_succeed(mode, "privileges", built("privileges.c"), &[]));
 in_each_mode!(forks, |mode| must_succeed(mode, "fork", built("fork.c"), &[]));
+in_each_mode!(children_on_a_thread, |mode| must_succeed(mode, "vfork", built("vfork.c"), &[]));
 in_each_mode!(stepped, an_instruction_at_a_time);
 in_each_mode!(stress, |mode| must_succeed(mode, "stress", built("stress.cc"), &[]));
 in_each_mode!(lifecycle, before_main_and_after);
@@ -407,8 +408,9 @@ fn exports_only_what_it_serves() {
     // Address, kind, name; a version follows its name after '@'.
     let exported: BTreeSet<&str> =
         listing.lines().filter_map(|line| line.split_whitespace().last()?.split('@').next()).collect();
+    const CHILDREN: &str = "vfork __vfork clone";
     let wanted: BTreeSet<&str> =
-        [MALLOC_FAMILY, NEW, DELETE].iter().flat_map(|names| names.split_whitespace()).collect();
+        [MALLOC_FAMILY, NEW, DELETE, CHILDREN].iter().flat_map(|names| names.split_whitespace()).collect();
     let missing: Vec<_> = wanted.difference(&exported).collect();
     let surplus: Vec<_> = exported.difference(&wanted).filter(|name| !name.starts_with("kmem_")).collect();
     assert!(missing.is_empty(), "expected {library:?} to export these: {missing:?}");

@@ -32,6 +32,7 @@
 //! 56  registration: what `own` keeps of the thread
 //! 57  rounds: how often the thread's destructors ran
 //! 58  the CPU number that the fallback goes by, and for how many sections more
+//! 61  lent: a child runs on the thread's data (see `lent`)
 //! ```
 //! 64 bytes, initial-exec: reached by one addition to the thread pointer, never through a call that allocates. Linkers
 //! turn `@GOTTPOFF` into a constant in executables, and into a word that the dynamic linker fills in in shared objects.
@@ -44,6 +45,8 @@ use kmem_core::classes;
 use kmem_core::pages::{CLASS_STEP, GRANULE_SHIFT, PageHeap};
 use kmem_core::percpu::CpuTable;
 use kmem_core::sync::{AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, HeldRanks, Ordering};
+
+use super::sys;
 
 /// The thread block's symbol, for asm templates.
 macro_rules! thread_symbol {
@@ -105,7 +108,9 @@ pub struct ThreadBlock {
     pub cpu_hint: Cell<u16>,
     /// For how many sections more it is good.
     pub hint_left: Cell<u8>,
-    _rest: [u8; 3],
+    /// Whether a child may run on this data at the moment: see `lent`.
+    pub(super) lent: Cell<bool>,
+    _rest: [u8; 2],
 }
 
 impl ThreadBlock {
@@ -119,7 +124,8 @@ impl ThreadBlock {
             rounds: Cell::new(0),
             cpu_hint: Cell::new(0),
             hint_left: Cell::new(0),
-            _rest: [0; 3],
+            lent: Cell::new(false),
+            _rest: [0; 2],
         }
     }
 }
@@ -341,6 +347,14 @@ pub struct LibcArea {
     pub offset: usize,
     /// 0 where libc did not register it.
     pub size: usize,
+}
+
+impl LibcArea {
+    /// The number of bytes that libc registered it with: at least those of the first kernel with restartable sequences,
+    /// also where libc says that it knows of fewer.
+    pub fn registered(self) -> usize {
+        self.size.max(sys::RSEQ_LEN)
+    }
 }
 
 /// What libc says of its registration; `None` where it knows nothing of rseq (musl, glibc before 2.35).

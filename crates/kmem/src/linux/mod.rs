@@ -8,6 +8,7 @@
 //! | [`mode`] | which kind of section this process can have |
 //! | [`ids`] | concurrency ids in the place of CPU numbers |
 //! | [`own`] | registering threads where libc does not |
+//! | [`lent`] | threads whose data a child of vfork runs on |
 //! | [`fallback`] | sections without restartable sequences |
 //! | [`fence`] | membarrier |
 //! | [`pages`] | address space and memory |
@@ -25,6 +26,7 @@
 //! once          linux.publish(&table)        from here on rseq::pop, rseq::push, ... may run, and fast paths hit
 //! each miss     linux.slow_path_enter()      first of all, with no lock held: registers the thread in OwnRseq
 //! fork          before_fork, fork, after_fork (in both processes)
+//! vfork         lend, vfork, take_back (in the parent)
 //! ```
 //! Nothing here allocates from the engine, calls a function of libc that allocates (except once a thread, in
 //! `slow_path_enter`), or touches `errno`. One engine a program or shared object: the two hot words exist once. Two
@@ -39,6 +41,7 @@ mod first;
 pub mod hot;
 pub mod huge;
 pub mod ids;
+pub mod lent;
 pub mod mode;
 pub mod own;
 pub mod pages;

@@ -18,9 +18,8 @@
 //! ```text
 //! Fresh -> Registered -> Closed      Fresh -> Closed (refused)
 //! ```
-//! fork: the child's one thread keeps area, state and registration. vfork: the child runs on its parent's thread-local
-//! storage without being registered; POSIX lets it call nothing but exec and _exit, and we rely on that, as everybody
-//! must who uses libc's area.
+//! fork: the child's one thread keeps area, state and registration. vfork: the parent is `Closed` while the child runs on its
+//! thread-local storage, and then what it was before ([`lent`](super::lent)).
 //!
 //! # Signal handlers
 //! The number becomes valid by a system call in the middle of a thread's life. If that happened in a handler which
@@ -35,7 +34,8 @@ use kmem_core::sync::{AtomicU32, Ordering};
 
 use super::fault::{self, Call};
 use super::hot::{self, RseqArea};
-use super::sys;
+use super::lent::GivenUp;
+use super::sys::{self, RSEQ_LEN};
 
 const FRESH: u8 = 0;
 const REGISTERED: u8 = 1;
@@ -60,10 +60,10 @@ pub fn possible() -> bool {
     let area = (&raw mut probe).cast();
     // SAFETY: the area outlives its registration, which ends here.
     unsafe {
-        if fault::refused(Call::Thread) || sys::rseq_register(area).is_err() {
+        if fault::refused(Call::Thread) || sys::rseq_register(area, RSEQ_LEN).is_err() {
             return false;
         }
-        if sys::rseq_unregister(area).is_err() {
+        if sys::rseq_unregister(area, RSEQ_LEN).is_err() {
             sys::fatal(&["kmem: the kernel does not give an rseq area back"]);
         }
     }
@@ -111,7 +111,7 @@ fn register() {
         if fault::refused(Call::Thread) || !arm() {
             return;
         }
-        if sys::rseq_register((&raw mut (*block).rseq).cast()).is_ok() {
+        if sys::rseq_register((&raw mut (*block).rseq).cast(), RSEQ_LEN).is_ok() {
             (*block).registration.set(REGISTERED);
         }
     }
@@ -135,8 +135,43 @@ unsafe extern "C" fn thread_exit(_: *mut c_void) {
         }
         if (*block).registration.replace(CLOSED) == REGISTERED {
             let area = (&raw mut (*block).rseq).cast();
-            if sys::rseq_unregister(area).is_err() {
+            if sys::rseq_unregister(area, RSEQ_LEN).is_err() {
                 sys::fatal(&["kmem: the kernel does not give the rseq area of an ending thread back"]);
+            }
+        }
+    }
+}
+
+/// Closes the thread while a child runs on its data.
+pub(super) fn lend() -> GivenUp {
+    let block = hot::thread_block();
+    // SAFETY: the block is the calling thread's own; its area stays where it is.
+    unsafe {
+        match (*block).registration.replace(CLOSED) {
+            FRESH => GivenUp::Chance,
+            REGISTERED if sys::rseq_unregister((&raw mut (*block).rseq).cast(), RSEQ_LEN).is_ok() => {
+                GivenUp::Registration
+            }
+            as_it_was => {
+                (*block).registration.set(as_it_was);
+                GivenUp::Nothing
+            }
+        }
+    }
+}
+
+/// Gives the thread back what it had given up. A refusal of the kernel leaves it `Closed`.
+pub(super) fn take_back(given_up: GivenUp) {
+    let block = hot::thread_block();
+    // SAFETY: as above; the destructor that unregisters it before the thread ends is armed still.
+    unsafe {
+        match given_up {
+            GivenUp::Nothing => {}
+            GivenUp::Chance => (*block).registration.set(FRESH),
+            GivenUp::Registration => {
+                if sys::rseq_register((&raw mut (*block).rseq).cast(), RSEQ_LEN).is_ok() {
+                    (*block).registration.set(REGISTERED);
+                }
             }
         }
     }

@@ -117,7 +117,7 @@ const MEMBARRIER_PRIVATE_EXPEDITED_RSEQ: usize = 1 << 7;
 const MEMBARRIER_REGISTER_PRIVATE_EXPEDITED_RSEQ: usize = 1 << 8;
 const MEMBARRIER_FLAG_CPU: usize = 1;
 /// Bytes of an rseq area as every kernel since 4.18 accepts it.
-const RSEQ_LEN: usize = 32;
+pub const RSEQ_LEN: usize = 32;
 const RSEQ_FLAG_UNREGISTER: usize = 1;
 /// The word before each abort handler, which the kernel compares. The encoding of an instruction that traps, shared
 /// with glibc.
@@ -233,23 +233,23 @@ pub fn membarrier_rseq(cpu: Option<usize>) -> Result<usize, Errno> {
     unsafe { call(nr::MEMBARRIER, [MEMBARRIER_PRIVATE_EXPEDITED_RSEQ, flags, cpu.unwrap_or(0), 0, 0, 0]) }
 }
 
-/// Registers an area for the calling thread.
+/// Registers an area of `len` bytes, [`RSEQ_LEN`] at least, for the calling thread.
 ///
 /// # Safety
-/// `area` has 32 bytes, aligned to 32, that live until it is unregistered or the thread has ended: the kernel writes
+/// `area` has so many bytes, aligned to 32, that live until it is unregistered or the thread has ended: the kernel writes
 /// there.
-pub unsafe fn rseq_register(area: *mut c_void) -> Result<usize, Errno> {
+pub unsafe fn rseq_register(area: *mut c_void, len: usize) -> Result<usize, Errno> {
     // SAFETY: the caller's promise.
-    unsafe { call(nr::RSEQ, [area as usize, RSEQ_LEN, 0, RSEQ_SIGNATURE, 0, 0]) }
+    unsafe { call(nr::RSEQ, [area as usize, len, 0, RSEQ_SIGNATURE, 0, 0]) }
 }
 
-/// Ends the registration of `area`; the kernel writes -1 as the CPU number first.
+/// Ends the registration of `area`, which was registered with `len` bytes; the kernel writes -1 as the CPU number first.
 ///
 /// # Safety
 /// As for [`rseq_register`], up to the end of this call.
-pub unsafe fn rseq_unregister(area: *mut c_void) -> Result<usize, Errno> {
+pub unsafe fn rseq_unregister(area: *mut c_void, len: usize) -> Result<usize, Errno> {
     // SAFETY: the caller's promise.
-    unsafe { call(nr::RSEQ, [area as usize, RSEQ_LEN, RSEQ_FLAG_UNREGISTER, RSEQ_SIGNATURE, 0, 0]) }
+    unsafe { call(nr::RSEQ, [area as usize, len, RSEQ_FLAG_UNREGISTER, RSEQ_SIGNATURE, 0, 0]) }
 }
 
 /// Whether the kernel knows restartable sequences: a malformed call is refused as malformed, not as unknown.

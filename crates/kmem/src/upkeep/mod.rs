@@ -49,8 +49,8 @@ use kmem_core::Engine;
 use kmem_core::platform::Clock;
 use kmem_core::sync::{AtomicU32, Ordering};
 
-use crate::linux::Linux;
 use crate::linux::mode::{libc_is_ready, variable};
+use crate::linux::{Linux, lent};
 use crate::runtime::existing;
 
 pub(crate) use place::{Taken, hold, hold_soon};
@@ -104,7 +104,7 @@ pub(crate) fn at_start(engine: &'static Engine<Linux>) {
 #[cold]
 #[inline(never)]
 fn consider(engine: &'static Engine<Linux>) {
-    if engine.is_inside_callback() || !libc_is_ready() {
+    if engine.is_inside_callback() || !libc_is_ready() || lent::is_lent() {
         return;
     }
     let Some(mut work) = Taken::try_take() else { return };

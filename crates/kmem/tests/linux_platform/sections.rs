@@ -73,7 +73,8 @@ pub fn unregistered() {
         // SAFETY: the area is libc's, of this thread, and nobody else here counts on its registration.
         let id = unsafe {
             let area = hot::area_at(area.offset);
-            sys::rseq_unregister(std::ptr::from_ref(area).cast_mut().cast()).expect("it was registered");
+            let registered = hot::libc_area().expect("libc's area").registered();
+            sys::rseq_unregister(std::ptr::from_ref(area).cast_mut().cast(), registered).expect("it was registered");
             area.mm_cid.load(Ordering::Relaxed)
         };
         assert_eq!(id, 0, "the id of a thread that is not registered looks like any other");

@@ -1,0 +1,149 @@
+//! vfork and clone: children that run on a thread of their parent's.
+//!
+//! A child of `vfork` shares the memory and the stack of the thread that called it, which waits until the child executes a
+//! program or ends. POSIX lets the child do next to nothing; programs allocate all the same. So the thread lends itself
+//! before ([`kmem::linux::lent`]) and takes itself back afterwards, and the child needs nothing.
+//!
+//! # The return address
+//! The child returns from `vfork` first, and calls other functions, which overwrite the stack where the parent's return
+//! address was. So it is in a register across the system call, as in every libc, and each of the two pushes it for itself.
+//! What was lent is in another; the kernel keeps both.
+//!
+//! Where the processor keeps a second stack of return addresses both share that one too. The parent leaves by `ret`, which
+//! finds there what its own call left. So the child must not pop it: it leaves by a jump.
+//!
+//! # clone
+//! `clone` of the C library with CLONE_VM and without CLONE_SETTLS gives the child the caller's thread pointer as well. With
+//! CLONE_VFORK the caller waits, as above. Without, the two run side by side on one thread's data: the caller does not take
+//! itself back, so that neither of them hits from then on. (errno and all else that is a thread's own is theirs together, as
+//! with any malloc.) The system call made directly passes by unseen; a child that was made so must not allocate.
+
+use core::arch::naked_asm;
+use core::ffi::{c_int, c_void};
+
+use kmem::linux::lent::Lent;
+use kmem::runtime;
+
+use crate::c::set_errno;
+
+const SYS_VFORK: usize = 58;
+
+/// The calling thread makes itself ready for a child that runs on it.
+extern "C" fn lend() -> Lent {
+    runtime::engine().map_or(Lent::NOTHING, |engine| engine.platform().lend())
+}
+
+fn take_back(lent: Lent) {
+    if let Some(engine) = runtime::existing() {
+        engine.platform().take_back(lent);
+    }
+}
+
+/// The end of `vfork` in the parent. `answer` is the kernel's: a process, or an error below zero.
+extern "C" fn in_parent(lent: Lent, answer: isize) -> c_int {
+    take_back(lent);
+    if answer < 0 {
+        set_errno(-answer as c_int);
+        return -1;
+    }
+    answer as c_int
+}
+
+/// vfork(2). The child may allocate and free.
+///
+/// # Safety
+/// As in C: the child leaves the frame of its caller by executing a program or by `_exit` only.
+#[unsafe(naked)]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vfork() -> c_int {
+    naked_asm!(
+        ".cfi_startproc",
+        "sub rsp, 8",
+        ".cfi_adjust_cfa_offset 8",
+        "call {lend}",              // rax = lend()
+        "add rsp, 8",
+        ".cfi_adjust_cfa_offset -8",
+        "pop rdi",                  // rdi = the return address
+        ".cfi_adjust_cfa_offset -8",
+        ".cfi_register rip, rdi",
+        "mov rsi, rax",             // rsi = what was lent
+        "mov eax, {SYS_VFORK}",
+        "syscall",                  // rax = vfork()
+        "push rdi",
+        ".cfi_adjust_cfa_offset 8",
+        ".cfi_offset rip, -8",
+        "test rax, rax",            // if (rax == 0)
+        "jz 2f",                    //     goto 2: this is the child
+        "mov rdi, rsi",             // rdi = what was lent
+        "mov rsi, rax",             // rsi = the answer
+        "jmp {in_parent}",          // return in_parent(rdi, rsi)
+        "2:",
+        "pop rdx",                  // return 0, not by ret
+        ".cfi_adjust_cfa_offset -8",
+        ".cfi_register rip, rdx",
+        "jmp rdx",
+        ".cfi_endproc",
+        lend = sym lend,
+        in_parent = sym in_parent,
+        SYS_VFORK = const SYS_VFORK,
+    )
+}
+
+/// vfork(2) by glibc's other name.
+///
+/// # Safety
+/// As for [`vfork`].
+#[unsafe(naked)]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn __vfork() -> c_int {
+    naked_asm!(".cfi_startproc", "jmp {vfork}", ".cfi_endproc", vfork = sym vfork)
+}
+
+/// What a child begins with.
+type Begin = unsafe extern "C" fn(*mut c_void) -> c_int;
+
+#[cfg(target_env = "gnu")]
+#[link(name = "c")]
+unsafe extern "C" {
+    fn __clone(
+        begin: Option<Begin>,
+        stack: *mut c_void,
+        flags: c_int,
+        argument: *mut c_void,
+        parent_tid: *mut c_int,
+        tls: *mut c_void,
+        child_tid: *mut c_int,
+    ) -> c_int;
+}
+
+/// clone(2) as the C library has it. A child that shares memory and thread pointer with its caller may allocate and free.
+///
+/// C passes the last three arguments only where the flags ask for them. What stands in their place else is passed on
+/// unread; on x86-64 all seven have places that can be read in any case.
+///
+/// # Safety
+/// As in C.
+#[cfg(target_env = "gnu")]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn clone(
+    begin: Option<Begin>,
+    stack: *mut c_void,
+    flags: c_int,
+    argument: *mut c_void,
+    parent_tid: *mut c_int,
+    tls: *mut c_void,
+    child_tid: *mut c_int,
+) -> c_int {
+    const CLONE_VM: c_int = 0x100;
+    const CLONE_VFORK: c_int = 0x4000;
+    const CLONE_SETTLS: c_int = 0x8_0000;
+    let lent = (flags & (CLONE_VM | CLONE_SETTLS) == CLONE_VM).then(|| lend());
+    // SAFETY: the caller's promise.
+    let child = unsafe { __clone(begin, stack, flags, argument, parent_tid, tls, child_tid) };
+    if let Some(lent) = lent
+        && (flags & CLONE_VFORK != 0 || child < 0)
+    {
+        take_back(lent);
+    }
+    child
+}
