@@ -2,7 +2,7 @@
 
 use kmem_core::sync::{AtomicU32, Ordering};
 
-use crate::linux::mode::variable;
+use crate::linux::settings::{self, Setting};
 use crate::page::{CpuRow, CpuState};
 use crate::runtime::existing;
 
@@ -37,7 +37,7 @@ pub fn set_cpu_policy(policy: CpuPolicy) {
 pub fn cpu_policy() -> CpuPolicy {
     match POLICY.load(Ordering::Relaxed) {
         UNREAD => {
-            let fixed = variable(c"KMEM_CPUS").is_some_and(|value| value == b"fixed");
+            let fixed = settings::word(Setting::Cpus) == Some("fixed");
             let policy = if fixed { CpuPolicy::Fixed } else { CpuPolicy::Follow };
             set_cpu_policy(policy);
             policy

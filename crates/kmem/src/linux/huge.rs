@@ -23,8 +23,8 @@
 
 use kmem_core::sync::{AtomicU64, AtomicUsize, Ordering};
 
-use super::mode::variable;
 use super::pages::{LARGEST, PAGE};
+use super::settings::{self, Setting};
 use super::sys;
 
 /// Bytes of a huge page, and of the steps in which the window is committed.
@@ -43,7 +43,7 @@ static HUGE: [AtomicU64; LARGEST / STEP / 64] = [const { AtomicU64::new(0) }; LA
 
 /// Reads what is wanted, for a new window.
 pub(super) fn begin() {
-    let off = variable(c"KMEM_HUGE") == Some(b"off");
+    let off = settings::word(Setting::Huge) == Some("off");
     FROM.store(if off { OFF } else { UNSET }, Ordering::Relaxed);
 }
 

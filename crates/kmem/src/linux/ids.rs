@@ -64,6 +64,7 @@ use kmem_core::cpu::{CpuSet, MAX_CPUS};
 use kmem_core::percpu::{CpuTable, SlotIndex};
 use kmem_core::sync::Ordering;
 
+use super::environment::auxiliary;
 use super::fault::{self, Call};
 use super::hot::{self, RseqArea};
 use super::rseq::given_by_id;
@@ -76,31 +77,6 @@ const FEATURE_SIZE: usize = 27;
 /// Whether the kernel writes ids into areas that are registered.
 pub(super) fn exist() -> bool {
     !fault::refused(Call::Ids) && auxiliary(FEATURE_SIZE).is_some_and(|filled| filled >= AREA_WITH_ID)
-}
-
-/// A value of the auxiliary vector, which stands behind the environment that the program was started with. `None` also
-/// where that was made shorter since: its end seems to be the vector's.
-fn auxiliary(kind: usize) -> Option<usize> {
-    let mut place = hot::initial_stack();
-    if place.is_null() {
-        return None;
-    }
-    // SAFETY: the stack begins with the count, as many arguments, and a null; the environment follows, and a null; then
-    // pairs of words, of which the last is of kind 0.
-    unsafe {
-        place = place.add(place.read() + 2);
-        while place.read() != 0 {
-            place = place.add(1);
-        }
-        place = place.add(1);
-        while place.read() != 0 {
-            if place.read() == kind {
-                return Some(place.add(1).read());
-            }
-            place = place.add(2);
-        }
-    }
-    None
 }
 
 /// [`Sections::pop`](kmem_core::platform::Sections::pop). Like the three below it is not in line, which would make
@@ -186,12 +162,5 @@ mod tests {
         assert_eq!(undisturbed(&isolated, &CpuSet::first(4)).len(), MAX_CPUS);
         assert_eq!(undisturbed(&isolated, &CpuSet::new()).len(), MAX_CPUS, "nobody knows");
         assert!(undisturbed(&CpuSet::new(), &CpuSet::new()).is_empty());
-    }
-
-    #[test]
-    fn the_auxiliary_vector_is_found() {
-        const PAGE_SIZE: usize = 6;
-        assert_eq!(auxiliary(PAGE_SIZE), (!hot::initial_stack().is_null()).then_some(super::super::pages::PAGE));
-        assert_eq!(auxiliary(usize::MAX), None);
     }
 }

@@ -5,6 +5,8 @@
 //! | [`rseq`] | the four sections as restartable sequences: the fast path |
 //! | [`entry`] | malloc and free as whole functions around a sequence |
 //! | [`hot`] | the two words that the fast path loads, and the thread block |
+//! | [`environment`] | what the process was started with |
+//! | [`settings`] | the variables of it that kmem goes by |
 //! | [`mode`] | which kind of section this process can have |
 //! | [`ids`] | concurrency ids in the place of CPU numbers |
 //! | [`own`] | registering threads where libc does not |
@@ -34,6 +36,7 @@
 
 pub mod descriptors;
 pub mod entry;
+pub mod environment;
 pub mod fallback;
 pub mod fault;
 pub mod fence;
@@ -46,6 +49,7 @@ pub mod mode;
 pub mod own;
 pub mod pages;
 pub mod rseq;
+pub mod settings;
 pub mod sys;
 pub mod thread;
 pub mod topology;
@@ -374,7 +378,7 @@ impl Topology for Linux {
 
 impl Clock for Linux {
     fn now(&self) -> u64 {
-        if mode::libc_is_ready() { sys::clock_monotonic().unwrap_or(0) } else { 0 }
+        if environment::libc_is_ready() { sys::clock_monotonic().unwrap_or(0) } else { 0 }
     }
 }
 

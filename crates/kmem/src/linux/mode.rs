@@ -14,13 +14,13 @@
 //!
 //! A section without a fence would be fast and wrong, so the last line has no exception.
 
-use core::ffi::{CStr, c_char};
 use core::fmt;
 
 use kmem_core::cpu::MAX_CPUS;
-use kmem_core::sync::{AtomicU32, Ordering};
+use kmem_core::sync::Ordering;
 
 use super::fault::{self, Call};
+use super::settings::{self, Setting};
 use super::{hot, ids, own, sys};
 
 /// How sections are kept apart in this process.
@@ -136,65 +136,13 @@ enum Choice {
     Cid,
 }
 
-#[link(name = "c")]
-unsafe extern "C" {
-    static environ: *const *const c_char;
-}
-
 fn choice() -> Choice {
-    match variable(c"KMEM_RSEQ") {
-        Some(b"off") => Choice::Off,
-        Some(b"own") => Choice::Own,
-        Some(b"cid") => Choice::Cid,
+    match settings::word(Setting::Rseq) {
+        Some("off") => Choice::Off,
+        Some("own") => Choice::Own,
+        Some("cid") => Choice::Cid,
         _ => Choice::Auto,
     }
-}
-
-/// The value of an environment variable, found without libc's functions: this runs before libc's constructors.
-///
-/// For slow paths and start-up: walks the whole environment, and must not run beside a `setenv`.
-pub fn variable(name: &CStr) -> Option<&'static [u8]> {
-    let mut place = environment()?;
-    let name = name.to_bytes();
-    // SAFETY: the environment is an array of strings that ends with a null.
-    unsafe {
-        while !(*place).is_null() {
-            let entry = CStr::from_ptr(*place).to_bytes();
-            if let Some(value) = entry.strip_prefix(name).and_then(|rest| rest.strip_prefix(b"=")) {
-                return Some(value);
-            }
-            place = place.add(1);
-        }
-    }
-    None
-}
-
-/// Whether libc has set itself up: until then its clock cannot be read.
-pub fn libc_is_ready() -> bool {
-    // Once it has, it has: clearenv makes the variable null again.
-    if READY.load(Ordering::Relaxed) == 0 {
-        // SAFETY: libc's variable; null until libc has set itself up.
-        let ready = unsafe { !(&raw const environ).read().is_null() };
-        READY.store(u32::from(ready), Ordering::Relaxed);
-        return ready;
-    }
-    true
-}
-
-static READY: AtomicU32 = AtomicU32::new(0);
-
-fn environment() -> Option<*const *const c_char> {
-    // SAFETY: libc's variable; null until libc has set itself up.
-    let set = unsafe { (&raw const environ).read() };
-    if !set.is_null() {
-        return Some(set);
-    }
-    let stack = hot::initial_stack();
-    if stack.is_null() {
-        return None;
-    }
-    // SAFETY: the stack begins with the count, as many arguments, and a null; the environment follows.
-    unsafe { Some(stack.add(stack.read() + 2).cast()) }
 }
 
 /// What was found out.

@@ -18,6 +18,8 @@ pub struct Errno(pub i32);
 impl Errno {
     /// Interrupted by a signal.
     pub const INTR: Self = Self(4);
+    /// No such descriptor.
+    pub const BADF: Self = Self(9);
     /// Try again.
     pub const AGAIN: Self = Self(11);
     /// No memory.
@@ -400,37 +402,55 @@ pub fn read_file(path: &CStr, into: &mut [u8]) -> Result<usize, Errno> {
     }
 }
 
-/// Writes the parts and a line end to standard error, all of it if possible.
+/// Writes the parts and a line end to standard error, all of it if possible, and in one piece if it is short: other
+/// processes may write there too.
+#[cold]
 pub fn report(parts: &[&str]) {
-    let fd = stderr();
-    for part in parts.iter().chain(&["\n"]) {
-        let mut left = part.as_bytes();
-        while !left.is_empty() {
-            match write(fd, left) {
-                Ok(written) => left = &left[written.min(left.len())..],
-                Err(Errno::INTR) => {}
-                Err(_) => return,
-            }
+    let (mut line, mut len, mut fd) = ([0; 256], 0, 2);
+    for byte in parts.iter().flat_map(|part| part.bytes()).chain([b'\n']) {
+        if len == line.len() {
+            fd = write_all(fd, &line);
+            len = 0;
+        }
+        line[len] = byte;
+        len += 1;
+    }
+    fd = write_all(fd, &line[..len]);
+    if fd != 2 {
+        // SAFETY: the copy was made for this.
+        let _ = unsafe { call(nr::CLOSE, [fd, 0, 0, 0, 0, 0]) };
+    }
+}
+
+/// Writes all of it if possible; answers the descriptor that took it, for a thread that has none of this number.
+fn write_all(mut fd: usize, mut left: &[u8]) -> usize {
+    while !left.is_empty() {
+        match write(fd, left) {
+            Ok(written) => left = &left[written.min(left.len())..],
+            Err(Errno::INTR) => {}
+            Err(Errno::BADF) if fd == 2 => fd = copy_of_stderr().unwrap_or(usize::MAX),
+            Err(_) => break,
         }
     }
+    fd
 }
 
 /// Standard error, as the program has it: a thread of ours has a table of its own, and this is not in it.
 ///
 /// The descriptor itself is fetched, whatever it is: a socket cannot be opened by its name, and a file that is opened
 /// anew has an offset of its own, at which it would write over what is there. Before Linux 5.6 it is opened by its name.
-fn stderr() -> usize {
-    if write(2, &[]).is_ok() {
-        return 2;
-    }
+fn copy_of_stderr() -> Result<usize, Errno> {
+    // SAFETY: touches no memory; the descriptors are new ones.
+    let copy = || unsafe {
+        let process = call(nr::PIDFD_OPEN, [getpid(), 0, 0, 0, 0, 0])?;
+        let copy = call(nr::PIDFD_GETFD, [process, 2, 0, 0, 0, 0]);
+        let _ = call(nr::CLOSE, [process, 0, 0, 0, 0, 0]);
+        copy
+    };
     let path = c"/proc/self/fd/2";
-    // SAFETY: the kernel reads the path; the descriptors are new ones.
-    unsafe {
-        call(nr::PIDFD_OPEN, [getpid(), 0, 0, 0, 0, 0])
-            .and_then(|process| call(nr::PIDFD_GETFD, [process, 2, 0, 0, 0, 0]))
-            .or_else(|_| call(nr::OPEN, [path.as_ptr() as usize, O_WRONLY_APPEND_CLOEXEC, 0, 0, 0, 0]))
-            .unwrap_or(2)
-    }
+    // SAFETY: the kernel reads the path.
+    let reopen = |_| unsafe { call(nr::OPEN, [path.as_ptr() as usize, O_WRONLY_APPEND_CLOEXEC, 0, 0, 0, 0]) };
+    copy().or_else(reopen)
 }
 
 /// Says why on standard error, then ends the process by SIGABRT, or, where that is handled or ignored, with exit code

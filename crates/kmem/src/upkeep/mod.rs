@@ -49,7 +49,8 @@ use kmem_core::Engine;
 use kmem_core::platform::Clock;
 use kmem_core::sync::{AtomicU32, Ordering};
 
-use crate::linux::mode::{libc_is_ready, variable};
+use crate::linux::environment::libc_is_ready;
+use crate::linux::settings::{self, Setting};
 use crate::linux::{Linux, lent};
 use crate::runtime::existing;
 
@@ -133,9 +134,9 @@ fn consider(engine: &'static Engine<Linux>) {
 fn wanted() -> u32 {
     match WANTED.load(Ordering::Relaxed) {
         UNREAD => {
-            let wanted = match variable(c"KMEM_UPKEEP") {
-                Some(b"off") => OFF,
-                Some(b"always") => ALWAYS,
+            let wanted = match settings::word(Setting::Upkeep) {
+                Some("off") => OFF,
+                Some("always") => ALWAYS,
                 _ => AUTO,
             };
             WANTED.store(wanted, Ordering::Relaxed);

@@ -3,6 +3,7 @@
 //! own, since the hot words exist once.
 
 mod descriptors;
+mod environment;
 mod fork;
 mod sections;
 mod window;
@@ -19,11 +20,17 @@ const OFF: (&str, &str) = ("KMEM_RSEQ", "off");
 const CID: (&str, &str) = ("KMEM_RSEQ", "cid");
 const OWN: [(&str, &str); 2] = [("GLIBC_TUNABLES", "glibc.pthread.rseq=0"), ("KMEM_RSEQ", "own")];
 
+/// The command, with the arguments and variables that make it run `case`.
+fn prepared(mut command: Command, case: &str, variables: &[(&str, &str)]) -> Command {
+    command.args(["--ignored", "--exact", "child", "--nocapture"]).env_remove("KMEM_RSEQ").env_remove("GLIBC_TUNABLES");
+    command.env("KMEM_CASE", case).envs(variables.iter().copied());
+    command
+}
+
 /// Runs `case` in a child process.
 fn run(case: &str, variables: &[(&str, &str)]) -> Output {
-    let mut command = Command::new(std::env::current_exe().expect("this executable"));
-    command.args(["--ignored", "--exact", "child", "--nocapture"]).env_remove("KMEM_RSEQ").env_remove("GLIBC_TUNABLES");
-    command.env("KMEM_CASE", case).envs(variables.iter().copied()).output().expect("a child process")
+    let command = Command::new(std::env::current_exe().expect("this executable"));
+    prepared(command, case, variables).output().expect("a child process")
 }
 
 fn passes(case: &str, variables: &[(&str, &str)]) -> String {
@@ -58,6 +65,7 @@ fn child() {
         Ok("fork") => fork::forked(),
         Ok("window") => window::window(Linux::discover(), 1 << 40),
         Ok("limited") => window::limited(),
+        Ok("own-table") => environment::own_table(),
         other => panic!("no such case: {other:?}"),
     }
 }
