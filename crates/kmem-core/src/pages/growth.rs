@@ -64,7 +64,7 @@ impl PageHeap {
         need: usize,
         what: Use,
     ) -> Result<(), CommitError> {
-        let end = need.next_multiple_of(COMMIT_STEP).min(self.maps.granules);
+        let end = self.step_end(need);
         // Without entries there are no granules: an obstacle in the table's way is the end of the window.
         self.maps.extend(platform, end).map_err(|_| CommitError::NoMemory)?;
         let at = self.maps.address_of(state.committed);
@@ -86,6 +86,13 @@ impl PageHeap {
         Ok(())
     }
 
+    /// The end of the step that holds what lies before `granule`. Steps are those of the address space, which huge pages
+    /// keep to; the window may begin in the middle of one.
+    fn step_end(&self, granule: usize) -> usize {
+        let before = self.maps.base / GRANULE % COMMIT_STEP;
+        ((granule + before).next_multiple_of(COMMIT_STEP) - before).min(self.maps.granules)
+    }
+
     /// Goes on `step` granules further, behind an obstacle, as one hopes; what is left before it becomes a free run.
     /// Steps are doubled, so an obstacle of any size is passed in few of them, for at most as much window again as
     /// it has.
@@ -94,7 +101,7 @@ impl PageHeap {
             let rest = state.committed - state.top;
             self.merge(state, Found { first: state.top, len: rest, kind: KIND_CLEAN, age: 0 });
         }
-        let next = (state.committed + step).next_multiple_of(COMMIT_STEP).min(self.maps.granules);
+        let next = self.step_end(state.committed + step);
         state.stats.skipped += next - state.committed;
         state.committed = next;
         state.top = next;

@@ -29,7 +29,9 @@ use super::sys;
 
 /// Bytes of a huge page, and of the steps in which the window is committed.
 pub const STEP: usize = 2 << 20;
-/// Bytes in whole steps that keep small pages.
+/// Bytes of the window's first piece, at least: a window begins in the first three quarters of a step.
+pub(super) const FIRST: usize = STEP / 4;
+/// Bytes in whole steps behind it that keep small pages.
 const SMALL: usize = 4 * STEP;
 /// For [`FROM`]: nothing may be huge, or nothing was committed yet (metadata is, in pieces that are no whole steps).
 const OFF: usize = usize::MAX;
@@ -53,13 +55,12 @@ pub(super) fn committed(addr: usize, len: usize) {
     if from == OFF {
         return;
     }
-    let (first, end) = whole_steps(addr, len);
     if from == UNSET {
-        if first >= end {
-            // The first piece of the page table, too short for a huge page.
+        if len < FIRST {
+            // Of the page table, which grows by less.
             return;
         }
-        FROM.store(first + SMALL, Ordering::Relaxed);
+        FROM.store(addr.next_multiple_of(STEP) + SMALL, Ordering::Relaxed);
     }
     // SAFETY: the page size changes nothing that a program can see but speed and memory.
     let _ = unsafe { sys::madvise_huge(addr, len, false) };

@@ -9,17 +9,21 @@
 //! map is small too.
 //!
 //! # Memory
-//! Committed and mapped memory is anonymous, so it is zero at first, and again after [`purge`] (MADV_DONTNEED). The
-//! window is aligned to 2 MiB, so that pieces of that size can become [huge](super::huge) pages.
+//! Committed and mapped memory is anonymous, so it is zero at first, and again after [`purge`] (MADV_DONTNEED).
+//!
+//! # The place is random
+//! Where the window begins varies by 28 bits from run to run, as where mappings begin does: by whole steps of 2 MiB, and
+//! by granules in them. The engine commits up to the ends of steps, so that these can become [huge](super::huge) pages.
 
 use core::ptr::NonNull;
 
+use kmem_core::pages::GRANULE;
 use kmem_core::platform::{CommitError, MoveError, Window};
 use kmem_core::sync::{AtomicU32, Ordering};
 
 use super::fault::{self, Call};
 use super::sys::{self, Errno, MAP_FIXED_NOREPLACE, MAP_NORESERVE, MAP_PRIVATE_ANON, PROT_NONE, PROT_READ, PROT_WRITE};
-use super::{first, huge};
+use super::{environment, first, huge};
 
 /// Bytes of a page. x86-64 has no other base page.
 pub const PAGE: usize = 4096;
@@ -28,11 +32,20 @@ const ALIGN: usize = huge::STEP;
 pub(super) const LARGEST: usize = 1 << 40;
 const READ_WRITE: usize = PROT_READ | PROT_WRITE;
 
-/// Places for a claimed window: between where executables are and where the kernel puts mappings, and apart from
-/// where address sanitizers keep their shadow. Each may be moved up by [`SPREAD`].
-const PLACES: [usize; 4] = [0x3000_0000_0000, 0x2400_0000_0000, 0x4000_0000_0000, 0x6000_0000_0000];
-/// Up to 4 TiB, in steps of 2 MiB: the address says little to an attacker, as with other mappings.
-const SPREAD: usize = (1 << 42) - 1;
+/// Places for a claimed window, and how far up from there it may begin: between where executables are (from
+/// 0x5555_5555_4000 on, and below 4 GiB) and where the kernel puts mappings (downwards from the end of address space, or
+/// with unlimited stacks upwards from 0x2AAA_AAAA_A000, each less a random part of a terabyte), and below the 47 bits
+/// that a program has without asking for more. An address sanitizer keeps its shadow below 0x1000_8000_0000; others
+/// are in the way of the first places, and leave one of the later ones.
+const PLACES: [(usize, usize); 4] = [
+    (0x3000_0000_0000, 1 << 45),
+    (0x2400_0000_0000, 1 << 42),
+    (0x4000_0000_0000, 1 << 44),
+    (0x6000_0000_0000, 1 << 42),
+];
+/// Granules by which a window may begin behind a whole step: the rest of its first step is as much as a small program
+/// needs.
+const LATER: u64 = ((ALIGN - huge::FIRST) / GRANULE) as u64;
 
 /// Whether the window is at a place that the kernel chose.
 static KERNEL_CHOSE: AtomicU32 = AtomicU32::new(0);
@@ -146,11 +159,13 @@ pub unsafe fn unmap(ptr: NonNull<u8>, len: usize) {
     let _ = unsafe { if first::has(ptr) { sys::madvise_dontneed(address, len) } else { sys::munmap(address, len) } };
 }
 
-/// Chooses a place of `len` bytes whose two ends are free.
+/// Chooses a place of `len` bytes whose two ends are free. That the steps of 2 MiB up to 32 TiB and the granules of
+/// [`LATER`] are as likely as each other makes 28.5 bits that an attacker would have to guess.
 fn claim(len: usize) -> Option<Window> {
-    let spread = random() & SPREAD;
-    let place = |place: &usize| {
-        let base = (place + spread) & !(ALIGN - 1);
+    let random = random();
+    let later = (random >> 48) % LATER * GRANULE as u64;
+    let place = |(from, spread): &(usize, usize)| {
+        let base = from + (random as usize & (spread - 1) & !(ALIGN - 1)) + later as usize;
         (sys::is_unmapped(base) && sys::is_unmapped(base + len - PAGE)).then_some(Window { base, len })
     };
     PLACES.iter().find_map(place).or_else(|| anywhere(len))
@@ -188,10 +203,20 @@ unsafe fn map_at(addr: usize, len: usize, prot: usize, more: usize) -> Result<()
     }
 }
 
-/// Some bits that differ from process to process, and between two copies of this code in one: the kernel chooses at
-/// random where the stack and the code are.
-fn random() -> usize {
+/// Bits that nobody can foresee, and that differ between two copies of this code in one process: the kernel's random
+/// bytes, which all of the process shares, and where this code is. libc makes its guards of stacks and pointers of the
+/// same bytes; of a mix of all of them, of which an address shows 28 bits, nobody learns those.
+fn random() -> u64 {
+    let [one, two] = environment::random_words();
+    let code = reserve as fn() -> Option<Window> as usize as u64;
     let here = 0u8;
-    let code = reserve as fn() -> Option<Window> as usize;
-    ((&raw const here).addr() ^ code.rotate_left(20)).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 8
+    mixed(mixed(mixed(one ^ code) ^ two) ^ (&raw const here).addr() as u64)
+}
+
+/// Each bit of the argument changes half of the bits of the answer (the last steps of SplitMix64).
+fn mixed(word: u64) -> u64 {
+    let word = word.wrapping_add(0x9E37_79B9_7F4A_7C15);
+    let word = (word ^ word >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    let word = (word ^ word >> 27).wrapping_mul(0x94D0_49BB_1331_11EB);
+    word ^ word >> 31
 }

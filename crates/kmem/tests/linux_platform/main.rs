@@ -65,6 +65,7 @@ fn child() {
         Ok("fork") => fork::forked(),
         Ok("window") => window::window(Linux::discover(), 1 << 40),
         Ok("limited") => window::limited(),
+        Ok("place") => window::place(),
         Ok("own-table") => environment::own_table(),
         other => panic!("no such case: {other:?}"),
     }

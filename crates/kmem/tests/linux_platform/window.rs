@@ -2,6 +2,7 @@
 
 use kmem::linux::Linux;
 use kmem::linux::fault::{self, Call};
+use kmem_core::pages::GRANULE;
 use kmem_core::platform::{CommitError, MoveError, PageSource};
 
 use super::passes;
@@ -12,7 +13,8 @@ unsafe extern "C" {
 
 pub fn window(linux: Linux, len: usize) {
     let window = linux.reserve().expect("a window");
-    assert_eq!((window.len, window.base % (2 << 20)), (len, 0), "{window:?}");
+    assert_eq!((window.len, window.base % GRANULE), (len, 0), "{window:?}");
+    assert!(window.base + window.len <= 1 << 47, "{window:?}");
     let piece = 2 << 20;
     for start in [window.base, window.base + piece, window.base + window.len - piece] {
         // SAFETY: pieces of the window, each once.
@@ -103,4 +105,25 @@ pub fn limited() {
 fn windows_are_claimed() {
     passes("window", &[]);
     passes("limited", &[]);
+}
+
+/// One process, one place: where the window begins, in granules.
+pub fn place() {
+    println!("place: {}", Linux::discover().reserve().expect("a place").base / GRANULE);
+}
+
+/// In some hundred runs at least 28 bits of the address are 0 and 1 about as often as each other, as far as kernel and
+/// architecture leave any to chance.
+#[test]
+fn the_place_varies_by_28_bits_from_run_to_run() {
+    const RUNS: usize = 300;
+    let said = |text: String| text.lines().find_map(|line| line.strip_prefix("place: ")?.parse::<u64>().ok());
+    let places: Vec<u64> = (0..RUNS).map(|_| said(passes("place", &[])).expect("a number")).collect();
+    let ones = |bit: u32| places.iter().filter(|place| **place >> bit & 1 == 1).count();
+    let varying: Vec<u32> = (0..64).filter(|bit| (RUNS / 5..=RUNS * 4 / 5).contains(&ones(*bit))).collect();
+    let (least, most) = (places.iter().min().expect("some"), places.iter().max().expect("some"));
+    println!("{} bits vary: {varying:?}; places from {:x}0000 to {:x}0000", varying.len(), least, most);
+    assert!(varying.len() >= 28, "{varying:?}");
+    let different: std::collections::BTreeSet<&u64> = places.iter().collect();
+    assert!(different.len() >= RUNS - 1, "{} of {RUNS} places differ", different.len());
 }
