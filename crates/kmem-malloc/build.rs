@@ -7,5 +7,8 @@ fn main() {
     println!("cargo::rustc-cdylib-link-arg=-Wl,-z,nodelete");
     println!("cargo::rustc-cdylib-link-arg=-Wl,--no-rosegment");
     println!("cargo::rustc-cdylib-link-arg=-Wl,-z,keep-text-section-prefix");
+    let exports = concat!(env!("CARGO_MANIFEST_DIR"), "/exports.map");
+    println!("cargo::rustc-cdylib-link-arg=-Wl,--version-script={exports}");
+    println!("cargo::rerun-if-changed={exports}");
     println!("cargo::rerun-if-changed=build.rs");
 }

@@ -22,6 +22,27 @@ unsafe extern "C" {
     safe fn __errno_location() -> *mut c_int;
 }
 
+/// Exports a function of this module under other names too: the same code, type and size, not a copy or a jump. (A name
+/// that the linker shall export is also in `exports.map`; the assembler knows a function of its own module only.)
+macro_rules! also {
+    ($function:literal: $($name:literal)*) => {
+        core::arch::global_asm!($(
+            concat!(".globl ", $name),
+            concat!(".set ", $name, ", ", $function),
+        )*);
+    };
+}
+
+// What glibc calls them inside. Programs that bring a malloc of their own over glibc's, and shims that count, call these.
+also!("malloc": "__libc_malloc");
+also!("free": "__libc_free" "cfree");
+also!("calloc": "__libc_calloc");
+also!("realloc": "__libc_realloc");
+also!("memalign": "__libc_memalign");
+also!("valloc": "__libc_valloc");
+also!("pvalloc": "__libc_pvalloc");
+also!("posix_memalign": "__posix_memalign");
+
 pub(crate) fn set_errno(error: c_int) {
     // SAFETY: libc gives the address of the calling thread's own errno.
     unsafe { __errno_location().write(error) }
@@ -144,7 +165,8 @@ pub unsafe extern "C" fn reallocarray(address: *mut c_void, count: usize, size: 
     }
 }
 
-/// posix_memalign(3): the error is the answer, errno stays.
+/// posix_memalign(3): the error is the answer. Where memory ends errno says so too, as in glibc; an alignment that is
+/// refused leaves it alone.
 ///
 /// # Safety
 /// As in C.
@@ -153,17 +175,13 @@ pub unsafe extern "C" fn posix_memalign(place: *mut *mut c_void, align: usize, s
     if !align.is_power_of_two() || !align.is_multiple_of(size_of::<usize>()) {
         return EINVAL;
     }
-    if size > LARGEST {
+    let memory = aligned(size, align);
+    if memory.is_null() {
         return ENOMEM;
     }
-    match general::alloc_aligned(size, align) {
-        Ok(address) => {
-            // SAFETY: the caller's promise.
-            unsafe { place.write(address.as_ptr().cast()) };
-            0
-        }
-        Err(_) => ENOMEM,
-    }
+    // SAFETY: the caller's promise.
+    unsafe { place.write(memory) };
+    0
 }
 
 /// aligned_alloc(3): any power of two, any size.

@@ -141,6 +141,7 @@ fn run(mode: &Mode, name: &str, program: impl AsRef<OsStr>, arguments: &[&OsStr]
         .env_remove("KMEM_RSEQ")
         .env_remove("KMEM_STATS")
         .env_remove("KMEM_STORM")
+        .env_remove("KMEM_DEEPBIND")
         .envs(mode.variables.iter().copied())
         // A group of its own, so that a hanging program can be ended with all its children.
         .process_group(0);
@@ -223,6 +224,8 @@ macro_rules! in_each_mode {
 }
 
 in_each_mode!(entry_points, |mode| must_succeed(mode, "entry_points", built("entry_points.c"), &[]));
+in_each_mode!(names, |mode| must_succeed(mode, "names", built("names.c"), &[]));
+in_each_mode!(parts, |mode| must_succeed(mode, "parts", built("parts.c"), &[]));
 in_each_mode!(refusals, |mode| must_succeed(mode, "refusals", built("refusals.c"), &[]));
 in_each_mode!(placement, |mode| must_succeed(mode, "placement", built("placement.c"), &[]));
 in_each_mode!(trim, |mode| must_succeed(mode, "trim", built("trim.c"), &[]));
@@ -389,7 +392,8 @@ fn is_reported(mode: &Mode) {
 #[test]
 fn exports_only_what_it_serves() {
     const MALLOC_FAMILY: &str = "malloc free calloc realloc reallocarray posix_memalign aligned_alloc memalign valloc \
-        pvalloc malloc_usable_size free_sized free_aligned_sized malloc_trim";
+        pvalloc malloc_usable_size free_sized free_aligned_sized malloc_trim __libc_malloc __libc_free __libc_calloc \
+        __libc_realloc __libc_memalign __libc_valloc __libc_pvalloc __posix_memalign cfree";
     // new and new[], plain and aligned, throwing and not.
     const NEW: &str = "_Znwm _Znam _ZnwmRKSt9nothrow_t _ZnamRKSt9nothrow_t _ZnwmSt11align_val_t _ZnamSt11align_val_t \
         _ZnwmSt11align_val_tRKSt9nothrow_t _ZnamSt11align_val_tRKSt9nothrow_t";

@@ -1,6 +1,7 @@
 /* What cannot be had is refused, cleanly: NULL with ENOMEM for sizes that no machine has, products and roundings that
  * overflow are noticed and not wrapped into a small block, a refused realloc leaves the old block alone, posix_memalign
- * returns its error and neither sets errno nor touches the pointer, and free never disturbs errno.
+ * returns its error, sets errno where memory ends (as glibc does) and not where it refuses an alignment, and never touches
+ * the pointer, and free never disturbs errno.
  */
 #include "check.h"
 
@@ -50,7 +51,9 @@ static void absurd_sizes(void)
             REFUSED(aligned_alloc(alignment, size), alignment, size);
             REFUSED(memalign(alignment, size), alignment, size);
             void *mark = &mark, *p = mark;
+            errno = UNTOUCHED;
             int error = posix_memalign(&p, alignment, size);
+            CHECK(errno == ENOMEM, "posix_memalign where memory ends to set errno ENOMEM, got %d", errno);
             CHECK(error == ENOMEM, "posix_memalign(%zu, %zx hex) to return ENOMEM (%d), got %d", alignment, size,
                   ENOMEM, error);
             CHECK(p == mark, "posix_memalign that fails not to touch the pointer");
