@@ -6,6 +6,7 @@
 //! | [`cxx`] | operator new and delete, plain, array, sized, aligned, nothrow |
 //! | [`glibc`] | malloc_trim |
 //! | [`vfork`] | vfork and clone, for children that run on a thread of their parent's |
+//! | [`plugin`] | dlopen, without RTLD_DEEPBIND |
 //! | `start` | nothing: what happens when the library is loaded and when the program ends |
 //! | `table` | nothing: the slab table of `KMEM_STATS=1` |
 //! | `storm` | nothing: the hotplug storm of `KMEM_STORM=N` |
@@ -21,6 +22,7 @@
 pub mod c;
 pub mod cxx;
 pub mod glibc;
+pub mod plugin;
 mod start;
 mod storm;
 mod table;

@@ -241,6 +241,7 @@ in_each_mode!(children_on_a_thread, |mode| must_succeed(mode, "vfork", built("vf
 in_each_mode!(stepped, an_instruction_at_a_time);
 in_each_mode!(stress, |mode| must_succeed(mode, "stress", built("stress.cc"), &[]));
 in_each_mode!(lifecycle, before_main_and_after);
+in_each_mode!(deepbind, |mode| must_succeed(mode, "deepbind", plugin_host(), &[]));
 in_each_mode!(exhaustion, |mode| must_succeed(mode, "exhaustion", built("exhaustion.c"), &[]));
 in_each_mode!(exhaustion_in_100_mb, |mode| under_limit(mode, 100 * 1024));
 in_each_mode!(exhaustion_in_64_mb, |mode| under_limit(mode, 64 * 1024));
@@ -332,6 +333,35 @@ fn an_instruction_at_a_time(mode: &Mode) {
     must_succeed(mode, "stepped", "env", &[OsStr::new("KMEM_UPKEEP=off"), built("stepped.cc").as_os_str()]);
 }
 
+/// `deepbind.c`, which finds its plugin beside itself.
+fn plugin_host() -> &'static Path {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    BUILT.get_or_init(|| {
+        compile("deepbind_plugin.c", "deepbind-plugin.so", &["-shared", "-fPIC"].map(OsStr::new));
+        compile("deepbind.c", "deepbind", &["-rdynamic", "-Wl,--enable-new-dtags,-rpath,$ORIGIN"].map(OsStr::new))
+    })
+}
+
+/// With the flag in place a plugin is isolated, its malloc included.
+#[test]
+fn deepbind_that_is_kept_isolates() {
+    const KEEP: Mode = Mode { name: "keep", variables: &[("KMEM_DEEPBIND", "keep")] };
+    must_succeed(&KEEP, "deepbind", plugin_host(), &[OsStr::new("keep")]);
+}
+
+/// Memory of another namespace's malloc is refused with a message that says what it may be.
+#[test]
+fn memory_that_crosses_namespaces_is_named() {
+    if !library().is_ours() {
+        return println!("not our library: what it says is its own affair");
+    }
+    let outcome = run(&RSEQ, "deepbind-cross", plugin_host(), &[OsStr::new("cross")]);
+    let (said, pointer) = (&outcome.stderr, outcome.stdout.trim());
+    assert!(pointer.starts_with("0x") && !pointer.contains("freed"), "{}{said}", outcome.stdout);
+    assert!(said.contains("kmem: ") && said.contains(pointer) && said.contains("dlmopen"), "{said}");
+    assert_eq!(outcome.status.signal(), Some(ABORTED));
+}
+
 /// The limit is set by a shell before it becomes the program, so the library meets it when it plans its reservation.
 fn under_limit(mode: &Mode, kib: u32) {
     let script = format!("ulimit -v {kib} && exec \"$0\" inherited");
@@ -388,12 +418,12 @@ fn is_reported(mode: &Mode) {
     assert!(wrong.is_empty(), "misuse that is not reported ({}):\n{wrong}", mode.name);
 }
 
-/// The malloc family, the replaceable C++ operators, and names of our own; not a symbol of Rust's among them.
+/// The malloc family, the replaceable C++ operators, dlopen, and names of our own; not a symbol of Rust's among them.
 #[test]
 fn exports_only_what_it_serves() {
     const MALLOC_FAMILY: &str = "malloc free calloc realloc reallocarray posix_memalign aligned_alloc memalign valloc \
         pvalloc malloc_usable_size free_sized free_aligned_sized malloc_trim __libc_malloc __libc_free __libc_calloc \
-        __libc_realloc __libc_memalign __libc_valloc __libc_pvalloc __posix_memalign cfree";
+        __libc_realloc __libc_memalign __libc_valloc __libc_pvalloc __posix_memalign cfree dlopen";
     // new and new[], plain and aligned, throwing and not.
     const NEW: &str = "_Znwm _Znam _ZnwmRKSt9nothrow_t _ZnamRKSt9nothrow_t _ZnwmSt11align_val_t _ZnamSt11align_val_t \
         _ZnwmSt11align_val_tRKSt9nothrow_t _ZnamSt11align_val_tRKSt9nothrow_t";

@@ -156,8 +156,48 @@ fn bad_free(object: usize, error: FreeError) {
             "kmem: free of ",
             pointer,
             ", which is not the beginning of anything that kmem handed out (foreign, interior or stale pointer)",
+            if namespaces::are_several() {
+                ". There are libraries here that dlmopen loaded, or an auditor: each such namespace has a malloc of its \
+                 own, and memory must be freed in the one that allocated it"
+            } else {
+                ""
+            },
         ]),
         FreeError::DoubleFree => sys::fatal(&["kmem: free of ", pointer, ", which is free already (double free)"]),
+    }
+}
+
+/// What the dynamic linker tells a debugger of namespaces: each loads another libc, and so another malloc.
+mod namespaces {
+    use core::arch::asm;
+
+    /// The beginning of glibc's `r_debug_extended`.
+    #[repr(C)]
+    struct Debug {
+        version: i32,
+        libraries: usize,
+        hook: usize,
+        state: i32,
+        linker: usize,
+        /// That of the next namespace. There from version 2 on, which says that there is one.
+        next: usize,
+    }
+
+    /// Whether there is more than one (glibc 2.35; else nobody knows).
+    #[cold]
+    pub(super) fn are_several() -> bool {
+        let debug: *const Debug;
+        // SAFETY: loads a word of the global offset table, which holds an address or null. What is at the address lives
+        // as long as the process, and is as long as its version says.
+        unsafe {
+            asm!(
+                ".weak _r_debug",
+                "mov {}, qword ptr [rip + _r_debug@GOTPCREL]",
+                out(reg) debug,
+                options(nostack, preserves_flags, readonly),
+            );
+            !debug.is_null() && (&raw const (*debug).version).read() >= 2 && (&raw const (*debug).next).read() != 0
+        }
     }
 }
 
