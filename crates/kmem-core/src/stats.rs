@@ -3,7 +3,7 @@
 use crate::cache::{CacheDesc, CacheId};
 use crate::cpu::CpuState;
 use crate::engine::Engine;
-use crate::pages::PageStats;
+use crate::pages::{LargeStats, PageStats};
 use crate::platform::Platform;
 use crate::sync::Ordering;
 
@@ -74,6 +74,22 @@ impl<P: Platform> Engine<P> {
     /// What the page heap holds, in granules.
     pub fn page_stats(&self) -> PageStats {
         self.heap.stats(&self.platform)
+    }
+
+    /// The large objects. Costs O(runs) of the heap; [`page_stats`](Self::page_stats) and
+    /// [`slab_bytes`](Self::slab_bytes) tell their bytes alone, in less.
+    pub fn large_stats(&self) -> LargeStats {
+        self.heap.large(&self.platform)
+    }
+
+    /// Bytes of all slabs of all caches. Costs O(caches).
+    pub fn slab_bytes(&self) -> usize {
+        let mut bytes = 0;
+        self.registry.for_each(&self.platform, |cache| {
+            let slabs: usize = cache.nodes().map(|node| node.slabs.stats(&self.platform).slabs).sum();
+            bytes += slabs * cache.layout().bytes();
+        });
+        bytes
     }
 
     /// Bytes of the engine's own descriptors and magazines that are in use.

@@ -22,17 +22,6 @@ unsafe extern "C" {
     safe fn __errno_location() -> *mut c_int;
 }
 
-/// Exports a function of this module under other names too: the same code, type and size, not a copy or a jump. (A name
-/// that the linker shall export is also in `exports.map`; the assembler knows a function of its own module only.)
-macro_rules! also {
-    ($function:literal: $($name:literal)*) => {
-        core::arch::global_asm!($(
-            concat!(".globl ", $name),
-            concat!(".set ", $name, ", ", $function),
-        )*);
-    };
-}
-
 // What glibc calls them inside. Programs that bring a malloc of their own over glibc's, and shims that count, call these.
 also!("malloc": "__libc_malloc");
 also!("free": "__libc_free" "cfree");

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | [`c`] | malloc, free, calloc, realloc and their kin |
 //! | [`cxx`] | operator new and delete, plain, array, sized, aligned, nothrow |
-//! | [`glibc`] | malloc_trim |
+//! | [`glibc`] | mallinfo, mallopt and what else glibc adds |
 //! | [`vfork`] | vfork and clone, for children that run on a thread of their parent's |
 //! | [`plugin`] | dlopen, without RTLD_DEEPBIND |
 //! | `start` | nothing: what happens when the library is loaded and when the program ends |
@@ -18,6 +18,17 @@
 //! As an rlib it does the same for the C parts of a Rust program: `use kmem_malloc as _;`. With `panic = "abort"`
 //! switch its default feature off, for std brings the panic handler then.
 #![cfg_attr(all(panic = "abort", feature = "preload"), no_std)]
+
+/// Exports a function of its module under other names too: the same code, type and size, not a copy or a jump. (A name
+/// that the linker shall export is also in `exports.map`; the assembler knows a function of its own module only.)
+macro_rules! also {
+    ($function:literal: $($name:literal)*) => {
+        core::arch::global_asm!($(
+            concat!(".globl ", $name),
+            concat!(".set ", $name, ", ", $function),
+        )*);
+    };
+}
 
 pub mod c;
 pub mod cxx;

@@ -117,7 +117,22 @@ fn print_wanted() {
         sum.empty += empty;
         sum.slabs += cache.slabs;
     });
+    let memory = kmem::memory();
+    let large = Sum { in_use: memory.large, ..Sum::default() };
+    let pages = Sum { free: memory.idle, empty: memory.idle, ..Sum::default() };
+    for (name, part) in [("large objects", large), ("free pages", pages)] {
+        if part.in_use + part.free > 0 {
+            print_sum(name, &part);
+        }
+        sum.in_use += part.in_use;
+        sum.free += part.free;
+        sum.empty += part.empty;
+    }
+    print_sum("all", &sum);
+}
+
+fn print_sum(name: &str, sum: &Sum) {
     let mut line = Line::new();
-    line.left("all", NAME).right("");
+    line.left(name, NAME).right("");
     line.figure(sum.in_use).figure(sum.cached).figure(sum.free).figure(sum.empty).figure(sum.slabs).print();
 }

@@ -228,6 +228,7 @@ in_each_mode!(names, |mode| must_succeed(mode, "names", built("names.c"), &[]));
 in_each_mode!(parts, |mode| must_succeed(mode, "parts", built("parts.c"), &[]));
 in_each_mode!(refusals, |mode| must_succeed(mode, "refusals", built("refusals.c"), &[]));
 in_each_mode!(placement, |mode| must_succeed(mode, "placement", built("placement.c"), &[]));
+in_each_mode!(figures, |mode| must_succeed(mode, "figures", built("figures.c"), &[]));
 in_each_mode!(trim, |mode| must_succeed(mode, "trim", built("trim.c"), &[]));
 in_each_mode!(contents, |mode| must_succeed(mode, "contents", built("contents.c"), &[]));
 in_each_mode!(operators, |mode| must_succeed(mode, "operators", built("operators.cc"), &[]));
@@ -423,7 +424,8 @@ fn is_reported(mode: &Mode) {
 fn exports_only_what_it_serves() {
     const MALLOC_FAMILY: &str = "malloc free calloc realloc reallocarray posix_memalign aligned_alloc memalign valloc \
         pvalloc malloc_usable_size free_sized free_aligned_sized malloc_trim __libc_malloc __libc_free __libc_calloc \
-        __libc_realloc __libc_memalign __libc_valloc __libc_pvalloc __posix_memalign cfree dlopen";
+        __libc_realloc __libc_memalign __libc_valloc __libc_pvalloc __posix_memalign cfree dlopen \
+        mallinfo mallinfo2 mallopt malloc_info malloc_stats __libc_mallinfo __libc_mallopt";
     // new and new[], plain and aligned, throwing and not.
     const NEW: &str = "_Znwm _Znam _ZnwmRKSt9nothrow_t _ZnamRKSt9nothrow_t _ZnwmSt11align_val_t _ZnamSt11align_val_t \
         _ZnwmSt11align_val_tRKSt9nothrow_t _ZnamSt11align_val_tRKSt9nothrow_t";

@@ -47,6 +47,7 @@ mod info;
 mod kmalloc;
 #[doc(hidden)]
 pub mod linux;
+mod memory;
 pub mod page;
 mod raw;
 #[doc(hidden)]
@@ -67,6 +68,7 @@ pub use kmem_core::stats::CacheStats;
 pub use kmem_core::validate::{ValidReport, Violation};
 pub use kmem_core::{AllocError, CreateError, TuneError};
 pub use linux::{Mode, Why};
+pub use memory::{Memory, memory};
 pub use raw::RawCache;
 pub use static_cache::{StaticCache, UseError};
 pub use upkeep::{Upkeep, set_upkeep, upkeep};

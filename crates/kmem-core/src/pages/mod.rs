@@ -11,6 +11,7 @@
 //! Fresh granules come from the bottom of the untouched rest of the window, committed in steps of 2 MiB.
 
 mod bounds;
+mod census;
 mod credit;
 mod give_back;
 mod growth;
@@ -19,6 +20,7 @@ mod moving;
 mod runs;
 mod table;
 
+pub use census::LargeStats;
 pub(crate) use heap::Use;
 pub use heap::{PageHeap, PageStats, Run};
 pub use table::{CLASS_STEP, GRANULE, GRANULE_SHIFT, Owner};

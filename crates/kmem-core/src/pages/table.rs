@@ -42,8 +42,8 @@ pub(super) const KIND_CLEAN: u32 = 2;
 pub(super) const KIND_RAW: u32 = 7;
 /// A further granule of a free run: its last one, or stale inner ones.
 pub(super) const KIND_INNER: u32 = 3;
-const KIND_SLAB: u32 = 4;
-const KIND_LARGE: u32 = 5;
+pub(super) const KIND_SLAB: u32 = 4;
+pub(super) const KIND_LARGE: u32 = 5;
 const KIND_LARGE_TAIL: u32 = 6;
 /// A window has at most so many granules (8 TiB), less one.
 const LEN_BITS: u32 = 27;
