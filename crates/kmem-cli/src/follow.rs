@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use console::Term;
 use indicatif::{BinaryBytes, HumanCount};
-use kmem::page::{CpuRow, Snapshot};
+use kmem::page::{CpuRow, Snapshot, Unreadable};
 use serde::Serialize;
 
 use crate::outside::{OutsideError, Page, is_alive};
@@ -127,8 +127,10 @@ impl Following {
                         return Ok(());
                     }
                 }
-                // A program that was just started, or is too small to have anything, may show later.
-                Err(OutsideError::NotPublished(_) | OutsideError::Unreadable(..)) => {}
+                // A program that was just started, or is too small to have anything, or is stopped while it writes, may
+                // show later.
+                Err(OutsideError::NotPublished(_)) => {}
+                Err(OutsideError::Unreadable(_, Unreadable::BeingWritten | Unreadable::Empty)) => {}
                 Err(OutsideError::NotOnKmem(_)) if child.is_some() => {}
                 Err(_) if done > 0 && !self.goes_on(child) => return Ok(()),
                 Err(OutsideError::NoSuchProcess(_)) if child.is_some() => return Ok(()),

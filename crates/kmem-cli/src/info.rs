@@ -137,6 +137,12 @@ struct Seen {
     entitled_cpus: usize,
     /// When the figures were written.
     seconds_ago: f64,
+    /// Bytes of slabs: objects in use, cached, and free on them.
+    slab_bytes: u64,
+    /// Bytes of large objects, which are no cache's.
+    large_bytes: u64,
+    /// Bytes of free pages that still hold memory.
+    idle_bytes: u64,
     /// CPUs; in mode `cid` concurrency ids.
     cpus: Vec<SeenCpu>,
     #[serde(skip)]
@@ -205,6 +211,9 @@ fn seen(pid: u32, page: &Snapshot<'_>) -> Seen {
         allowed_cpus: Some(page.allowed_cpus()).filter(|cpus| *cpus > 0),
         entitled_cpus: page.entitled_cpus(),
         seconds_ago: (age / 1_000_000) as f64 / 1000.0,
+        slab_bytes: page.slab_bytes(),
+        large_bytes: page.large_bytes(),
+        idle_bytes: page.idle_bytes(),
         cpus: page
             .cpus()
             .map(|row| SeenCpu {
@@ -230,6 +239,8 @@ fn seen_table(seen: &Seen) -> String {
     let allowed = seen.allowed_cpus.map_or_else(|| "unknown".to_string(), |cpus| HumanCount(cpus as u64).to_string());
     let followed = if seen.follows_cpus { "followed" } else { "fixed" };
     row("CPUs", format!("{allowed} allowed, {} worth caching for, {followed}", HumanCount(seen.entitled_cpus as u64)));
+    let [slabs, large, idle] = [seen.slab_bytes, seen.large_bytes, seen.idle_bytes].map(BinaryBytes);
+    row("memory", format!("{slabs} in slabs, {large} in large objects, {idle} in free pages"));
     for off in &seen.off {
         row("off", format!("{}: {}", off.what, off.why));
     }

@@ -4,13 +4,17 @@
 //! `/proc/PID/maps`, and read among the descriptors of the process's thread named `kmem`. A process without that thread
 //! has closed the file; then the mapping is read through `/proc/PID/mem`, for which the kernel asks whether we may trace
 //! the process.
+//!
+//! What is found may be forged: a process may call any file so. So a file is opened only if its name is what the kernel
+//! calls such memory, without waiting, and taken only if it is the one that is mapped; no more is read than a page has;
+//! and what is read is copied first, and judged then ([`Snapshot`]).
 
 #![forbid(unsafe_code)]
 
 use std::fmt;
-use std::fs::{self, File};
-use std::io;
-use std::os::unix::fs::FileExt;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -18,8 +22,16 @@ use kmem::page::{Snapshot, Unreadable, layout};
 
 /// The library that serves unmodified programs, as maps show it.
 const LIBRARY: &str = "libkmem_malloc.so";
+/// How the kernel calls the page's file.
+const FILE: &str = "/memfd:kmem-page (deleted)";
 /// Bytes of the header.
 const HEADER: usize = layout::header::WORDS * 8;
+/// Bytes of maps that are looked at: those of the 65,530 mappings that a process may have, with long names.
+const MAPS: u64 = 64 << 20;
+/// Neither waits for a reader of a pipe, nor takes a terminal.
+const O_NONBLOCK_NOCTTY: i32 = 0o4000 | 0o400;
+/// Input/output error: pages behind the end of a file that was truncated.
+const EIO: i32 = 5;
 /// Copies that may be torn before something is wrong.
 const TRIES: usize = 200;
 
@@ -83,34 +95,65 @@ impl Page {
     /// Finds the page of a process.
     pub fn find(pid: u32) -> Result<Self, OutsideError> {
         let root = PathBuf::from(format!("/proc/{pid}"));
-        let maps = fs::read_to_string(root.join("maps")).map_err(|error| of_maps(pid, error))?;
-        let Some((first, end)) = maps.lines().find(|line| line.contains(layout::NAME)).and_then(range) else {
+        let mut maps = Vec::new();
+        let read = File::open(root.join("maps")).and_then(|file| file.take(MAPS).read_to_end(&mut maps));
+        read.map_err(|error| of_maps(pid, error))?;
+        let maps = String::from_utf8_lossy(&maps);
+        let Some(mapped) = maps.lines().find_map(Mapped::of_line) else {
             let on_kmem = maps.contains(LIBRARY);
             return Err(if on_kmem { OutsideError::NotPublished(pid) } else { OutsideError::NotOnKmem(pid) });
         };
-        let len = usize::try_from(end - first).unwrap_or(0);
-        let (file, at) = match descriptor(&root) {
+        let (file, at) = match descriptor(&root, &mapped) {
             Some(file) => (file, 0),
-            None => (File::open(root.join("mem")).map_err(|error| of_memory(pid, error))?, first),
+            None => (File::open(root.join("mem")).map_err(|error| of_memory(pid, error))?, mapped.first),
         };
-        Ok(Self { pid, file, at, bytes: vec![0; len] })
+        let len = usize::try_from(mapped.len).unwrap_or(usize::MAX).min(layout::LONGEST);
+        Ok(Self { pid, file, at, bytes: vec![0; len.max(HEADER)] })
     }
 
     /// What is in it now.
     pub fn read(&mut self) -> Result<Snapshot<'_>, OutsideError> {
         let pid = self.pid;
+        let (mut before, mut after) = (0, 0);
         for _ in 0..TRIES {
-            let mut header = [0; HEADER];
-            self.file.read_exact_at(&mut header, self.at).map_err(|error| of_memory(pid, error))?;
+            before = self.sequence()?;
             self.file.read_exact_at(&mut self.bytes, self.at).map_err(|error| of_memory(pid, error))?;
-            match Snapshot::new(&self.bytes, Snapshot::sequence_of(&header)) {
-                // The borrow ends where the copy was torn; it is looked at again outside.
-                Ok(_) => break,
+            after = self.sequence()?;
+            match Snapshot::new(&self.bytes, before, after) {
                 Err(Unreadable::BeingWritten | Unreadable::Empty) => std::thread::sleep(Duration::from_millis(1)),
-                Err(why) => return Err(OutsideError::Unreadable(pid, why)),
+                // The borrow ends here; the copy is looked at again outside.
+                _ => break,
             }
         }
-        Snapshot::new(&self.bytes, Snapshot::sequence_of(&self.bytes)).map_err(|why| OutsideError::Unreadable(pid, why))
+        Snapshot::new(&self.bytes, before, after).map_err(|why| OutsideError::Unreadable(pid, why))
+    }
+
+    /// The page's sequence now.
+    fn sequence(&self) -> Result<u64, OutsideError> {
+        let mut header = [0; HEADER];
+        self.file.read_exact_at(&mut header, self.at).map_err(|error| of_memory(self.pid, error))?;
+        Ok(Snapshot::sequence_of(&header))
+    }
+}
+
+/// A mapping of a page, by its line of maps.
+struct Mapped {
+    first: u64,
+    len: u64,
+    inode: u64,
+}
+
+impl Mapped {
+    /// `START-END rw-s 00000000 DEVICE INODE  NAME`, if that is a page's.
+    fn of_line(line: &str) -> Option<Self> {
+        let before = line.strip_suffix(FILE)?.trim_end();
+        let mut words = before.split_ascii_whitespace();
+        let (first, end) = words.next()?.split_once('-')?;
+        let (first, end) = (u64::from_str_radix(first, 16).ok()?, u64::from_str_radix(end, 16).ok()?);
+        let (rights, offset, _device) = (words.next()?, words.next()?, words.next()?);
+        let inode = words.next()?.parse().ok()?;
+        let is_page = rights.ends_with('s') && offset.bytes().all(|digit| digit == b'0') && words.next().is_none();
+        is_page.then_some(Self { first, len: end.checked_sub(first)?, inode })
     }
 }
 
@@ -122,20 +165,22 @@ pub fn is_alive(pid: u32) -> bool {
     state != Some('X') && (state != Some('Z') || fs::read_dir(format!("/proc/{pid}/task")).is_ok_and(|t| t.count() > 1))
 }
 
-fn range(line: &str) -> Option<(u64, u64)> {
-    let (first, end) = line.split_whitespace().next()?.split_once('-')?;
-    Some((u64::from_str_radix(first, 16).ok()?, u64::from_str_radix(end, 16).ok()?))
-}
-
 /// The page among the descriptors of the thread of upkeep.
-fn descriptor(root: &Path) -> Option<File> {
+fn descriptor(root: &Path, mapped: &Mapped) -> Option<File> {
     let threads = fs::read_dir(root.join("task")).ok()?.flatten();
     let of_kmem = |thread: &PathBuf| fs::read_to_string(thread.join("comm")).is_ok_and(|name| name == "kmem\n");
     threads.map(|thread| thread.path()).filter(of_kmem).find_map(|thread| {
         let descriptors = fs::read_dir(thread.join("fd")).ok()?.flatten().map(|descriptor| descriptor.path());
-        let is_page = |path: &PathBuf| fs::read_link(path).is_ok_and(|to| to.to_string_lossy().contains(layout::NAME));
-        descriptors.into_iter().find(is_page).and_then(|path| File::open(path).ok())
+        let is_page = |path: &PathBuf| fs::read_link(path).is_ok_and(|to| to == Path::new(FILE));
+        descriptors.into_iter().filter(is_page).find_map(|path| opened(&path, mapped))
     })
+}
+
+/// The file, if it is the one that is mapped.
+fn opened(path: &Path, mapped: &Mapped) -> Option<File> {
+    let file = OpenOptions::new().read(true).custom_flags(O_NONBLOCK_NOCTTY).open(path).ok()?;
+    let known = file.metadata().ok()?;
+    (known.is_file() && known.ino() == mapped.inode).then_some(file)
 }
 
 fn of_maps(pid: u32, error: io::Error) -> OutsideError {
@@ -151,6 +196,35 @@ fn of_memory(pid: u32, error: io::Error) -> OutsideError {
     match error.kind() {
         io::ErrorKind::PermissionDenied => OutsideError::NotTraceable(pid),
         _ if !is_alive(pid) => OutsideError::NoSuchProcess(pid),
+        // It is shorter than its mapping: somebody truncated it.
+        io::ErrorKind::UnexpectedEof => OutsideError::Unreadable(pid, Unreadable::NoPage),
+        _ if error.raw_os_error() == Some(EIO) => OutsideError::Unreadable(pid, Unreadable::NoPage),
         _ => OutsideError::System(pid, error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_page_is_taken_for_one() {
+        let line =
+            "7f1200000000-7f1200003000 rw-s 00000000 00:01 2077                       /memfd:kmem-page (deleted)";
+        let page = Mapped::of_line(line).expect("a page");
+        assert_eq!((page.first, page.len, page.inode), (0x7f12_0000_0000, 0x3000, 2077));
+        assert!(FILE.contains(layout::NAME));
+        for (what, by) in [
+            ("rw-s", "rw-p"),
+            ("00000000", "00001000"),
+            ("7f1200003000", "7f11ffffffff"),
+            ("2077", "x"),
+            ("/memfd:kmem-page", "/tmp/memfd:kmem-page"),
+            (" (deleted)", ""),
+            ("7f1200000000-", ""),
+        ] {
+            assert!(Mapped::of_line(&line.replace(what, by)).is_none(), "{what} -> {by}");
+        }
+        assert!(Mapped::of_line(FILE).is_none());
     }
 }

@@ -57,7 +57,8 @@ fn page() -> Option<Vec<u8>> {
     let mut bytes = vec![0; (number(end) - number(first)) as usize];
     let memory = File::open("/proc/self/mem").expect("our own memory");
     memory.read_exact_at(&mut bytes, number(first)).expect("a mapping");
-    Snapshot::new(&bytes, Snapshot::sequence_of(&bytes)).ok()?;
+    let sequence = Snapshot::sequence_of(&bytes);
+    Snapshot::new(&bytes, sequence, sequence).ok()?;
     Some(bytes)
 }
 
@@ -69,7 +70,8 @@ fn without(call: Call, lack: Lack) {
 }
 
 fn seen(bytes: &[u8]) -> Snapshot<'_> {
-    Snapshot::new(bytes, Snapshot::sequence_of(bytes)).expect("a page")
+    let sequence = Snapshot::sequence_of(bytes);
+    Snapshot::new(bytes, sequence, sequence).expect("a page")
 }
 
 #[test]

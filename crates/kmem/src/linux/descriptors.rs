@@ -12,7 +12,14 @@ use super::sys::{self, Errno, call, nr};
 
 const O_DIRECTORY_CLOEXEC: usize = 0o220_0000;
 const CLOSE_RANGE_UNSHARE: usize = 2;
-const MFD_CLOEXEC: usize = 1;
+const MFD_CLOEXEC_ALLOW_SEALING: usize = 1 | 2;
+/// Linux 6.3; some systems make no file in memory without it.
+const MFD_NOEXEC_SEAL: usize = 8;
+const F_ADD_SEALS: usize = 1033;
+const F_SEAL_SEAL_SHRINK_GROW: usize = 1 | 2 | 4;
+/// Linux 5.1.
+const F_SEAL_FUTURE_WRITE: usize = 16;
+const OWNER_READS: usize = 0o400;
 const PROT_READ_WRITE: usize = 3;
 const MAP_SHARED: usize = 1;
 const MADV_DONTFORK: usize = 10;
@@ -87,19 +94,36 @@ pub fn entries(directory: Fd, into: &mut [u8]) -> Result<usize, Errno> {
     unsafe { call(nr::GETDENTS64, [directory.0 as usize, into.as_mut_ptr() as usize, into.len(), 0, 0, 0]) }
 }
 
-/// A file that is memory, of `len` bytes, all zero.
+/// A file that is memory, of `len` bytes, all zero, which can be [sealed](seal).
 pub fn memory_file(name: &CStr, len: usize) -> Result<Fd, Errno> {
     // SAFETY: the kernel reads the name.
-    unsafe {
-        let fd = call(nr::MEMFD_CREATE, [name.as_ptr() as usize, MFD_CLOEXEC, 0, 0, 0, 0])?;
-        match call(nr::FTRUNCATE, [fd, len, 0, 0, 0, 0]) {
-            Ok(_) => Ok(kept(fd)),
-            Err(error) => {
-                close(Fd(fd as i32));
-                Err(error)
-            }
+    let made = |flags| unsafe { call(nr::MEMFD_CREATE, [name.as_ptr() as usize, flags, 0, 0, 0, 0]) };
+    let fd = match made(MFD_CLOEXEC_ALLOW_SEALING | MFD_NOEXEC_SEAL) {
+        Err(Errno::INVAL) => made(MFD_CLOEXEC_ALLOW_SEALING)?,
+        answer => answer?,
+    };
+    // SAFETY: touches no memory.
+    match unsafe { call(nr::FTRUNCATE, [fd, len, 0, 0, 0, 0]) } {
+        Ok(_) => Ok(kept(fd)),
+        Err(error) => {
+            close(Fd(fd as i32));
+            Err(error)
         }
     }
+}
+
+/// Sees to it that a file of [`memory_file`] keeps its length for ever, and that nobody writes to it but through the
+/// mappings that there are: as far as the kernel (or a filter before it) grants that. One that does not know the last
+/// lets those write who may trace the process.
+pub fn seal(file: Fd) {
+    let fd = file.0 as usize;
+    // SAFETY: touches no memory.
+    let add = |seals| unsafe { call(nr::FCNTL, [fd, F_ADD_SEALS, seals, 0, 0, 0]) };
+    if add(F_SEAL_SEAL_SHRINK_GROW | F_SEAL_FUTURE_WRITE) == Err(Errno::INVAL) {
+        let _ = add(F_SEAL_SEAL_SHRINK_GROW);
+    }
+    // SAFETY: touches no memory.
+    let _ = unsafe { call(nr::FCHMOD, [fd, OWNER_READS, 0, 0, 0, 0]) };
 }
 
 /// Maps a file of [`memory_file`], shared with whoever else maps it, but not with a child that fork makes.

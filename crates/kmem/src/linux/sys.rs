@@ -59,6 +59,7 @@ pub(super) mod nr {
     pub const BIND: usize = 49;
     pub const FCNTL: usize = 72;
     pub const FTRUNCATE: usize = 77;
+    pub const FCHMOD: usize = 91;
     pub const CAPSET: usize = 126;
     pub const PRCTL: usize = 157;
     pub const GETTID: usize = 186;

@@ -6,6 +6,8 @@ pub const NAME: &str = "memfd:kmem-page";
 pub const MAGIC: u64 = u64::from_le_bytes(*b"kmempage");
 /// Of the layout.
 pub const VERSION: u64 = 1;
+/// Bytes that no page is longer than: a reader looks at no more.
+pub const LONGEST: usize = 1 << 20;
 
 /// Words of the header.
 pub mod header {
@@ -41,6 +43,12 @@ pub mod header {
     pub const CPU_COUNT: usize = 14;
     /// See [`CPUS`].
     pub const CPU_WORDS: usize = 15;
+    /// Bytes of all slabs.
+    pub const SLABS: usize = 16;
+    /// Bytes of what is handed out: slabs and large objects.
+    pub const USED: usize = 17;
+    /// Bytes of free pages that still hold memory.
+    pub const IDLE: usize = 18;
     /// Words that the header has, with room.
     pub const WORDS: usize = 64;
 }
@@ -55,6 +63,8 @@ pub mod cpu {
     pub const OBJECTS: usize = 2;
     /// Objects that were taken out of its slots from outside, so far.
     pub const DRAINED: usize = 3;
+    /// Words that a row has at least.
+    pub const LEAST: usize = 4;
     /// Words that a row has, with room.
     pub const WORDS: usize = 8;
 }

@@ -11,8 +11,16 @@
 //! something that exists changes its meaning.
 //!
 //! # Reading while it is written
-//! The sequence is odd while the page is being written, and another number afterwards. A reader copies the page, and
-//! takes the copy if the sequence was the same even number before and after; else it copies again.
+//! The sequence is odd while the page is being written, and another number afterwards. A reader looks at the sequence,
+//! copies the page, and looks again; it takes the copy if the sequence was the same even number each time, in the copy
+//! too; else it copies again.
+//!
+//! # Who may do what to it
+//! The file is sealed once it is mapped: it keeps its length, and nobody writes to it but through this one mapping (Linux
+//! 5.1; before, whoever has the right to trace the process could). So a process never meets a page that was made shorter
+//! under it. A reader has no such promise, because a page that it finds may be anybody's: it looks at no more than
+//! [`LONGEST`](layout::LONGEST) bytes, copies before it believes, and [`Snapshot`] refuses tables that reach beyond the
+//! copy.
 //!
 //! # Fork
 //! The mapping is not inherited. A child makes a page of its own when it first takes a turn.

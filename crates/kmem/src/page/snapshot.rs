@@ -121,17 +121,20 @@ pub struct Snapshot<'a> {
 }
 
 impl<'a> Snapshot<'a> {
-    /// Looks at a copy. `sequence`: what [`sequence_of`](Self::sequence_of) answered before the copy was made; it was
-    /// torn if that is not what is in it.
+    /// Looks at a copy. `before` and `after`: what [`sequence_of`](Self::sequence_of) said of the page before the copy was
+    /// begun and after it was made; it was torn if these and what is in it are not all the same.
+    ///
+    /// Nothing in the copy is believed: whoever it is from, it is refused, or read within its bounds.
     ///
     /// # Errors
     /// See [`Unreadable`].
-    pub fn new(bytes: &'a [u8], sequence: u64) -> Result<Self, Unreadable> {
+    pub fn new(bytes: &'a [u8], before: u64, after: u64) -> Result<Self, Unreadable> {
         let this = Self { bytes };
-        if this.get(header::SEQUENCE) == 0 {
+        let sequence = this.get(header::SEQUENCE);
+        if [before, sequence, after] == [0; 3] {
             return Err(Unreadable::Empty);
         }
-        if this.get(header::SEQUENCE) != sequence || sequence & 1 == 1 {
+        if before != sequence || after != sequence || sequence & 1 == 1 {
             return Err(Unreadable::BeingWritten);
         }
         if this.get(header::MAGIC) != MAGIC {
@@ -141,9 +144,10 @@ impl<'a> Snapshot<'a> {
             VERSION => {}
             found => return Err(Unreadable::Version { found }),
         }
-        let rows = this.at(header::CPU_COUNT).saturating_mul(this.at(header::CPU_WORDS));
-        let end = this.at(header::CPUS).saturating_add(rows).saturating_mul(size_of::<u64>());
-        if end > bytes.len() { Err(Unreadable::NoPage) } else { Ok(this) }
+        let (first, count, width) = (this.at(header::CPUS), this.at(header::CPU_COUNT), this.at(header::CPU_WORDS));
+        let end = count.checked_mul(width).and_then(|words| words.checked_add(first));
+        let fits = end.is_some_and(|end| end <= bytes.len() / size_of::<u64>());
+        if fits && width >= row::LEAST { Ok(this) } else { Err(Unreadable::NoPage) }
     }
 
     /// The sequence in a copy, or in the beginning of one.
@@ -215,6 +219,21 @@ impl<'a> Snapshot<'a> {
         self.get(header::TURNS)
     }
 
+    /// Bytes of all slabs.
+    pub fn slab_bytes(&self) -> u64 {
+        self.get(header::SLABS)
+    }
+
+    /// Bytes of large objects, which are no cache's.
+    pub fn large_bytes(&self) -> u64 {
+        self.get(header::USED).saturating_sub(self.get(header::SLABS))
+    }
+
+    /// Bytes of free pages that still hold memory.
+    pub fn idle_bytes(&self) -> u64 {
+        self.get(header::IDLE)
+    }
+
     /// The CPUs that were ever used there, or are online.
     pub fn cpus(&self) -> impl Iterator<Item = CpuRow> + '_ {
         let (first, width) = (self.at(header::CPUS), self.at(header::CPU_WORDS));
@@ -255,23 +274,51 @@ mod tests {
             (112, 2),
             (113, 9),
         ]);
-        let snapshot = Snapshot::new(&page, 2).expect("a page");
+        let snapshot = Snapshot::new(&page, 2, 2).expect("a page");
         let rows: std::vec::Vec<_> = snapshot.cpus().collect();
         let row = CpuRow { cpu: 1, state: CpuState::Gone, cached_bytes: 64, cached_objects: 2, drained_objects: 9 };
         assert_eq!(rows, [row]);
     }
 
+    fn refused(words: &[(usize, u64)], before: u64, after: u64) -> Option<Unreadable> {
+        Snapshot::new(&page(words), before, after).err()
+    }
+
     #[test]
     fn what_is_no_page_is_refused() {
-        let refused = |words: &[(usize, u64)], sequence| Snapshot::new(&page(words), sequence).err();
-        assert_eq!(refused(&[], 4), Some(Unreadable::BeingWritten));
-        assert_eq!(refused(&[(header::SEQUENCE, 3)], 3), Some(Unreadable::BeingWritten));
-        assert_eq!(refused(&[(header::SEQUENCE, 0)], 0), Some(Unreadable::Empty));
-        assert_eq!(refused(&[(header::MAGIC, 1)], 2), Some(Unreadable::NoPage));
-        assert_eq!(refused(&[(header::VERSION, 9)], 2), Some(Unreadable::Version { found: 9 }));
-        let huge = [(header::CPU_COUNT, u64::MAX), (header::CPU_WORDS, 8)];
-        assert_eq!(refused(&huge, 2), Some(Unreadable::NoPage));
-        assert!(Snapshot::new(b"short", 0).is_err());
+        assert_eq!(refused(&[(header::SEQUENCE, 0)], 0, 0), Some(Unreadable::Empty));
+        assert_eq!(refused(&[(header::MAGIC, 1)], 2, 2), Some(Unreadable::NoPage));
+        assert_eq!(refused(&[(header::VERSION, 9)], 2, 2), Some(Unreadable::Version { found: 9 }));
+        assert!(Snapshot::new(b"short", 0, 0).is_err() && Snapshot::new(b"", 2, 2).is_err());
+    }
+
+    #[test]
+    fn a_copy_that_is_torn_is_refused() {
+        assert_eq!(refused(&[(header::SEQUENCE, 3)], 3, 3), Some(Unreadable::BeingWritten));
+        for (before, copied, after) in [(2, 2, 4), (2, 4, 4), (4, 2, 2), (2, 2, 3), (1, 2, 2), (0, 2, 2), (0, 0, 1)] {
+            let torn = refused(&[(header::SEQUENCE, copied)], before, after);
+            assert_eq!(torn, Some(Unreadable::BeingWritten), "{before}, {copied}, {after}");
+        }
+    }
+
+    /// Whatever a table is said to be, it is refused, or it is inside.
+    #[test]
+    fn tables_that_are_forged_are_refused_or_inside() {
+        let odd =
+            [0, 1, 3, 4, 5, 8, 63, 64, 511, 512, 513, 1 << 32, u64::MAX / 8, u64::MAX / 2 + 1, u64::MAX - 1, u64::MAX];
+        let mut read = 0;
+        for first in odd {
+            for count in odd {
+                for width in odd {
+                    let page = page(&[(header::CPUS, first), (header::CPU_COUNT, count), (header::CPU_WORDS, width)]);
+                    if let Ok(snapshot) = Snapshot::new(&page, 2, 2) {
+                        assert!(width >= 4 && first + count * width <= 512, "{first}, {count}, {width}");
+                        read += snapshot.cpus().count();
+                    }
+                }
+            }
+        }
+        assert!(read < 20_000, "{read} rows");
     }
 
     #[test]

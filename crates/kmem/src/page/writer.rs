@@ -3,20 +3,23 @@
 use core::ptr::NonNull;
 
 use kmem_core::Engine;
-use kmem_core::cpu::CpuSet;
+use kmem_core::cpu::{CpuSet, MAX_CPUS};
+use kmem_core::pages::GRANULE;
 use kmem_core::platform::PageSource;
 use kmem_core::sync::{AtomicU64, Ordering, fence};
 
-use super::layout::{MAGIC, VERSION, cpu as row, header};
+use super::layout::{LONGEST, MAGIC, VERSION, cpu as row, header};
 use super::snapshot::CpuState;
 use crate::control::{CpuPolicy, cpu_policy};
 use crate::follow::{Lack, Lacks};
+use crate::linux::Linux;
 use crate::linux::descriptors::{self, Fd};
 use crate::linux::fault::{self, Call};
-use crate::linux::{Linux, sys};
+use crate::linux::sys::{self, Errno};
 use crate::upkeep::{self, Upkeep};
 
 const FILE: &core::ffi::CStr = c"kmem-page";
+const _: () = assert!((header::WORDS + MAX_CPUS * row::WORDS) * size_of::<u64>() <= LONGEST);
 
 /// The page of this process, once it has one.
 pub(crate) struct Page {
@@ -55,15 +58,7 @@ impl Page {
             return None;
         }
         let len = Self::len(engine);
-        let made =
-            if fault::refused(Call::Page) { Err(sys::Errno::NOSYS) } else { descriptors::memory_file(FILE, len) };
-        let mapped = made.and_then(|file| {
-            let mapping = descriptors::map_shared(file, len);
-            if mapping.is_err() {
-                descriptors::close(file);
-            }
-            mapping.map(|mapping| (file, mapping))
-        });
+        let mapped = if fault::refused(Call::Page) { Err(Errno::NOSYS) } else { sealed_file(len) };
         self.refused = mapped.is_err();
         lacks.set(Lack::Page, self.refused);
         let (file, mapping) = mapped.ok()?;
@@ -109,6 +104,10 @@ impl Page {
         set(header::ENTITLED, turn.entitled as u64);
         set(header::UPDATED, turn.now);
         set(header::TURNS, turn.turns);
+        set(header::SLABS, engine.slab_bytes() as u64);
+        let pages = engine.page_stats();
+        set(header::USED, (pages.used * GRANULE) as u64);
+        set(header::IDLE, (pages.dirty * GRANULE) as u64);
         set(header::CPUS, header::WORDS as u64);
         set(header::CPU_COUNT, engine.possible_cpus() as u64);
         set(header::CPU_WORDS, row::WORDS as u64);
@@ -135,6 +134,22 @@ impl Page {
                 word(at + row::OBJECTS).fetch_add(objects as u64, Ordering::Relaxed);
             }
         });
+    }
+}
+
+/// A file that nobody can truncate, or write to from now on, and its mapping, through which we write.
+#[cold]
+fn sealed_file(len: usize) -> Result<(Fd, NonNull<u8>), Errno> {
+    let file = descriptors::memory_file(FILE, len)?;
+    match descriptors::map_shared(file, len) {
+        Ok(mapping) => {
+            descriptors::seal(file);
+            Ok((file, mapping))
+        }
+        Err(error) => {
+            descriptors::close(file);
+            Err(error)
+        }
     }
 }
 
