@@ -57,7 +57,7 @@ pub fn memory() -> Memory {
         memory.free += cache.free * cache.stride;
         memory.free_objects += cache.free;
         memory.slabs += cache.bytes;
-        memory.empty_slabs += if cache.slabs > 0 { cache.empty_slabs * (cache.bytes / cache.slabs) } else { 0 };
+        memory.empty_slabs += cache.bytes.checked_div(cache.slabs).map_or(0, |bytes| cache.empty_slabs * bytes);
     });
     memory
 }
