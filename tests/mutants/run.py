@@ -5,7 +5,7 @@ narrowest test that fails then. Where an anchor no longer matches, a mutant does
 exist or does not pass without the mutant, the run fails: refactoring cannot rot it.
 
 Works on a copy of the tree in target/mutants, with a target directory of its own, where builds are incremental. Models
-under loom are built as .ci/loom builds them, and share its dependencies.
+(`kmem-models`, under loom) are built as .ci/loom builds them, and share its dependencies.
 """
 
 import argparse
@@ -40,27 +40,25 @@ class Test:
         if len(parts) != 3:
             stop(f"a test is 'package target name', not '{text}'")
         self.text, (self.package, self.target, self.name) = text, parts
+        self.is_model = self.package == "kmem-models"
 
     def environment(self):
-        if self.target == "loom":
-            flags = {
-                "CARGO_TARGET_DIR": str(ROOT / "target" / "loom"),
-                "RUSTFLAGS": "--cfg loom -C debug-assertions",
-                "CARGO_PROFILE_RELEASE_CODEGEN_UNITS": "16",
-                "CARGO_PROFILE_RELEASE_DEBUG": "none",
-            }
+        if self.is_model:
+            flags = {"CARGO_TARGET_DIR": str(ROOT / "target" / "loom")}
         else:
             flags = {"CARGO_TARGET_DIR": str(WORK / "target"), "CARGO_PROFILE_DEV_DEBUG": "0"}
         return {**os.environ, "CARGO_INCREMENTAL": "1", "RUST_BACKTRACE": "0", **flags}
 
     def build(self):
         """The test's executable, or None and what the compiler says."""
-        # Loom itself is optimised, as .ci/loom has it; of the engine, which is built for each mutant, as much as pays.
-        models = ["--config", "profile.release.package.kmem-core.opt-level=1"] if self.target == "loom" else []
-        command = ["cargo", *models, "test", "--quiet", "-p", self.package, "--no-run", "--message-format", "json"]
+        command = ["cargo", "test", "--quiet", "-p", self.package, "--no-run", "--message-format", "json"]
         command += ["--lib"] if self.target == "lib" else ["--test", self.target]
-        command += ["--release"] if self.target == "loom" else []
-        done = subprocess.run(command, cwd=TREE, env=self.environment(), capture_output=True, text=True)
+        if self.is_model:
+            # Loom itself is optimised, as .ci/loom has it; of the engine, which is built for each mutant, as much as pays.
+            command += ["--release", "--features", self.target, "--config", "profile.release.package.kmem-models.opt-level=1"]
+        # The package's folder says whose workspace it is.
+        folder = TREE / "crates" / self.package
+        done = subprocess.run(command, cwd=folder, env=self.environment(), capture_output=True, text=True)
         if done.returncode != 0:
             lines = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
             errors = [line["message"]["rendered"] for line in lines if line.get("reason") == "compiler-message"]
@@ -179,7 +177,7 @@ def main():
     print(f"{len({test.text for test in tests})} tests pass without a mutant, {time.monotonic() - begun:.0f} s", flush=True)
     survivors = []
     # Tests of one target one after the other, models last: what they are built of stays built.
-    for mutant, test in sorted(zip(mutants, tests), key=lambda pair: (pair[1].target == "loom", pair[1].package, pair[1].target)):
+    for mutant, test in sorted(zip(mutants, tests), key=lambda pair: (pair[1].is_model, pair[1].package, pair[1].target)):
         since = time.monotonic()
         how = try_mutant(mutant, test)
         print(f"{time.monotonic() - since:5.1f} s  {mutant['name']}: {test.name} {how or 'PASSES'}", flush=True)

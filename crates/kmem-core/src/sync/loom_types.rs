@@ -1,4 +1,4 @@
-//! The types under `--cfg loom`: every operation is a point at which loom may let another thread run, loads see any
+//! The types of loom: every operation is a point at which loom may let another thread run, loads see any
 //! value that the C11 order allows (but for `SeqCst`, which loom takes for `AcqRel`), and an access that nothing orders
 //! behind the creation of an atomic, or behind another's access to what a lock guards, is an error.
 

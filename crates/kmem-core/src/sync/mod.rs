@@ -4,8 +4,8 @@
 //! | build | types |
 //! |---|---|
 //! | ordinary | `core_types.rs`: those of `core` |
-//! | `--cfg loom` | `loom_types.rs`: all schedules of a small model, weak memory included |
-//! | `--cfg shuttle` | `shuttle_types.rs`: many schedules of a large one |
+//! | `cfg(kmem_loom)` | `loom_types.rs`: all schedules of a small model, weak memory included |
+//! | `cfg(kmem_shuttle)` | `shuttle_types.rs`: many schedules of a large one |
 //!
 //! Besides the primitive types it holds the one lock of the engine, [`Mutex`], which sleeps through the platform's
 //! [`Park`](crate::platform::Park), and the [`Rank`] that every lock carries (I29).
@@ -14,9 +14,9 @@ mod mutex;
 mod place;
 mod rank;
 
-#[cfg_attr(loom, path = "loom_types.rs")]
-#[cfg_attr(shuttle, path = "shuttle_types.rs")]
-#[cfg_attr(not(any(loom, shuttle)), path = "core_types.rs")]
+#[cfg_attr(kmem_loom, path = "loom_types.rs")]
+#[cfg_attr(kmem_shuttle, path = "shuttle_types.rs")]
+#[cfg_attr(not(any(kmem_loom, kmem_shuttle)), path = "core_types.rs")]
 mod types;
 
 pub use mutex::{Guard, Mutex};

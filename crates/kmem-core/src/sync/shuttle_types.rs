@@ -1,4 +1,4 @@
-//! The types under `--cfg shuttle`: every operation is a point at which shuttle may let another thread run. All
+//! The types of shuttle: every operation is a point at which shuttle may let another thread run. All
 //! orderings are `SeqCst`; weak memory is loom's.
 
 pub use core::cell::{Cell, UnsafeCell};

@@ -11,7 +11,7 @@
 //! PROPTEST_RNG_SEED=$RANDOM PROPTEST_CASES=2000 cargo test -p kmem-core --test model
 //! ```
 //! *What is not here.* One thread does everything, so what threads do to each other is for the model checkers
-//! (`tests/loom`, `tests/shuttle`). Nodes share one source of pages: a node without memory of its own is one whose CPUs
+//! (`kmem-models`). Nodes share one source of pages: a node without memory of its own is one whose CPUs
 //! are served from the slabs of others, which is what machines with next to no memory make of every node.
 
 #[path = "../common/mod.rs"]

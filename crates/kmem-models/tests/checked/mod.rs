@@ -7,13 +7,13 @@ pub mod cache;
 pub mod platform;
 
 /// The checker of this build.
-#[cfg(loom)]
+#[cfg(kmem_loom)]
 pub mod checker {
     pub use loom::sync::Mutex;
     pub use loom::{thread, thread_local};
 }
 /// The checker of this build.
-#[cfg(shuttle)]
+#[cfg(kmem_shuttle)]
 pub mod checker {
     pub use shuttle::sync::Mutex;
     pub use shuttle::{thread, thread_local};

@@ -25,6 +25,7 @@ struct World {
 }
 
 impl World {
+    #[expect(clippy::arc_with_non_send_sync, reason = "loom's threads are its own, and one runs at a time")]
     fn make(proxies: Proxies) -> Arc<Self> {
         let platform = Model::new(Machine::new(2, &[0, 1]).with_proxies(proxies));
         let table = CpuTable::map(&platform, 2, SLOTS).expect("memory");

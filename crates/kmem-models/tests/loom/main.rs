@@ -1,7 +1,7 @@
 //! loom: the engine under every schedule within stated bounds, weak memory included.
 //!
 //! ```text
-//! RUSTFLAGS="--cfg loom -C debug-assertions" cargo test -p kmem-core --release --test loom -- --nocapture
+//! cargo test --manifest-path crates/kmem-models/Cargo.toml --release --features loom -- --nocapture
 //! ```
 //! *What runs.* The engine itself, all of it, with the types of `sync/loom_types.rs`, on the platform of
 //! `tests/checked/platform.rs`: virtual CPUs whose sections are a read, then a commit that a fence or another section
@@ -29,7 +29,6 @@
 //! | the lock; the gate (I40) | `locks.rs` |
 //! | alloc and free against a drain, the same without the fence, a slot's being enabled, growing, being tuned (I4, I9, I37 to I39) | `slots.rs` |
 //! | create, destroy, shrink, tune, statistics, first uses of a class against up and down; failing preparations (I11 to I25) | `transitions.rs` |
-#![cfg(loom)]
 
 #[path = "../checked/mod.rs"]
 mod checked;

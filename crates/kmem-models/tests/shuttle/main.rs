@@ -1,7 +1,7 @@
 //! shuttle: the engine under storms too large for loom, on many random schedules.
 //!
 //! ```text
-//! RUSTFLAGS="--cfg shuttle -C debug-assertions" cargo test -p kmem-core --release --test shuttle -- --nocapture
+//! cargo test --manifest-path crates/kmem-models/Cargo.toml --release --features shuttle -- --nocapture
 //! ```
 //! *What runs.* The engine itself, with the types of `sync/shuttle_types.rs`, on the platform of
 //! `tests/checked/platform.rs`. A storm is three or four threads on two to four CPUs, some of them offline at first,
@@ -19,9 +19,8 @@
 //! `KMEM_STORMS=n` how many storms each test raises. A storm that fails leaves its schedule in a file and names it;
 //! `KMEM_REPLAY=file` makes the test that failed run that schedule and no other:
 //! ```text
-//! KMEM_REPLAY=.../schedule000.txt RUSTFLAGS="..." cargo test -p kmem-core --release --test shuttle name_of_the_test -- --exact
+//! KMEM_REPLAY=.../schedule000.txt cargo test ... --features shuttle name_of_the_test -- --exact
 //! ```
-#![cfg(shuttle)]
 
 #[path = "../checked/mod.rs"]
 mod checked;
