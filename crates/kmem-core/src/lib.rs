@@ -30,6 +30,7 @@ pub mod depot;
 pub mod engine;
 pub mod error;
 pub mod general;
+pub mod hint;
 pub mod meta;
 pub mod pages;
 pub mod percpu;

@@ -8,6 +8,7 @@ use core::ptr::NonNull;
 use kmem_core::AllocError;
 use kmem_core::classes;
 use kmem_core::general::{Fresh, stays};
+use kmem_core::hint::cold_path;
 use kmem_core::percpu::SlotIndex;
 
 use crate::linux::hot::{self, class_at};
@@ -124,7 +125,7 @@ fn alloc_class(class: u8) -> Result<NonNull<u8>, AllocError> {
     {
         return Ok(object);
     }
-    core::hint::cold_path();
+    cold_path();
     alloc_slow(class)
 }
 

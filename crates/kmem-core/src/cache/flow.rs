@@ -4,13 +4,13 @@
 //! it is on at the end by one more section. Where no slot can be had (the CPU is offline, stopped or not prepared, the
 //! cache is dying, metadata is out) it moves single objects, and nobody waits for the CPU.
 
-use core::hint::cold_path;
 use core::ptr::NonNull;
 
 use super::descriptor::Miss;
 use super::{CacheDesc, ObjectOps};
 use crate::engine::Engine;
 use crate::error::AllocError;
+use crate::hint::cold_path;
 use crate::percpu::Batch;
 use crate::platform::Platform;
 use crate::slab::{self, FreeError, Reclaim};
