@@ -1,14 +1,56 @@
-//! The kernel keeps the address of a thread's last section, and may read its descriptor at any later time: the library
-//! must never be unmapped. With code and constants in one segment there is a mapping less to make when a program starts.
-//! And what only some programs run, and those seldom (`#[cold]`: transitions, upkeep, what a process does at its end),
-//! stands together behind the rest, where it takes no memory until it runs.
+//! How the preload library is laid out, in the words that the linker at hand understands.
+//!
+//! *It stays.* The kernel keeps the address of a thread's last section, and may read its descriptor at any later time:
+//! the library must never be unmapped. All linkers know `-z nodelete`, and one that did not must fail.
+//!
+//! *It is small.* With code and constants in one segment there is a mapping less to make when a program starts. And what
+//! only some programs run, and those seldom (`#[cold]`: transitions, upkeep, what a process does at its end), stands
+//! together after the rest, where it takes no memory until it runs. GNU ld puts it together by itself. Linkers spell
+//! these wishes differently, refuse what they do not know or warn of it, and none of the words is worth a build that
+//! fails: so each is tried first, by a link of nothing with the compiler, the linker and the flags of this build.
+
+use std::env;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// Each wish, in the words of one linker and of the others; the first that is known is used.
+const WISHES: [&[&str]; 2] = [&["-Wl,--no-rosegment", "-Wl,-z,noseparate-code"], &["-Wl,-z,keep-text-section-prefix"]];
+
+/// A library that needs nothing of the target but `core`.
+const NOTHING: &str = "#![no_std] #[panic_handler] fn panic(_: &core::panic::PanicInfo) -> ! { loop {} }";
 
 fn main() {
+    let folder = PathBuf::from(variable("OUT_DIR"));
+    let source = folder.join("nothing.rs");
+    std::fs::write(&source, NOTHING).expect("OUT_DIR can be written to");
     println!("cargo::rustc-cdylib-link-arg=-Wl,-z,nodelete");
-    println!("cargo::rustc-cdylib-link-arg=-Wl,--no-rosegment");
-    println!("cargo::rustc-cdylib-link-arg=-Wl,-z,keep-text-section-prefix");
     let exports = concat!(env!("CARGO_MANIFEST_DIR"), "/exports.map");
     println!("cargo::rustc-cdylib-link-arg=-Wl,--version-script={exports}");
     println!("cargo::rerun-if-changed={exports}");
+    for words in WISHES {
+        if let Some(known) = words.iter().find(|word| links(&source, &folder, word)) {
+            println!("cargo::rustc-cdylib-link-arg={known}");
+        }
+    }
+    let target = variable("TARGET").to_uppercase().replace(['-', '.'], "_");
+    println!("cargo::rerun-if-env-changed=CARGO_TARGET_{target}_LINKER");
     println!("cargo::rerun-if-changed=build.rs");
+}
+
+/// Whether a library of `source` can be linked with `word`, without a complaint.
+fn links(source: &Path, folder: &Path, word: &str) -> bool {
+    let flags = env::var("CARGO_ENCODED_RUSTFLAGS").unwrap_or_default();
+    let mut rustc = Command::new(variable("RUSTC"));
+    rustc.args(flags.split('\x1f').filter(|flag| !flag.is_empty()));
+    if let Ok(linker) = env::var("RUSTC_LINKER") {
+        rustc.arg(format!("-Clinker={linker}"));
+    }
+    rustc.args(["--crate-type=cdylib", "-Cpanic=abort", "-Clink-arg=-Wl,--fatal-warnings"]);
+    rustc.arg(format!("-Clink-arg={word}")).args(["--target", &variable("TARGET")]);
+    rustc.arg(source).arg("-o").arg(folder.join("nothing.so"));
+    rustc.output().is_ok_and(|output| output.status.success())
+}
+
+fn variable(name: &str) -> String {
+    env::var(name).unwrap_or_else(|_| panic!("cargo sets {name}"))
 }
