@@ -6,7 +6,8 @@
 //!
 //! Where the library lies depends on how cargo was called: `cargo build` copies it beside the executable, a
 //! build that sees it as a dependency only (`cargo run`, `cargo test`) leaves it in `deps/` alone. Both may be
-//! there with one of them stale, so the newer one is taken.
+//! there with one of them stale, so the newer one is taken. An installed command has it in the `lib` beside its `bin`;
+//! `cargo install` puts no library anywhere, so where there is none the error says how it gets there.
 //!
 //! The dynamic loader ignores `LD_PRELOAD` for programs that are linked statically or run with another user's
 //! rights: those run with their own malloc.
@@ -106,11 +107,15 @@ impl fmt::Display for SetupError {
         match self {
             Self::NoExecutable(e) => write!(f, "cannot find my own executable, beside which {LIBRARY} lies: {e}"),
             Self::NoLibrary(tried) => {
-                writeln!(f, "{LIBRARY} is not beside this command. Looked for")?;
+                writeln!(f, "{LIBRARY} was not found. Looked for")?;
                 for path in tried {
                     writeln!(f, "    {}", path.display())?;
                 }
-                write!(f, "Build it with `cargo build --release` at the root of kmem, or copy {LIBRARY} beside `kmem`.")
+                write!(
+                    f,
+                    "`cargo install` brings the command alone. Build {LIBRARY} with \
+                     `cargo build --release -p kmem-malloc` in kmem's sources, and copy it to one of these places."
+                )
             }
             Self::Unnameable(path) => write!(
                 f,
@@ -126,7 +131,8 @@ impl fmt::Display for SetupError {
 pub fn find_library() -> Result<PathBuf, SetupError> {
     let executable = env::current_exe().map_err(SetupError::NoExecutable)?;
     let home = executable.parent().unwrap_or(Path::new("/"));
-    let places = vec![home.join(LIBRARY), home.join("deps").join(LIBRARY)];
+    let mut places = vec![home.join(LIBRARY), home.join("deps").join(LIBRARY)];
+    places.extend(home.parent().map(|prefix| prefix.join("lib").join(LIBRARY)));
     newest(&places).ok_or(SetupError::NoLibrary(places))
 }
 

@@ -137,7 +137,20 @@ fn a_missing_library_is_an_error_that_names_the_places_and_the_remedy() {
         .stdout("")
         .stderr(contains(home.join(LIBRARY).display().to_string()))
         .stderr(contains(home.join("deps").join(LIBRARY).display().to_string()))
-        .stderr(contains("cargo build --release"));
+        .stderr(contains("cargo install").and(contains("cargo build --release -p kmem-malloc")));
+}
+
+#[test]
+fn an_installed_command_has_its_library_in_the_lib_beside_its_bin() {
+    let directory = tempfile::tempdir().unwrap();
+    let prefix = directory.path().canonicalize().unwrap();
+    fs::create_dir(prefix.join("bin")).unwrap();
+    let ours = library(prefix.join("lib").join(LIBRARY), 0);
+    moved_to(&prefix.join("bin"))
+        .args(["run", "--", "env"])
+        .assert()
+        .success()
+        .stdout(contains(format!("LD_PRELOAD={}\n", ours.display())));
 }
 
 #[test]
