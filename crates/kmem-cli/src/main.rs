@@ -1,6 +1,6 @@
 //! The command `kmem`.
 //!
-//! Six things a person wants of a slab allocator before reading any of its code:
+//! What a person wants of a slab allocator before reading any of its code:
 //!
 //! - `kmem run -- PROGRAM ARGS...` serves an unmodified program ([`run`]);
 //! - `kmem storm` loads and unloads modules, each with its caches, while CPUs go and come, and looks for objects that
@@ -8,7 +8,8 @@
 //! - `kmem info` says how this process would be served on this machine ([`info`]);
 //! - `kmem follow` shows the CPUs of a running process, live, and `kmem info PID` once ([`follow`], [`outside`]);
 //! - `kmem race` finds the races of 2004 again, and shows which defence keeps them out ([`race`]);
-//! - `kmem bench` measures kmem and other allocators side by side ([`bench`]).
+//! - `kmem bench` measures kmem and other allocators side by side ([`bench`]);
+//! - `kmem completions` and `kmem man` write what a shell and man know of all these ([`texts`]).
 //!
 //! Without arguments the command is a storm of ten seconds: the shortest way to see the allocator at work.
 //!
@@ -20,7 +21,7 @@
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 mod bench;
 mod follow;
@@ -29,6 +30,7 @@ mod outside;
 mod race;
 mod run;
 mod storm;
+mod texts;
 
 /// A slab allocator whose per-CPU caches stay correct while CPUs come and go.
 #[derive(Parser)]
@@ -53,6 +55,10 @@ enum Command {
     Race(race::RaceArgs),
     /// Measure kmem and other allocators side by side
     Bench(bench::BenchArgs),
+    /// Write the script that completes this command in a shell
+    Completions(texts::CompletionsArgs),
+    /// Write the manual pages of this command
+    Man(texts::ManArgs),
     #[command(hide = true)]
     BenchCaches(bench::CachesArgs),
     #[command(hide = true)]
@@ -68,6 +74,8 @@ fn main() -> ExitCode {
         Command::Follow(args) => follow::follow(&args),
         Command::Race(args) => race::race(&args),
         Command::Bench(args) => bench::bench(&args),
+        Command::Completions(args) => texts::completions(&args, &Cli::command()),
+        Command::Man(args) => texts::man(&args, Cli::command()),
         Command::BenchCaches(args) => bench::caches(&args),
         Command::BenchLeft(args) => bench::left(&args),
     }
