@@ -26,6 +26,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 mod bench;
 mod follow;
 mod info;
+mod loadable;
 mod outside;
 mod race;
 mod run;

@@ -9,8 +9,9 @@
 //! there with one of them stale, so the newer one is taken. An installed command has it in the `lib` beside its `bin`;
 //! `cargo install` puts no library anywhere, so where there is none the error says how it gets there.
 //!
-//! The dynamic loader ignores `LD_PRELOAD` for programs that are linked statically or run with another user's
-//! rights: those run with their own malloc.
+//! A program that cannot be served ([`crate::loadable`]) runs with its own malloc, and one that gets the fallback mode is
+//! slower than it might be. Both are said in a line on standard error, which `--quiet` leaves out. The mode is that of this
+//! process: the program inherits what it depends on.
 
 #![forbid(unsafe_code)]
 
@@ -25,6 +26,9 @@ use std::process::{Command, ExitCode};
 use std::time::SystemTime;
 
 use clap::Args;
+use kmem::Mode;
+
+use crate::loadable::obstacle;
 
 /// The file that is preloaded.
 const LIBRARY: &str = "libkmem_malloc.so";
@@ -45,6 +49,9 @@ pub struct RunArgs {
     /// When the program ends, print its slab table on standard error
     #[arg(long)]
     stats: bool,
+    /// Do not say when the program cannot be served, or only in the fallback mode
+    #[arg(short, long)]
+    quiet: bool,
     /// The program and its arguments, after `--`
     #[arg(value_name = "PROGRAM ARGS", required = true, trailing_var_arg = true, allow_hyphen_values = true)]
     program: Vec<OsString>,
@@ -65,8 +72,22 @@ pub fn run(args: &RunArgs) -> ExitCode {
     if let Some(caches) = args.storm {
         command.env("KMEM_STORM", caches.to_string());
     }
+    if let Some(warning) = (!args.quiet).then(|| warning(&args.program[0])).flatten() {
+        eprintln!("kmem run: {warning}");
+    }
     let error = command.exec();
     say_not_started("run", &args.program[0], &error)
+}
+
+/// What the caller should know of how the program will be served.
+fn warning(program: &OsStr) -> Option<String> {
+    if let Some(obstacle) = obstacle(program) {
+        return Some(obstacle.to_string());
+    }
+    match kmem::info().mode {
+        mode @ Mode::Fallback(_) => Some(mode.to_string()),
+        _ => None,
+    }
 }
 
 /// The program, with the library in front of it.

@@ -191,3 +191,76 @@ fn senseless_arguments_are_named() {
             .stderr(contains(value).and(contains("--storm")));
     }
 }
+
+/// A C program that prints `ran`, linked as `flags` say.
+fn built(folder: &Path, flags: &[&str]) -> PathBuf {
+    let (source, program) = (folder.join("program.c"), folder.join("program"));
+    fs::write(&source, "#include <stdio.h>\nint main(void) { puts(\"ran\"); return 0; }\n").unwrap();
+    let status = std::process::Command::new("cc").args(flags).arg("-o").arg(&program).arg(&source).status().unwrap();
+    assert!(status.success());
+    program
+}
+
+#[test]
+fn a_program_that_is_linked_statically_runs_and_its_caller_is_told() {
+    for flags in [&["-static"][..], &["-static-pie"]] {
+        let directory = tempfile::tempdir().unwrap();
+        let program = built(directory.path(), flags);
+        let told = contains(program.display().to_string()).and(contains("linked statically"));
+        kmem().args(["run", "--"]).arg(&program).assert().success().stdout("ran\n").stderr(told);
+        kmem().args(["run", "--quiet", "--"]).arg(&program).assert().success().stdout("ran\n").stderr("");
+        // The interpreter is what runs.
+        let script = directory.path().join("script");
+        fs::write(&script, format!("#! {} -x\n", program.display())).unwrap();
+        fs::set_permissions(&script, fs::Permissions::from_mode(0o700)).unwrap();
+        kmem()
+            .args(["run", "--"])
+            .arg(&script)
+            .assert()
+            .success()
+            .stdout("ran\n")
+            .stderr(contains("linked statically"));
+    }
+}
+
+#[test]
+fn of_a_program_that_is_served_nothing_is_said() {
+    let directory = tempfile::tempdir().unwrap();
+    for flags in [&["-pie"][..], &["-no-pie"]] {
+        let program = built(directory.path(), flags);
+        kmem().args(["run", "--"]).arg(&program).assert().success().stdout("ran\n").stderr("");
+        // Found on PATH, and by way of the loader, which is linked statically itself.
+        kmem().env("PATH", directory.path()).args(["run", "program"]).assert().success().stdout("ran\n").stderr("");
+        let loader = "/lib64/ld-linux-x86-64.so.2";
+        kmem().args(["run", "--", loader]).arg(&program).assert().success().stdout("ran\n").stderr("");
+    }
+}
+
+#[test]
+fn a_program_with_other_rights_or_for_another_processor_is_named() {
+    let directory = tempfile::tempdir().unwrap();
+    let program = built(directory.path(), &[]);
+    let foreign = directory.path().join("foreign");
+    let mut bytes = fs::read(&program).unwrap();
+    bytes[18] = 183;
+    fs::write(&foreign, bytes).unwrap();
+    fs::set_permissions(&foreign, fs::Permissions::from_mode(0o700)).unwrap();
+    kmem().args(["run", "--"]).arg(&foreign).assert().failure().stderr(contains("is not for x86-64"));
+    // Only root can give a file away.
+    if std::os::unix::fs::chown(&program, Some(12_345), None).is_err() {
+        return println!("skipped: a file of another owner needs root");
+    }
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o4755)).unwrap();
+    kmem().args(["run", "--"]).arg(&program).assert().success().stderr(contains("other rights than its caller"));
+}
+
+#[test]
+fn the_fallback_mode_is_said_with_its_reason() {
+    let fallback = |arguments: &[&str]| {
+        let mut kmem = kmem();
+        kmem.env("KMEM_RSEQ", "off").arg("run").args(arguments).args(["--", "echo", "ran"]);
+        kmem.assert().success().stdout("ran\n")
+    };
+    fallback(&[]).stderr(contains("kmem run: fallback").and(contains("KMEM_RSEQ=off")));
+    fallback(&["-q"]).stderr("");
+}
