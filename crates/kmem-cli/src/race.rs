@@ -2,31 +2,37 @@
 //!
 //! The engine runs on virtual CPUs ([`kmem_sim`]), its threads one at a time, in one order of steps after the other,
 //! under one of four protocols: with the gate or without, with caches listed while they are drained or not. For a
-//! protocol that falls, the schedule that kills it is printed step by step, CPU by CPU in columns. Nothing of the
-//! machine is touched: no CPU really goes.
+//! protocol that falls, the schedule that kills it is printed step by step, CPU by CPU in columns ([`page`]). Nothing of
+//! the machine is touched: no CPU really goes.
+//!
+//! A schedule is a short text, and runs again by it: under the protocol that it kills, to see it once more, and under
+//! another, to see that a defence is enough.
 
 #![forbid(unsafe_code)]
 
-use std::fmt::Write;
+mod page;
+
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use clap::{Args, ValueEnum};
-use indicatif::{HumanCount, ProgressBar, ProgressStyle};
-use kmem_sim::explore::Limits;
-use kmem_sim::race::{Report, Violation, race as explore};
-use kmem_sim::{Protocol as Defences, catalogue::SCENARIOS};
+use indicatif::{ProgressBar, ProgressStyle};
+use kmem_sim::Protocol as Defences;
+use kmem_sim::catalogue::SCENARIOS;
+use kmem_sim::explore::{Explored, Limits, Schedule};
+use kmem_sim::race::{Report, Violation, race as explore, replay};
+use kmem_sim::scenario::Scenario;
 use serde::Serialize;
 
 /// No scenario begins a schedule after its share of this.
 const TIME: Duration = Duration::from_secs(28);
-/// Columns of a terminal that does not say how many it has.
-const WIDTH: usize = 120;
 
 /// Arguments of `kmem race`.
 #[derive(Args)]
 #[command(
-    after_help = "Exit code: 0 if no schedule failed, 1 if violations were found (2004 always does, the others never should)."
+    after_help = "Exit code: 0 if no schedule failed, 1 if violations were found (2004 always does, the others never should).\n\n\
+                  To see a schedule again: kmem race --scenario 1 --replay '0>1 10>0'. Under another protocol it shows \
+                  whether that defence is enough."
 )]
 pub struct RaceArgs {
     /// Which defences stand between caches and CPUs
@@ -38,9 +44,40 @@ pub struct RaceArgs {
     /// Most schedules of each scenario
     #[arg(long, value_name = "N", default_value_t = 4000, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
     schedules: u32,
+    /// Only this scenario: its number in the list, or a part of its name that no other has
+    #[arg(long, value_name = "NAME", value_parser = scenario)]
+    scenario: Option<usize>,
+    /// Run one schedule of a scenario again, as it was printed
+    #[arg(long, value_name = "SCHEDULE", requires = "scenario", conflicts_with_all = ["seed", "schedules"])]
+    replay: Option<Schedule>,
+    /// List the scenarios
+    #[arg(long, conflicts_with_all = ["protocol", "seed", "schedules", "scenario", "replay"])]
+    list: bool,
     /// One JSON document on standard output
     #[arg(long)]
     json: bool,
+}
+
+/// The place of a scenario in the catalogue, by its number or a part of its name.
+fn scenario(text: &str) -> Result<usize, String> {
+    if let Some(index) = text.parse().ok().and_then(|number: usize| number.checked_sub(1)) {
+        return Some(index)
+            .filter(|index| *index < SCENARIOS.len())
+            .ok_or_else(|| format!("there are {}", SCENARIOS.len()));
+    }
+    let part = text.to_lowercase();
+    let found: Vec<usize> =
+        (0..SCENARIOS.len()).filter(|index| SCENARIOS[*index].name.to_lowercase().contains(&part)).collect();
+    match found[..] {
+        [index] => Ok(index),
+        [] => Err("no scenario has that in its name; see --list".to_string()),
+        _ => Err(format!("{} scenarios have that in their names; see --list", found.len())),
+    }
+}
+
+/// The number of a scenario, as the list has it.
+fn number(scenario: &Scenario) -> usize {
+    1 + SCENARIOS.iter().position(|other| other.name == scenario.name).unwrap_or(0)
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -114,27 +151,66 @@ struct ToldStep {
     text: String,
 }
 
-/// Explores, and prints what was found.
+#[derive(Serialize)]
+struct Listed {
+    number: usize,
+    name: &'static str,
+    /// What its threads do, as a person would type it.
+    threads: Vec<String>,
+}
+
+/// Explores, and prints what was found; or runs one schedule, or lists the scenarios.
 pub fn race(args: &RaceArgs) -> ExitCode {
+    if args.list {
+        let listed = listed();
+        let document = if args.json { crate::json(&listed) } else { page::list(&listed) };
+        return ExitCode::from(u8::from(!crate::print(&document)));
+    }
     let begun = Instant::now();
-    let share = TIME / SCENARIOS.len() as u32;
-    let limits = Limits { time: Some(share), ..Limits::of(args.schedules as usize, args.seed) };
-    let style = ProgressStyle::with_template("{bar:20} {msg}").unwrap_or_else(|_| ProgressStyle::default_bar());
-    // On standard error, and only where that is a terminal.
-    let bar = ProgressBar::new(SCENARIOS.len() as u64).with_style(style);
-    let report = explore(args.protocol.defences(), &limits, |scenario| {
-        bar.inc(1);
-        bar.set_message(scenario.name);
-    });
-    bar.finish_and_clear();
+    let scenarios = args.scenario.map_or(&SCENARIOS[..], |index| &SCENARIOS[index..=index]);
+    let report = match &args.replay {
+        Some(schedule) => again(args.protocol.defences(), &scenarios[0], schedule),
+        None => explored(args, scenarios),
+    };
     let seconds = begun.elapsed().as_secs_f64();
-    let document = if args.json { crate::json(&told(args, &report, seconds)) } else { page(args, &report, seconds) };
+    let document =
+        if args.json { crate::json(&told(args, &report, seconds)) } else { page::page(args, &report, seconds) };
     let printed = crate::print(&document);
     ExitCode::from(u8::from(!printed || !report.violations.is_empty()))
 }
 
+fn listed() -> Vec<Listed> {
+    let listed = |scenario: &'static Scenario| Listed {
+        number: number(scenario),
+        name: scenario.name,
+        threads: scenario.actors.iter().map(|actor| format!("CPU {}: {}", actor.cpu, actor.name)).collect(),
+    };
+    SCENARIOS.iter().map(listed).collect()
+}
+
+fn explored(args: &RaceArgs, scenarios: &'static [Scenario]) -> Report {
+    let share = TIME / scenarios.len() as u32;
+    let limits = Limits { time: Some(share), ..Limits::of(args.schedules as usize, args.seed) };
+    let style = ProgressStyle::with_template("{bar:20} {msg}").unwrap_or_else(|_| ProgressStyle::default_bar());
+    // On standard error, and only where that is a terminal.
+    let bar = ProgressBar::new(scenarios.len() as u64).with_style(style);
+    let report = explore(args.protocol.defences(), scenarios, &limits, |scenario| {
+        bar.inc(1);
+        bar.set_message(scenario.name);
+    });
+    bar.finish_and_clear();
+    report
+}
+
+/// What became of one schedule, in the form of a search that ran no other.
+fn again(defences: Defences, scenario: &'static Scenario, schedule: &Schedule) -> Report {
+    let violations = Vec::from_iter(replay(defences, scenario, schedule));
+    let explored = Explored { schedules: 1, failures: violations.len(), ..Explored::default() };
+    Report { scenarios: vec![(scenario.name, explored)], violations }
+}
+
 fn told<'a>(args: &RaceArgs, report: &'a Report, seconds: f64) -> Told<'a> {
-    let scenario = |(name, explored): &(&'static str, kmem_sim::explore::Explored)| ToldScenario {
+    let scenario = |(name, explored): &(&'static str, Explored)| ToldScenario {
         name,
         schedules: explored.schedules,
         complete_to_preemptions: explored.all_with_preemptions,
@@ -161,102 +237,5 @@ fn told<'a>(args: &RaceArgs, report: &'a Report, seconds: f64) -> Told<'a> {
         seconds: (seconds * 1000.0).round() / 1000.0,
         scenarios: report.scenarios.iter().map(scenario).collect(),
         violations: report.violations.iter().map(violation).collect(),
-    }
-}
-
-/// The same for a person: each race of the seed as a story, the rest in a sentence each.
-fn page(args: &RaceArgs, report: &Report, seconds: f64) -> String {
-    let width = console::Term::stdout().size_checked().map_or(WIDTH, |(_, columns)| usize::from(columns)).max(60);
-    let mut out = String::new();
-    for violation in report.violations.iter().filter(|violation| violation.race.is_some()) {
-        story(&mut out, violation, width);
-    }
-    let others: Vec<&Violation> = report.violations.iter().filter(|violation| violation.race.is_none()).collect();
-    if !others.is_empty() {
-        let _ = writeln!(out, "What else goes wrong\n");
-        for violation in others {
-            let _ = writeln!(out, "  I{}: {} ({})", violation.invariant, violation.what, violation.scenario.name);
-        }
-        out.push('\n');
-    }
-    let failed: usize = report.scenarios.iter().map(|(_, explored)| explored.failures).sum();
-    let verdict =
-        if failed == 0 { "no violation".to_string() } else { format!("{} of them fail", HumanCount(failed as u64)) };
-    let _ = writeln!(
-        out,
-        "Protocol {}: {} schedules of {} scenarios in {seconds:.1} s, {verdict}.",
-        args.protocol.name(),
-        HumanCount(report.schedules() as u64),
-        report.scenarios.len(),
-    );
-    let _ = match args.protocol {
-        Protocol::Y2004 => writeln!(
-            out,
-            "With either defence alone nothing is found: try --protocol gate, --protocol listed, --protocol both."
-        ),
-        _ => Ok(()),
-    };
-    out
-}
-
-/// The schedule in columns, one a CPU.
-fn story(out: &mut String, violation: &Violation, width: usize) {
-    let scenario = violation.scenario;
-    let race = violation.race.map_or_else(String::new, |race| format!("Race {race}: "));
-    let _ = writeln!(out, "{race}{}\n", scenario.name);
-    wrap(&format!("Before: {}.", violation.opening()), width - 2).iter().for_each(|line| _ = writeln!(out, "  {line}"));
-    out.push('\n');
-    let column = (width - 2) / scenario.possible - 2;
-    let heads: Vec<String> = (0..scenario.possible)
-        .map(|cpu| match scenario.actors.iter().find(|actor| actor.cpu == cpu) {
-            Some(actor) => format!("CPU {cpu}: {}", actor.name),
-            None => format!("CPU {cpu}"),
-        })
-        .collect();
-    let padded = |text: &String| format!("{text:column$}");
-    let head = heads.iter().map(padded).collect::<Vec<_>>().join("  ");
-    let rule = heads.iter().map(|_| "-".repeat(column)).collect::<Vec<_>>().join("  ");
-    let _ = writeln!(out, "  {}\n  {rule}", head.trim_end());
-    for step in violation.steps() {
-        for line in wrap(&step.text, column) {
-            let _ = writeln!(out, "  {}{line}", " ".repeat(step.cpu * (column + 2)));
-        }
-    }
-    let _ = writeln!(
-        out,
-        "\n  Found after {} schedules; the schedule is '{}'.\n",
-        HumanCount(violation.finding.after as u64),
-        violation.finding.schedule
-    );
-}
-
-/// The text in lines of at most `width` characters, where its words allow; lines but the first are indented.
-fn wrap(text: &str, width: usize) -> Vec<String> {
-    let mut lines = vec![String::new()];
-    for word in text.split(' ') {
-        let continued = lines.len() > 1 || !lines[0].is_empty();
-        let last = lines.len() - 1;
-        let line = &mut lines[last];
-        if continued && line.chars().count() + 1 + word.chars().count() > width {
-            lines.push(format!("  {word}"));
-        } else {
-            if !line.is_empty() {
-                line.push(' ');
-            }
-            line.push_str(word);
-        }
-    }
-    lines
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn words_are_wrapped_and_kept() {
-        assert_eq!(wrap("a bc def", 4), ["a bc", "  def"]);
-        assert_eq!(wrap("unbreakable x", 4), ["unbreakable", "  x"]);
-        assert_eq!(wrap("", 4), [""]);
     }
 }

@@ -64,6 +64,67 @@ fn the_seed_decides() {
     assert_eq!(run("7"), run("0x7"));
 }
 
+fn told(arguments: &[&str]) -> Value {
+    serde_json::from_slice(&race(arguments).arg("--json").output().unwrap().stdout).unwrap()
+}
+
+#[test]
+fn the_list_has_every_scenario_and_one_is_chosen_by_number_or_name() {
+    let listed = told(&["--list"]);
+    let listed = listed.as_array().unwrap();
+    assert!(listed.len() >= 10);
+    let text = String::from_utf8(race(&["--list"]).output().unwrap().stdout).unwrap();
+    for (scenario, number) in listed.iter().zip(1..) {
+        let name = scenario["name"].as_str().unwrap();
+        assert_eq!(scenario["number"], number);
+        assert!(
+            text.contains(&format!("{number:>2}  {name}\n")) && !scenario["threads"].as_array().unwrap().is_empty()
+        );
+        // Each can be chosen, by its number and by its whole name.
+        for choice in [&number.to_string(), name] {
+            let told = told(&["--protocol", "both", "--schedules", "4", "--scenario", choice]);
+            assert_eq!(told["scenarios"].as_array().unwrap().len(), 1);
+            assert_eq!(told["scenarios"][0]["name"], name);
+        }
+    }
+    let some = "created while a CPU goes DOWN";
+    assert_eq!(told(&["--schedules", "4", "--scenario", some])["scenarios"][0]["name"], listed[0]["name"]);
+}
+
+#[test]
+fn a_schedule_that_was_printed_fails_again_in_the_same_way_and_not_under_a_defence() {
+    let found = told(&["--schedules", "300"]);
+    let listed = told(&["--list"]);
+    let violations = found["violations"].as_array().unwrap();
+    assert!(violations.len() >= 2);
+    for violation in violations {
+        let place =
+            listed.as_array().unwrap().iter().find(|scenario| scenario["name"] == violation["scenario"]).unwrap();
+        let (number, schedule) = (place["number"].to_string(), violation["schedule"].as_str().unwrap());
+        let replay = ["--scenario", &number, "--replay", schedule];
+        let again = told(&replay);
+        let seen = &again["violations"][0];
+        assert_eq!((&seen["invariant"], &seen["steps"]), (&violation["invariant"], &violation["steps"]));
+        assert_eq!(again["schedules"], 1);
+        race(&replay).assert().code(1).stdout(contains(format!("the schedule '{schedule}' fails")));
+        race(&replay).args(["--protocol", "both"]).assert().success().stdout(contains("without a violation"));
+        // What a person is shown can be typed.
+        let command = format!("kmem race --protocol 2004 --scenario {number} --replay '{schedule}'");
+        race(&["--schedules", "300"]).assert().code(1).stdout(contains(command));
+    }
+}
+
+#[test]
+fn scenarios_and_schedules_that_there_are_not_are_refused() {
+    race(&["--scenario", "0"]).assert().code(2);
+    race(&["--scenario", "99"]).assert().code(2).stderr(contains("there are"));
+    race(&["--scenario", "no such"]).assert().code(2).stderr(contains("--list"));
+    race(&["--scenario", "a cache"]).assert().code(2).stderr(contains("scenarios have that in their names"));
+    race(&["--replay", "0>1"]).assert().code(2).stderr(contains("--scenario"));
+    race(&["--scenario", "1", "--replay", "1 2"]).assert().code(2).stderr(contains("17>1 40>0"));
+    race(&["--list", "--protocol", "gate"]).assert().code(2);
+}
+
 #[test]
 fn help_tells_the_exit_codes_and_nonsense_is_refused() {
     race(&["--help"]).assert().success().stdout(contains("Exit code: 0").and(contains("2004")));

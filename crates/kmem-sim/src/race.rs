@@ -1,9 +1,8 @@
-//! Every scenario of the catalogue under one protocol, and what was found: what `kmem race` shows.
+//! Scenarios of the catalogue under one protocol, and what was found: what `kmem race` shows.
 
 use kmem_core::cpu::Protocol;
 
-use crate::catalogue::SCENARIOS;
-use crate::explore::{Explored, Fault, Finding, Limits, Trouble};
+use crate::explore::{Explored, Fault, Finding, Limits, Schedule, Trouble};
 use crate::scenario::Scenario;
 use crate::story::{self, Line};
 
@@ -60,7 +59,7 @@ impl Violation {
 /// What became of a protocol.
 #[derive(Clone, Debug, Default)]
 pub struct Report {
-    /// What was explored of each scenario of the catalogue.
+    /// What was explored of each scenario.
     pub scenarios: Vec<(&'static str, Explored)>,
     /// One of each kind: the races of the seed first.
     pub violations: Vec<Violation>,
@@ -73,10 +72,15 @@ impl Report {
     }
 }
 
-/// Explores every scenario under `protocol`, each up to `limits`, and tells `begins` of each.
-pub fn race(protocol: Protocol, limits: &Limits, mut begins: impl FnMut(&'static Scenario)) -> Report {
+/// Explores `scenarios` under `protocol`, each up to `limits`, and tells `begins` of each.
+pub fn race(
+    protocol: Protocol,
+    scenarios: &'static [Scenario],
+    limits: &Limits,
+    mut begins: impl FnMut(&'static Scenario),
+) -> Report {
     let mut report = Report::default();
-    for scenario in &SCENARIOS {
+    for scenario in scenarios {
         begins(scenario);
         let mut explored = scenario.explore(protocol, limits);
         for finding in std::mem::take(&mut explored.findings) {
@@ -92,4 +96,9 @@ pub fn race(protocol: Protocol, limits: &Limits, mut begins: impl FnMut(&'static
     }
     report.violations.sort_by_key(|violation| (violation.race.unwrap_or(u8::MAX), violation.invariant));
     report
+}
+
+/// Runs one schedule of a scenario again under `protocol`, which need not be the one that it was found under.
+pub fn replay(protocol: Protocol, scenario: &'static Scenario, schedule: &Schedule) -> Option<Violation> {
+    scenario.replay(protocol, schedule).map(|finding| Violation::new(scenario, finding))
 }

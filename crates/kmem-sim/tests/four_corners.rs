@@ -14,7 +14,7 @@ use kmem_sim::scenario::Scenario;
 const EACH: usize = 3000;
 
 fn explored(protocol: Protocol) -> Report {
-    race(protocol, &Limits::of(EACH, 2004), |_| ())
+    race(protocol, &SCENARIOS, &Limits::of(EACH, 2004), |_| ())
 }
 
 #[track_caller]
