@@ -1,15 +1,15 @@
 //! `kmem follow`: the CPUs of a running process, live.
 //!
 //! A line a CPU: where it stands, what is cached there, and how many objects were taken out of its magazines since the
-//! command began to look, because the CPU left or was idle. On a terminal the lines are drawn over the ones before;
-//! elsewhere each look adds its lines, and with `--json` one document a line. It ends when the process does.
+//! command began to look, because the CPU left or was idle. On a terminal the lines are drawn over the ones before, as
+//! many as it has room for; elsewhere each look adds its lines, and with `--json` one document a line. A line has 60
+//! columns at most. It ends when the process does, or with Ctrl-C; then it says what was seen.
 
 #![forbid(unsafe_code)]
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::process::{Child, ExitCode, ExitStatus};
-use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use clap::Args;
@@ -18,6 +18,7 @@ use indicatif::{BinaryBytes, HumanCount};
 use kmem::page::{CpuRow, Snapshot, Unreadable};
 use serde::Serialize;
 
+use crate::interrupt::{self, EXIT_STOPPED, Interrupt};
 use crate::outside::{OutsideError, Page, is_alive};
 use crate::run;
 
@@ -73,17 +74,20 @@ pub fn follow(args: &FollowArgs) -> ExitCode {
             Err(code) => return code,
         },
     };
-    let result = Following { pid, json: args.json, since: Instant::now(), first: BTreeMap::new(), drawn: 0 }.looks(
-        args.count.unwrap_or(u64::MAX),
-        Duration::from_millis(args.interval),
-        &mut child,
-    );
+    let mut following = Following::of(pid, args.json);
+    let interval = Duration::from_millis(args.interval);
+    let result = following.looks(args.count.unwrap_or(u64::MAX), interval, &mut child);
+    let stopped = following.interrupt.is_asked();
     if let Err(error) = &result {
         eprintln!("kmem follow: {error}");
+    } else if stopped {
+        interrupt::clean_line();
+        eprintln!("kmem follow: {}", following.summary());
     }
     match child.map(|mut child| child.wait()) {
         Some(Ok(status)) => of_program(status),
         Some(Err(_)) => ExitCode::FAILURE,
+        None if stopped => ExitCode::from(EXIT_STOPPED),
         None => ExitCode::from(u8::from(result.is_err())),
     }
 }
@@ -113,12 +117,21 @@ struct Following {
     first: BTreeMap<usize, u64>,
     /// Lines on the terminal that the next look replaces.
     drawn: usize,
+    /// Looks that saw something, and the objects that were drained until the last of them.
+    seen: u64,
+    drained: u64,
+    interrupt: Interrupt,
 }
 
 impl Following {
-    fn looks(mut self, count: u64, interval: Duration, child: &mut Option<Child>) -> Result<(), OutsideError> {
+    fn of(pid: u32, json: bool) -> Self {
+        let (since, first) = (Instant::now(), BTreeMap::new());
+        Self { pid, json, since, first, drawn: 0, seen: 0, drained: 0, interrupt: Interrupt::watch() }
+    }
+
+    fn looks(&mut self, count: u64, interval: Duration, child: &mut Option<Child>) -> Result<(), OutsideError> {
         let mut done = 0;
-        while done < count && self.goes_on(child) {
+        while done < count && !self.interrupt.is_asked() && self.goes_on(child) {
             // Found anew each time: the process may have become another program, or begun a new page.
             match Page::find(self.pid).and_then(|mut page| page.read().map(|seen| self.look(&seen))) {
                 Ok(look) => {
@@ -137,10 +150,14 @@ impl Following {
                 Err(error) => return Err(error),
             }
             if done < count {
-                sleep(interval);
+                self.interrupt.sleep(interval);
             }
         }
-        if done == 0 && child.is_none() { Err(OutsideError::NoSuchProcess(self.pid)) } else { Ok(()) }
+        if done == 0 && child.is_none() && !self.interrupt.is_asked() {
+            Err(OutsideError::NoSuchProcess(self.pid))
+        } else {
+            Ok(())
+        }
     }
 
     fn goes_on(&self, child: &mut Option<Child>) -> bool {
@@ -161,7 +178,9 @@ impl Following {
                 drained_since: row.drained_objects.saturating_sub(first),
             }
         };
-        let cpus = seen.cpus().map(&mut lane).collect();
+        let cpus: Vec<Lane> = seen.cpus().map(&mut lane).collect();
+        self.seen += 1;
+        self.drained = cpus.iter().map(|lane| lane.drained_since).sum();
         let upkeep = crate::info::upkeep_word(seen.upkeep());
         let slots_word = crate::info::slots_word(seen.mode().as_ref());
         let seconds = (self.since.elapsed().as_secs_f64() * 1000.0).round() / 1000.0;
@@ -175,26 +194,90 @@ impl Following {
             line.push('\n');
             return crate::print(&line);
         }
-        let term = Term::stdout();
-        if term.is_term() {
-            // A terminal that cannot move its cursor gets more lines.
-            let _ = term.clear_last_lines(self.drawn);
-        }
-        self.drawn = look.cpus.len();
-        let lines: String = look.cpus.iter().map(|lane| line(look, lane)).collect();
+        let (lines, drawn) = self.lines(look);
+        self.drawn = drawn;
         crate::print(&lines)
+    }
+
+    /// The text of a look, and how many lines of the terminal the next one replaces.
+    fn lines(&self, look: &Look) -> (String, usize) {
+        let term = Term::stdout();
+        let lines = look.cpus.iter().map(|lane| line(look, lane));
+        if !term.is_term() {
+            let head = if self.seen == 1 { head(look) } else { String::new() };
+            return (head + &lines.collect::<String>(), 0);
+        }
+        // A terminal that cannot move its cursor gets more lines.
+        let _ = term.clear_last_lines(self.drawn);
+        // Lines that left the screen could not be replaced: there is room for these, a head, a rest and the cursor.
+        let room = usize::from(term.size().0).saturating_sub(3).max(1);
+        let shown = if look.cpus.len() <= room + 1 { look.cpus.len() } else { room };
+        let mut text = head(look) + &lines.take(shown).collect::<String>();
+        if shown < look.cpus.len() {
+            text += &rest(&look.cpus[shown..]);
+        }
+        let drawn = text.lines().count();
+        (text, drawn)
+    }
+
+    /// What was seen until now, in a sentence.
+    fn summary(&self) -> String {
+        format!(
+            "stopped after {:.1} s and {} looks; {} objects were drained",
+            self.since.elapsed().as_secs_f64(),
+            HumanCount(self.seen),
+            HumanCount(self.drained)
+        )
     }
 }
 
-fn line(look: &Look, lane: &Lane) -> String {
+fn head(look: &Look) -> String {
     format!(
-        "{:>9.3} s  {} {:<4} {:<10} {:>10} objects {:>12} cached {:>10} drained\n",
-        look.seconds,
-        look.slots_word,
-        lane.cpu,
-        lane.state,
-        HumanCount(lane.cached_objects).to_string(),
-        BinaryBytes(lane.cached_bytes).to_string(),
-        HumanCount(lane.drained_since).to_string(),
+        "{:>8}  {:>4}  {:<9} {:>10} {:>11} {:>10}\n",
+        "seconds", look.slots_word, "state", "objects", "cached", "drained"
     )
+}
+
+fn line(look: &Look, lane: &Lane) -> String {
+    format!("{:>8.2}  {:>4}  {:<9} {}\n", look.seconds, lane.cpu, lane.state, figures(std::slice::from_ref(lane)))
+}
+
+/// The CPUs that there is no room for, in a line.
+fn rest(lanes: &[Lane]) -> String {
+    format!("{:>14}  {:<9} {}\n", format!("{} more", HumanCount(lanes.len() as u64)), "", figures(lanes))
+}
+
+/// Objects, bytes and drained objects of some CPUs.
+fn figures(lanes: &[Lane]) -> String {
+    let sum = |figure: fn(&Lane) -> u64| lanes.iter().map(figure).sum::<u64>();
+    format!(
+        "{:>10} {:>11} {:>10}",
+        HumanCount(sum(|lane| lane.cached_objects)).to_string(),
+        BinaryBytes(sum(|lane| lane.cached_bytes)).to_string(),
+        HumanCount(sum(|lane| lane.drained_since)).to_string(),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_fit_sixty_columns_and_stand_below_their_heads() {
+        let lane = |cpu, figure| Lane {
+            cpu,
+            state: "held down",
+            cached_bytes: figure * 1000,
+            cached_objects: figure,
+            drained_since: figure,
+        };
+        let cpus = vec![lane(0, 0), lane(7, 1023), lane(1023, 99_999_999)];
+        let look = Look { pid: 1, seconds: 86_399.99, upkeep: "thread", cpus, slots_word: "cpu" };
+        let head = head(&look);
+        assert!(head.len() <= 60, "{head}");
+        for lane in &look.cpus {
+            assert!(line(&look, lane).len() <= head.len(), "{}", line(&look, lane));
+        }
+        assert_eq!(rest(&look.cpus[..2]).len(), head.len());
+    }
 }

@@ -40,8 +40,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use indicatif::{HumanCount, ProgressBar, ProgressStyle};
+use indicatif::{ProgressBar, ProgressStyle};
 
+use crate::interrupt::{self, EXIT_STOPPED, Interrupt};
 use check::Checker;
 use meeting::Meeting;
 use report::Report;
@@ -131,8 +132,8 @@ pub fn storm(args: &StormArgs) -> ExitCode {
         );
         return ExitCode::from(2);
     }
-    let report = match raise(args, seed) {
-        Ok(report) => report,
+    let (report, stopped) = match raise(args, seed, &Interrupt::watch()) {
+        Ok(raised) => raised,
         Err(e) => {
             eprintln!("kmem storm: {e}");
             return ExitCode::FAILURE;
@@ -147,11 +148,23 @@ pub fn storm(args: &StormArgs) -> ExitCode {
         printed = false;
     }
     // Not a return: threads that are stuck in the engine (which the report then tells) must not keep us.
-    std::process::exit(i32::from(!(report.ok && printed)))
+    let code = if stopped { i32::from(EXIT_STOPPED) } else { 0 };
+    std::process::exit(if report.ok && printed { code } else { 1 })
 }
 
-/// The storm itself. An error only where it could not be raised at all.
-fn raise(args: &StormArgs, seed: u64) -> Result<Report, String> {
+/// How a storm ended.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// Its time was over.
+    Over,
+    /// Ctrl-C ended it.
+    Stopped,
+    /// A thread is stuck, so nothing can be checked any more.
+    Stuck,
+}
+
+/// The storm itself, and whether Ctrl-C ended it. An error only where it could not be raised at all.
+fn raise(args: &StormArgs, seed: u64, interrupt: &Interrupt) -> Result<(Report, bool), String> {
     let shared = Arc::new(Shared {
         places: (0..args.modules).map(|_| RwLock::default()).collect(),
         totals: Totals::default(),
@@ -189,27 +202,34 @@ fn raise(args: &StormArgs, seed: u64) -> Result<Report, String> {
     }
 
     let began = Instant::now();
-    let stuck = coordinate(args, &shared, &mut checker, began);
+    let ended = coordinate(args, &shared, &mut checker, began, interrupt);
     let elapsed = began.elapsed();
     let mut comparison = None;
-    if !stuck {
+    if ended != End::Stuck {
         crew.into_iter().for_each(|thread| drop(thread.join()));
-        if args.latency {
+        if args.latency && ended == End::Over {
             comparison = legs::compare(&shared.cpus, seed, totals)?;
         }
         checker.clear_away(&shared);
     }
-    Ok(Report::new(args, seed, elapsed, &shared, checker.valid(), comparison))
+    let stopped = ended == End::Stopped;
+    let mut report = Report::new(args, seed, elapsed, &shared, checker.valid(), comparison);
+    if stopped {
+        interrupt::clean_line();
+        report.note(format!("Ctrl-C ended it after {:.1} s of {} s", elapsed.as_secs_f64(), args.seconds));
+    }
+    Ok((report, stopped))
 }
 
-/// Lets the storm blow and checks at every round. True: a thread is stuck, nothing can be checked any more.
-fn coordinate(args: &StormArgs, shared: &Shared, checker: &mut Checker, began: Instant) -> bool {
+/// Lets the storm blow, and checks at every round and at its end.
+fn coordinate(args: &StormArgs, shared: &Shared, checker: &mut Checker, began: Instant, interrupt: &Interrupt) -> End {
     let bar = progress(args.seconds);
     let end = Duration::from_secs(args.seconds);
     let mut next = ROUND.min(end);
     loop {
         let now = began.elapsed();
-        if now < next {
+        let stopped = interrupt.is_asked();
+        if now < next && !stopped {
             let step = record::record().map_or(STEP, |record| record.bin().min(STEP));
             thread::sleep((next - now).min(step));
             if let Some(record) = record::record() {
@@ -219,7 +239,7 @@ fn coordinate(args: &StormArgs, shared: &Shared, checker: &mut Checker, began: I
             bar.set_message(summary(&shared.totals));
             continue;
         }
-        let over = now >= end;
+        let over = now >= end || stopped;
         if let Err(present) = shared.meeting.call(PATIENCE) {
             bar.finish_and_clear();
             shared.totals.complain(format!(
@@ -227,7 +247,7 @@ fn coordinate(args: &StormArgs, shared: &Shared, checker: &mut Checker, began: I
                 args.threads + 1,
                 PATIENCE.as_secs()
             ));
-            return true;
+            return End::Stuck;
         }
         checker.check(shared);
         if over {
@@ -236,7 +256,7 @@ fn coordinate(args: &StormArgs, shared: &Shared, checker: &mut Checker, began: I
         shared.meeting.dismiss();
         if over {
             bar.finish_and_clear();
-            return false;
+            return if stopped { End::Stopped } else { End::Over };
         }
         next = (began.elapsed() + ROUND).min(end);
     }
@@ -245,7 +265,7 @@ fn coordinate(args: &StormArgs, shared: &Shared, checker: &mut Checker, began: I
 /// A bar on standard error, if that is a terminal.
 fn progress(seconds: u64) -> ProgressBar {
     let bar = ProgressBar::new(seconds * 1000);
-    let style = ProgressStyle::with_template("{spinner} {elapsed:>3} [{bar:30}] {msg}");
+    let style = ProgressStyle::with_template("{elapsed:>3} {msg} {wide_bar}");
     bar.set_style(style.expect("the template is a constant that is right").progress_chars("=> "));
     bar
 }
@@ -253,13 +273,25 @@ fn progress(seconds: u64) -> ProgressBar {
 fn summary(totals: &Totals) -> String {
     let so_far = totals.read();
     let faults = so_far.lost + so_far.doubled + so_far.stranded + so_far.corrupt;
-    format!(
-        "{} objects, {} caches, {} CPU transitions, {}",
-        HumanCount(so_far.allocs),
-        HumanCount(so_far.caches_created),
-        HumanCount(so_far.transitions()),
-        if faults == 0 { "no fault".to_string() } else { format!("{} FAULTS", HumanCount(faults)) }
-    )
+    line(so_far.allocs, so_far.caches_created, so_far.transitions(), faults)
+}
+
+/// The figures so far. With the time before it the line fits a terminal of 60 columns; what is left gets the bar.
+fn line(objects: u64, caches: u64, moves: u64, faults: u64) -> String {
+    let verdict = if faults == 0 { "no fault".to_string() } else { format!("{} FAULTS", brief(faults)) };
+    format!("{} objects, {} caches, {} CPU moves, {verdict}", brief(objects), brief(caches), brief(moves))
+}
+
+/// A number in five characters or fewer: three digits and more are `12k` or `3.4M`.
+fn brief(number: u64) -> String {
+    let units = [("", 1), ("k", 1_000), ("M", 1_000_000), ("G", 1_000_000_000), ("T", 1_000_000_000_000u64)];
+    let (unit, size) = units.into_iter().rev().find(|(_, size)| number >= *size).unwrap_or(units[0]);
+    let whole = number / size;
+    if whole >= 10 || size == 1 {
+        format!("{whole}{unit}")
+    } else {
+        format!("{whole}.{}{unit}", number % size * 10 / size)
+    }
 }
 
 /// A thread that panics would never come to a meeting: the whole storm ends with it.
@@ -284,6 +316,19 @@ mod tests {
         assert_eq!(seed("31"), Ok(31));
         assert!(seed("-1").is_err());
         assert!(seed("0x").is_err());
+    }
+
+    #[test]
+    fn the_line_of_a_storm_fits_sixty_columns() {
+        for (number, text) in
+            [(0, "0"), (999, "999"), (1_000, "1.0k"), (9_999, "9.9k"), (123_456, "123k"), (1_234_567, "1.2M")]
+        {
+            assert_eq!(brief(number), text);
+        }
+        for number in [0, 999, 999_999, 123_456_789, 999_999_999_999] {
+            let line = line(number, number.min(999_999), number.min(999_999), number.min(999));
+            assert!("59s ".len() + line.len() < 60, "{line}");
+        }
     }
 
     #[test]

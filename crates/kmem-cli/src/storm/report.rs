@@ -136,6 +136,11 @@ impl Report {
         }
     }
 
+    /// Something that a person should know who reads the report.
+    pub fn note(&mut self, note: String) {
+        self.notes.push(note);
+    }
+
     /// The report for a person.
     pub fn table(&self) -> String {
         let mut table = Table::default();

@@ -1,0 +1,65 @@
+//! Ctrl-C: a storm and `kmem follow` end soon and tell what they have.
+
+mod filled;
+
+use std::process::{Child, Command, Output, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use assert_cmd::cargo::cargo_bin;
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+
+use filled::Filled;
+
+const STOPPED: Option<i32> = Some(130);
+/// Far less than what was asked for.
+const SOON: Duration = Duration::from_secs(20);
+
+fn begun(arguments: &[&str]) -> Child {
+    let mut kmem = Command::new(cargo_bin("kmem"));
+    kmem.args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped());
+    kmem.spawn().unwrap()
+}
+
+/// Ctrl-C after a while, and how the command ends.
+fn interrupted(child: Child) -> Output {
+    sleep(Duration::from_millis(1500));
+    let begun = Instant::now();
+    kill_process(Pid::from_child(&child), Signal::INT).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert!(begun.elapsed() < SOON, "took {:?}", begun.elapsed());
+    output
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+#[test]
+fn a_storm_reports_what_it_did_until_then() {
+    let output = interrupted(begun(&["storm", "--seconds", "600", "--threads", "2", "--json"]));
+    assert_eq!(output.status.code(), STOPPED, "{}", text(&output.stderr));
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(report["ok"], true);
+    assert!(report["allocs"].as_u64().unwrap() > 0 && report["elapsed_seconds"].as_f64().unwrap() < 60.0, "{report}");
+}
+
+#[test]
+fn a_storm_says_to_a_person_that_it_was_ended() {
+    // What comes after the storm is left out as well.
+    let output = interrupted(begun(&["storm", "--seconds", "600", "--threads", "2", "--latency"]));
+    assert_eq!(output.status.code(), STOPPED);
+    assert!(text(&output.stdout).contains("Ctrl-C ended it after"), "{}", text(&output.stdout));
+}
+
+#[test]
+fn following_ends_with_a_sentence() {
+    let filled = Filled::start("interrupt", &[("KMEM_UPKEEP", "always")]);
+    let output = interrupted(begun(&["follow", &filled.pid().to_string()]));
+    assert_eq!(output.status.code(), STOPPED, "{}", text(&output.stderr));
+    let (lines, said) = (text(&output.stdout), text(&output.stderr));
+    assert_eq!(lines.matches("seconds").count(), 1, "one head where there is no terminal: {lines}");
+    assert!(lines.lines().count() > 1 && lines.lines().all(|line| line.len() <= 60), "{lines}");
+    assert!(said.starts_with("kmem follow: stopped after ") && said.ends_with("drained\n"), "{said}");
+}
