@@ -27,10 +27,9 @@ use kmem_core::platform::{Clock, CommitError, MoveError, PageSource, Park, Secti
 use kmem_core::sync::{AtomicU32, AtomicU64, AtomicUsize, HeldRanks, Ordering};
 
 use crate::explore::seat;
-use crate::guarded;
+use crate::guarded::{Guarded, PAGE};
 use crate::taken::taken;
 
-const PAGE: usize = 4096;
 /// What becomes memory at once, if the machine does that.
 const UNIT: usize = 2 << 20;
 
@@ -55,6 +54,8 @@ pub struct Machine {
     pub hint_is_checked: bool,
     /// Whether what will be filled becomes memory by 2 MiB at once.
     pub huge: bool,
+    /// How often somebody who stops a CPU looks for a proxy there, before the fence from afar. Nobody is one here.
+    pub patience: u32,
     /// The defences that the engine has.
     pub protocol: Protocol,
 }
@@ -72,7 +73,25 @@ impl Machine {
             hint_lies: false,
             hint_is_checked: false,
             huge: false,
+            patience: 0,
             protocol: Protocol::BOTH,
+        }
+    }
+}
+
+/// Code of a test that runs once, where the platform comes to it.
+#[derive(Default)]
+struct Hook(StdMutex<Option<Box<dyn FnOnce() + Send>>>);
+
+impl Hook {
+    fn set(&self, code: impl FnOnce() + Send + 'static) {
+        *taken(&self.0) = Some(Box::new(code));
+    }
+
+    fn run(&self) {
+        let code = taken(&self.0).take();
+        if let Some(code) = code {
+            code();
         }
     }
 }
@@ -83,12 +102,14 @@ pub struct Fake {
     epochs: Vec<StdMutex<u64>>,
     blocks: StdMutex<Vec<(usize, Layout)>>,
     window: NonNull<u8>,
+    guarded: Guarded,
     /// First granule and length of what lies in the window's way.
     obstacle: StdMutex<(usize, usize)>,
     /// First addresses of what becomes memory by 2 MiB at once.
     units: StdMutex<BTreeSet<usize>>,
-    at_fence: StdMutex<Option<Box<dyn FnOnce() + Send>>>,
-    at_purge: StdMutex<Option<Box<dyn FnOnce() + Send>>>,
+    at_fence: Hook,
+    at_purge: Hook,
+    at_unmap: Hook,
     mapped: AtomicUsize,
     last_words: Arc<StdMutex<Option<usize>>>,
     calls: AtomicUsize,
@@ -137,16 +158,17 @@ impl Fake {
         let block = NonNull::new(unsafe { alloc_zeroed(layout) }).expect("memory for the test's window");
         // SAFETY: the block is a unit longer than the window.
         let window = unsafe { block.add(block.align_offset(UNIT)) };
-        guarded::forbid(window.as_ptr() as usize, machine.granules * GRANULE);
         Self {
             epochs: (0..machine.possible).map(|_| StdMutex::new(0)).collect(),
             blocks: StdMutex::new(vec![(block.as_ptr() as usize, layout)]),
+            guarded: Guarded::new(window.as_ptr() as usize, machine.granules * GRANULE),
             machine,
             window,
             obstacle: StdMutex::new((0, 0)),
             units: StdMutex::new(BTreeSet::new()),
-            at_fence: StdMutex::new(None),
-            at_purge: StdMutex::new(None),
+            at_fence: Hook::default(),
+            at_purge: Hook::default(),
+            at_unmap: Hook::default(),
             mapped: AtomicUsize::new(0),
             last_words: Arc::default(),
             calls: AtomicUsize::new(0),
@@ -183,12 +205,22 @@ impl Fake {
     ///
     /// It runs on the thread that waits, which holds locks: what shall use the engine does so on a thread of its own.
     pub fn at_next_fence(&self, code: impl FnOnce() + Send + 'static) {
-        *taken(&self.at_fence) = Some(Box::new(code));
+        self.at_fence.set(code);
     }
 
     /// Runs `code` in the next call that gives memory back, while no lock of the engine may be held.
     pub fn at_next_purge(&self, code: impl FnOnce() + Send + 'static) {
-        *taken(&self.at_purge) = Some(Box::new(code));
+        self.at_purge.set(code);
+    }
+
+    /// Runs `code` in the next call that gives a mapping back.
+    pub fn at_next_unmap(&self, code: impl FnOnce() + Send + 'static) {
+        self.at_unmap.set(code);
+    }
+
+    /// Bytes of the window that are committed.
+    pub fn committed(&self) -> usize {
+        self.guarded.committed()
     }
 
     /// Puts something else into the window: granules that cannot be committed.
@@ -251,7 +283,7 @@ impl Fake {
 impl Drop for Fake {
     fn drop(&mut self) {
         *taken(&self.last_words) = Some(self.mapped());
-        guarded::allow(self.window.as_ptr() as usize, self.machine.granules * GRANULE);
+        self.guarded.open();
         for (address, layout) in self.blocks.get_mut().expect("no allocation panics").drain(..) {
             // SAFETY: the block was allocated with this layout; the engine that used it is gone.
             unsafe { dealloc(address as *mut u8, layout) };
@@ -304,14 +336,15 @@ unsafe impl Sections for Fake {
 
     fn fence(&self, cpus: &CpuSet) {
         self.fences.fetch_add(1, Ordering::Relaxed);
-        let code = taken(&self.at_fence).take();
-        if let Some(code) = code {
-            code();
-        }
+        self.at_fence.run();
         seat::before_fence();
         if self.machine.fences {
             cpus.iter().filter_map(|cpu| self.epochs.get(cpu)).for_each(|epoch| *taken(epoch) += 1);
         }
+    }
+
+    fn patience(&self) -> u32 {
+        self.machine.patience
     }
 
     fn current_cpu(&self) -> usize {
@@ -356,26 +389,30 @@ unsafe impl PageSource for Fake {
             () if self.refused() => Err(CommitError::NoMemory),
             () if first < obstacle + granules && obstacle < first + len / GRANULE => Err(CommitError::Taken),
             () => {
-                guarded::allow(addr, len);
+                self.guarded.commit(addr, len);
                 Ok(())
             }
         }
     }
 
     unsafe fn purge(&self, addr: usize, len: usize) {
-        let code = taken(&self.at_purge).take();
-        if let Some(code) = code {
-            code();
-        }
+        self.at_purge.run();
         taken(&self.units).retain(|unit| unit + UNIT <= addr || addr + len <= *unit);
+        self.guarded.expect_committed(addr, len);
         // SAFETY: the range is part of the window and nobody needs it.
         unsafe { std::ptr::write_bytes(addr as *mut u8, 0, len) };
     }
 
     unsafe fn move_pages(&self, from: usize, len: usize, to: usize, longer: usize) -> Result<(), MoveError> {
+        self.guarded.expect_committed(from, len);
+        self.guarded.expect_committed(to, longer);
         if self.refused() {
             // Both kinds of failure come up, by turns.
-            return Err(if self.calls().is_multiple_of(2) { MoveError::Refused } else { MoveError::Lost });
+            if self.calls().is_multiple_of(2) {
+                return Err(MoveError::Refused);
+            }
+            self.guarded.uncommit(to, longer);
+            return Err(MoveError::Lost);
         }
         // SAFETY: both ranges are parts of the window, apart from each other, and nobody uses them.
         unsafe {
@@ -383,13 +420,14 @@ unsafe impl PageSource for Fake {
             self.purge(to + len, longer - len);
             self.purge(from, len);
         }
+        self.guarded.uncommit(from, len);
         Ok(())
     }
 
     unsafe fn uncommit(&self, addr: usize, len: usize) {
         // SAFETY: passed on.
         unsafe { self.purge(addr, len) }
-        guarded::forbid(addr, len);
+        self.guarded.uncommit(addr, len);
     }
 
     fn map(&self, len: usize) -> Option<NonNull<u8>> {
@@ -405,6 +443,7 @@ unsafe impl PageSource for Fake {
     }
 
     unsafe fn unmap(&self, _ptr: NonNull<u8>, len: usize) {
+        self.at_unmap.run();
         // Kept until the platform is dropped: see the head of this file.
         self.mapped.fetch_sub(len, Ordering::Relaxed);
     }

@@ -1,5 +1,12 @@
-//! Memory of the window that is not committed must not be touched. The address sanitizer (`--cfg asan`, see
-//! `.ci/sanitize`) reports whoever does; elsewhere nobody looks.
+//! Which pages of the window are committed. Who commits one twice, or gives one back that is not, breaks what the page
+//! source was promised, and is stopped. Who touches memory that is not committed is reported by the address sanitizer
+//! (`--cfg asan`, see `.ci/sanitize`); elsewhere nobody looks.
+
+use std::sync::Mutex;
+
+use crate::taken::taken;
+
+pub(crate) const PAGE: usize = 4096;
 
 #[cfg(asan)]
 unsafe extern "C" {
@@ -10,13 +17,67 @@ unsafe extern "C" {
 }
 
 /// From here on nobody may touch these bytes.
-pub(crate) fn forbid(_address: usize, _len: usize) {
+fn forbid(_address: usize, _len: usize) {
     #[cfg(asan)]
     __asan_poison_memory_region(_address, _len);
 }
 
 /// They may be touched again.
-pub(crate) fn allow(_address: usize, _len: usize) {
+fn allow(_address: usize, _len: usize) {
     #[cfg(asan)]
     __asan_unpoison_memory_region(_address, _len);
+}
+
+/// A window, in which nothing is committed at first.
+pub(crate) struct Guarded {
+    base: usize,
+    /// Whether a page is committed.
+    pages: Mutex<Vec<bool>>,
+}
+
+impl Guarded {
+    pub(crate) fn new(base: usize, len: usize) -> Self {
+        forbid(base, len);
+        Self { base, pages: Mutex::new(vec![false; len / PAGE]) }
+    }
+
+    /// The range is committed from here on.
+    #[track_caller]
+    pub(crate) fn commit(&self, addr: usize, len: usize) {
+        self.set(addr, len, true);
+        allow(addr, len);
+    }
+
+    /// It is not any more.
+    #[track_caller]
+    pub(crate) fn uncommit(&self, addr: usize, len: usize) {
+        self.set(addr, len, false);
+        forbid(addr, len);
+    }
+
+    #[track_caller]
+    fn set(&self, addr: usize, len: usize, committed: bool) {
+        let first = (addr - self.base) / PAGE;
+        for page in &mut taken(&self.pages)[first..first + len / PAGE] {
+            assert_ne!(*page, committed, "committed twice, or given back without being committed");
+            *page = committed;
+        }
+    }
+
+    /// The range has to be committed.
+    #[track_caller]
+    pub(crate) fn expect_committed(&self, addr: usize, len: usize) {
+        let first = (addr - self.base) / PAGE;
+        assert!(taken(&self.pages)[first..first + len / PAGE].iter().all(|page| *page), "it is not committed");
+    }
+
+    /// Bytes that are committed.
+    pub(crate) fn committed(&self) -> usize {
+        taken(&self.pages).iter().filter(|page| **page).count() * PAGE
+    }
+
+    /// All of it may be touched again: the window ends.
+    pub(crate) fn open(&self) {
+        allow(self.base, taken(&self.pages).len() * PAGE);
+    }
 }
