@@ -6,8 +6,10 @@ mod common;
 use common::counted::{Counted, touch};
 use common::{
     Cache, E, Footprint, config, distinct, eager, ends, engine, engine_of, holds_no_lock, listen, spec, valid,
+    with_room,
 };
-use kmem_core::Population;
+use kmem_core::cpu::CpuSet;
+use kmem_core::{AllocError, Population};
 use kmem_sim::fake::{self, Machine};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -332,4 +334,27 @@ fn a_destructor_in_a_shrink_may_start_a_transition_while_the_cache_is_destroyed(
         std::thread::yield_now();
     }
     valid(&engine, 0);
+}
+
+/// It is somebody's code, so no thread runs it that only looks after memory, or has none.
+#[test]
+fn for_want_of_memory_no_destructor_runs() {
+    let engine = engine_of(with_room(2, 60), config(Population::OnFirstUse));
+    let counted = Counted::new();
+    let cache = counted.cache(&engine, "somebody's", 64);
+    for cpu in [1, 0] {
+        fake::run_on(cpu);
+        cache.free_bulk(&cache.bulk(1000));
+    }
+    let before = cache.figures();
+    assert!(before.in_slots > 0 && before.in_depot > 0, "{before:?}");
+    engine.empty_depots();
+    assert_eq!(cache.figures(), before);
+    engine.relieve(&CpuSet::new());
+    assert_eq!(cache.figures(), before);
+    assert_eq!(engine.alloc_bytes(60 << 16, 16), Err(AllocError), "all that may be given up would not do");
+    assert_eq!(cache.figures(), before);
+    assert_eq!(counted.destructed.load(Ordering::Relaxed), 0);
+    cache.destroy().expect("nobody uses it");
+    assert_eq!(counted.now(), 0);
 }

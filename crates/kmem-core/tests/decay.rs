@@ -231,3 +231,44 @@ fn the_area_of_a_cpu_that_left_is_kept_for_a_period() {
     assert_eq!(engine.platform().mapped(), down, "trim does not wait for a period");
     valid(&engine, 0);
 }
+
+/// What was kept is found first, and then taken CPU by CPU.
+#[test]
+fn the_area_of_a_cpu_that_came_back_meanwhile_stays() {
+    let engine = engine(3);
+    let cache = Cache::new(&engine, "flapping", 64);
+    for cpu in [2, 1, 0] {
+        fake::run_on(cpu);
+        cache.fill_slot();
+    }
+    let _ = engine.decay();
+    [1, 2].into_iter().for_each(|cpu| engine.cpu_down(cpu).expect("CPU 0 stays"));
+    let (user, mapped) = (engine.clone(), engine.platform().mapped());
+    engine.platform().at_next_unmap(move || {
+        let work = move || user.cpu_up(2).expect("it is down");
+        std::thread::spawn(work).join().expect("no panic");
+    });
+    let _ = engine.no_decay();
+    assert_eq!(mapped - engine.platform().mapped(), Area::bytes(engine.table().slots()), "that of CPU 1, and no other");
+    assert!(engine.cpu_stats(2).expect("CPU 2 exists").has_area);
+    fake::run_on(2);
+    cache.fill_slot();
+    assert_eq!(cache.figures().cpus, 2);
+    valid(&engine, 0);
+}
+
+/// Whoever looks after memory may rest although a CPU came back within a period.
+#[test]
+fn a_cpu_that_came_back_leaves_nothing_to_decay() {
+    let engine = engine(2);
+    let cache = Cache::new(&engine, "flapping", 64);
+    fake::run_on(1);
+    cache.fill_slot();
+    fake::run_on(0);
+    let _ = engine.decay();
+    engine.cpu_down(1).expect("CPU 0 stays");
+    engine.cpu_up(1).expect("it is down");
+    settle(&engine);
+    assert!(engine.cpu_stats(1).expect("CPU 1 exists").has_area, "nothing of a CPU that is there decays");
+    valid(&engine, 0);
+}

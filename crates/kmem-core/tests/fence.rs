@@ -225,6 +225,32 @@ fn while_a_slot_is_drained_its_cpu_misses() {
     valid(&engine, 1);
 }
 
+/// A thread that stops a CPU asks there for a proxy, and nobody answers: what became of that question must not be the
+/// answer to the next one.
+#[test]
+fn each_stop_of_a_cpu_without_a_proxy_is_fenced() {
+    fake::run_on(0);
+    let engine = engine_of(Machine { patience: 3, ..Machine::with_cpus(2) }, config(Population::OnFirstUse));
+    let cache = Cache::new(&engine, "stopped", 64);
+    for round in 1..=3 {
+        cache.fill_slot();
+        let interrupt = {
+            let cache = cache.clone();
+            move || take_away(&cache, Taker::Shrink)
+        };
+        fake::interrupt_next_section(interrupt);
+        let mine = cache.alloc();
+        assert_eq!(engine.platform().fence_count(), round, "there is no proxy that could spare it");
+        fake::run_on(1);
+        let others = cache.bulk(cache.figures().total);
+        assert!(!others.contains(&mine), "stop {round}: a section committed into a magazine that was taken away");
+        cache.free_bulk(&others);
+        cache.free(mine);
+        fake::run_on(0);
+    }
+    valid(&engine, 0);
+}
+
 #[test]
 fn a_section_that_was_interrupted_takes_effect_once() {
     fake::run_on(0);

@@ -7,6 +7,7 @@ use common::{Cache, Footprint, config, distinct, eager, engine, engine_of, liste
 use kmem_core::cpu::{CpuEvent as E, CpuSet, CpuState as S, Event, Refused};
 use kmem_core::{HotplugError, Population};
 use kmem_sim::fake::{self, Machine};
+use std::sync::atomic::Ordering;
 
 #[test]
 fn every_state_knows_every_event() {
@@ -295,5 +296,22 @@ fn a_refused_preparation_has_no_effect_and_can_be_tried_again() {
         cache.fill_slot();
         assert!(cache.figures().cpus > 0);
         valid(&engine, 0);
+    }
+}
+
+/// Sections in assembly look up the number that they find, whatever it is (I3, I5).
+#[test]
+fn numbers_of_no_cpu_and_of_hidden_ones_lead_to_the_empty_area() {
+    let engine = engine(2);
+    let cache = Cache::new(&engine, "seen", 64);
+    for cpu in [1, 0] {
+        fake::run_on(cpu);
+        cache.fill_slot();
+    }
+    let (entries, empty) = (engine.table().entries(), engine.table().empty().address());
+    for number in -2..500 {
+        // SAFETY: the table is a page at least, and begins with the numbers of threads without a CPU.
+        let area = unsafe { entries.offset(number).as_ref() }.load(Ordering::Relaxed) as usize;
+        assert_eq!(area != empty, (0..2).contains(&number), "{number}");
     }
 }

@@ -53,6 +53,18 @@ fn a_run_without_room_behind_it_is_moved_and_leaves_address_space() {
 }
 
 #[test]
+fn a_moved_run_that_grows_where_it_is_is_still_a_moved_one() {
+    let engine = engine(1);
+    let (first, guard) = (large(&engine, 40), large(&engine, 1));
+    let moved = grow(&engine, first, 60).expect("room");
+    assert_eq!(grow(&engine, moved, 70), Some(moved), "it was put where it can grow");
+    [moved, guard].into_iter().for_each(|run| free(&engine, run));
+    let stats = engine.page_stats();
+    assert_eq!((stats.used, stats.raw, stats.dirty), (0, 40 + 70, 1), "its address space went back with its memory");
+    valid(&engine, 0);
+}
+
+#[test]
 fn short_runs_and_refused_moves_are_copied() {
     for (granules, refused) in [(10, None), (40, Some(0)), (40, Some(1))] {
         let engine = engine(1);

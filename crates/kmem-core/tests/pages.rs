@@ -285,6 +285,38 @@ fn obstacles_in_the_window_are_stepped_over() {
 }
 
 #[test]
+fn what_is_left_before_an_obstacle_serves() {
+    let engine = heap(256);
+    let (window, _) = engine.heap().window();
+    let first = alloc(&engine, 20, 1).expect("room");
+    let committed = window + 32 * GRANULE;
+    engine.platform().obstruct(32, 1);
+    let behind = alloc(&engine, 20, 1).expect("room behind the obstacle");
+    assert!(behind.address > committed);
+    let left = (committed - first.address) / GRANULE - 20;
+    assert!(left > 0);
+    let between = alloc(&engine, left, 1).expect("room before it");
+    assert_eq!(between.address + left * GRANULE, committed);
+}
+
+/// The platform of the tests refuses what is committed twice; here is where that would come from.
+#[test]
+fn what_was_committed_ahead_goes_back_with_the_runs_before_it() {
+    let engine = heap(256);
+    let long = alloc(&engine, 200, 1).expect("room");
+    let table = engine.platform().committed() - engine.page_stats().committed * GRANULE;
+    let short = alloc(&engine, 10, 1).expect("room");
+    free(&engine, short);
+    assert!(engine.page_stats().committed > 210, "a step ahead");
+    assert!(engine.alloc_bytes(100 * GRANULE, 1).is_err(), "this gives up all that is free");
+    assert_eq!(engine.page_stats().committed, 200);
+    assert_eq!(engine.platform().committed(), table + 200 * GRANULE);
+    let rest = alloc(&engine, 56, 1).expect("all but the long one, in one piece");
+    [long, rest].into_iter().for_each(|run| free(&engine, run));
+    consistent(&engine, 0);
+}
+
+#[test]
 fn an_obstacle_at_a_step_of_the_granule_table_is_stepped_over() {
     // Entries exist up to a multiple of 4,096 granules; the obstacle is there.
     let engine = heap(4_500);

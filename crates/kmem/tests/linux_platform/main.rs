@@ -5,6 +5,7 @@
 mod descriptors;
 mod environment;
 mod fork;
+mod moving;
 mod sections;
 mod window;
 mod world;
@@ -63,6 +64,7 @@ fn child() {
         Ok("descriptors") => descriptors::descriptors_cover(),
         Ok("fence") => refused_fence(),
         Ok("fork") => fork::forked(),
+        Ok("moving") => moving::many(),
         Ok("window") => window::window(Linux::discover(), 1 << 40),
         Ok("limited") => window::limited(),
         Ok("place") => window::place(),
