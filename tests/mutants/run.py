@@ -4,14 +4,13 @@
 narrowest test that fails then. Where an anchor no longer matches, a mutant does not compile, a named test does not
 exist or does not pass without the mutant, the run fails: refactoring cannot rot it.
 
-Works on a copy of the tree in target/mutants, with a target directory of its own, where builds are incremental. Models
-(`kmem-models`, under loom) are built as .ci/loom builds them, and share its dependencies.
+Works on a copy of the tree in target/mutants. Models (`kmem-models`, under loom) are built as .ci/loom builds them, and
+share its dependencies.
 """
 
 import argparse
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -19,7 +18,8 @@ import time
 import tomllib
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
+from tree import ROOT, copy_tree
+
 WORK = ROOT / "target" / "mutants"
 TREE = WORK / "tree"
 # Seconds that a test may take with a mutant in place: one that hangs was noticed too.
@@ -98,22 +98,6 @@ def signal_name(code):
     return signal.Signals(-code).name if code < 0 else f"code {code}"
 
 
-def copy_tree():
-    """Brings the copy up to date; files that are the same keep their time, so that what was built stays built."""
-    listed = subprocess.run(
-        ["git", "ls-files", "-co", "--exclude-standard", "-z"], cwd=ROOT, check=True, capture_output=True, text=True
-    ).stdout
-    wanted = {path for path in listed.split("\0") if path and (ROOT / path).is_file()}
-    for path in wanted:
-        source, copy = ROOT / path, TREE / path
-        if not copy.exists() or copy.read_bytes() != source.read_bytes():
-            copy.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(source, copy)
-    for copy in [path for path in TREE.rglob("*") if path.is_file()]:
-        if str(copy.relative_to(TREE)) not in wanted:
-            copy.unlink()
-
-
 def check_anchors(mutants):
     wrong = []
     for mutant in mutants:
@@ -172,7 +156,7 @@ def main():
         mutants = [mutant for mutant in mutants if any(part in mutant["name"] for part in options.only)]
     tests = [Test(mutant["test"]) for mutant in mutants]
     begun = time.monotonic()
-    copy_tree()
+    copy_tree(TREE)
     check_unmutated({test.text: test for test in tests}.values())
     print(f"{len({test.text for test in tests})} tests pass without a mutant, {time.monotonic() - begun:.0f} s", flush=True)
     survivors = []

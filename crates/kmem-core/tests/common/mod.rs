@@ -260,18 +260,25 @@ pub fn listen(engine: &E, hear: impl Fn(Event, usize) -> Result<(), Refused> + S
     engine.subscribe(Box::leak(Box::new(Closure(Box::new(hear))))).expect("room for a listener");
 }
 
+/// Bytes after which the pattern repeats.
+const REPEATS: usize = 1 << 16;
+
 /// Writes a pattern over an object.
 pub fn fill(object: usize, size: usize, seed: u8) {
     // SAFETY: the object is the test's, and at least `size` bytes long.
     let bytes = unsafe { std::slice::from_raw_parts_mut(object as *mut u8, size) };
-    bytes.iter_mut().enumerate().for_each(|(at, byte)| *byte = pattern(seed, at));
+    let (first, rest) = bytes.split_at_mut(size.min(REPEATS));
+    first.iter_mut().enumerate().for_each(|(at, byte)| *byte = pattern(seed, at));
+    rest.chunks_mut(REPEATS).for_each(|piece| piece.copy_from_slice(&first[..piece.len()]));
 }
 
 /// Whether the pattern is still there.
 pub fn is_filled(object: usize, size: usize, seed: u8) -> bool {
     // SAFETY: as above.
     let bytes = unsafe { std::slice::from_raw_parts(object as *const u8, size) };
-    bytes.iter().enumerate().all(|(at, byte)| *byte == pattern(seed, at))
+    let (first, rest) = bytes.split_at(size.min(REPEATS));
+    first.iter().enumerate().all(|(at, byte)| *byte == pattern(seed, at))
+        && rest.chunks(REPEATS).all(|piece| *piece == first[..piece.len()])
 }
 
 fn pattern(seed: u8, at: usize) -> u8 {

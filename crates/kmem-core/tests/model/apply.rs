@@ -7,11 +7,11 @@ use kmem_core::cpu::Event;
 use kmem_core::{CreateError, DestroyError, HotplugError};
 use kmem_sim::fake;
 
-use crate::common::counted::Counted;
-use crate::common::{Cache, spec};
-use crate::listening::{granted, refused};
-use crate::ops::{Meddling, Op, Pick, Shape};
-use crate::world::{Known, World};
+use super::common::counted::Counted;
+use super::common::{Cache, spec};
+use super::listening::{granted, refused};
+use super::ops::{Meddling, Op, Pick, Shape};
+use super::world::{Known, World};
 
 /// Most caches at a time.
 pub const MOST_CACHES: usize = 12;
@@ -139,7 +139,7 @@ impl World {
             Ok(new) => {
                 let new = new.as_ptr() as usize;
                 let kept = size.min(had.usable);
-                assert!(crate::common::is_filled(new, kept, had.seed), "realloc to {size} loses content");
+                assert!(super::common::is_filled(new, kept, had.seed), "realloc to {size} loses content");
                 self.take_piece(new, size, seed);
             }
             Err(_) => self.take_piece(at, had.usable, had.seed),

@@ -1,9 +1,9 @@
 //! Every allocation failed in turn (I12, I22), in whatever state the operations before have left the engine.
 
-use crate::apply::MOST_CACHES;
-use crate::common::Footprint;
-use crate::ops::{Op, Pick, Victim};
-use crate::world::World;
+use super::apply::MOST_CACHES;
+use super::common::Footprint;
+use super::ops::{Op, Pick, Victim};
+use super::world::World;
 
 impl World {
     /// Tries `victim` with the n-th call for memory failing, and with all calls from the n-th on, for n from 0 until it

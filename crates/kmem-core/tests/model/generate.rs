@@ -9,8 +9,8 @@ use kmem_sim::fake::Machine;
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-use crate::common::with_room;
-use crate::ops::{Case, Meddling, Op, Pick, Shape, Victim};
+use super::common::with_room;
+use super::ops::{Case, Meddling, Op, Pick, Shape, Victim};
 
 fn sizes() -> impl Strategy<Value = usize> {
     prop_oneof![4 => prop::sample::select(vec![8, 16, 40, 64, 256, 1500, 9000, 70_000]), 1 => 1..3000usize]

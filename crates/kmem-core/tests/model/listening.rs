@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use kmem_core::cpu::{Event, Refused};
 
-use crate::common::{E, listen};
+use super::common::{E, listen};
 
 /// What was heard: by the first or the second, and of which CPU.
 pub type Heard = Vec<(usize, Event, usize)>;

@@ -8,10 +8,10 @@ use kmem_core::classes::LARGEST;
 use kmem_core::cpu::CpuSet;
 use kmem_sim::fake;
 
-use crate::common::counted::{Counted, touch};
-use crate::common::{Cache, E, config, engine_of, fill, is_filled, valid};
-use crate::listening::Ears;
-use crate::ops::{Case, Op, Pick, Shape};
+use super::common::counted::{Counted, touch};
+use super::common::{Cache, E, config, engine_of, fill, is_filled, valid};
+use super::listening::Ears;
+use super::ops::{Case, Op, Pick, Shape};
 
 /// Bytes at the beginning of a constructed object that belong to the books.
 const BOOKS: usize = 16;

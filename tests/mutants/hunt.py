@@ -1,0 +1,246 @@
+"""Breaks lines of the engine that nobody chose, one at a time, and asks whether a test notices.
+
+`cargo mutants` says what can be broken (`--list`): operators that are exchanged, functions that answer something else,
+arms that are missing. Each is put into a copy of the tree and built with all tests of the engine in one executable
+(`crates/kmem-core/tests/together.rs`): first the quick ones run, then the model and the threads, and the first failure
+ends the run. One that survives has to be listed in `equivalent.toml` with the reason why it changes nothing that a
+test could see; otherwise a test is missing, and the run fails. An entry there that fits no mutant fails as well.
+
+A run tries a sample, in an order that the commit decides (`--commit`), for as long as `--seconds` says, so that each
+commit looks elsewhere; `--all` tries every one, which takes hours. What is tried is in FILES.
+"""
+
+import argparse
+import hashlib
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+import tomllib
+from pathlib import Path
+
+from tree import ROOT, copy_tree
+
+WORK = ROOT / "target" / "mutation"
+TREE = WORK / "tree"
+SOURCE = "crates/kmem-core/src"
+# The engine but for the order of 2004, which is wrong on purpose and has a gate of its own.
+FILES = [f"{SOURCE}/{place}" for place in ("cache/*.rs", "cpu/*.rs", "percpu/*.rs", "slab/*.rs", "pages/*.rs", "depot.rs")]
+NOT = f"{SOURCE}/cache/historic.rs"
+# What takes long, for the mutants that all else does not notice.
+SLOW = ["model::", "threads::"]
+PHASES = [[part for name in SLOW for part in ("--skip", name)], SLOW]
+# Tests that take so many times what they take without a mutant hang, which is noticed too: of processor time (threads
+# that wait for each other look again and again), and of seconds, for a machine may be busy.
+PROCESSOR, PATIENCE = 4, 10
+# Bytes of address space that they may have.
+MEMORY = 24 << 30
+
+
+def stop(message):
+    sys.exit(f"mutation: {message}")
+
+
+class Mutant:
+    def __init__(self, listed):
+        self.file = listed["file"]
+        self.span = listed["span"]
+        self.replacement = listed["replacement"]
+        # Without the place, which changes with every line above it.
+        self.change = listed["name"].split(": ", 1)[1]
+        text = (ROOT / self.file).read_text().splitlines()
+        self.line = text[self.span["start"]["line"] - 1].strip()
+
+    def __str__(self):
+        return f"{self.file.removeprefix(SOURCE + '/')}:{self.span['start']['line']}: {self.change}: {self.line}"
+
+    def order(self, seed):
+        return hashlib.sha256(f"{seed} {self}".encode()).digest()
+
+    def applied_to(self, text):
+        lines = text.splitlines(keepends=True)
+
+        def offset(place):
+            return sum(map(len, lines[: place["line"] - 1])) + place["column"] - 1
+
+        return text[: offset(self.span["start"])] + self.replacement + text[offset(self.span["end"]) :]
+
+
+def list_mutants():
+    command = ["cargo", "mutants", "--list", "--json", "--package", "kmem-core", "--exclude", NOT]
+    command += [part for file in FILES for part in ("--file", file)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    if done.returncode != 0:
+        stop(f"cargo mutants --list fails:\n{done.stderr}")
+    return [Mutant(listed) for listed in json.loads(done.stdout)]
+
+
+def check_together():
+    """The one executable has all tests that `cargo test` runs; models of the checkers are built otherwise."""
+    tests = ROOT / "crates" / "kmem-core" / "tests"
+    named = (tests / "together.rs").read_text()
+    missing = [path.name for path in tests.glob("*.rs") if path.stem != "together" and f'"{path.name}"' not in named]
+    if missing:
+        stop(f"crates/kmem-core/tests/together.rs lacks {', '.join(missing)}")
+
+
+class Equivalents:
+    """Those that change nothing, by file, line and change."""
+
+    def __init__(self):
+        path = Path(__file__).parent / "equivalent.toml"
+        self.entries = tomllib.loads(path.read_text()).get("equivalent", [])
+        for entry in self.entries:
+            if not entry["why"].strip():
+                stop(f"no reason is given for {entry}")
+
+    @staticmethod
+    def fits(entry, mutant):
+        return (
+            mutant.file == f"{SOURCE}/{entry['file']}"
+            and mutant.line == entry["line"]
+            and any(mutant.change.startswith(change) for change in entry["changes"])
+        )
+
+    def why(self, mutant):
+        return next((entry["why"] for entry in self.entries if self.fits(entry, mutant)), None)
+
+    def check(self, mutants):
+        rotten = [entry for entry in self.entries if not any(self.fits(entry, mutant) for mutant in mutants)]
+        if rotten:
+            stop("entries of equivalent.toml that fit no mutant:\n" + "\n".join(map(str, rotten)))
+
+
+def environment():
+    flags = {"CARGO_TARGET_DIR": str(WORK / "target"), "CARGO_PROFILE_DEV_DEBUG": "0", "CARGO_INCREMENTAL": "1"}
+    return {**os.environ, **flags, "RUST_BACKTRACE": "0", "RUSTFLAGS": "--cap-lints allow"}
+
+
+def build():
+    """The executable of all tests, or None and what the compiler says."""
+    command = ["cargo", "test", "--quiet", "-p", "kmem-core", "--test", "together", "--no-run", "--message-format", "json"]
+    done = subprocess.run(command, cwd=TREE, env=environment(), capture_output=True, text=True)
+    for line in done.stdout.splitlines() if done.returncode == 0 else []:
+        artifact = json.loads(line) if line.startswith("{") else {}
+        if artifact.get("executable"):
+            return artifact["executable"], ""
+    return None, done.stdout + done.stderr
+
+
+class Phase:
+    """Tests that run together, and how long they take without a mutant."""
+
+    def __init__(self, executable, arguments):
+        self.arguments, self.processor, self.patience = arguments, 600, 600
+        before, begun = processor_time(), time.monotonic()
+        how = self.run(executable)
+        if how:
+            stop(f"without a mutant: {how}")
+        self.processor = max(5, int(PROCESSOR * (processor_time() - before)))
+        self.patience = max(20, int(PATIENCE * (time.monotonic() - begun)))
+
+    def limit(self):
+        resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+        resource.setrlimit(resource.RLIMIT_CPU, (self.processor, self.processor))
+
+    def run(self, executable):
+        """How the first failure looks, or None. Tests after it are not waited for."""
+        process = subprocess.Popen(
+            [executable, *self.arguments],
+            cwd=TREE / "crates" / "kmem-core",
+            env=environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            errors="replace",
+            start_new_session=True,
+            preexec_fn=self.limit,
+        )
+        signal.signal(signal.SIGALRM, lambda *_: os.killpg(process.pid, signal.SIGKILL))
+        signal.alarm(self.patience)
+        failed = None
+        for line in process.stdout:
+            if line.startswith("test ") and line.rstrip().endswith("FAILED"):
+                failed = line.split()[1]
+                os.killpg(process.pid, signal.SIGKILL)
+                break
+        process.stdout.close()
+        code = process.wait()
+        signal.alarm(0)
+        if failed or code == 0:
+            return failed and f"{failed} fails"
+        return "hangs" if code == -signal.SIGKILL else f"dies (code {code})"
+
+
+def processor_time():
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def try_mutant(mutant, phases):
+    """'unviable', how it was noticed, or None."""
+    path = TREE / mutant.file
+    original = path.read_text()
+    path.write_text(mutant.applied_to(original))
+    try:
+        executable, _ = build()
+        if not executable:
+            return "unviable"
+        return next(filter(None, (phase.run(executable) for phase in phases)), None)
+    finally:
+        # Written now, so that it is newer than what was built of the mutant.
+        path.write_text(original)
+
+
+def head():
+    return subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout.strip()
+
+
+def main():
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments.add_argument("only", nargs="*", help="mutants whose place, change or line contains one of these")
+    arguments.add_argument("--all", action="store_true", help="every one of them, however long it takes")
+    arguments.add_argument("--list", action="store_true", help="only say which there are, and check equivalent.toml")
+    arguments.add_argument("--commit", default=head(), help="what decides the sample; HEAD if it is not given")
+    arguments.add_argument("--seconds", type=int, default=240, help="how long a sample is tried")
+    options = arguments.parse_args()
+    check_together()
+    mutants, equivalents = list_mutants(), Equivalents()
+    equivalents.check(mutants)
+    if options.only:
+        mutants = [mutant for mutant in mutants if any(part in str(mutant) for part in options.only)]
+    if options.list:
+        return print("\n".join(map(str, mutants)), f"\n{len(mutants)} mutants")
+    begun = time.monotonic()
+    copy_tree(TREE)
+    executable, said = build()
+    if not executable:
+        stop(f"the tests do not build:\n{said}")
+    phases = [Phase(executable, arguments) for arguments in PHASES]
+    print(f"{len(mutants)} mutants; without one the tests pass, {time.monotonic() - begun:.0f} s", flush=True)
+    tried, unviable, equivalent, survivors = 0, 0, 0, []
+    for mutant in sorted(mutants, key=lambda mutant: mutant.order(options.commit)):
+        if not options.all and time.monotonic() - begun > options.seconds:
+            break
+        why = equivalents.why(mutant)
+        if why:
+            equivalent += 1
+            continue
+        since = time.monotonic()
+        how = try_mutant(mutant, phases)
+        print(f"{time.monotonic() - since:5.1f} s  {mutant}: {how or 'SURVIVES'}", flush=True)
+        tried, unviable = tried + (how != "unviable"), unviable + (how == "unviable")
+        if how is None:
+            survivors.append(mutant)
+    print(
+        f"{tried - len(survivors)} of {tried} mutants are noticed; {unviable} do not compile, {equivalent} are listed as"
+        f" changing nothing; {time.monotonic() - begun:.0f} s"
+    )
+    if survivors:
+        stop("no test notices (write one, or say in tests/mutants/equivalent.toml why none could):\n" + "\n".join(map(str, survivors)))
+
+
+main()

@@ -1,0 +1,23 @@
+"""A copy of the tree in which mutants are tried, with a target directory of its own, where builds are incremental."""
+
+import subprocess
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def copy_tree(tree):
+    """Brings the copy up to date; files that are the same keep their time, so that what was built stays built."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-co", "--exclude-standard", "-z"], cwd=ROOT, check=True, capture_output=True, text=True
+    ).stdout
+    wanted = {path for path in listed.split("\0") if path and (ROOT / path).is_file()}
+    for path in wanted:
+        source, copy = ROOT / path, tree / path
+        if not copy.exists() or copy.read_bytes() != source.read_bytes():
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            # Written now, and not with the source's time: so it is newer than what was built of the one before.
+            copy.write_bytes(source.read_bytes())
+    for copy in [path for path in tree.rglob("*") if path.is_file()]:
+        if str(copy.relative_to(tree)) not in wanted:
+            copy.unlink()
