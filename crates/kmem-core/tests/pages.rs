@@ -316,6 +316,22 @@ fn what_was_committed_ahead_goes_back_with_the_runs_before_it() {
     consistent(&engine, 0);
 }
 
+/// Between the day on which the address space of a run went back and the day on which it shall serve again, something else
+/// came to lie there.
+#[test]
+fn a_run_that_was_given_up_and_is_taken_by_then_is_left_alone() {
+    let engine = heap(256);
+    let (run, _guard) = (alloc(&engine, 20, 1).expect("room"), alloc(&engine, 1, 1).expect("room"));
+    free(&engine, run);
+    assert!(engine.alloc_bytes(250 * GRANULE, 1).is_err(), "this gives up all that is free");
+    assert_eq!(engine.page_stats().raw, 20);
+    engine.platform().obstruct((run.address - engine.heap().window().0) / GRANULE + 3, 1);
+    let other = alloc(&engine, 10, 1).expect("room elsewhere");
+    assert!(other.address > run.address + 20 * GRANULE);
+    assert_eq!((engine.page_stats().raw, engine.page_stats().skipped), (0, 20), "nobody tries it again");
+    consistent(&engine, 11);
+}
+
 #[test]
 fn an_obstacle_at_a_step_of_the_granule_table_is_stepped_over() {
     // Entries exist up to a multiple of 4,096 granules; the obstacle is there.

@@ -28,6 +28,7 @@ use kmem_core::sync::{AtomicU32, AtomicU64, AtomicUsize, HeldRanks, Ordering};
 
 use crate::explore::seat;
 use crate::guarded::{Guarded, PAGE};
+use crate::sleepers::Sleepers;
 use crate::taken::taken;
 
 /// What becomes memory at once, if the machine does that.
@@ -107,6 +108,7 @@ pub struct Fake {
     obstacle: StdMutex<(usize, usize)>,
     /// First addresses of what becomes memory by 2 MiB at once.
     units: StdMutex<BTreeSet<usize>>,
+    asleep: Sleepers,
     at_fence: Hook,
     at_purge: Hook,
     at_unmap: Hook,
@@ -166,6 +168,7 @@ impl Fake {
             window,
             obstacle: StdMutex::new((0, 0)),
             units: StdMutex::new(BTreeSet::new()),
+            asleep: Sleepers::default(),
             at_fence: Hook::default(),
             at_purge: Hook::default(),
             at_unmap: Hook::default(),
@@ -453,13 +456,17 @@ unsafe impl PageSource for Fake {
 unsafe impl Park for Fake {
     fn wait(&self, word: &AtomicU32, expected: u32) {
         if !seat::wait(word, expected) {
-            std::thread::yield_now();
+            self.asleep.wait(word, expected);
         }
     }
 
-    fn wake_one(&self, _word: &AtomicU32) {}
+    fn wake_one(&self, word: &AtomicU32) {
+        self.asleep.wake(word, 1);
+    }
 
-    fn wake_all(&self, _word: &AtomicU32) {}
+    fn wake_all(&self, word: &AtomicU32) {
+        self.asleep.wake(word, usize::MAX);
+    }
 
     fn thread_token(&self) -> usize {
         RANKS.with(|ranks| std::ptr::from_ref::<HeldRanks>(ranks) as usize)

@@ -4,7 +4,8 @@
 //! | module | what it is |
 //! |---|---|
 //! | [`fake`] | the platform: virtual CPUs, modelled sections and fences, injected failures |
-//! | `guarded` | memory that must not be touched, for the address sanitizer |
+//! | `guarded` | which pages of the window are committed, for the platform and for the address sanitizer |
+//! | `sleepers` | threads that sleep until they are woken |
 //! | [`explore`] | runs the threads of a scenario one at a time, in one order after the other, and looks for what must not be |
 //! | [`scenario`] | what a scenario is, how it is run once, and what must hold at its end |
 //! | [`catalogue`] | the scenarios: creates and destroys against CPUs that come and go |
@@ -21,6 +22,7 @@ pub mod fake;
 mod guarded;
 pub mod race;
 pub mod scenario;
+mod sleepers;
 pub mod story;
 pub mod taken;
 
