@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use kmem_core::cache::{CacheDesc, CacheId, CacheSpec, ObjectOps};
 use kmem_core::cpu::{Event, Listener, Refused};
-use kmem_core::pages::PageStats;
+use kmem_core::pages::{GRANULE, PageStats};
 use kmem_core::platform::Park;
 use kmem_core::slab::FreeError;
 use kmem_core::validate::{ValidReport, Violation};
@@ -206,7 +206,21 @@ pub fn valid(engine: &E, held: usize) -> ValidReport {
     assert_eq!(report.held + report.free + report.in_slots + report.in_depot, report.total, "I6: {report:?}");
     assert_eq!(report.stranded, 0, "I8: {report:?}");
     assert!(holds_no_lock(engine));
+    books_of_pages(engine);
     report
+}
+
+/// What the page heap says of itself, what fits into its window, and what the platform knows agree.
+#[track_caller]
+pub fn books_of_pages(engine: &E) {
+    let (stats, (_, granules)) = (engine.page_stats(), engine.heap().window());
+    let PageStats { committed, dirty, clean, used, raw, skipped } = stats;
+    assert!(used + dirty + clean <= committed, "{stats:?}");
+    // The heap's own table has the window's first granules, and is committed by the page.
+    let table = (granules * 16).div_ceil(GRANULE);
+    assert!(table + committed + raw + skipped <= granules, "{stats:?} in {granules}");
+    let known = engine.platform().committed();
+    assert!((0..=table * GRANULE).contains(&known.wrapping_sub(committed * GRANULE)), "{stats:?}, and {known} bytes");
 }
 
 pub fn holds_no_lock(engine: &E) -> bool {
