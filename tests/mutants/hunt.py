@@ -1,10 +1,11 @@
 """Breaks lines of the engine that nobody chose, one at a time, and asks whether a test notices.
 
 `cargo mutants` says what can be broken (`--list`): operators that are exchanged, functions that answer something else,
-arms that are missing. Each is put into a copy of the tree and built with all tests of the engine in one executable
-(`crates/kmem-core/tests/together.rs`): first the quick ones run, then the model and the threads, and the first failure
-ends the run. One that survives has to be listed in `equivalent.toml` with the reason why it changes nothing that a
-test could see; otherwise a test is missing, and the run fails. An entry there that fits no mutant fails as well.
+arms that are missing. Each is put into a copy of the tree and built with the tests of the engine's modules, and with all
+others in one executable (`crates/kmem-core/tests/together.rs`). The quick ones run first, then the model and the
+threads, and the first failure ends the run. One that survives has to be listed in `equivalent.toml` with the reason why
+it changes nothing that a test could see; otherwise a test is missing, and the run fails. An entry there that fits no
+mutant fails as well.
 
 A run tries a sample, in an order that the commit decides (`--commit`), for as long as `--seconds` says, so that each
 commit looks elsewhere; `--all` tries every one, which takes hours. What is tried is in FILES.
@@ -32,7 +33,8 @@ FILES = [f"{SOURCE}/{place}" for place in ("cache/*.rs", "cpu/*.rs", "percpu/*.r
 NOT = f"{SOURCE}/cache/historic.rs"
 # What takes long, for the mutants that all else does not notice.
 SLOW = ["model::", "threads::"]
-PHASES = [[part for name in SLOW for part in ("--skip", name)], SLOW]
+# Target and arguments.
+PHASES = [("kmem_core", []), ("together", [part for name in SLOW for part in ("--skip", name)]), ("together", SLOW)]
 # Tests that take so many times what they take without a mutant hang, which is noticed too: of processor time (threads
 # that wait for each other look again and again), and of seconds, for a machine may be busy.
 PROCESSOR, PATIENCE = 4, 10
@@ -120,23 +122,23 @@ def environment():
 
 
 def build():
-    """The executable of all tests, or None and what the compiler says."""
-    command = ["cargo", "test", "--quiet", "-p", "kmem-core", "--test", "together", "--no-run", "--message-format", "json"]
+    """The executables by the names of their targets, or None and what the compiler says."""
+    command = ["cargo", "test", "--quiet", "-p", "kmem-core", "--lib", "--test", "together", "--no-run"]
+    command += ["--message-format", "json"]
     done = subprocess.run(command, cwd=TREE, env=environment(), capture_output=True, text=True)
-    for line in done.stdout.splitlines() if done.returncode == 0 else []:
-        artifact = json.loads(line) if line.startswith("{") else {}
-        if artifact.get("executable"):
-            return artifact["executable"], ""
-    return None, done.stdout + done.stderr
+    if done.returncode != 0:
+        return None, done.stdout + done.stderr
+    artifacts = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+    return {one["target"]["name"]: one["executable"] for one in artifacts if one.get("executable")}, ""
 
 
 class Phase:
     """Tests that run together, and how long they take without a mutant."""
 
-    def __init__(self, executable, arguments):
-        self.arguments, self.processor, self.patience = arguments, 600, 600
+    def __init__(self, target, arguments, executables):
+        self.target, self.arguments, self.processor, self.patience = target, arguments, 600, 600
         before, begun = processor_time(), time.monotonic()
-        how = self.run(executable)
+        how = self.run(executables)
         if how:
             stop(f"without a mutant: {how}")
         self.processor = max(5, int(PROCESSOR * (processor_time() - before)))
@@ -146,10 +148,10 @@ class Phase:
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
         resource.setrlimit(resource.RLIMIT_CPU, (self.processor, self.processor))
 
-    def run(self, executable):
+    def run(self, executables):
         """How the first failure looks, or None. Tests after it are not waited for."""
         process = subprocess.Popen(
-            [executable, *self.arguments],
+            [executables[self.target], *self.arguments],
             cwd=TREE / "crates" / "kmem-core",
             env=environment(),
             stdout=subprocess.PIPE,
@@ -186,10 +188,10 @@ def try_mutant(mutant, phases):
     original = path.read_text()
     path.write_text(mutant.applied_to(original))
     try:
-        executable, _ = build()
-        if not executable:
+        executables, _ = build()
+        if not executables:
             return "unviable"
-        return next(filter(None, (phase.run(executable) for phase in phases)), None)
+        return next(filter(None, (phase.run(executables) for phase in phases)), None)
     finally:
         # Written now, so that it is newer than what was built of the mutant.
         path.write_text(original)
@@ -216,10 +218,10 @@ def main():
         return print("\n".join(map(str, mutants)), f"\n{len(mutants)} mutants")
     begun = time.monotonic()
     copy_tree(TREE)
-    executable, said = build()
-    if not executable:
+    executables, said = build()
+    if not executables:
         stop(f"the tests do not build:\n{said}")
-    phases = [Phase(executable, arguments) for arguments in PHASES]
+    phases = [Phase(target, arguments, executables) for target, arguments in PHASES]
     print(f"{len(mutants)} mutants; without one the tests pass, {time.monotonic() - begun:.0f} s", flush=True)
     tried, unviable, equivalent, survivors = 0, 0, 0, []
     for mutant in sorted(mutants, key=lambda mutant: mutant.order(options.commit)):

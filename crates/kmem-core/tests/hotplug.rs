@@ -315,3 +315,23 @@ fn numbers_of_no_cpu_and_of_hidden_ones_lead_to_the_empty_area() {
         assert_eq!(area != empty, (0..2).contains(&number), "{number}");
     }
 }
+
+#[test]
+fn what_was_taken_out_of_the_slots_of_a_cpu_is_counted() {
+    let engine = engine(2);
+    let caches = [("small", 16), ("other", 1000)].map(|(name, size)| Cache::new(&engine, name, size));
+    let drained = || engine.cpu_stats(1).expect("CPU 1 exists").drained;
+    let mut expected = 0;
+    for _ in 0..3 {
+        fake::run_on(1);
+        caches.iter().for_each(|cache| cache.free_bulk(&cache.bulk(100)));
+        let cached = engine.cached_on(1).objects;
+        assert!(cached > 20, "{cached}");
+        fake::run_on(0);
+        engine.cpu_down(1).expect("CPU 0 stays");
+        expected += cached;
+        assert_eq!(drained(), expected);
+        engine.cpu_up(1).expect("it is down");
+    }
+    assert_eq!(engine.cpu_stats(0).expect("CPU 0 exists").drained, 0);
+}

@@ -187,6 +187,32 @@ fn purged_runs_are_zero_and_counted() {
 }
 
 #[test]
+fn free_runs_hold_exactly_as_much_as_they_may() {
+    let engine = heap(3000);
+    let mut guarded = |granules| {
+        let run = alloc(&engine, granules, 1).expect("room");
+        alloc(&engine, 1, 1).expect("room");
+        run
+    };
+    let [long, one, shorter, another] = [512, 1, 128, 1].map(&mut guarded);
+    // 32 MiB, in one run or several; beyond that half of it goes.
+    free(&engine, long);
+    assert_eq!(engine.page_stats().dirty, 512);
+    free(&engine, one);
+    assert_eq!(engine.page_stats().dirty, 256);
+    engine.heap().purge(engine.platform());
+    // 8 MiB, where a run takes memory afresh that is long enough to be worth it.
+    free(&engine, shorter);
+    alloc(&engine, 600, 1).expect("room");
+    assert_eq!(engine.page_stats().dirty, 128);
+    free(&engine, another);
+    let short = alloc(&engine, 15, 256 * GRANULE).expect("room");
+    assert_eq!((short.zero, engine.page_stats().dirty), (true, 129), "little is not worth a call");
+    let long = alloc(&engine, 16, 256 * GRANULE).expect("room");
+    assert_eq!((long.zero, engine.page_stats().dirty), (true, 129 - 16));
+}
+
+#[test]
 fn aligned_runs_leave_their_padding_for_others() {
     let engine = heap(128);
     let first = alloc(&engine, 1, 1).expect("room");
