@@ -237,6 +237,7 @@ in_each_mode!(streams, |mode| must_succeed(mode, "streams", built("streams.c"), 
 in_each_mode!(threads, |mode| must_succeed(mode, "threads", built("threads.c"), &[]));
 in_each_mode!(upkeep, |mode| must_succeed(mode, "upkeep", built("upkeep.c"), &[]));
 in_each_mode!(privileges, |mode| must_succeed(mode, "privileges", built("privileges.c"), &[]));
+in_each_mode!(sandbox, |mode| must_succeed(mode, "sandbox", built("sandbox.c"), &[]));
 in_each_mode!(forks, |mode| must_succeed(mode, "fork", built("fork.c"), &[]));
 in_each_mode!(children_on_a_thread, |mode| must_succeed(mode, "vfork", built("vfork.c"), &[]));
 in_each_mode!(stepped, an_instruction_at_a_time);
