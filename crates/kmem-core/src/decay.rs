@@ -14,7 +14,8 @@
 //! transition; it holds a lock of the
 //! engine for at most a batch of work (I41), and none while memory goes back (I34). A cache is pinned while its turn
 //! lasts, so a destroy of it waits for that much. Caches with a destructor are left alone: it is somebody's code, which
-//! runs on threads of his, when he shrinks or destroys the cache (I31).
+//! runs on threads of his, when he frees, shrinks, trims or destroys (I31). Objects of a cache with a constructor only are
+//! like others: what was constructed on pages that go back counts as raw, and is constructed again when it is handed out.
 
 use crate::cache::CacheDesc;
 use crate::cpu::kept;
@@ -54,7 +55,7 @@ impl<P: Platform> Engine<P> {
     pub fn end_period(&self) -> Decayed {
         let mut all = Decayed::default();
         self.registry.for_each(&self.platform, |cache| {
-            if cache.ops().is_none() {
+            if !cache.has_destructor() {
                 let decayed = self.decay_cache(cache);
                 all.bytes += decayed.bytes;
                 all.left |= decayed.left;
@@ -81,7 +82,8 @@ impl<P: Platform> Engine<P> {
             let (idle, others) = node.depot.idle(&self.platform);
             for _ in 0..idle {
                 // Never in this thread's hands alone: a destroy beside this would count them as in use (I16).
-                node.depot.empty_one(&self.platform, |objects| self.put_on_slabs(objects, &mut reclaim));
+                // SAFETY: what is in a depot is nobody's, and of its cache.
+                node.depot.empty_one(&self.platform, |objects| unsafe { self.put_on_slabs(objects, &mut reclaim) });
             }
             if idle > 0 || !others {
                 node.depot.free_empty(&self.platform, &self.meta);
@@ -105,8 +107,8 @@ impl<P: Platform> Engine<P> {
     /// Gives all free pages of partly used slabs back at once; answers the bytes. The cache is pinned.
     #[cold]
     pub(crate) fn purge_pages(&self, cache: &CacheDesc) -> usize {
-        if cache.ops().is_some() {
-            // What its constructor made is in free objects too.
+        if cache.has_destructor() {
+            // What its constructor made is in free objects too, and must be ended.
             return 0;
         }
         let (mut bytes, mut reclaim) = (0, Reclaim::new());

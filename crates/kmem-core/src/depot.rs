@@ -104,11 +104,6 @@ impl Depot {
         Self { state: Mutex::new(Rank::Depot, State::default()), objects: AtomicUsize::new(0), batch, limit }
     }
 
-    /// Full magazines that the depot holds at most.
-    pub fn limit(&self) -> usize {
-        self.limit
-    }
-
     /// How many objects the depot holds.
     pub fn count(&self) -> usize {
         self.objects.load(Ordering::Acquire)

@@ -2,7 +2,7 @@
 
 use core::mem::MaybeUninit;
 
-use crate::cache::{CacheDesc, Registry};
+use crate::cache::{CacheDesc, Inside, Registry};
 use crate::classes::CLASSES;
 use crate::cpu::{CpuSet, Cpus, Gate, Listeners, MAX_CPUS};
 use crate::error::{AllocError, DestroyError};
@@ -25,11 +25,14 @@ pub enum Population {
     Eager,
 }
 
+/// So many caches no engine has.
+const CACHES_MAX: usize = 1 << 24;
+
 /// How an engine shall be.
 #[derive(Clone, Copy)]
 pub struct Config {
     /// Most caches at one time, the general ones among them, whether they are used or not: with general caches at least
-    /// [`CLASSES`].
+    /// [`CLASSES`], and below 2^24.
     pub max_caches: usize,
     /// When magazines come into being.
     pub population: Population,
@@ -60,6 +63,7 @@ pub struct Engine<P: Platform> {
     pub(crate) meta: Meta,
     pub(crate) general: General,
     pub(crate) listeners: Mutex<Listeners>,
+    pub(crate) inside: Inside,
 }
 
 impl<P: Platform> Engine<P> {
@@ -125,7 +129,10 @@ impl<P: Platform> Engine<P> {
         // SAFETY: the place is ours; each part of it is written once, and none is used before.
         unsafe {
             put(&raw mut (*engine).platform, platform);
-            if config.max_caches < general || !Self::map_tables(engine, &config, general) {
+            if config.max_caches < general
+                || config.max_caches >= CACHES_MAX
+                || !Self::map_tables(engine, &config, general)
+            {
                 core::ptr::drop_in_place(&raw mut (*engine).platform);
                 return Err(AllocError);
             }
@@ -134,6 +141,7 @@ impl<P: Platform> Engine<P> {
             put(&raw mut (*engine).meta, Meta::new);
             put(&raw mut (*engine).general, General::new);
             put(&raw mut (*engine).listeners, || Mutex::new(Rank::Stats, Listeners::default()));
+            put(&raw mut (*engine).inside, Inside::new);
             Ok(&mut *engine)
         }
     }
@@ -202,7 +210,8 @@ impl<P: Platform> Engine<P> {
     unsafe fn unmake(&self) {
         let platform = &self.platform;
         while let (Ok(gate), Some(cache)) = (self.gate.read(platform), self.registry.pin_next(platform, 0)) {
-            if self.destroy_pinned(gate, cache).is_err() {
+            // SAFETY: nobody uses the engine.
+            if unsafe { self.destroy_pinned(gate, cache) }.is_err() {
                 break;
             }
         }
@@ -286,7 +295,7 @@ impl<P: Platform> Engine<P> {
     pub(crate) fn drain_all(&self, spare: &CpuSet, more: impl Fn(&CacheDesc) -> usize) -> usize {
         let mut bytes = 0;
         self.registry.for_each(&self.platform, |cache| {
-            if cache.ops().is_none()
+            if !cache.has_destructor()
                 && let Some(gate) = self.gate.try_read(&self.platform)
             {
                 // Released cache by cache, for it is the pin that keeps the slabs' cache (I19).
@@ -311,7 +320,7 @@ impl<P: Platform> Engine<P> {
 
     /// Gives slabs back. No lock may be held (I31, I34), nor the gate, except that a hotplug callback may free objects.
     pub(crate) fn release(&self, reclaim: Reclaim) -> usize {
-        reclaim.release(&self.heap, &self.meta, &self.platform)
+        reclaim.release(&self.env(), &self.inside)
     }
 
     /// Takes every lock, in the order of ranks, so that a child made by fork finds the allocator between two
@@ -337,6 +346,7 @@ impl<P: Platform> Engine<P> {
         self.heap.lock_for_fork(platform);
         self.meta.lock_for_fork(platform);
         self.listeners.lock_raw(platform);
+        self.inside.lock_for_fork(platform);
     }
 
     /// Gives the locks of [`before_fork`](Self::before_fork) back in the child, where the other threads' pins are gone
@@ -345,8 +355,9 @@ impl<P: Platform> Engine<P> {
     /// # Safety
     /// The thread that the calling one was forked from has called `before_fork`.
     pub unsafe fn after_fork_in_child(&self) {
-        // SAFETY: the registry's lock is held.
+        // SAFETY: both locks are held.
         unsafe {
+            self.inside.forget_others(&self.platform);
             self.registry.forget_pins(&self.platform);
             self.after_fork();
         }
@@ -366,6 +377,7 @@ impl<P: Platform> Engine<P> {
         let platform = &self.platform;
         // SAFETY: `before_fork` took all of these locks.
         unsafe {
+            self.inside.unlock_after_fork(platform);
             self.listeners.unlock_raw(platform);
             self.meta.unlock_after_fork(platform);
             self.heap.unlock_after_fork(platform);

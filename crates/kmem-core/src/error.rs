@@ -106,6 +106,8 @@ pub enum DestroyError {
     InsideCallback,
     /// The cache is a general one: these live as long as the allocator.
     General,
+    /// Called by one of the cache's own destructors, or by code that was called to look at it.
+    InsideItself,
 }
 
 impl fmt::Display for DestroyError {
@@ -118,6 +120,9 @@ impl fmt::Display for DestroyError {
             Self::InsideCallback => {
                 f.write_str("a cache cannot be destroyed or shrunk inside a hotplug callback: do it before or after")
             }
+            Self::InsideItself => f.write_str(
+                "a cache cannot be destroyed by one of its own destructors, nor by code that looks at it: do it afterwards",
+            ),
             Self::General => f.write_str("general caches live as long as the allocator: shrink it instead"),
         }
     }
@@ -199,6 +204,11 @@ pub enum HotplugError {
         /// The CPU.
         cpu: usize,
     },
+    /// Somebody listens, and the calling thread must run nobody's code.
+    HasListeners {
+        /// The CPU.
+        cpu: usize,
+    },
     /// Called from inside a hotplug callback (I30).
     InsideCallback,
 }
@@ -218,6 +228,9 @@ impl fmt::Display for HotplugError {
             Self::HeldDown { cpu } => write!(f, "CPU {cpu} was taken down by name: bring it up by name"),
             Self::NoMemory { cpu } => {
                 write!(f, "no memory to prepare CPU {cpu}: it stays offline, its threads are served by the depot")
+            }
+            Self::HasListeners { cpu } => {
+                write!(f, "CPU {cpu} has listeners, which this thread may not call: let a thread of the program do it")
             }
             Self::InsideCallback => {
                 f.write_str("a CPU transition cannot be started inside a hotplug callback: the gate is not recursive")

@@ -18,7 +18,7 @@ use crate::cache::CacheDesc;
 use crate::classes::{self, CLASSES};
 use crate::engine::{Engine, Population};
 use crate::error::AllocError;
-use crate::pages::{GRANULE, Owner};
+use crate::pages::{GRANULE, Owner, Use};
 use crate::platform::{CacheStep, Platform};
 use crate::slab::{self, FreeError, Layout};
 use crate::sync::{AtomicPtr, Ordering};
@@ -76,6 +76,31 @@ pub fn stays(usable: usize, size: usize) -> bool {
     size <= usable && size >= usable / 2
 }
 
+/// What begins at `address`, which this slab covers.
+///
+/// # Safety
+/// The descriptor is one that the heap answered for the address, and it and its cache live.
+unsafe fn extent_on(slab: NonNull<u8>, address: usize) -> Result<Extent, FreeError> {
+    let slab = slab.cast::<slab::Slab>();
+    // SAFETY: passed on.
+    unsafe {
+        slab::Slab::index_of(slab, address).ok_or(FreeError::NotAnObject)?;
+        let (cache, _) = slab::Slab::home_of(slab);
+        Ok(match cache.class() {
+            0 => Extent::Object { size: cache.layout().size },
+            class => Extent::Class(class),
+        })
+    }
+}
+
+/// What begins at `address`, which no slab covers.
+fn extent_of_run(owner: Owner, address: usize) -> Result<Extent, FreeError> {
+    match owner {
+        Owner::Large(granules) if address.is_multiple_of(GRANULE) => Ok(Extent::Large { size: granules * GRANULE }),
+        _ => Err(FreeError::NotAnObject),
+    }
+}
+
 impl<P: Platform> Engine<P> {
     /// Makes what general caches there must be before the first use.
     pub(crate) fn populate_general(&self) -> Result<(), AllocError> {
@@ -118,8 +143,9 @@ impl<P: Platform> Engine<P> {
         let made = self.new_general(class).or_else(again).ok_or(AllocError)?;
         // SAFETY: the descriptor is new, and nobody else knows it until it is listed.
         unsafe { made.as_ref() }.begin_to_live(&self.platform);
-        let listed = self.registry.list_general(&self.platform, made);
-        // SAFETY: general caches are never destroyed.
+        // SAFETY: the descriptor is new; general caches are never destroyed.
+        let listed = unsafe { self.registry.list_general(&self.platform, made) };
+        // SAFETY: as above.
         let cache = unsafe { listed.as_ref() };
         if listed == made {
             self.tell(cache, CacheStep::Described { bytes: cache.bytes_of_all() });
@@ -154,36 +180,50 @@ impl<P: Platform> Engine<P> {
         }
     }
 
-    /// A run of its own for `size` bytes.
+    /// A run of its own for `size` bytes, aligned to `align`, a power of two: for others there is no memory.
     #[inline(never)]
     pub fn alloc_large(&self, size: usize, align: usize) -> Result<Fresh, AllocError> {
+        if !align.is_power_of_two() {
+            return Err(AllocError);
+        }
         let granules = size.max(1).div_ceil(GRANULE);
-        let alloc = || self.heap.alloc(&self.platform, granules, align);
+        let alloc = || self.heap.alloc_for(&self.platform, granules, align, Use::Any);
         let again = || {
             // What the window could never hold is not worth emptying the caches for.
             let fits = self.heap.could_hold(granules, align);
             fits.then(|| self.give_up_all()).and_then(|()| alloc())
         };
         let run = alloc().or_else(again).ok_or(AllocError)?;
-        self.heap.set_large(&run);
+        // SAFETY: the run was just handed out.
+        unsafe { self.heap.set_large(&run) };
         let address = NonNull::new(run.address as *mut u8).ok_or(AllocError)?;
         Ok(Fresh { address, zero: run.zero })
     }
 
     /// What stands behind `address`: the beginning of an object or of a large run, or nothing of ours.
+    ///
+    /// Any address may be asked about, also one whose object, slab or cache goes away meanwhile: then the answer is of a
+    /// moment ago. No lock of the engine may be held.
     pub fn extent(&self, address: usize) -> Result<Extent, FreeError> {
         match self.heap.owner(address) {
-            Owner::Slab(_) => {
-                let (slab, _) = slab::find(&self.heap, address).ok_or(FreeError::NotAnObject)?;
-                // SAFETY: the object lives, by the caller's word; so do its slab and its cache.
-                let (cache, _) = unsafe { slab::Slab::home_of(slab) };
-                Ok(match cache.class() {
-                    0 => Extent::Object { size: cache.layout().size },
-                    class => Extent::Class(class),
-                })
-            }
-            Owner::Large(granules) if address.is_multiple_of(GRANULE) => Ok(Extent::Large { size: granules * GRANULE }),
-            _ => Err(FreeError::NotAnObject),
+            Owner::Slab(_) => self
+                .heap
+                // SAFETY: the heap keeps the slab and its cache meanwhile.
+                .with_slab(&self.platform, address, |slab| unsafe { extent_on(slab, address) })
+                .unwrap_or(Err(FreeError::NotAnObject)),
+            owner => extent_of_run(owner, address),
+        }
+    }
+
+    /// The same without the lock.
+    ///
+    /// # Safety
+    /// What stands there, if anything of ours does, is the caller's: it does not go away meanwhile.
+    unsafe fn extent_held(&self, address: usize) -> Result<Extent, FreeError> {
+        match self.heap.owner(address) {
+            // SAFETY: the object lives, by the caller's word; so do its slab and its cache.
+            Owner::Slab(slab) => unsafe { extent_on(slab, address) },
+            owner => extent_of_run(owner, address),
         }
     }
 
@@ -195,8 +235,9 @@ impl<P: Platform> Engine<P> {
     #[inline(never)]
     pub unsafe fn free_bytes(&self, address: NonNull<u8>) {
         match self.heap.owner(address.as_ptr() as usize) {
-            Owner::Slab(_) => match slab::find(&self.heap, address.as_ptr() as usize) {
-                // SAFETY: the object lives, by the caller's word; so does its cache, to whose slot it goes.
+            // SAFETY: the object lives, by the caller's word.
+            Owner::Slab(_) => match unsafe { slab::find(&self.heap, address.as_ptr() as usize) } {
+                // SAFETY: as above; so does its cache, to whose slot it goes.
                 Some((slab, _)) => unsafe { self.free(slab::Slab::home_of(slab).0, address) },
                 None => self.bad_free(address.as_ptr() as usize, FreeError::NotAnObject),
             },
@@ -208,7 +249,8 @@ impl<P: Platform> Engine<P> {
         }
     }
 
-    /// Bytes usable at `address`, which may be more than were asked for; 0 where nothing of ours begins there.
+    /// Bytes usable at `address`, which may be more than were asked for; 0 where nothing of ours begins there. As for
+    /// [`extent`](Self::extent), any address may be asked about.
     pub fn usable_size(&self, address: usize) -> usize {
         self.extent(address).map_or(0, Extent::bytes)
     }
@@ -224,7 +266,8 @@ impl<P: Platform> Engine<P> {
     #[inline(never)]
     pub unsafe fn realloc_bytes(&self, old: NonNull<u8>, size: usize, align: usize) -> Result<NonNull<u8>, AllocError> {
         let address = old.as_ptr() as usize;
-        let Ok(extent) = self.extent(address) else {
+        // SAFETY: the memory is the caller's.
+        let Ok(extent) = (unsafe { self.extent_held(address) }) else {
             self.bad_free(address, FreeError::NotAnObject);
             return Err(AllocError);
         };

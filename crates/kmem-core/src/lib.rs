@@ -14,7 +14,7 @@
 //! | [`cache`] | create, destroy, shrink, tune; the registry; the slow paths of alloc and free |
 //! | [`cpu`] | CPU states, the gate, who may iterate CPUs, up and down |
 //! | [`percpu`] | areas, slots, magazines, taking a CPU's magazines away |
-//! | [`depot`] | full and empty magazines that travel between CPUs |
+//! | `depot` | full and empty magazines that travel between CPUs |
 //! | [`slab`] | layout, out-of-band bitmaps, partial and empty slabs |
 //! | [`pages`] | runs of pages, and which class a page belongs to |
 //! | [`meta`] | memory for descriptors, areas and magazines |
@@ -26,7 +26,7 @@ pub mod cache;
 pub mod classes;
 pub mod cpu;
 pub mod decay;
-pub mod depot;
+mod depot;
 pub mod engine;
 pub mod error;
 pub mod general;

@@ -58,12 +58,19 @@ impl<P: Platform> Engine<P> {
     /// The figures of one cache; `None` where the id names none.
     pub fn with_stats<R>(&self, id: CacheId, read: impl FnOnce(&CacheStats<'_>) -> R) -> Option<R> {
         let cache = self.registry.pin(&self.platform, id)?;
-        Some(read(&self.stats(&cache)))
+        // SAFETY: the cache is pinned.
+        let stats = unsafe { self.stats(&cache) };
+        Some(self.inside.run(&self.platform, &cache, || read(&stats)))
     }
 
-    /// Calls `visit` with the figures of every cache. A cache that is being destroyed waits until its turn is over.
+    /// Calls `visit` with the figures of every cache, with no lock held. A cache that is being destroyed waits until its turn
+    /// is over; `visit` itself cannot destroy the one that it looks at.
     pub fn for_each_cache(&self, mut visit: impl FnMut(&CacheStats<'_>)) {
-        self.registry.for_each(&self.platform, |cache| visit(&self.stats(cache)));
+        self.registry.for_each(&self.platform, |cache| {
+            // SAFETY: the cache is pinned.
+            let stats = unsafe { self.stats(cache) };
+            self.inside.run(&self.platform, cache, || visit(&stats));
+        });
     }
 
     /// How many caches exist, among them the general ones that were used.
@@ -102,8 +109,11 @@ impl<P: Platform> Engine<P> {
         self.meta.bytes(&self.platform)
     }
 
-    /// The figures of a cache that lives.
-    pub fn stats<'a>(&self, cache: &'a CacheDesc) -> CacheStats<'a> {
+    /// The figures of a cache.
+    ///
+    /// # Safety
+    /// The cache is one of this engine's, and lives.
+    pub unsafe fn stats<'a>(&self, cache: &'a CacheDesc) -> CacheStats<'a> {
         let (mut cpus, mut in_slots) = (0, 0);
         for cpu in cache.each_holder() {
             cpus += 1;
@@ -139,11 +149,14 @@ impl<P: Platform> Engine<P> {
         stats
     }
 
-    /// Calls `visit` with every enabled slot: its cache, its CPU, and how many objects are in it. A cache that is being
-    /// destroyed waits until its turn is over. Costs O(caches + enabled slots).
+    /// Calls `visit` with every enabled slot: its cache, its CPU, and how many objects are in it. As for
+    /// [`for_each_cache`](Self::for_each_cache). Costs O(caches + enabled slots).
     pub fn for_each_slot(&self, mut visit: impl FnMut(&CacheDesc, usize, usize)) {
         self.registry.for_each(&self.platform, |cache| {
-            cache.each_holder().for_each(|cpu| visit(cache, cpu, self.count_slot(cache, cpu)));
+            cache.each_holder().for_each(|cpu| {
+                let objects = self.count_slot(cache, cpu);
+                self.inside.run(&self.platform, cache, || visit(cache, cpu, objects));
+            });
         });
     }
 

@@ -195,7 +195,8 @@ impl<P: Platform> Engine<P> {
                 return;
             }
             left -= 1;
-            result = match slab::find(&self.heap, object) {
+            // SAFETY: what a slot or a depot holds is an object of a slab that lives; the allocator is quiescent.
+            result = match unsafe { slab::find(&self.heap, object) } {
                 // SAFETY: the slab lives, for its object is not free on it; the allocator is quiescent.
                 Some((mut slab, index)) if unsafe { slab.as_ref() }.cache == core::ptr::NonNull::from(cache) => unsafe {
                     if slab.as_mut().replace_free(index, mark) == mark {

@@ -2,7 +2,9 @@
 
 mod common;
 
-use common::{E, Rng, bad_frees, config, distinct, engine, engine_of, fill, is_filled, recording, valid, with_room};
+use common::{
+    Cache, E, Rng, bad_frees, config, distinct, engine, engine_of, fill, is_filled, recording, valid, with_room,
+};
 use kmem_core::classes::{self, CLASSES, LARGEST, class_of, class_of_aligned, size_of_class};
 use kmem_core::general::Extent;
 use kmem_core::pages::GRANULE;
@@ -10,6 +12,8 @@ use kmem_core::slab::FreeError;
 use kmem_core::{AllocError, Population};
 use kmem_sim::fake::Machine;
 use std::ptr::NonNull;
+use std::sync::mpsc;
+use std::time::Duration;
 
 fn alloc(engine: &E, size: usize, align: usize) -> usize {
     engine.alloc_bytes(size, align).expect("memory").address.as_ptr() as usize
@@ -381,4 +385,23 @@ fn a_large_run_grows_over_what_was_freed_behind_it_and_no_further() {
     free(&engine, last);
     assert_eq!(engine.page_stats().used, used - 3);
     valid(&engine, 0);
+}
+
+#[test]
+fn a_size_is_answered_only_while_no_slab_goes_back() {
+    let engine = engine(1);
+    let cache = Cache::new(&engine, "asked", 200);
+    let object = cache.alloc();
+    let size = engine.usable_size(object);
+    assert!(size >= 200);
+    // Slabs go back under a lock that fork takes: nothing that could go away is looked at meanwhile.
+    engine.before_fork();
+    let (asker, (send, receive)) = (engine.clone(), mpsc::channel());
+    let thread = std::thread::spawn(move || send.send(asker.usable_size(object)));
+    assert_eq!(receive.recv_timeout(Duration::from_millis(300)), Err(mpsc::RecvTimeoutError::Timeout));
+    // SAFETY: this thread called `before_fork`.
+    unsafe { engine.after_fork() };
+    assert_eq!(receive.recv(), Ok(size));
+    thread.join().expect("no panic").expect("it was heard");
+    cache.free(object);
 }

@@ -3,9 +3,9 @@
 
 mod common;
 
-use common::{E, Rng, books_of_pages, config, engine_of, own_granules, with_room};
-use kmem_core::Population;
+use common::{Cache, E, Rng, books_of_pages, config, engine_of, own_granules, with_room};
 use kmem_core::pages::{GRANULE, Owner, Run};
+use kmem_core::{Population, classes};
 use std::ptr::NonNull;
 
 fn heap(granules: usize) -> E {
@@ -13,7 +13,8 @@ fn heap(granules: usize) -> E {
 }
 
 fn alloc(engine: &E, granules: usize, align: usize) -> Option<Run> {
-    let run = engine.heap().alloc(engine.platform(), granules, align)?;
+    // SAFETY: it is the heap's platform.
+    let run = unsafe { engine.heap().alloc(engine.platform(), granules, align) }?;
     assert_eq!(run.granules, granules);
     assert!(run.address.is_multiple_of(align.max(GRANULE)));
     Some(run)
@@ -86,7 +87,8 @@ fn random_runs_never_overlap_and_all_merge_in_the_end() {
                 for place in &mut owner[first..first + granules] {
                     assert_eq!(place.replace(step), None, "a granule was handed out twice");
                 }
-                engine.heap().set_large(&run);
+                // SAFETY: the run is the test's.
+                unsafe { engine.heap().set_large(&run) };
                 held.push(run);
             } else if !held.is_empty() {
                 let mut run = rng.take(&mut held);
@@ -110,7 +112,7 @@ fn random_runs_never_overlap_and_all_merge_in_the_end() {
                 }
             }
             if rng.one_in(300) {
-                engine.heap().purge(engine.platform());
+                let _ = engine.no_decay();
             }
             if rng.one_in(300) {
                 // More than there is: everything that is free is given up.
@@ -158,7 +160,7 @@ fn a_run_that_says_zero_is_zero() {
             free(&engine, run);
         }
         if rng.one_in(40) {
-            engine.heap().purge(engine.platform());
+            let _ = engine.no_decay();
         }
     }
     assert!(zeros > 10, "{zeros}");
@@ -177,13 +179,13 @@ fn purged_runs_are_zero_and_counted() {
     free(&engine, small);
     // They are neighbours, and stay two runs: what is clean stays so.
     assert_eq!(engine.page_stats().dirty, 255);
-    assert_eq!(engine.heap().purge(engine.platform()), 255 * GRANULE);
+    assert_eq!(engine.no_decay().bytes, 255 * GRANULE);
     assert_eq!(engine.page_stats().dirty, 0);
     let mut again = alloc(&engine, 768, 1).expect("one run by now");
     assert!(again.zero && again.address == small.address && bytes(&mut again).iter().all(|byte| *byte == 0));
     free(&engine, again);
     free(&engine, guard);
-    assert_eq!(engine.heap().purge(engine.platform()), GRANULE, "the large one went at once");
+    assert_eq!(engine.no_decay().bytes, GRANULE, "the large one went at once");
 }
 
 #[test]
@@ -240,7 +242,7 @@ fn padding_of_a_fresh_run_merges_with_the_free_run_before_it() {
     free(&engine, tail);
     let aligned = alloc(&engine, 30, 64 * GRANULE).expect("room");
     let before = (aligned.address - head.address) / GRANULE - 1;
-    engine.heap().purge(engine.platform());
+    let _ = engine.no_decay();
     let gap = alloc(&engine, before, 1).expect("all between the two is one run");
     assert_eq!(gap.address, head.address + GRANULE);
 }
@@ -390,20 +392,31 @@ fn the_granule_table_knows_who_owns_what() {
     assert_eq!(engine.heap().owner(window + granules * GRANULE), Owner::None);
     let run = alloc(&engine, 4, 1).expect("room");
     assert_eq!(engine.heap().owner(run.address), Owner::None, "handed out, but nothing yet");
-    engine.heap().set_large(&run);
+    // SAFETY: the run is the test's.
+    unsafe { engine.heap().set_large(&run) };
     assert_eq!(engine.heap().owner(run.address + 5), Owner::Large(4));
     assert_eq!(engine.heap().owner(run.address + 4 * GRANULE - 1), Owner::LargeTail);
-    let mut word = 0u64;
-    let slab = NonNull::from(&mut word).cast::<u8>();
-    engine.heap().set_slab(&run, slab, 9);
-    for n in 0..4 {
-        assert_eq!(engine.heap().owner(run.address + n * GRANULE), Owner::Slab(slab));
-        assert_eq!(engine.heap().class_at(run.address + n * GRANULE), 9);
-    }
     free(&engine, run);
-    for n in 0..4 {
-        assert_eq!(engine.heap().owner(run.address + n * GRANULE), Owner::None);
-        assert_eq!(engine.heap().class_at(run.address + n * GRANULE), 0);
+    // A slab of one granule, of a class, and one of several, of none.
+    let general = engine.alloc_bytes(30_000, 1).expect("memory").address.as_ptr() as usize;
+    let long = Cache::new(&engine, "long", 100_000);
+    let object = long.alloc();
+    let granules = long.desc().layout().granules;
+    assert!(granules > 1);
+    for (object, granules, class) in [(general, 1, classes::class_of(30_000)), (object, granules, None)] {
+        let (first, class) = (object & !(GRANULE - 1), class.unwrap_or(0));
+        let Owner::Slab(slab) = engine.heap().owner(object) else { panic!("a slab covers its object") };
+        for n in 0..granules {
+            assert_eq!(engine.heap().owner(first + n * GRANULE), Owner::Slab(slab));
+            assert_eq!(engine.heap().class_at(first + n * GRANULE), class);
+        }
+    }
+    long.free(object);
+    // SAFETY: the object is the test's.
+    unsafe { engine.free_bytes(NonNull::new(general as *mut u8).expect("an address")) };
+    engine.trim().expect("not in a callback");
+    for granule in (general & !(GRANULE - 1)..).step_by(GRANULE).take(1 + granules) {
+        assert_eq!((engine.heap().owner(granule), engine.heap().class_at(granule)), (Owner::None, 0));
     }
     assert_eq!(engine.heap().class_at(0), 0);
 }

@@ -2,17 +2,26 @@
 //!
 //! A constructor may be dear (locks, lists, tables that every use leaves empty again). Here it runs once for each
 //! object, when it leaves its slab for the first time; freeing an object keeps it as it is, and the next user gets it
-//! so. The value is dropped when its slab goes back. Constructor and drop run on any thread, with no lock held: they
-//! may allocate, create caches, and panic; nothing is lost by it.
+//! so. The value is dropped when its slab goes back. Constructor and drop run with no lock held: they may allocate, create
+//! and destroy caches, and panic; nothing is lost by it.
+//!
+//! # Which threads
+//! Both run on threads that called into kmem, and on no other: the constructor on one that allocates from the cache; the
+//! drop on one that frees to it or allocates from it, shrinks or destroys it, trims, or takes a CPU down by name. Upkeep
+//! never drops values, so where a CPU left or was idle, they wait for the next of these.
+//!
+//! Where the type has nothing to drop ([`needs_drop`]), upkeep gives memory back as from any cache, also the pages of
+//! free objects in slabs that are in use: what was constructed there is forgotten, and constructed again when it is
+//! handed out.
 
 use core::alloc::Layout;
 use core::fmt;
 use core::marker::PhantomData;
-use core::mem::ManuallyDrop;
+use core::mem::{ManuallyDrop, needs_drop};
 use core::ops::{Deref, DerefMut};
 use core::ptr::NonNull;
 
-use kmem_core::cache::ObjectOps;
+use kmem_core::cache::{ObjectFn, ObjectOps};
 use kmem_core::stats::CacheStats;
 use kmem_core::{AllocError, CreateError, TuneError};
 
@@ -110,13 +119,13 @@ impl<'n, T: Send + 'static, F: Fn() -> T + Send + Sync + 'static> ConstructedBui
     pub fn build(self) -> Result<ObjectCache<T>, CreateError> {
         let layout = self.builder.layout()?;
         let constructor = Constructor::new(self.construct)?;
-        let ops = ObjectOps {
-            context: constructor.closure,
-            // SAFETY: the context is a closure of this type, the object memory for a `T`.
-            construct: |closure, object| unsafe { object.cast::<T>().write((*closure.cast::<F>())()) },
-            // SAFETY: the object holds a `T` that nobody uses.
-            destruct: |_, object| unsafe { object.cast::<T>().drop_in_place() },
-        };
+        // SAFETY: the context is a closure of this type, the object memory for a `T`.
+        let construct: ObjectFn = |closure, object| unsafe { object.cast::<T>().write((*closure.cast::<F>())()) };
+        // SAFETY: the object holds a `T` that nobody uses.
+        let destruct: ObjectFn = |_, object| unsafe { object.cast::<T>().drop_in_place() };
+        // SAFETY: any thread may call the closure, which is `Sync`, and it lives as long as the cache; any thread may drop a
+        // `T`, which is `Send`, and there is nothing to drop where the type has no drop glue.
+        let ops = unsafe { ObjectOps::new(constructor.closure, construct, needs_drop::<T>().then_some(destruct)) };
         match RawCache::with_ops(self.builder.name, layout, Some(ops)) {
             Ok(raw) => Ok(ObjectCache { raw, constructor, _values: PhantomData }),
             Err(error) => {
@@ -183,7 +192,8 @@ impl<T: Send + 'static> ObjectCache<T> {
 
 impl<T: Send + 'static> Drop for ObjectCache<T> {
     fn drop(&mut self) {
-        if self.raw.try_destroy() {
+        // SAFETY: it is being dropped.
+        if unsafe { self.raw.try_destroy() } {
             // SAFETY: the cache is gone, and all its objects are destructed.
             unsafe { self.constructor.free() };
         }

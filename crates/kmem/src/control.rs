@@ -47,8 +47,8 @@ pub fn cpu_policy() -> CpuPolicy {
     }
 }
 
-/// Calls `visit` with each CPU that was ever used, or may be: its state and what is cached there now. It must not create
-/// or destroy caches.
+/// Calls `visit` with each CPU that was ever used, or may be: its state and what is cached there now. No lock is held
+/// meanwhile.
 ///
 /// ```
 /// let mut cached = 0;

@@ -28,7 +28,7 @@ pub fn alloc(size: usize) -> Result<NonNull<u8>, AllocError> {
     }
 }
 
-/// Memory of at least `size` bytes, aligned to `align`, a power of two.
+/// Memory of at least `size` bytes, aligned to `align`, a power of two (for another number the alignment is anyone's guess).
 #[inline]
 pub fn alloc_aligned(size: usize, align: usize) -> Result<NonNull<u8>, AllocError> {
     match classes::class_of_aligned(size, align) {
@@ -108,7 +108,8 @@ pub unsafe fn realloc(address: NonNull<u8>, size: usize) -> Result<NonNull<u8>, 
     Ok(new)
 }
 
-/// Bytes usable at an address of ours; 0 for others.
+/// Bytes usable at an address of ours; 0 for others. Any address may be asked about, also of memory that is freed
+/// meanwhile.
 #[inline]
 pub fn usable_size(address: NonNull<u8>) -> usize {
     match class_at(address.as_ptr() as usize) {

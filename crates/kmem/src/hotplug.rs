@@ -22,7 +22,8 @@
 pub use kmem_core::cpu::{CpuSet, Event, Listener, Refused};
 pub use kmem_core::{HotplugError, SubscribeError};
 
-use crate::runtime::engine;
+use crate::runtime::{engine, existing};
+use crate::upkeep;
 
 /// CPU ids are below this; not all of them need exist.
 pub fn possible() -> usize {
@@ -50,8 +51,40 @@ pub fn cpu_down(cpu: usize) -> Result<(), HotplugError> {
     engine().ok_or(HotplugError::NoMemory { cpu })?.cpu_down(cpu)
 }
 
+/// Takes down the CPUs that no thread of the process may run on any more, and brings up those that came back, on this
+/// thread, with all listeners. Does nothing inside a hotplug callback, nor while a turn of upkeep lasts longer than a
+/// tenth of a second.
+///
+/// Only a program with listeners needs to call this, as often as it wants to hear of its CPUs. Upkeep runs on a thread
+/// that is not the program's, and in the middle of allocations, and runs nobody's code there: once somebody has
+/// [subscribed](subscribe) it empties what CPUs cache that left, but leaves the transition to this function.
+///
+/// ```
+/// struct Log;
+/// impl kmem::hotplug::Listener for Log {
+///     fn event(&self, event: kmem::hotplug::Event, cpu: usize) -> Result<(), kmem::hotplug::Refused> {
+///         println!("CPU {cpu}: {event:?}");
+///         Ok(())
+///     }
+/// }
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// kmem::hotplug::subscribe(&Log)?;
+/// kmem::hotplug::follow();
+/// # Ok(())
+/// # }
+/// ```
+pub fn follow() {
+    let Some(engine) = existing().filter(|engine| !engine.is_inside_callback()) else { return };
+    if let Some(mut work) = upkeep::hold_soon() {
+        work.follow(engine);
+    }
+}
+
 /// Adds a listener, for ever. It is called with the gate held: it may allocate and free, but every transition, create,
 /// destroy or shrink inside it is refused.
+///
+/// It is called on threads that call [`cpu_up`], [`cpu_down`] or [`follow`], and on no other. From now on CPUs come and
+/// go by these calls only.
 ///
 /// # Errors
 /// There are 16 already, or a listener asked.

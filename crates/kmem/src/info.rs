@@ -67,7 +67,8 @@ fn lacks(ids: bool) -> Lacks {
     lacks
 }
 
-/// Calls `visit` with the figures of every cache, the general ones first. It must not create or destroy caches.
+/// Calls `visit` with the figures of every cache, the general ones first, with no lock held. A cache cannot be destroyed by
+/// the call that looks at it.
 pub fn caches(mut visit: impl FnMut(&CacheStats<'_>)) {
     if let Some(engine) = existing() {
         engine.for_each_cache(&mut visit);
@@ -94,6 +95,10 @@ pub fn trim() -> usize {
 /// What is wrong. That would be a bug of this crate, or a program that freed twice or wrote through a stale pointer.
 pub unsafe fn validate() -> Result<ValidReport, Violation> {
     let Some(engine) = engine() else { return Ok(ValidReport::default()) };
+    if engine.is_inside_callback() {
+        // Who is called by `hotplug::follow` would wait for himself.
+        return Err(Violation::InsideCallback);
+    }
     // Nor does upkeep meanwhile.
     let _work = crate::upkeep::hold();
     // SAFETY: passed on.

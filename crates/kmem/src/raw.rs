@@ -102,7 +102,7 @@ impl RawCache {
     /// What the cache holds at this moment.
     pub fn stats(&self) -> CacheStats<'_> {
         // SAFETY: the cache lives as long as its handle.
-        self.engine.stats(unsafe { self.desc.as_ref() })
+        unsafe { self.engine.stats(self.desc.as_ref()) }
     }
 
     /// Destroys the cache.
@@ -111,7 +111,8 @@ impl RawCache {
     /// Objects are in use, or a hotplug callback asked: the cache comes back in the answer.
     pub fn destroy(self) -> Result<(), Busy<Self>> {
         let this = ManuallyDrop::new(self);
-        match this.engine.destroy(this.id) {
+        // SAFETY: the handle is the caller's alone, and what borrows it is gone; objects in use make it busy.
+        match unsafe { this.engine.destroy(this.id) } {
             Ok(()) => Ok(()),
             Err(error) => {
                 let live = if let DestroyError::Busy { live } = error { live } else { 0 };
@@ -122,15 +123,20 @@ impl RawCache {
 
     /// Destroys the cache if nobody uses it; called again, or dropped, afterwards, nothing more happens (its id names
     /// no cache then).
-    pub(crate) fn try_destroy(&self) -> bool {
-        self.engine.destroy(self.id).is_ok()
+    ///
+    /// # Safety
+    /// The handle is about to be dropped: if the answer is `true`, it is not used for anything else.
+    pub(crate) unsafe fn try_destroy(&mut self) -> bool {
+        // SAFETY: the handle is borrowed uniquely, so nobody is inside; objects in use make it busy.
+        unsafe { self.engine.destroy(self.id).is_ok() }
     }
 }
 
 impl Drop for RawCache {
     fn drop(&mut self) {
         // Busy: somebody leaked objects, or keeps raw ones. They stay valid, and so does the cache.
-        let _ = self.try_destroy();
+        // SAFETY: it is being dropped.
+        let _ = unsafe { self.try_destroy() };
     }
 }
 
@@ -150,14 +156,20 @@ impl Handle {
         self.0 == other.0
     }
 
-    fn desc<'a>(self) -> &'a CacheDesc {
-        // SAFETY: handles are used while their cache lives: objects borrow it, or are in use.
+    /// # Safety
+    /// The cache lives for `'a`.
+    #[inline(always)]
+    unsafe fn desc<'a>(self) -> &'a CacheDesc {
+        // SAFETY: passed on.
         unsafe { self.0.as_ref() }
     }
 
+    /// # Safety
+    /// The cache lives.
     #[inline(always)]
-    fn slot(self) -> SlotIndex {
-        self.desc().slot()
+    unsafe fn slot(self) -> SlotIndex {
+        // SAFETY: passed on.
+        unsafe { self.desc() }.slot()
     }
 
     /// # Safety
@@ -167,7 +179,8 @@ impl Handle {
         // SAFETY: the slot is the cache's.
         match unsafe { rseq::pop(self.slot()) } {
             Some(object) => Ok(object),
-            None => self.alloc_slow(),
+            // SAFETY: passed on.
+            None => unsafe { self.alloc_slow() },
         }
     }
 
@@ -177,7 +190,8 @@ impl Handle {
     pub(crate) unsafe fn free(self, object: NonNull<u8>) {
         // SAFETY: the slot is the cache's, the object the caller's.
         if !unsafe { rseq::push(self.slot(), object) } {
-            self.free_slow(object);
+            // SAFETY: passed on.
+            unsafe { self.free_slow(object) };
         }
     }
 
@@ -185,9 +199,11 @@ impl Handle {
     /// The cache lives.
     #[inline]
     pub(crate) unsafe fn alloc_bulk(self, out: &mut [usize]) -> usize {
-        // SAFETY: the slot is the cache's.
-        let taken = unsafe { rseq::pop_batch(self.slot(), out) };
-        if taken < out.len() { taken + self.alloc_bulk_slow(&mut out[taken..]) } else { taken }
+        // SAFETY: the slot is the cache's; the rest is passed on.
+        unsafe {
+            let taken = rseq::pop_batch(self.slot(), out);
+            if taken < out.len() { taken + self.alloc_bulk_slow(&mut out[taken..]) } else { taken }
+        }
     }
 
     /// # Safety
@@ -197,42 +213,51 @@ impl Handle {
         // SAFETY: the slot is the cache's, the objects the caller's.
         let put = unsafe { rseq::push_batch(self.slot(), objects) };
         if put < objects.len() {
-            self.free_bulk_slow(&objects[put..]);
+            // SAFETY: passed on.
+            unsafe { self.free_bulk_slow(&objects[put..]) };
         }
     }
 
+    /// # Safety
+    /// As for [`alloc`](Self::alloc).
     #[cold]
     #[inline(never)]
-    fn alloc_slow(self) -> Result<NonNull<u8>, AllocError> {
+    unsafe fn alloc_slow(self) -> Result<NonNull<u8>, AllocError> {
         let engine = runtime::engine().ok_or(AllocError)?;
-        // SAFETY: the cache lives, by the word of `alloc`'s caller.
+        // SAFETY: passed on.
         unsafe { runtime::alloc_missed(engine, self.desc()) }
     }
 
+    /// # Safety
+    /// As for [`free`](Self::free).
     #[cold]
     #[inline(never)]
-    fn free_slow(self, object: NonNull<u8>) {
+    unsafe fn free_slow(self, object: NonNull<u8>) {
         let Some(engine) = runtime::existing() else { return };
-        // SAFETY: the object is the caller's, by the word of `free`'s.
+        // SAFETY: passed on.
         unsafe { runtime::free_missed(engine, self.desc(), object) }
     }
 
+    /// # Safety
+    /// As for [`alloc`](Self::alloc).
     #[cold]
     #[inline(never)]
-    fn alloc_bulk_slow(self, out: &mut [usize]) -> usize {
+    unsafe fn alloc_bulk_slow(self, out: &mut [usize]) -> usize {
         let Some(engine) = runtime::existing() else { return 0 };
         upkeep::poke(engine);
         engine.platform().slow_path_enter();
-        // SAFETY: as in `alloc_slow`.
+        // SAFETY: passed on.
         unsafe { engine.alloc_bulk(self.desc(), out) }
     }
 
+    /// # Safety
+    /// As for [`free`](Self::free), for each object.
     #[cold]
     #[inline(never)]
-    fn free_bulk_slow(self, objects: &[usize]) {
+    unsafe fn free_bulk_slow(self, objects: &[usize]) {
         let Some(engine) = runtime::existing() else { return };
         engine.platform().slow_path_enter();
-        // SAFETY: as in `free_slow`.
+        // SAFETY: passed on.
         unsafe { engine.free_bulk(self.desc(), objects) }
         upkeep::poke(engine);
     }

@@ -139,9 +139,11 @@ fn build() -> bool {
     // SAFETY: the state is this thread's, which alone may write.
     let Ok(engine) = Engine::new_in(unsafe { &mut *PLACE.engine.get() }, Linux::discover, config) else { return false };
     let engine: &'static Engine<Linux> = engine;
-    // SAFETY: the table lives as long as the engine, for ever; the state is this thread's, so this happens once.
-    unsafe { engine.platform().publish(engine.table()) };
-    engine.platform().publish_classes(engine.heap());
+    // SAFETY: table and heap live as long as the engine, for ever; the state is this thread's, so this happens once.
+    unsafe {
+        engine.platform().publish(engine.table());
+        engine.platform().publish_classes(engine.heap());
+    }
     true
 }
 
@@ -275,9 +277,11 @@ unsafe extern "C" fn before_fork() {
 #[cold]
 unsafe extern "C" fn after_fork() {
     if let Some(engine) = existing() {
-        engine.platform().after_fork();
         // SAFETY: `before_fork` ran on this thread.
-        unsafe { engine.after_fork() };
+        unsafe {
+            engine.platform().after_fork();
+            engine.after_fork();
+        }
         streams::unlock();
     }
 }
@@ -285,9 +289,11 @@ unsafe extern "C" fn after_fork() {
 #[cold]
 unsafe extern "C" fn after_fork_in_child() {
     if let Some(engine) = existing() {
-        engine.platform().after_fork();
         // SAFETY: `before_fork` ran on the thread that this one was forked from.
-        unsafe { engine.after_fork_in_child() };
+        unsafe {
+            engine.platform().after_fork();
+            engine.after_fork_in_child();
+        }
         upkeep::after_fork_in_child();
     }
 }

@@ -181,7 +181,8 @@ impl<P: Platform> Engine<P> {
                 let is_meant =
                     unsafe { if how == How::All { area.is_enabled(slot) } else { area.is_still(slot, slots_of_area) } };
                 if is_meant {
-                    self.empty_slot(cache, cpu, area, Destination::Depot, &mut Reclaim::closed());
+                    // SAFETY: the CPU is stopped.
+                    unsafe { self.empty_slot(cache, cpu, area, Destination::Depot, &mut Reclaim::closed()) };
                     slots += 1;
                 }
             }

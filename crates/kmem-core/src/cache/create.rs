@@ -68,10 +68,12 @@ impl<P: Platform> Engine<P> {
             unsafe { CacheDesc::free(desc, &self.meta, &self.platform) };
         };
         if !self.platform.protocol().keep_listed {
-            return self.list_historic(desc, &gate.online(&self.cpus)).inspect_err(not_listed);
+            // SAFETY: as below.
+            return unsafe { self.list_historic(desc, &gate.online(&self.cpus)) }.inspect_err(not_listed);
         }
         described().begin_to_live(&self.platform);
-        let id = self.registry.list(&self.platform, desc).inspect_err(not_listed)?;
+        // SAFETY: the descriptor is new; a destroy frees it when it is off the list and not pinned.
+        let id = unsafe { self.registry.list(&self.platform, desc) }.inspect_err(not_listed)?;
         // SAFETY: nobody knows the id but this create, so nobody can destroy the cache.
         self.tell(unsafe { desc.as_ref() }, CacheStep::Listed);
         if self.config.population == Population::Eager {
@@ -86,7 +88,8 @@ impl<P: Platform> Engine<P> {
             if !enabled {
                 drop(gate);
                 // No user knows the cache yet: it cannot be busy.
-                let undone = self.destroy(id);
+                // SAFETY: as they say, nobody is inside alloc or free of it.
+                let undone = unsafe { self.destroy(id) };
                 debug_assert!(undone.is_ok());
                 return Err(CreateError::NoMemory);
             }

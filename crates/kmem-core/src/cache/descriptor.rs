@@ -14,6 +14,8 @@ use crate::sync::{AtomicU32, Mutex, Ordering, Rank};
 pub const NAME_MAX: usize = 63;
 /// Bytes of objects that one slot holds at most, however much its capacity grows.
 const SLOT_BYTES_MAX: usize = 256 << 10;
+/// Nodes with a depot and slabs of their own, at most; others share theirs. A slab notes its node in 16 bits.
+const NODES_MAX: usize = 1 << 16;
 /// Objects that one slot holds at most: with its mark, a piece of metadata, not a mapping of its own.
 const CAPACITY_MAX: usize = 2047;
 const _: () = assert!(crate::sync::MODEL || (CAPACITY_MAX + 1) * size_of::<usize>() <= crate::meta::LARGEST);
@@ -31,21 +33,52 @@ pub enum CacheState {
     Drained,
 }
 
+/// Makes or ends the object at an address; the first argument is the cache's context.
+pub type ObjectFn = unsafe fn(context: *mut (), object: *mut u8);
+
 /// Constructor and destructor of a cache whose objects stay constructed between uses. Both run without a lock (I31).
+///
+/// Which threads run them: the constructor a thread that takes an object; the destructor a thread that frees, allocates
+/// (and finds slabs that were left to it), shrinks, trims or destroys, or that takes a CPU down with the right to run
+/// others' code. What an embedder calls for upkeep ([`age`](crate::Engine::age), [`decay`](crate::Engine::decay),
+/// [`relieve`](crate::Engine::relieve), [`empty_cpus`](crate::Engine::empty_cpus),
+/// [`empty_depots`](crate::Engine::empty_depots), [`cpu_left_quietly`](crate::Engine::cpu_left_quietly)) runs neither.
+///
+/// A cache without a destructor is looked after as one without a constructor is: an object whose memory went back is
+/// constructed again when it is handed out.
 #[derive(Clone, Copy)]
 pub struct ObjectOps {
-    /// Passed to both.
-    pub context: *mut (),
-    /// Makes an object at the address.
+    context: *mut (),
+    construct: ObjectFn,
+    destruct: Option<ObjectFn>,
+}
+
+impl ObjectOps {
+    /// A constructor, and a destructor where objects have something to end.
+    ///
+    /// # Safety
+    /// As long as there is a cache with these: any thread may call both with this context, several at a time;
+    /// `construct` may be called with memory of an object of the cache that is unused and aligned, and makes an object
+    /// there unless it unwinds; `destruct` may be called with an object that was constructed and is nobody's.
+    pub const unsafe fn new(context: *mut (), construct: ObjectFn, destruct: Option<ObjectFn>) -> Self {
+        Self { context, construct, destruct }
+    }
+
+    /// Makes an object.
     ///
     /// # Safety
     /// The address is that of an object's memory, unused and aligned.
-    pub construct: unsafe fn(context: *mut (), object: *mut u8),
-    /// Ends the object at the address.
-    ///
-    /// # Safety
-    /// The address is that of a constructed object nobody uses.
-    pub destruct: unsafe fn(context: *mut (), object: *mut u8),
+    pub(crate) unsafe fn construct(&self, object: usize) {
+        // SAFETY: passed on, by the word of `new`'s caller.
+        unsafe { (self.construct)(self.context, object as *mut u8) }
+    }
+
+    /// What ends an object, if anything does. It may be called with the address of a constructed object that nobody uses.
+    pub(crate) fn destructor(&self) -> Option<impl Fn(usize)> {
+        let Self { context, destruct, .. } = *self;
+        // SAFETY: such an object is all that it is called with.
+        destruct.map(|destruct| move |object| unsafe { destruct(context, object as *mut u8) })
+    }
 }
 
 /// Names a cache. Ids are not used twice: one that was destroyed names nothing (I20).
@@ -83,8 +116,12 @@ pub struct CacheDesc {
     pub(super) enabled_on: AtomicCpuSet,
     /// Readers that keep the descriptor from being freed. Changed under the registry's lock.
     pub(super) pins: AtomicU32,
+    /// How often threads are [inside](super::inside) of it.
+    pub(super) insides: AtomicU32,
     /// What the last miss was, and how often overflow and underflow took turns: see `note_miss`.
     misses: AtomicU32,
+    /// 1 where superfluous empty slabs wait for a thread that may run their destructors.
+    overdue: AtomicU32,
 }
 
 // SAFETY: what changes is behind locks or atomic; a constructor's context is shared by the rule of `ObjectOps`' giver.
@@ -127,7 +164,7 @@ impl CacheDesc {
         meta: &Meta,
         platform: &P,
     ) -> Option<NonNull<Self>> {
-        let node_count = platform.nodes().max(1);
+        let node_count = platform.nodes().clamp(1, NODES_MAX);
         let cpus = platform.initial_cpus().len().div_ceil(node_count);
         let memory = meta.alloc(platform, Self::bytes(node_count))?;
         let desc = memory.cast::<Self>();
@@ -156,7 +193,9 @@ impl CacheDesc {
                 capacity_max: AtomicU32::new(capacity_max as u32),
                 enabled_on: AtomicCpuSet::new(),
                 pins: AtomicU32::new(0),
+                insides: AtomicU32::new(0),
                 misses: AtomicU32::new(0),
+                overdue: AtomicU32::new(0),
             });
             (&raw mut (*desc.as_ptr()).name).cast::<u8>().copy_from_nonoverlapping(name.as_ptr(), name.len());
         }
@@ -237,6 +276,24 @@ impl CacheDesc {
     /// Constructor and destructor.
     pub fn ops(&self) -> Option<&ObjectOps> {
         self.ops.as_ref()
+    }
+
+    /// Whether giving slabs back runs somebody's code.
+    pub(crate) fn has_destructor(&self) -> bool {
+        self.ops.is_some_and(|ops| ops.destruct.is_some())
+    }
+
+    /// Notes that a slab became superfluous where no destructor may run.
+    pub(crate) fn note_overdue(&self) {
+        if self.has_destructor() {
+            self.overdue.store(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether there is such a slab; the caller sees to it.
+    #[inline]
+    pub(super) fn take_overdue(&self) -> bool {
+        self.overdue.load(Ordering::Relaxed) != 0 && self.overdue.swap(0, Ordering::Relaxed) != 0
     }
 
     /// Objects that a batch moves: half a new magazine, and no more than a magazine of the depot holds.

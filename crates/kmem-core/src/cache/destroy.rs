@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! gate (read)                  no CPU is between two states
+//! inside of it?                a destructor or a visitor of this thread has it pinned: refused, for it would wait for itself
 //! life: Live -> Dying          no slot can be enabled from here on, on any CPU, gate or no gate
 //! slots -> slabs               of every CPU whose slot is enabled, online or not (I16), one fence for all
 //! depot -> slabs
@@ -25,24 +26,40 @@ impl<P: Platform> Engine<P> {
     /// Destroys a cache, or answers Busy with the number of objects that users hold and leaves the cache as usable as
     /// before.
     ///
-    /// Costs O(what the cache holds) and at most one fence, whatever the number of other caches (I21). The caller sees
-    /// to it that nobody is inside `alloc` or `free` of this cache; typed handles express that by ownership.
+    /// Costs O(what the cache holds) and at most one fence, whatever the number of other caches (I21). Its destructors run
+    /// on the calling thread, with no lock held; one that panics leaves the cache destroyed all the same.
+    ///
+    /// # Safety
+    /// Unless the answer is an error, nobody is inside `alloc` or `free` of this cache, or comes there with a descriptor of
+    /// it. (Typed handles express that by ownership.) Ids that name no cache any more are no danger.
     #[cold]
-    pub fn destroy(&self, id: CacheId) -> Result<(), DestroyError> {
+    pub unsafe fn destroy(&self, id: CacheId) -> Result<(), DestroyError> {
         if !self.platform.protocol().keep_listed {
-            return self.destroy_historic(id);
+            // SAFETY: passed on.
+            return unsafe { self.destroy_historic(id) };
         }
         let gate = self.gate.read(&self.platform).map_err(|_| DestroyError::InsideCallback)?;
         let cache = self.registry.pin(&self.platform, id).ok_or(DestroyError::NoSuchCache)?;
         if cache.class() != 0 {
             return Err(DestroyError::General);
         }
-        self.destroy_pinned(gate, cache)
+        // SAFETY: passed on.
+        unsafe { self.destroy_pinned(gate, cache) }
     }
 
     /// The same of any cache, also a general one.
-    pub(crate) fn destroy_pinned(&self, gate: ReadGuard<'_, P>, cache: Pinned<'_, P>) -> Result<(), DestroyError> {
+    ///
+    /// # Safety
+    /// As for [`destroy`](Self::destroy).
+    pub(crate) unsafe fn destroy_pinned(
+        &self,
+        gate: ReadGuard<'_, P>,
+        cache: Pinned<'_, P>,
+    ) -> Result<(), DestroyError> {
         let id = cache.id();
+        if self.inside.is_in(&self.platform, &cache) {
+            return Err(DestroyError::InsideItself);
+        }
         if !cache.begin_to_die(&self.platform) {
             return Err(DestroyError::NoSuchCache);
         }

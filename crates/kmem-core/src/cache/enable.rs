@@ -29,10 +29,8 @@ impl<P: Platform> Engine<P> {
         if control.state() != CpuState::Online {
             return false;
         }
-        match self.area_of(&mut control, cpu) {
-            Some(area) => self.enable_slot(cache, cpu, area),
-            None => false,
-        }
+        // SAFETY: both locks are held, the control is the CPU's.
+        unsafe { self.area_of(&mut control, cpu).is_some_and(|area| self.enable_slot(cache, cpu, area)) }
     }
 
     /// Enables the slots of `cache` on all of `cpus`; those done before a failure stay.
@@ -54,27 +52,33 @@ impl<P: Platform> Engine<P> {
         if !matches!(control.state(), CpuState::Online | CpuState::Prepared) {
             return true;
         }
-        match self.area_of(&mut control, cpu) {
-            Some(area) => self.enable_slot(cache, cpu, area),
-            None => false,
-        }
+        // SAFETY: both locks are held, the control is the CPU's.
+        unsafe { self.area_of(&mut control, cpu).is_some_and(|area| self.enable_slot(cache, cpu, area)) }
     }
 
     /// The CPU's area, a new one if it has none; published if the CPU is online. `None`: no memory.
-    pub(super) fn area_of(&self, control: &mut Control, cpu: usize) -> Option<Area> {
+    ///
+    /// # Safety
+    /// The control is that of the CPU.
+    pub(super) unsafe fn area_of(&self, control: &mut Control, cpu: usize) -> Option<Area> {
         if let Some(area) = control.area {
             return Some(area);
         }
         let area = Area::map(&self.platform, self.table.slots())?;
         if control.state() == CpuState::Online {
-            self.table.publish(cpu, area);
+            // SAFETY: the CPU's control is held; the area is new, and as long as the table says.
+            unsafe { self.table.publish(cpu, area) };
         }
         control.area = Some(area);
         Some(area)
     }
 
-    /// The caller holds the cache's life lock (it is live) and the CPU's control (it is online or prepared).
-    pub(super) fn enable_slot(&self, cache: &CacheDesc, cpu: usize, area: Area) -> bool {
+    /// Gives the slot a magazine, if it has none; `false`: no memory.
+    ///
+    /// # Safety
+    /// The caller holds the cache's life lock (it is live) and the CPU's control (it is online or prepared), and the area is
+    /// the CPU's.
+    pub(super) unsafe fn enable_slot(&self, cache: &CacheDesc, cpu: usize, area: Area) -> bool {
         // SAFETY: the area is mapped while the control is held, and the slot is below its number: indexes of caches
         // are.
         let enabled = unsafe {

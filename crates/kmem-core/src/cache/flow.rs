@@ -57,6 +57,7 @@ impl<P: Platform> Engine<P> {
     /// As for `alloc`.
     #[inline(never)]
     pub unsafe fn alloc_slow(&self, cache: &CacheDesc) -> Result<NonNull<u8>, AllocError> {
+        self.end_overdue(cache);
         let cpu = self.platform.current_cpu();
         let mut want = 1;
         if self.slot_ready(cache, cpu) {
@@ -81,7 +82,8 @@ impl<P: Platform> Engine<P> {
             // SAFETY: the objects are ours; the slot is the cache's.
             let kept = unsafe { self.platform.push_batch(&self.table, cache.slot(), batch.as_slice()) };
             // A sweep is for the next free that sees that one is due.
-            self.give_back(cache, cpu, &batch.as_slice()[kept..]);
+            // SAFETY: what the slot did not take is ours still.
+            unsafe { self.give_back(cache, cpu, &batch.as_slice()[kept..]) };
         }
         Ok(object)
     }
@@ -92,9 +94,20 @@ impl<P: Platform> Engine<P> {
     /// As for `free`.
     #[inline(never)]
     pub unsafe fn free_slow(&self, cache: &CacheDesc, object: NonNull<u8>) {
+        // SAFETY: passed on.
+        unsafe { self.give_to_slot_or_depot(cache, object) };
+        // The object went first: a destructor that panics loses nothing.
+        self.end_overdue(cache);
+    }
+
+    /// # Safety
+    /// As for `free`.
+    #[inline]
+    unsafe fn give_to_slot_or_depot(&self, cache: &CacheDesc, object: NonNull<u8>) {
         let cpu = self.platform.current_cpu();
         let sweep_is_due = if !self.slot_ready(cache, cpu) {
-            self.give_back(cache, cpu, &[object.as_ptr() as usize])
+            // SAFETY: the object is the caller's.
+            unsafe { self.give_back(cache, cpu, &[object.as_ptr() as usize]) }
         } else {
             if cache.note_miss(Miss::Overflow) {
                 self.try_grow(cache, cpu);
@@ -124,7 +137,18 @@ impl<P: Platform> Engine<P> {
                 batch.push(object.as_ptr() as usize);
             }
         }
-        self.give_back(cache, cpu, batch.as_slice())
+        // SAFETY: the object is the caller's, and the others came out of a slot of the cache.
+        unsafe { self.give_back(cache, cpu, batch.as_slice()) }
+    }
+
+    /// Gives back the slabs of `cache` that became empty where no destructor may run: on a thread that does upkeep. This
+    /// one came to use the cache. No lock may be held.
+    #[inline]
+    fn end_overdue(&self, cache: &CacheDesc) {
+        if cache.take_overdue() {
+            cold_path();
+            self.sweep_one(cache);
+        }
     }
 
     /// Takes up to `out.len()` objects and answers how many; fewer only where memory ends.
@@ -230,25 +254,44 @@ impl<P: Platform> Engine<P> {
 
     /// Gives objects to the depot of the CPU's node, and what it does not take to their slabs, and returns whether a
     /// [sweep](super::sweep) is due there. No lock may be held.
-    pub(super) fn give_back(&self, cache: &CacheDesc, cpu: usize, objects: &[usize]) -> bool {
+    ///
+    /// # Safety
+    /// The objects are the cache's, the caller's, and not used afterwards (I7). The cache lives.
+    pub(super) unsafe fn give_back(&self, cache: &CacheDesc, cpu: usize, objects: &[usize]) -> bool {
         let mut reclaim = Reclaim::new();
-        self.give_back_into(cache, cpu, objects, &mut reclaim);
+        // SAFETY: passed on.
+        unsafe { self.give_back_into(cache, cpu, objects, &mut reclaim) };
         let due = reclaim.is_due();
         self.release(reclaim);
         due
     }
 
     /// The same under a CPU's control; slabs that become superfluous go to `reclaim`.
-    pub(crate) fn give_back_into(&self, cache: &CacheDesc, cpu: usize, objects: &[usize], reclaim: &mut Reclaim) {
+    ///
+    /// # Safety
+    /// As for [`give_back`](Self::give_back).
+    pub(crate) unsafe fn give_back_into(
+        &self,
+        cache: &CacheDesc,
+        cpu: usize,
+        objects: &[usize],
+        reclaim: &mut Reclaim,
+    ) {
         let depot = &cache.node(self.platform.node_of(cpu)).depot;
         let taken = depot.put(&self.platform, &self.meta, objects);
-        self.put_on_slabs(&objects[taken..], reclaim);
+        // SAFETY: passed on.
+        unsafe { self.put_on_slabs(&objects[taken..], reclaim) };
     }
 
     /// Gives objects to their slabs.
-    pub(crate) fn put_on_slabs(&self, objects: &[usize], reclaim: &mut Reclaim) {
+    ///
+    /// # Safety
+    /// As for [`give_back`](Self::give_back).
+    pub(crate) unsafe fn put_on_slabs(&self, objects: &[usize], reclaim: &mut Reclaim) {
         if !objects.is_empty() {
-            slab::put_back(objects, |_| true, &self.env(), reclaim, |object, error| self.bad_free(object, error));
+            let bad = |object, error| self.bad_free(object, error);
+            // SAFETY: passed on.
+            unsafe { slab::put_back(objects, |_| true, &self.env(), reclaim, bad) };
         }
     }
 
@@ -257,7 +300,8 @@ impl<P: Platform> Engine<P> {
         let Some(control) = self.cpus.get(cpu) else { return };
         let Some(guard) = control.lock.try_lock(&self.platform) else { return };
         if let Some(area) = guard.area {
-            self.grow_slot(cache, cpu, area);
+            // SAFETY: the control is held, and the area is the CPU's.
+            unsafe { self.grow_slot(cache, cpu, area) };
         }
     }
 
@@ -301,7 +345,7 @@ impl<P: Platform> Constructing<'_, P> {
         while self.raw != 0 {
             let object = self.batch.as_slice()[self.raw.trailing_zeros() as usize];
             // SAFETY: the object was just taken from its slab, is ours, and is not constructed.
-            unsafe { (ops.construct)(ops.context, object as *mut u8) };
+            unsafe { ops.construct(object) };
             self.raw &= self.raw - 1;
         }
     }
@@ -315,9 +359,9 @@ impl<P: Platform> Drop for Constructing<'_, P> {
         let (engine, raw) = (self.engine, self.raw);
         let mut reclaim = Reclaim::new();
         let constructed = |place: usize| raw & (1 << place) == 0;
-        slab::put_back(self.batch.as_slice(), constructed, &engine.env(), &mut reclaim, |object, error| {
-            engine.bad_free(object, error)
-        });
+        let bad = |object, error| engine.bad_free(object, error);
+        // SAFETY: the objects were taken from their slabs by this thread, and nobody has seen them.
+        unsafe { slab::put_back(self.batch.as_slice(), constructed, &engine.env(), &mut reclaim, bad) };
         self.batch.truncate(0);
         engine.release(reclaim);
         debug_assert!(self.cache.ops().is_some());

@@ -26,18 +26,24 @@ use crate::slab::Reclaim;
 
 impl<P: Platform> Engine<P> {
     /// kmem_cache_create: `enable_cpucache`, then the list. On an error the descriptor is as it was.
-    pub(super) fn list_historic(
+    ///
+    /// # Safety
+    /// As for [`Registry::list`](super::Registry::list).
+    pub(super) unsafe fn list_historic(
         &self,
         desc: NonNull<CacheDesc>,
         online: &OnlineCpus<'_>,
     ) -> Result<CacheId, CreateError> {
-        let id = self.registry.assign(&self.platform, desc)?;
+        // SAFETY: passed on.
+        let id = unsafe { self.registry.assign(&self.platform, desc)? };
         // SAFETY: the descriptor is valid, and from here on only shared.
         let cache = unsafe { desc.as_ref() };
         let cpus = online.set();
         let made = cpus.iter().all(|cpu| self.enable_historic(cache, cpu));
         self.tell(cache, CacheStep::SlotsMade { cpus: &cpus });
-        let listed = if made { self.registry.link_new(&self.platform, desc) } else { Err(CreateError::NoMemory) };
+        // SAFETY: passed on; it has an index.
+        let link = || unsafe { self.registry.link_new(&self.platform, desc) };
+        let listed = if made { link() } else { Err(CreateError::NoMemory) };
         if let Err(error) = listed {
             self.free_slots_historic(cache, online);
             self.registry.recycle(&self.platform, id);
@@ -56,14 +62,20 @@ impl<P: Platform> Engine<P> {
         if !self.cpus.online().contains(cpu) {
             return true;
         }
-        let Some(area) = self.area_of(&mut control, cpu) else { return false };
-        self.enable_slot(cache, cpu, area)
+        // SAFETY: the control is held; this order has no use for the life lock, and falls where its gate is taken away.
+        unsafe { self.area_of(&mut control, cpu).is_some_and(|area| self.enable_slot(cache, cpu, area)) }
     }
 
     /// kmem_cache_destroy: off the list, then `drain_cpu_caches`.
-    pub(super) fn destroy_historic(&self, id: CacheId) -> Result<(), DestroyError> {
+    ///
+    /// # Safety
+    /// As for [`destroy`](Self::destroy).
+    pub(super) unsafe fn destroy_historic(&self, id: CacheId) -> Result<(), DestroyError> {
         let gate = self.gate.read(&self.platform).map_err(|_| DestroyError::InsideCallback)?;
         let cache = self.registry.pin(&self.platform, id).ok_or(DestroyError::NoSuchCache)?;
+        if self.inside.is_in(&self.platform, &cache) {
+            return Err(DestroyError::InsideItself);
+        }
         {
             let mut life = cache.life.lock(&self.platform);
             if *life != CacheState::Live {
@@ -80,7 +92,8 @@ impl<P: Platform> Engine<P> {
         let live = self.objects_in_use(&cache);
         self.tell(&cache, CacheStep::Checked { live });
         if live > 0 {
-            self.registry.relist(&cache);
+            // SAFETY: it was taken off above.
+            unsafe { self.registry.relist(&cache) };
             *cache.life.lock(&self.platform) = CacheState::Live;
             self.tell(&cache, CacheStep::Revived);
             drop(gate);
@@ -108,9 +121,10 @@ impl<P: Platform> Engine<P> {
         let cpus = online.set();
         self.tell(cache, CacheStep::Draining { cpus: &cpus });
         Stopped::new(online, &self.cpus, &self.table, &self.platform, &cpus).for_each(|cpu, area| {
-            // SAFETY: the control is held, and the slot is below the area's number of slots.
+            // SAFETY: the CPU is stopped, and the slot is below the area's number of slots.
             if unsafe { area.is_enabled(cache.slot()) } {
-                self.take_out(cache, cpu, area, Destination::Slabs, reclaim);
+                // SAFETY: as above.
+                unsafe { self.take_out(cache, cpu, area, Destination::Slabs, reclaim) };
                 self.platform.step(Step::Slot { cache, cpu, did: SlotStep::Emptied });
             } else if self.cpus.online().contains(cpu) {
                 // (A CPU that left since takes no interrupt.)
@@ -127,9 +141,11 @@ impl<P: Platform> Engine<P> {
         // The slots are empty: no slab of a cache that gets here has an object in use.
         let mut reclaim = Reclaim::closed();
         stopped.for_each(|cpu, area| {
-            // SAFETY: the control is held, and the slot is below the area's number of slots.
-            if unsafe { area.is_enabled(cache.slot()) } {
-                self.empty_slot(cache, cpu, area, Destination::Slabs, &mut reclaim);
+            // SAFETY: the CPU is stopped, and the slot is below the area's number of slots.
+            unsafe {
+                if area.is_enabled(cache.slot()) {
+                    self.empty_slot(cache, cpu, area, Destination::Slabs, &mut reclaim);
+                }
             }
         });
     }
@@ -148,7 +164,8 @@ impl<P: Platform> Engine<P> {
             let control = control.lock.lock(&self.platform);
             // SAFETY: the control is held, and the slot is below the area's number of slots.
             match control.area.filter(|area| unsafe { area.is_enabled(cache.slot()) }) {
-                Some(area) => self.empty_slot(cache, cpu, area, Destination::Depot, &mut reclaim),
+                // SAFETY: the control is held, and the CPU, which is not online, was fenced off above.
+                Some(area) => unsafe { self.empty_slot(cache, cpu, area, Destination::Depot, &mut reclaim) },
                 None if why == CpuEvent::Drained => self.platform.step(Step::NoSlot { cache, cpu, place: Place::Dead }),
                 None => {}
             }

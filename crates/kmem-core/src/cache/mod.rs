@@ -15,6 +15,7 @@ mod destroy;
 mod enable;
 mod flow;
 mod historic;
+mod inside;
 mod registry;
 mod shrink;
 mod sweep;
@@ -23,7 +24,8 @@ mod tune;
 pub use age::Aged;
 pub use bound::CachedOn;
 pub use create::CacheSpec;
-pub use descriptor::{CacheDesc, CacheId, CacheState, NAME_MAX, ObjectOps};
+pub use descriptor::{CacheDesc, CacheId, CacheState, NAME_MAX, ObjectFn, ObjectOps};
 
+pub(crate) use inside::Inside;
 pub(crate) use registry::Registry;
 pub(crate) use shrink::Destination;

@@ -63,7 +63,10 @@ impl State {
     }
 
     /// Gives a descriptor that nobody else knows an index.
-    fn assign(&mut self, desc: NonNull<CacheDesc>, max: u32) -> Result<CacheId, CreateError> {
+    ///
+    /// # Safety
+    /// The descriptor is valid and the caller's alone.
+    unsafe fn assign(&mut self, desc: NonNull<CacheDesc>, max: u32) -> Result<CacheId, CreateError> {
         let index = match self.free {
             0 if self.fresh >= max => return Err(CreateError::TooManyCaches { max: max as usize - 1 }),
             0 => {
@@ -76,14 +79,18 @@ impl State {
             }
         };
         let id = CacheId { index, generation: self.entry(index).generation };
-        // SAFETY: the descriptor is not listed, so nobody has seen it yet.
+        // SAFETY: nobody has seen the descriptor yet.
         unsafe { CacheDesc::set_id(desc, id) };
         Ok(id)
     }
 
     /// Puts a descriptor with an index on the list.
-    fn link(&mut self, desc: NonNull<CacheDesc>) {
-        // SAFETY: the caller keeps the descriptor from being freed.
+    ///
+    /// # Safety
+    /// The descriptor is valid and not listed, its index is its own, and it is not freed before it is taken off the list and
+    /// its pins are gone (I19).
+    unsafe fn link(&mut self, desc: NonNull<CacheDesc>) {
+        // SAFETY: the descriptor is valid.
         let cache = unsafe { desc.as_ref() };
         let (hash, index) = (hash(cache.name()), cache.id().index);
         let first = *self.bucket(hash);
@@ -178,8 +185,16 @@ impl Registry {
     }
 
     /// Lists a new cache and gives it its index. Of two creates of one name, one wins (I13).
-    pub(super) fn list<P: Platform>(&self, platform: &P, desc: NonNull<CacheDesc>) -> Result<CacheId, CreateError> {
-        // SAFETY: the descriptor is not listed, so it is the caller's alone.
+    ///
+    /// # Safety
+    /// The descriptor is valid and the caller's alone. Once it is listed it is not freed before it is off the list again
+    /// and its pins are gone (I19).
+    pub(super) unsafe fn list<P: Platform>(
+        &self,
+        platform: &P,
+        desc: NonNull<CacheDesc>,
+    ) -> Result<CacheId, CreateError> {
+        // SAFETY: the descriptor is valid.
         let name = unsafe { desc.as_ref() }.name();
         if self.general > 0 && classes::is_name(name) {
             return Err(CreateError::NameTaken);
@@ -188,46 +203,79 @@ impl Registry {
         if state.is_taken(name) {
             return Err(CreateError::NameTaken);
         }
-        let id = state.assign(desc, self.max)?;
-        state.link(desc);
-        Ok(id)
+        // SAFETY: passed on.
+        unsafe {
+            let id = state.assign(desc, self.max)?;
+            state.link(desc);
+            Ok(id)
+        }
     }
 
     /// Lists a new general cache under the index of its class, unless another thread has done so; answers the one that
     /// is listed.
-    pub(crate) fn list_general<P: Platform>(&self, platform: &P, desc: NonNull<CacheDesc>) -> NonNull<CacheDesc> {
-        // SAFETY: the descriptor is not listed, so it is the caller's alone.
+    ///
+    /// # Safety
+    /// The descriptor is valid and the caller's alone. Once it is listed it is never freed.
+    pub(crate) unsafe fn list_general<P: Platform>(
+        &self,
+        platform: &P,
+        desc: NonNull<CacheDesc>,
+    ) -> NonNull<CacheDesc> {
+        // SAFETY: the descriptor is valid.
         let index = u32::from(unsafe { desc.as_ref() }.class());
         assert!((1..=self.general).contains(&index), "an engine without general caches");
         let mut state = self.state.lock(platform);
         if let Some(listed) = state.entry(index).desc {
             return listed;
         }
-        // SAFETY: as above.
-        unsafe { CacheDesc::set_id(desc, CacheId { index, generation: 0 }) };
-        state.link(desc);
+        // SAFETY: passed on; the index is that of the class, which no other cache gets.
+        unsafe {
+            CacheDesc::set_id(desc, CacheId { index, generation: 0 });
+            state.link(desc);
+        }
         desc
     }
 
     /// The first half of [`list`](Self::list) alone: an index (the order of 2004 makes slots before it lists).
-    pub(super) fn assign<P: Platform>(&self, platform: &P, desc: NonNull<CacheDesc>) -> Result<CacheId, CreateError> {
-        self.state.lock(platform).assign(desc, self.max)
+    ///
+    /// # Safety
+    /// As for `list`.
+    pub(super) unsafe fn assign<P: Platform>(
+        &self,
+        platform: &P,
+        desc: NonNull<CacheDesc>,
+    ) -> Result<CacheId, CreateError> {
+        // SAFETY: passed on.
+        unsafe { self.state.lock(platform).assign(desc, self.max) }
     }
 
     /// The second half alone.
-    pub(super) fn link_new<P: Platform>(&self, platform: &P, desc: NonNull<CacheDesc>) -> Result<(), CreateError> {
+    ///
+    /// # Safety
+    /// As for `list`; the descriptor has its index.
+    pub(super) unsafe fn link_new<P: Platform>(
+        &self,
+        platform: &P,
+        desc: NonNull<CacheDesc>,
+    ) -> Result<(), CreateError> {
         let mut state = self.state.lock(platform);
-        // SAFETY: the caller's descriptor is not listed yet, and not freed.
-        if state.is_taken(unsafe { desc.as_ref() }.name()) {
-            return Err(CreateError::NameTaken);
+        // SAFETY: passed on.
+        unsafe {
+            if state.is_taken(desc.as_ref().name()) {
+                return Err(CreateError::NameTaken);
+            }
+            state.link(desc);
         }
-        state.link(desc);
         Ok(())
     }
 
     /// Lists a cache again that was unlisted, and turned out to be busy (the order of 2004).
-    pub(super) fn relist<P: Platform>(&self, pinned: &Pinned<'_, P>) {
-        self.state.lock(pinned.platform).link(pinned.desc);
+    ///
+    /// # Safety
+    /// It is not listed.
+    pub(super) unsafe fn relist<P: Platform>(&self, pinned: &Pinned<'_, P>) {
+        // SAFETY: a pinned descriptor is not freed (I19); it kept its index.
+        unsafe { self.state.lock(pinned.platform).link(pinned.desc) };
     }
 
     /// Takes a drained cache off the list: nobody can pin it any more.

@@ -48,14 +48,22 @@ impl<P: Platform> Engine<P> {
         Ok(self.release(reclaim))
     }
 
-    /// Gives the slabs back that became empty under a closed [`Reclaim`], cache by cache, each with a pin. No lock may
-    /// be held.
-    pub(crate) fn sweep(&self) {
+    /// Gives the slabs back that became empty under a closed [`Reclaim`], of the caches that are `meant`, one by one, each
+    /// with a pin. No lock may be held.
+    pub(crate) fn sweep(&self, meant: impl Fn(&CacheDesc) -> bool) {
         self.registry.for_each(&self.platform, |cache| {
-            let mut reclaim = Reclaim::new();
-            cache.nodes().for_each(|node| node.slabs.reclaim_empty(&self.platform, false, &mut reclaim));
-            self.release(reclaim);
+            if meant(cache) {
+                self.sweep_one(cache);
+            }
         });
+    }
+
+    /// The same of one cache, which lives.
+    #[cold]
+    pub(super) fn sweep_one(&self, cache: &CacheDesc) {
+        let mut reclaim = Reclaim::new();
+        cache.nodes().for_each(|node| node.slabs.reclaim_empty(&self.platform, false, &mut reclaim));
+        self.release(reclaim);
     }
 
     /// Moves everything that slots and depot hold to the slabs, and takes the empty slabs. The slots are disabled by
@@ -72,7 +80,8 @@ impl<P: Platform> Engine<P> {
         if !holders.is_empty() {
             // One fence for all; then each CPU runs again as soon as its slot is empty.
             let stopped = Stopped::new(online, &self.cpus, &self.table, &self.platform, &holders);
-            stopped.for_each(|cpu, area| self.empty_slot(cache, cpu, area, Destination::Slabs, reclaim));
+            // SAFETY: the CPU is stopped.
+            stopped.for_each(|cpu, area| unsafe { self.empty_slot(cache, cpu, area, Destination::Slabs, reclaim) });
         }
         self.drain_depots(cache, reclaim);
     }
@@ -82,7 +91,8 @@ impl<P: Platform> Engine<P> {
     pub(super) fn drain_depots(&self, cache: &CacheDesc, reclaim: &mut Reclaim) {
         for node in cache.nodes() {
             // Never in this thread's hands alone: a destroy beside this shrink would count them as in use (I16).
-            while node.depot.empty_one(&self.platform, |objects| self.put_on_slabs(objects, reclaim)) {}
+            // SAFETY: what is in a depot is nobody's, and of its cache.
+            while node.depot.empty_one(&self.platform, |objects| unsafe { self.put_on_slabs(objects, reclaim) }) {}
             node.depot.free_empty(&self.platform, &self.meta);
         }
         for node in cache.nodes() {
@@ -90,20 +100,42 @@ impl<P: Platform> Engine<P> {
         }
     }
 
-    /// Empties and disables the slot of `cache` on a CPU whose area is private to the caller (its control is held, its
-    /// sections are fenced off). The objects reach their destination before the control is given up, so whoever
-    /// drains the cache next finds all of them (I6, I8).
+    /// Empties and disables the slot of `cache` on a CPU whose area is private to the caller. The objects reach their
+    /// destination before the control is given up, so whoever drains the cache next finds all of them (I6, I8).
+    ///
+    /// # Safety
+    /// The area is that of the CPU, whose control the caller holds and whose sections are fenced off, or which was not
+    /// published since its sections were (I36, I38).
     #[cold]
-    pub(crate) fn empty_slot(&self, cache: &CacheDesc, cpu: usize, area: Area, to: Destination, reclaim: &mut Reclaim) {
-        self.take_out(cache, cpu, area, to, reclaim);
-        // SAFETY: the area is private, by the caller's word, and the slot is empty.
-        unsafe { area.disable(cache.slot(), self.table.slots(), &self.meta, &self.platform) };
+    pub(crate) unsafe fn empty_slot(
+        &self,
+        cache: &CacheDesc,
+        cpu: usize,
+        area: Area,
+        to: Destination,
+        reclaim: &mut Reclaim,
+    ) {
+        // SAFETY: passed on; then the slot is empty.
+        unsafe {
+            self.take_out(cache, cpu, area, to, reclaim);
+            area.disable(cache.slot(), self.table.slots(), &self.meta, &self.platform);
+        }
         cache.enabled_on.remove(cpu);
         self.platform.step(Step::Slot { cache, cpu, did: SlotStep::Disabled });
     }
 
     /// The objects' part of [`empty_slot`](Self::empty_slot).
-    pub(super) fn take_out(&self, cache: &CacheDesc, cpu: usize, area: Area, to: Destination, reclaim: &mut Reclaim) {
+    ///
+    /// # Safety
+    /// As for that.
+    pub(super) unsafe fn take_out(
+        &self,
+        cache: &CacheDesc,
+        cpu: usize,
+        area: Area,
+        to: Destination,
+        reclaim: &mut Reclaim,
+    ) {
         let slot = cache.slot();
         let mut hand = [0; IN_HAND];
         loop {
@@ -115,16 +147,22 @@ impl<P: Platform> Engine<P> {
             if let Some(control) = self.cpus.get(cpu) {
                 control.drained.fetch_add(count, Ordering::Relaxed);
             }
-            match to {
-                Destination::Depot => self.give_back_into(cache, cpu, &hand[..count], reclaim),
-                Destination::Slabs => self.put_on_slabs(&hand[..count], reclaim),
+            // SAFETY: what came out of a slot of the cache is its, and nobody else's.
+            unsafe {
+                match to {
+                    Destination::Depot => self.give_back_into(cache, cpu, &hand[..count], reclaim),
+                    Destination::Slabs => self.put_on_slabs(&hand[..count], reclaim),
+                }
             }
         }
     }
 
     /// Gives the slot of `cache` a magazine of twice the capacity, and its objects with it, if the CPU can be fenced without
-    /// asking the kernel; the next overflow tries again. The caller holds the CPU's control.
-    pub(super) fn grow_slot(&self, cache: &CacheDesc, cpu: usize, area: Area) {
+    /// asking the kernel; the next overflow tries again.
+    ///
+    /// # Safety
+    /// The area is that of the CPU, whose control the caller holds.
+    pub(super) unsafe fn grow_slot(&self, cache: &CacheDesc, cpu: usize, area: Area) {
         let (slot, slots) = (cache.slot(), self.table.slots());
         // SAFETY: the control is held, so the area stays mapped.
         let capacity = unsafe { area.capacity(slot, slots) };
@@ -132,11 +170,13 @@ impl<P: Platform> Engine<P> {
             return;
         }
         let wider = (capacity * 2).min(cache.capacity_max());
-        self.table.withdraw(cpu);
+        // SAFETY: the control is held.
+        unsafe { self.table.withdraw(cpu) };
         if self.platform.fence_quietly(cpu) {
             // SAFETY: the area is private from the fence to the publication.
             unsafe { area.resize(slot, slots, wider, &self.meta, &self.platform) };
         }
-        self.table.publish(cpu, area);
+        // SAFETY: the control is held, and the area is the CPU's.
+        unsafe { self.table.publish(cpu, area) };
     }
 }

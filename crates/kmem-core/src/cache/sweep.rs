@@ -37,7 +37,7 @@ impl<P: Platform> Engine<P> {
     #[cold]
     #[inline(never)]
     pub(super) fn sweep_piece(&self, cache: &CacheDesc) {
-        if cache.ops().is_some() {
+        if cache.has_destructor() {
             return;
         }
         for node in cache.nodes() {
@@ -48,7 +48,9 @@ impl<P: Platform> Engine<P> {
             }
             let mut reclaim = Reclaim::new();
             if node.slabs.begin_sweep(&self.platform) {
-                while node.depot.empty_one(&self.platform, |objects| self.put_on_slabs(objects, &mut reclaim)) {}
+                // SAFETY: what is in a depot is nobody's, and of its cache.
+                let put = |objects: &[usize], into: &mut Reclaim| unsafe { self.put_on_slabs(objects, into) };
+                while node.depot.empty_one(&self.platform, |objects| put(objects, &mut reclaim)) {}
                 node.depot.free_empty(&self.platform, &self.meta);
                 node.slabs.reclaim_empty(&self.platform, true, &mut reclaim);
                 self.release(reclaim);

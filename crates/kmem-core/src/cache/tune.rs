@@ -50,7 +50,8 @@ impl<P: Platform> Engine<P> {
         if !holders.is_empty() {
             let online = gate.online(&self.cpus);
             Stopped::new(&online, &self.cpus, &self.table, &self.platform, &holders)
-                .for_each(|cpu, area| self.resize_slot(&cache, cpu, area, &mut reclaim));
+                // SAFETY: the CPU is stopped.
+                .for_each(|cpu, area| unsafe { self.resize_slot(&cache, cpu, area, &mut reclaim) });
         }
         drop(gate);
         // The pin keeps the slabs' cache meanwhile (I19).
@@ -58,8 +59,7 @@ impl<P: Platform> Engine<P> {
         Ok(())
     }
 
-    /// The slot of `cache` on a CPU whose area is private to the caller. It may have been disabled since it was seen
-    /// enabled.
+    /// Gives the slot of `cache` the capacity that was asked for. It may have been disabled since it was seen enabled.
     ///
     /// The capacity is read here, under the CPU's control. Were it passed on from `tune`, two tunes would leave a slot
     /// of the other's:
@@ -68,9 +68,12 @@ impl<P: Platform> Engine<P> {
     /// tune to 2:                 stores 2, resizes CPU 0 to 2      |
     /// ```
     /// The model `tune_against_tune_and_up` fails then.
-    fn resize_slot(&self, cache: &CacheDesc, cpu: usize, area: Area, reclaim: &mut Reclaim) {
+    ///
+    /// # Safety
+    /// The area is private to the caller: as for [`empty_slot`](Self::empty_slot).
+    unsafe fn resize_slot(&self, cache: &CacheDesc, cpu: usize, area: Area, reclaim: &mut Reclaim) {
         let (slot, slots, capacity) = (cache.slot(), self.table.slots(), cache.capacity());
-        // SAFETY: the area is private, by the caller's word, and the slot is below its number of slots.
+        // SAFETY: the area is private, and the slot is below its number of slots; what comes out of it is the cache's.
         unsafe {
             if !area.is_enabled(slot) || area.capacity(slot, slots) == capacity {
                 return;
@@ -87,7 +90,7 @@ impl<P: Platform> Engine<P> {
             if area.resize(slot, slots, capacity, &self.meta, &self.platform) {
                 return;
             }
+            self.empty_slot(cache, cpu, area, Destination::Depot, reclaim);
         }
-        self.empty_slot(cache, cpu, area, Destination::Depot, reclaim);
     }
 }

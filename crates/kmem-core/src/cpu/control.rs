@@ -63,7 +63,7 @@ unsafe impl Sync for Cpus {}
 
 impl Cpus {
     /// `count` CPUs, of which those in `online` are online, with nothing cached yet.
-    pub fn map<P: Platform>(platform: &P, count: usize, online: &CpuSet) -> Option<Self> {
+    pub(crate) fn map<P: Platform>(platform: &P, count: usize, online: &CpuSet) -> Option<Self> {
         let controls = platform.map(count * size_of::<CpuControl>())?.cast::<CpuControl>();
         let cpus = Self { controls, count, online: AtomicCpuSet::new(), kept: AtomicCpuSet::new() };
         for cpu in 0..count {

@@ -26,7 +26,8 @@ impl<P: Platform> Engine<P> {
     /// somebody calls [`decay`](Self::decay), a period later. It stays down
     /// until [`cpu_up`](Self::cpu_up), also when threads run there: they are served by the depot.
     ///
-    /// Takes the gate's write side. Costs a fence, and O(caches that the CPU used) after a walk over all caches.
+    /// Takes the gate's write side. Costs a fence, and O(caches that the CPU used) after a walk over all caches. Listeners
+    /// are called, and slabs that became empty go back when nothing is held any more, so destructors may run.
     pub fn cpu_down(&self, cpu: usize) -> Result<(), HotplugError> {
         self.down(cpu, true)
     }
@@ -37,14 +38,29 @@ impl<P: Platform> Engine<P> {
         self.down(cpu, false)
     }
 
-    /// The same for who must not wait, nor call anybody's code (inside an allocation): answers `false`, and changes
-    /// nothing, while the gate is taken, or where there are listeners.
+    /// The same for a thread that must run nobody's code. Empty slabs of caches with a destructor stay until another
+    /// thread misses there, shrinks, trims or destroys.
+    ///
+    /// # Errors
+    /// As for `cpu_left`; and [`HotplugError::HasListeners`], for they would have to be called.
+    pub fn cpu_left_quietly(&self, cpu: usize) -> Result<(), HotplugError> {
+        self.check(cpu)?;
+        let gate = self.gate.write(&self.platform).map_err(|_| HotplugError::InsideCallback)?;
+        self.nobody_listens(cpu)?;
+        self.down_under(&gate, cpu, false)?;
+        drop(gate);
+        self.sweep(|cache| !cache.has_destructor());
+        Ok(())
+    }
+
+    /// The same for a thread that must not wait either (inside an allocation): answers `false`, and changes nothing, while
+    /// the gate is taken, or where there are listeners. All empty slabs stay.
     pub fn try_cpu_left(&self, cpu: usize) -> bool {
         if self.gate.is_writer(&self.platform) || self.check(cpu).is_err() || !self.platform.can_fence() {
             return false;
         }
         let Some(gate) = self.gate.try_write(&self.platform) else { return false };
-        !self.has_listeners() && self.down_under(&gate, cpu, false).is_ok()
+        self.nobody_listens(cpu).is_ok() && self.down_under(&gate, cpu, false).is_ok()
     }
 
     /// Brings a CPU up on which threads may run again, unless it is held down: what a thread that runs there does by
@@ -52,6 +68,21 @@ impl<P: Platform> Engine<P> {
     pub fn cpu_came(&self, cpu: usize) -> Result<(), HotplugError> {
         self.check(cpu)?;
         let gate = self.gate.write(&self.platform).map_err(|_| HotplugError::InsideCallback)?;
+        self.come(gate, cpu)
+    }
+
+    /// The same for a thread that must run nobody's code.
+    ///
+    /// # Errors
+    /// As for `cpu_came`; and [`HotplugError::HasListeners`], for they would have to be called.
+    pub fn cpu_came_quietly(&self, cpu: usize) -> Result<(), HotplugError> {
+        self.check(cpu)?;
+        let gate = self.gate.write(&self.platform).map_err(|_| HotplugError::InsideCallback)?;
+        self.nobody_listens(cpu)?;
+        self.come(gate, cpu)
+    }
+
+    fn come(&self, gate: WriteGuard<'_, P>, cpu: usize) -> Result<(), HotplugError> {
         if self.cpus.get(cpu).is_some_and(|control| control.lock.lock(&self.platform).held_down) {
             return Err(HotplugError::HeldDown { cpu });
         }
@@ -114,6 +145,11 @@ impl<P: Platform> Engine<P> {
         self.cpus.get(cpu).map_or(CpuState::Offline, |control| control.lock.lock(&self.platform).state())
     }
 
+    /// Under the gate, where it stays so: nobody subscribes meanwhile.
+    fn nobody_listens(&self, cpu: usize) -> Result<(), HotplugError> {
+        if self.has_listeners() { Err(HotplugError::HasListeners { cpu }) } else { Ok(()) }
+    }
+
     #[cold]
     fn up(&self, gate: WriteGuard<'_, P>, cpu: usize) -> Result<(), HotplugError> {
         if self.state(cpu) == CpuState::Online {
@@ -129,7 +165,8 @@ impl<P: Platform> Engine<P> {
             control.held_down = false;
             self.cpus.set_online(cpu, true);
             if let Some(area) = control.area {
-                self.table.publish(cpu, area);
+                // SAFETY: the control is held, and the area is the CPU's.
+                unsafe { self.table.publish(cpu, area) };
             }
         }
         self.platform.step(Step::Cpu { cpu, did: CpuStep::Online });
@@ -172,7 +209,7 @@ impl<P: Platform> Engine<P> {
         let gate = self.gate.write(&self.platform).map_err(|_| HotplugError::InsideCallback)?;
         self.down_under(&gate, cpu, hold)?;
         drop(gate);
-        self.sweep();
+        self.sweep(|_| true);
         Ok(())
     }
 
@@ -208,8 +245,8 @@ impl<P: Platform> Engine<P> {
         Ok(())
     }
 
-    /// Empties every slot of a CPU whose state no longer lets slots be enabled, and puts its area away. Allocates
-    /// nothing that it cannot do without (I24).
+    /// Empties every slot of a CPU whose state no longer lets slots be enabled (an online one is left alone), and puts its
+    /// area away. Allocates nothing that it cannot do without (I24).
     ///
     /// The control is given up between two caches, so that it is never held for longer than one magazine's work; a
     /// destroy that runs beside it (were there no gate) takes its turn there.
@@ -221,6 +258,9 @@ impl<P: Platform> Engine<P> {
         if !self.platform.protocol().keep_listed {
             return self.bury_historic(online, cpu, why);
         }
+        if self.state(cpu) == CpuState::Online {
+            return;
+        }
         let mut reclaim = Reclaim::closed();
         // Withdraws the area and fences. Its drop does not publish: the CPU is not online.
         drop(Stopped::new(online, &self.cpus, &self.table, &self.platform, &CpuSet::of(cpu)));
@@ -228,10 +268,12 @@ impl<P: Platform> Engine<P> {
         self.registry.for_each(&self.platform, |cache| {
             let control = control.lock.lock(&self.platform);
             if let Some(area) = control.area {
-                self.empty_slot(cache, cpu, area, Destination::Depot, &mut reclaim);
+                // SAFETY: the control is held; the CPU is fenced off, and not published before its next transition.
+                unsafe { self.empty_slot(cache, cpu, area, Destination::Depot, &mut reclaim) };
             }
         });
-        self.put_away(cpu);
+        // SAFETY: the gate is held (there is a token of it); withdrawn, fenced and emptied above.
+        unsafe { self.put_away(cpu) };
     }
 }
 

@@ -18,8 +18,12 @@ use super::CpuState;
 pub(crate) const PERIODS: u8 = 2;
 
 impl<P: Platform> Engine<P> {
-    /// Keeps the area of a CPU that was emptied, or gives it back. The caller holds the gate.
-    pub(super) fn put_away(&self, cpu: usize) {
+    /// Keeps the area of a CPU that was emptied, or gives it back.
+    ///
+    /// # Safety
+    /// The caller holds the gate; the CPU is not online, its area was withdrawn and fenced, and its slots are empty and
+    /// disabled (I36).
+    pub(super) unsafe fn put_away(&self, cpu: usize) {
         let Some(control) = self.cpus.get(cpu) else { return };
         if self.heap.expects_decay(&self.platform) {
             let mut control = control.lock.lock(&self.platform);
@@ -31,8 +35,7 @@ impl<P: Platform> Engine<P> {
         }
         let area = control.lock.lock(&self.platform).area.take();
         if let Some(area) = area {
-            // SAFETY: the area was withdrawn and fenced, its slots are empty and disabled, and its control no longer
-            // names it (I36).
+            // SAFETY: the caller's promise, and its control no longer names the area.
             unsafe { area.unmap(&self.platform, self.table.slots()) };
         }
     }

@@ -28,4 +28,4 @@ pub use protocol::Protocol;
 pub use proxy::Question;
 pub use set::{AtomicCpuSet, CpuSet, MAX_CPUS};
 pub use state::{CpuEvent, CpuState};
-pub use stop::Stopped;
+pub(crate) use stop::Stopped;

@@ -39,7 +39,8 @@ impl<'a, P: Platform> Stopped<'a, P> {
             control.lock.lock_next(platform).keep();
             stopped.to = cpu + 1;
             if table.get(cpu) != table.empty() {
-                table.withdraw(cpu);
+                // SAFETY: the control is held.
+                unsafe { table.withdraw(cpu) };
                 published.insert(cpu);
             }
         }
@@ -63,7 +64,8 @@ impl<'a, P: Platform> Stopped<'a, P> {
         if table.get(number) == table.empty() {
             return Some(stopped);
         }
-        table.withdraw(number);
+        // SAFETY: the control is held.
+        unsafe { table.withdraw(number) };
         // Dropped where it is not fenced: the CPU runs again.
         platform.fence_quietly(number).then_some(stopped)
     }
@@ -93,7 +95,8 @@ impl<'a, P: Platform> Stopped<'a, P> {
             // SAFETY: the control is held, by a guard that `new` kept.
             let guard = unsafe { control.lock.adopt(self.platform) };
             if let (CpuState::Online, Some(area)) = (guard.state(), guard.area) {
-                self.table.publish(cpu, area);
+                // SAFETY: the control is held, and the area is the CPU's.
+                unsafe { self.table.publish(cpu, area) };
             }
         }
     }

@@ -11,7 +11,7 @@ use crate::platform::Platform;
 impl PageHeap {
     /// Gives the memory of all free runs back and answers how many bytes that were. What others free meanwhile is left
     /// for the next time.
-    pub fn purge<P: Platform>(&self, platform: &P) -> usize {
+    pub(crate) fn purge<P: Platform>(&self, platform: &P) -> usize {
         self.purge_some(platform, |state| state.stats.dirty)
     }
 

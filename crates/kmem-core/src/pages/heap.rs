@@ -69,7 +69,7 @@ pub struct PageHeap {
 }
 
 impl PageHeap {
-    /// The maps over the platform's window.
+    /// The maps over the platform's window, which are one heap's alone: called once for a platform.
     pub(crate) fn map<P: Platform>(platform: &P) -> Option<Maps> {
         let window = platform.reserve()?;
         Maps::map(platform, window.base, window.len)
@@ -123,7 +123,10 @@ impl PageHeap {
     }
 
     /// A run of `granules`, its address a multiple of `align` bytes (a power of two).
-    pub fn alloc<P: Platform>(&self, platform: &P, granules: usize, align: usize) -> Option<Run> {
+    ///
+    /// # Safety
+    /// The platform is the one that the heap was made with.
+    pub unsafe fn alloc<P: Platform>(&self, platform: &P, granules: usize, align: usize) -> Option<Run> {
         self.alloc_for(platform, granules, align, Use::Any)
     }
 
@@ -321,14 +324,43 @@ impl PageHeap {
     }
 
     /// Notes that a run is a slab with this descriptor and, for general caches, this class.
-    pub fn set_slab(&self, run: &Run, slab: NonNull<u8>, class: u8) {
+    ///
+    /// # Safety
+    /// The run is one that `alloc` gave, and the caller's. The descriptor is a valid [`Slab`](crate::slab::Slab), and stays
+    /// so until [`free`](Self::free) has returned for the run; so does its cache.
+    pub(crate) unsafe fn set_slab(&self, run: &Run, slab: NonNull<u8>, class: u8) {
         let first = (run.address - self.maps.base) / GRANULE;
         self.maps.set_slab(first, run.granules, slab);
         self.maps.set_class(first, run.granules, class);
     }
 
+    /// Lets `look` have the descriptor of the slab that covers `address`, any address, if there is one. It is valid while
+    /// `look` runs, and so is its cache.
+    ///
+    /// ```text
+    /// a slab goes back                              somebody asks for an address in it
+    /// the entries of its run are cleared            lock
+    /// lock ... the run is free ... unlock           the entry names the slab: the other's lock is still to come
+    /// its descriptor goes, then maybe its cache     looks; unlock
+    /// ```
+    pub(crate) fn with_slab<P: Platform, R>(
+        &self,
+        platform: &P,
+        address: usize,
+        look: impl FnOnce(NonNull<u8>) -> R,
+    ) -> Option<R> {
+        let _state = self.state.lock(platform);
+        match self.maps.owner(address) {
+            Owner::Slab(slab) => Some(look(slab)),
+            _ => None,
+        }
+    }
+
     /// Notes that a run is a large object.
-    pub fn set_large(&self, run: &Run) {
+    ///
+    /// # Safety
+    /// The run is one that `alloc` gave, and the caller's.
+    pub unsafe fn set_large(&self, run: &Run) {
         self.maps.set_large((run.address - self.maps.base) / GRANULE, run.granules);
     }
 

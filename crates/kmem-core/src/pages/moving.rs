@@ -64,7 +64,8 @@ impl PageHeap {
             }
         }
         let moved = Run { granules: new, zero: false, ..run };
-        self.set_large(&moved);
+        // SAFETY: the run is new, and becomes the caller's.
+        unsafe { self.set_large(&moved) };
         self.maps.entry((run.address - self.maps.base) / GRANULE).set_age(1);
         if run.granules > new {
             self.put_back(platform, run.address + new * GRANULE, run.granules - new, KIND_CLEAN);
@@ -83,7 +84,7 @@ impl PageHeap {
         let whole = if granules * GRANULE < WHOLE { align } else { align.max(WHOLE) };
         self.search(platform, granules + granules / ROOM, whole, Use::Any)
             .or_else(|| self.search(platform, granules, whole, Use::Any))
-            .or_else(|| self.alloc(platform, granules, align))
+            .or_else(|| self.alloc_for(platform, granules, align, Use::Any))
     }
 
     /// Whether the large run at `address` was moved; it does not count as such any more.

@@ -13,6 +13,9 @@ use crate::meta::Meta;
 use crate::platform::PageSource;
 use crate::sync::{AtomicUsize, Ordering, Zeroed, place_zeroed};
 
+/// More slots than this no area has: bytes are counted without an overflow.
+const SLOTS_MAX: usize = isize::MAX as usize / 64;
+
 /// Which slot of an area: the index of its cache in the registry.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(transparent)]
@@ -77,6 +80,9 @@ impl Area {
 
     /// Maps an area whose slots are all disabled.
     pub fn map<P: PageSource>(source: &P, slots: usize) -> Option<Self> {
+        if slots > SLOTS_MAX {
+            return None;
+        }
         let memory = source.map(Self::bytes(slots))?;
         // SAFETY: the mapping is ours alone, zero, page aligned, and longer than the header.
         let area = unsafe {

@@ -32,7 +32,7 @@ unsafe impl Sync for CpuTable {}
 
 impl CpuTable {
     const fn bytes(cpus: usize) -> usize {
-        let bytes = (cpus + BEFORE) * size_of::<AtomicPtr<u8>>();
+        let bytes = cpus.saturating_add(BEFORE).saturating_mul(size_of::<AtomicPtr<u8>>());
         if bytes < LEAST { LEAST } else { bytes }
     }
 
@@ -101,14 +101,21 @@ impl CpuTable {
         unsafe { Area::from_ptr(self.entry(cpu).load(Ordering::Acquire)) }
     }
 
-    /// Lets sections on `cpu` use `area`. The caller holds the CPU's control.
-    pub fn publish(&self, cpu: usize, area: Area) {
+    /// Lets sections on `cpu` use `area`.
+    ///
+    /// # Safety
+    /// The caller holds the CPU's control (or is the only one that writes its entry). The area has as many slots as the
+    /// table says, and stays mapped until it was withdrawn and the CPU fenced (I36).
+    pub unsafe fn publish(&self, cpu: usize, area: Area) {
         self.entry(cpu).store(area.as_ptr(), Ordering::Release);
     }
 
-    /// Lets sections on `cpu` that begin from now on miss. Those that began before end with the fence. The caller holds
-    /// the CPU's control.
-    pub fn withdraw(&self, cpu: usize) {
-        self.publish(cpu, self.empty);
+    /// Lets sections on `cpu` that begin from now on miss. Those that began before end with the fence.
+    ///
+    /// # Safety
+    /// The caller holds the CPU's control, or is the only one that writes its entry.
+    pub unsafe fn withdraw(&self, cpu: usize) {
+        // SAFETY: passed on; the empty area lives as long as the table.
+        unsafe { self.publish(cpu, self.empty) };
     }
 }

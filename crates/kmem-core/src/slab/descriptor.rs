@@ -114,7 +114,8 @@ impl Slab {
                 constructed,
             });
         }
-        heap.set_slab(&run, memory, cache.class());
+        // SAFETY: the run and the descriptor were just made; `free` ends both in the order that is asked for.
+        unsafe { heap.set_slab(&run, memory, cache.class()) };
         Some(slab)
     }
 
@@ -308,13 +309,22 @@ impl Slab {
         }
     }
 
-    /// Notes that pages were purged, those of a stretch of [`free_pages`](Self::free_pages).
+    /// Notes that pages were purged, those of a stretch of [`free_pages`](Self::free_pages). Objects that lie there, if
+    /// only in part, are not constructed any more; all of them are free.
     ///
     /// # Safety
     /// The node's lock is held.
     pub(super) unsafe fn note_purged(&mut self, first: usize, end: usize) {
+        let (offset, size) = (self.first - self.run.address, self.size as usize);
         // SAFETY: the bits exist and the lock is held.
-        self.dry += unsafe { self.purged.set(first, end, true) } as u32;
+        unsafe {
+            self.dry += self.purged.set(first, end, true) as u32;
+            if let Some(made) = self.constructed {
+                let from = (first * PAGE).saturating_sub(offset) / size;
+                let to = (end * PAGE).saturating_sub(offset).div_ceil(size).min(self.objects());
+                made.set(from.min(to), to, false);
+            }
+        }
     }
 
     /// The address of a page.

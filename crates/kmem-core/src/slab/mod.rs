@@ -19,9 +19,9 @@ mod node;
 mod reclaim;
 mod sweep;
 
-pub use descriptor::Slab;
+pub(crate) use descriptor::Slab;
 pub(crate) use idle::{Limit, Which};
 pub use layout::{Layout, MAX_ALIGN, MAX_SIZE, MIN_SIZE};
-pub(crate) use node::{Env, find, put_back};
-pub use node::{FreeError, Node, NodeStats, Refill};
-pub use reclaim::Reclaim;
+pub use node::FreeError;
+pub(crate) use node::{Env, Node, find, put_back};
+pub(crate) use reclaim::Reclaim;

@@ -252,6 +252,10 @@ fn kept(lists: &Lists) -> usize {
 /// Takes empty slabs off until `keep` are left.
 fn trim_empty(lists: &mut Lists, keep: usize, into: &mut Reclaim) {
     if into.is_closed() {
+        if let Some(slab) = lists.empty.head.filter(|_| lists.stats.empty > keep) {
+            // SAFETY: the lock is held, and a cache outlives its slabs.
+            unsafe { slab.as_ref().cache.as_ref() }.note_overdue();
+        }
         return;
     }
     while lists.stats.empty > keep
@@ -279,7 +283,11 @@ pub(crate) struct Env<'a, P: Platform> {
 /// Puts objects back onto their slabs, keeping a node's lock while successive objects belong to it, and looking a slab up
 /// once for successive objects of it. A pointer that is no object of ours is reported to `bad` and left alone; nothing
 /// else is lost by it.
-pub(crate) fn put_back<P: Platform>(
+///
+/// # Safety
+/// Each object was handed out by a slab of this heap, or is in no slab of it at all; it is the caller's, and its slab's
+/// cache lives. (Of a pointer that is none of these some are found out, and reported.)
+pub(crate) unsafe fn put_back<P: Platform>(
     objects: &[usize],
     constructed: impl Fn(usize) -> bool,
     env: &Env<'_, P>,
@@ -289,7 +297,8 @@ pub(crate) fn put_back<P: Platform>(
     let mut held: Option<(&CacheDesc, usize, Guard<'_, Lists, P>)> = None;
     let mut at = 0;
     while let Some(object) = objects.get(at) {
-        let Some((slab, _)) = find(env.heap, *object) else {
+        // SAFETY: passed on.
+        let Some((slab, _)) = (unsafe { find(env.heap, *object) }) else {
             bad(*object, FreeError::NotAnObject);
             at += 1;
             continue;
@@ -306,13 +315,15 @@ pub(crate) fn put_back<P: Platform>(
 }
 
 /// The slab and the index of the object at `address`, if one begins there.
-pub(crate) fn find(heap: &PageHeap, address: usize) -> Option<(NonNull<Slab>, usize)> {
+///
+/// # Safety
+/// The slab that covers the address, if one does, lives: an object of it is the caller's, or in a place that it looks at.
+pub(crate) unsafe fn find(heap: &PageHeap, address: usize) -> Option<(NonNull<Slab>, usize)> {
     let Owner::Slab(slab) = heap.owner(address) else {
         return None;
     };
     let slab = slab.cast::<Slab>();
-    // SAFETY: an entry that names a slab names one that lives while an object of it does. (A pointer to a slab that
-    // just went away is a use after free of the caller's.)
+    // SAFETY: passed on: an entry that names a slab names one that lives while an object of it does.
     let index = unsafe { Slab::index_of(slab, address) }?;
     Some((slab, index))
 }

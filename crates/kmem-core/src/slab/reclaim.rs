@@ -2,9 +2,9 @@
 
 use core::ptr::NonNull;
 
+use super::Env;
 use super::descriptor::Slab;
-use crate::meta::Meta;
-use crate::pages::PageHeap;
+use crate::cache::Inside;
 use crate::platform::Platform;
 
 /// Empty slabs that are nobody's any more and wait for a moment without locks to go back (I31, I34).
@@ -22,7 +22,9 @@ impl Reclaim {
     }
 
     /// A list that takes no slab: those that become empty stay with their node. For who works on many caches under the
-    /// gate, and would have to keep all of them from being destroyed until their slabs are released (I19).
+    /// gate, and would have to keep all of them from being destroyed until their slabs are released (I19), and for who does
+    /// upkeep, and must not run destructors. A cache that has one remembers that there is something to give back, and
+    /// the next thread that misses there does it.
     pub(crate) const fn closed() -> Self {
         Self { head: None, closed: true, due: false }
     }
@@ -59,12 +61,12 @@ impl Reclaim {
     /// Answers the bytes of the slabs.
     ///
     /// A destructor that panics costs nothing but itself: the slabs are given back while unwinding.
-    pub fn release<P: Platform>(self, heap: &PageHeap, meta: &Meta, platform: &P) -> usize {
+    pub(crate) fn release<P: Platform>(self, env: &Env<'_, P>, inside: &Inside) -> usize {
         debug_assert!(
-            platform.held_ranks().is_none_or(|held| held.at_most_gate()),
+            env.platform.held_ranks().is_none_or(|held| held.at_most_gate()),
             "destructors run, and pages go back, without a lock (I31, I34)"
         );
-        let mut releasing = Releasing { list: self, heap, meta, platform, bytes: 0 };
+        let mut releasing = Releasing { list: self, env, inside, bytes: 0 };
         releasing.run();
         releasing.bytes
     }
@@ -78,9 +80,8 @@ impl Default for Reclaim {
 
 struct Releasing<'a, P: Platform> {
     list: Reclaim,
-    heap: &'a PageHeap,
-    meta: &'a Meta,
-    platform: &'a P,
+    env: &'a Env<'a, P>,
+    inside: &'a Inside,
     bytes: usize,
 }
 
@@ -92,23 +93,24 @@ impl<P: Platform> Releasing<'_, P> {
     }
 
     fn release_one(&mut self, mut slab: NonNull<Slab>) {
-        // SAFETY: the slab is ours, its objects are all free, so nobody uses them; its cache outlives its slabs
-        // (destroy waits for them).
-        unsafe {
-            let slab = slab.as_mut();
-            if let Some(ops) = slab.cache.as_ref().ops() {
+        // SAFETY: the slab is ours; its cache outlives its slabs (destroy waits for them).
+        let cache = unsafe { slab.as_ref().cache.as_ref() };
+        if let Some(destruct) = cache.ops().and_then(|ops| ops.destructor()) {
+            // On a panic the slab goes back on the list: the object is not destructed twice.
+            let again = PutBack { list: &mut self.list, slab };
+            self.inside.run(self.env.platform, cache, || {
                 let mut from = 0;
-                while let Some(index) = slab.take_constructed(from) {
-                    // On a panic the slab goes back on the list: the object is not destructed twice.
-                    let again = PutBack { list: &mut self.list, slab: NonNull::from(&mut *slab) };
-                    (ops.destruct)(ops.context, slab.address_of(index) as *mut u8);
-                    core::mem::forget(again);
+                // SAFETY: the slab is ours, its objects are all free, so nobody uses them.
+                while let Some(index) = unsafe { slab.as_mut().take_constructed(from) } {
+                    // SAFETY: as above.
+                    destruct(unsafe { slab.as_ref() }.address_of(index));
                     from = index + 1;
                 }
-            }
+            });
+            core::mem::forget(again);
         }
         // SAFETY: as above; nothing refers to the slab from here on.
-        self.bytes += unsafe { Slab::free(slab, self.heap, self.meta, self.platform) };
+        self.bytes += unsafe { Slab::free(slab, self.env.heap, self.env.meta, self.env.platform) };
     }
 }
 

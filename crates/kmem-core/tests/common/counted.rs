@@ -67,7 +67,9 @@ impl Counted {
     }
 
     pub fn ops(&'static self) -> ObjectOps {
-        ObjectOps { context: std::ptr::from_ref(self).cast_mut().cast(), construct, destruct }
+        let context = std::ptr::from_ref(self).cast_mut().cast();
+        // SAFETY: the context lives as long as the program, and any thread may use it.
+        unsafe { ObjectOps::new(context, construct, Some(destruct)) }
     }
 
     pub fn cache(&'static self, engine: &E, name: &str, size: usize) -> Cache {

@@ -30,7 +30,8 @@ impl World {
         let platform = Model::new(Machine::new(2, &[0, 1]).with_proxies(proxies));
         let table = CpuTable::map(&platform, 2, SLOTS).expect("memory");
         let area = Area::map(&platform, SLOTS).expect("memory");
-        table.publish(0, area);
+        // SAFETY: nobody else knows the table yet; the area lives as long.
+        unsafe { table.publish(0, area) };
         let world = Self { platform, table, area, question: Question::new() };
         // SAFETY: nobody else knows the area, and the slot is one of it; the object is the model's.
         unsafe {
@@ -52,7 +53,8 @@ impl World {
 
     /// Takes all objects out of the slot, and answers how many, and whether it was spared the fence.
     fn drain(&self) -> (usize, bool) {
-        self.table.withdraw(0);
+        // SAFETY: nobody else writes the entry.
+        unsafe { self.table.withdraw(0) };
         self.question.ask();
         // The checker runs others where this thread gives way.
         thread::yield_now();
@@ -63,7 +65,8 @@ impl World {
         }
         // SAFETY: no section that began before can commit any more, so the area is private.
         let drained = unsafe { self.area.take(SLOT, &mut [0; 2]) };
-        self.table.publish(0, self.area);
+        // SAFETY: as above.
+        unsafe { self.table.publish(0, self.area) };
         (drained, answered)
     }
 }

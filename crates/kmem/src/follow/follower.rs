@@ -5,9 +5,12 @@
 //! gone        no thread may run there: taken down, magazines emptied, their memory and the area given back
 //! resists     gone, but up again: a thread that we could not see runs there. Taken down again after 1 turn, then 3, 7, ... up to
 //!             a minute, so that it does not flap
-//! back        a thread may run there again: it costs nothing until one does and misses. Where there are listeners, for which CPUs
-//!             come up by name only, the follower brings it up, for it had taken it down
+//! back        a thread may run there again: it costs nothing until one does and misses
 //! ```
+//! *Listeners* are the program's code: they run on its threads, when it asks for it. So where somebody listens upkeep makes
+//! no transition at all. Ageing empties the slots of a CPU that left, for nobody uses them; that it left is told, and that
+//! it came back, when the program calls `hotplug::follow`.
+//!
 //! A CPU that was taken down by name (`hotplug::cpu_down`) is none of the follower's business.
 //!
 //! Where slots go by concurrency id (`linux::ids`) no id leaves: as many as there are beyond CPUs and threads are taken
@@ -54,6 +57,15 @@ fn surplus(engine: &Engine<Linux>, active: &CpuSet, cpus: usize) -> CpuSet {
     active.iter().filter(|id| engine.cached_on(*id).objects == 0).take(beyond).collect()
 }
 
+/// On whose thread the follower is at work.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum On {
+    /// A thread of upkeep's: none of the program's code runs there.
+    Upkeep,
+    /// The program's, which asked for it: listeners are called.
+    Program,
+}
+
 /// What the follower believes.
 pub(crate) struct Follower {
     allowed: CpuSet,
@@ -79,7 +91,7 @@ impl Follower {
     }
 
     /// Takes down what left, and answers whether something that left is still up.
-    pub(crate) fn follow(&mut self, engine: &Engine<Linux>, lacks: &mut Lacks) -> bool {
+    pub(crate) fn follow(&mut self, engine: &Engine<Linux>, on: On, lacks: &mut Lacks) -> bool {
         let active = engine.active_cpus();
         let by_id = engine.platform().goes_by_id();
         let enough = |allowed: &CpuSet| {
@@ -92,6 +104,9 @@ impl Follower {
         };
         lacks.remove(Lack::Affinity);
         self.allowed = allowed;
+        if on == On::Upkeep && engine.has_listeners() {
+            return false;
+        }
         let left_behind = |cpu: &usize| !allowed.contains(*cpu);
         let (back, gone) = if by_id {
             // Where somebody listens, an id does not come up by itself: those that may be in use are brought up.
@@ -100,20 +115,21 @@ impl Follower {
         } else {
             (allowed, active.iter().filter(left_behind).collect())
         };
-        self.welcome(engine, &back);
+        self.welcome(engine, on, &back);
         let mut left = false;
         for cpu in gone.iter() {
-            left |= !self.take_down(engine, cpu);
+            left |= !self.take_down(engine, on, cpu);
         }
         left
     }
 
     /// CPUs that are back, if they are among these.
-    fn welcome(&mut self, engine: &Engine<Linux>, back: &CpuSet) {
+    fn welcome(&mut self, engine: &Engine<Linux>, on: On, back: &CpuSet) {
         let back: CpuSet = back.iter().filter(|cpu| is_gone(*cpu)).collect();
         for cpu in back.iter() {
-            if engine.has_listeners() && engine.cpu_came(cpu) == Err(HotplugError::InsideCallback) {
-                continue;
+            if on == On::Program && engine.has_listeners() {
+                // Where nobody listens the first thread that runs there brings it up; here it comes up by name.
+                let _ = engine.cpu_came(cpu);
             }
             note_gone(cpu, false);
             (self.wait[cpu], self.resisted[cpu]) = (0, 0);
@@ -121,14 +137,14 @@ impl Follower {
     }
 
     /// Takes a CPU down, unless it is to be waited for; answers whether it is down.
-    fn take_down(&mut self, engine: &Engine<Linux>, cpu: usize) -> bool {
+    fn take_down(&mut self, engine: &Engine<Linux>, on: On, cpu: usize) -> bool {
         if self.wait[cpu] > 0 {
             self.wait[cpu] -= 1;
             return false;
         }
-        let down = match engine.cpu_left(cpu) {
-            Err(HotplugError::LastCpu { .. }) => self.bring_another(engine) && engine.cpu_left(cpu).is_ok(),
-            result => result.is_ok(),
+        let down = match on {
+            On::Upkeep => self.replace(cpu, |cpu| engine.cpu_left_quietly(cpu), |cpu| engine.cpu_came_quietly(cpu)),
+            On::Program => self.replace(cpu, |cpu| engine.cpu_left(cpu), |cpu| engine.cpu_came(cpu)),
         };
         // A listener may have refused it: it is asked again as if the CPU had come back.
         self.wait[cpu] = ((1u16 << self.resisted[cpu]) - 1) as u8;
@@ -139,8 +155,19 @@ impl Follower {
         down
     }
 
+    /// Takes a CPU down by `left`; if it is the last, one of those allowed is brought up by `came` first.
     #[cold]
-    fn bring_another(&self, engine: &Engine<Linux>) -> bool {
-        self.allowed.iter().any(|cpu| engine.cpu_came(cpu).is_ok())
+    fn replace(
+        &self,
+        cpu: usize,
+        left: impl Fn(usize) -> Result<(), HotplugError>,
+        came: impl Fn(usize) -> Result<(), HotplugError>,
+    ) -> bool {
+        match left(cpu) {
+            Err(HotplugError::LastCpu { .. }) => {
+                self.allowed.iter().any(|another| came(another).is_ok()) && left(cpu).is_ok()
+            }
+            result => result.is_ok(),
+        }
     }
 }

@@ -25,7 +25,7 @@ mod pressure;
 pub(crate) mod threads;
 
 pub(crate) use entitlement::Entitlement;
-pub(crate) use follower::{Follower, is_gone};
+pub(crate) use follower::{Follower, On, is_gone};
 pub(crate) use hints::Hints;
 pub use lack::{Lack, Lacks};
 pub(crate) use pressure::Pressure;

@@ -9,7 +9,7 @@
 //! free(p):      outside of the window, not aligned to 16 -> slow; slot = class map[p >> 16]; push; a miss -> slow(p)
 //! ```
 //! There are two of each. The first goes by CPU number, and its `slow` is the second, which goes by concurrency id
-//! ([`ids`](super::ids)). Either the first has limits of 0, or the second no table: it lets everything pass.
+//! (`ids`). Either the first has limits of 0, or the second no table: it lets everything pass.
 //!
 //! Class 0 (large, NULL, of a named cache) has slot 0, which is always full (I3): a miss. The sequences are those of
 //! [`rseq`](super::rseq), which says what may stand in one, and why slots and words are addressed by one register. Both

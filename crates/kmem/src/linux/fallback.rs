@@ -163,6 +163,9 @@ pub fn before_fork() {
 }
 
 /// Gives back what [`before_fork`] took.
-pub fn after_fork() {
+///
+/// # Safety
+/// It took them, and nobody gave them back since: no section is under way.
+pub unsafe fn after_fork() {
     TABLE.iter().for_each(|word| word.0.store(FREE, Ordering::Release));
 }

@@ -54,7 +54,10 @@ pub fn heal(call: Call) {
 }
 
 /// Leaves the fences out.
-pub fn leave_out_fences(yes: bool) {
+///
+/// # Safety
+/// Objects may be handed out twice from here on: the caller does not use what it is handed out.
+pub unsafe fn leave_out_fences(yes: bool) {
     NO_FENCES.store(u32::from(yes), Ordering::Relaxed);
 }
 

@@ -198,7 +198,7 @@ impl Hot {
 /// The one of this program or shared object.
 pub static HOT: Hot = Hot::nothing();
 
-/// The one for sections by concurrency id, which are in use where slots go by that ([`ids`](super::ids)). Then [`HOT`]
+/// The one for sections by concurrency id, which are in use where slots go by that (`ids`). Then [`HOT`]
 /// has a table, an offset that leads to our own area, which is never registered, and nothing else: so all that goes by
 /// CPU number misses.
 pub static HOT_BY_ID: Hot = Hot::nothing();
@@ -215,9 +215,11 @@ pub(super) fn use_ids(offset: usize) {
     use_area(None);
 }
 
-/// Lets [`class_at`] know the heap's window and class map, and those entries that go by `hot`. Called once, after
-/// [`publish`].
-pub fn publish_classes(heap: &PageHeap, hot: &Hot) {
+/// Lets [`class_at`] know the heap's window and class map, and those entries that go by `hot`.
+///
+/// # Safety
+/// The heap lives for ever. Called once, after [`publish`].
+pub unsafe fn publish_classes(heap: &PageHeap, hot: &Hot) {
     let (base, granules) = heap.window();
     let first = base >> GRANULE_SHIFT;
     hot.classes.store(heap.class_map().as_ptr().wrapping_sub(first), Ordering::Release);

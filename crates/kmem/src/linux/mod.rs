@@ -8,17 +8,17 @@
 //! | [`environment`] | what the process was started with |
 //! | [`settings`] | the variables of it that kmem goes by |
 //! | [`mode`] | which kind of section this process can have |
-//! | [`ids`] | concurrency ids in the place of CPU numbers |
-//! | [`own`] | registering threads where libc does not |
+//! | `ids` | concurrency ids in the place of CPU numbers |
+//! | `own` | registering threads where libc does not |
 //! | [`lent`] | threads whose data a child of vfork runs on |
 //! | [`fallback`] | sections without restartable sequences |
-//! | [`fence`] | membarrier |
-//! | [`pages`] | address space and memory |
+//! | `fence` | membarrier |
+//! | `pages` | address space and memory |
 //! | `first` | memory for the first tables |
-//! | [`huge`] | which of it may be huge pages |
-//! | [`topology`] | CPUs and nodes |
-//! | [`sys`], [`descriptors`] | all system calls |
-//! | [`thread`] | a thread that libc does not know |
+//! | `huge` | which of it may be huge pages |
+//! | `topology` | CPUs and nodes |
+//! | [`sys`], `descriptors` | all system calls |
+//! | `thread` | a thread that libc does not know |
 //! | [`fault`] | refusals of the kernel, for tests |
 //!
 //! # Order of events
@@ -34,25 +34,25 @@
 //! `slow_path_enter`), or touches `errno`. One engine a program or shared object: the two hot words exist once. Two
 //! shared objects with an engine each keep apart.
 
-pub mod descriptors;
+pub(crate) mod descriptors;
 pub mod entry;
 pub mod environment;
 pub mod fallback;
 pub mod fault;
-pub mod fence;
+pub(crate) mod fence;
 mod first;
 pub mod hot;
-pub mod huge;
-pub mod ids;
+pub(crate) mod huge;
+pub(crate) mod ids;
 pub mod lent;
 pub mod mode;
-pub mod own;
-pub mod pages;
+pub(crate) mod own;
+pub(crate) mod pages;
 pub mod rseq;
 pub mod settings;
 pub mod sys;
-pub mod thread;
-pub mod topology;
+pub(crate) mod thread;
+pub(crate) mod topology;
 
 use core::ptr::NonNull;
 
@@ -121,9 +121,13 @@ impl Linux {
         unsafe { hot::publish(table, self.hot()) }
     }
 
-    /// Lets the fast paths know the heap's window and class map. Called once, after [`publish`](Self::publish).
-    pub fn publish_classes(&self, heap: &PageHeap) {
-        hot::publish_classes(heap, self.hot());
+    /// Lets the fast paths know the heap's window and class map.
+    ///
+    /// # Safety
+    /// The heap lives for ever. Called once in the program or shared object, after [`publish`](Self::publish).
+    pub unsafe fn publish_classes(&self, heap: &PageHeap) {
+        // SAFETY: passed on.
+        unsafe { hot::publish_classes(heap, self.hot()) };
     }
 
     /// The first thing on every slow path: registers the calling thread where that is our task. No lock may be held.
@@ -146,9 +150,14 @@ impl Linux {
     /// With restartable sequences there is nothing to do: a section that another thread was in leaves no trace in the
     /// child, and registrations (of the area, for the one thread left, and of fences, for the process) are
     /// inherited.
-    pub fn after_fork(&self) {
+    ///
+    /// # Safety
+    /// [`before_fork`](Self::before_fork) was called by this thread, or the one that it was forked from, and what it took
+    /// was not given back since.
+    pub unsafe fn after_fork(&self) {
         if matches!(self.mode, Mode::Fallback(_)) {
-            fallback::after_fork();
+            // SAFETY: passed on.
+            unsafe { fallback::after_fork() };
         }
     }
 

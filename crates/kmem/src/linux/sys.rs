@@ -5,7 +5,7 @@
 //! up (the dynamic linker calls `malloc` early); and an interposer of `mmap` or `madvise` cannot call back into us.
 //!
 //! No function here keeps state, retries, or judges an error: callers do. Those on descriptors are in
-//! [`descriptors`](super::descriptors).
+//! `descriptors`.
 
 use core::arch::asm;
 use core::ffi::{CStr, c_int, c_void};

@@ -3,22 +3,23 @@
 use core::cell::UnsafeCell;
 use core::ops::{Deref, DerefMut};
 
-use kmem_core::sync::{AtomicU32, Ordering};
+use kmem_core::sync::{AtomicUsize, Ordering};
 
 use super::MILLISECOND;
 use super::turn::Work;
-use crate::linux::sys;
+use crate::linux::{hot, sys};
 
-/// The work, and whether a party has it.
+/// The work, and which party has it.
 struct Place {
-    taken: AtomicU32,
+    /// The token of the thread that has it, or 0.
+    taken: AtomicUsize,
     work: UnsafeCell<Work>,
 }
 
-// SAFETY: the party that made `taken` 1 has the work alone.
+// SAFETY: the thread that made `taken` its own has the work alone.
 unsafe impl Sync for Place {}
 
-static PLACE: Place = Place { taken: AtomicU32::new(0), work: UnsafeCell::new(Work::new()) };
+static PLACE: Place = Place { taken: AtomicUsize::new(0), work: UnsafeCell::new(Work::new()) };
 
 /// The work is the holder's; dropping this releases it.
 pub(crate) struct Taken(());
@@ -26,7 +27,13 @@ pub(crate) struct Taken(());
 impl Taken {
     /// Takes the work, if no party has it: also not this thread itself, further up in its stack.
     pub(crate) fn try_take() -> Option<Self> {
-        PLACE.taken.compare_exchange(0, 1, Ordering::Acquire, Ordering::Relaxed).is_ok().then(|| Self(()))
+        let taken = PLACE.taken.compare_exchange(0, hot::thread_pointer(), Ordering::Acquire, Ordering::Relaxed);
+        taken.is_ok().then(|| Self(()))
+    }
+
+    /// Whether this thread has it, further up in its stack: it would wait for itself.
+    fn is_own() -> bool {
+        PLACE.taken.load(Ordering::Relaxed) == hot::thread_pointer()
     }
 }
 
@@ -61,9 +68,11 @@ pub(crate) fn hold() -> Taken {
     }
 }
 
-/// The work, if a turn that is under way ends within a tenth of a second: the caller may be called by that very turn.
+/// The work, if a turn that is under way ends within a tenth of a second; never if this thread has it already, further up
+/// in its stack (a destructor that trims, say, called by a trim).
 pub(crate) fn hold_soon() -> Option<Taken> {
-    (0..100).find_map(|_| {
+    let tries = if Taken::is_own() { 0 } else { 100 };
+    (0..tries).find_map(|_| {
         Taken::try_take().or_else(|| {
             sys::sleep(MILLISECOND);
             None

@@ -5,7 +5,7 @@ use kmem_core::cpu::CpuSet;
 use kmem_core::platform::Clock;
 
 use crate::control::{CpuPolicy, cpu_policy};
-use crate::follow::{Entitlement, Follower, Lack, Lacks, Pressure};
+use crate::follow::{Entitlement, Follower, Lack, Lacks, On, Pressure};
 use crate::linux::{Linux, topology};
 use crate::page::{Page, Turn};
 
@@ -92,7 +92,7 @@ impl Work {
         let mut left = false;
         let isolated = *self.isolated.get_or_insert_with(topology::isolated);
         if cpu_policy() == CpuPolicy::Follow {
-            left |= self.follower.follow(engine, &mut self.lacks);
+            left |= self.follower.follow(engine, On::Upkeep, &mut self.lacks);
         }
         let spared = engine.platform().slots_on_isolated(&isolated, self.follower.allowed());
         if cpu_policy() == CpuPolicy::Follow {
@@ -111,6 +111,11 @@ impl Work {
     /// What turns found that the kernel does not give us.
     pub(crate) fn lacks(&self) -> Lacks {
         self.lacks
+    }
+
+    /// The follower's part of a turn, on a thread of the program's, which asked for it.
+    pub(crate) fn follow(&mut self, engine: &Engine<Linux>) {
+        self.follower.follow(engine, On::Program, &mut self.lacks);
     }
 
     /// Makes the page, in the thread's own table of descriptors, where it stays open.

@@ -38,9 +38,12 @@ pub fn forked() {
         }
         for _ in 0..50 {
             linux.before_fork();
-            // SAFETY: the child calls the platform and _exit only.
-            let pid = unsafe { fork() };
-            linux.after_fork();
+            // SAFETY: the child calls the platform and _exit only; what is given back was taken above.
+            let pid = unsafe {
+                let pid = fork();
+                linux.after_fork();
+                pid
+            };
             if pid == 0 {
                 let set: CpuSet = (0..linux.possible_cpus()).collect();
                 set.iter().take(2).for_each(|cpu| linux.fence(&CpuSet::of(cpu)));

@@ -28,7 +28,8 @@ pub fn world() -> (&'static Linux, &'static CpuTable) {
             slot.cursor.store(first.wrapping_sub(area.address()), Ordering::Release);
             slot.end.store((first + CAPACITY * WORD).wrapping_sub(area.address()), Ordering::Release);
         }
-        table.publish(cpu, area);
+        // SAFETY: nobody else knows the table yet; area and magazine are never unmapped.
+        unsafe { table.publish(cpu, area) };
     }
     (linux, table)
 }

@@ -16,21 +16,27 @@ pub fn drain(world: &World) -> Vec<usize> {
     while !world.stop.load(Ordering::Relaxed) {
         if random.below(8) == 0 {
             let controls: Vec<_> = world.controls.iter().map(|control| control.lock().unwrap()).collect();
-            world.cpus.iter().for_each(|cpu| world.table.withdraw(*cpu));
+            // SAFETY: the controls are held.
+            world.cpus.iter().for_each(|cpu| unsafe { world.table.withdraw(*cpu) });
             world.linux.fence(&world.cpus.iter().copied().collect());
             controls.iter().for_each(|control| drain_one(world, control, &mut random, &mut pool));
-            world.cpus.iter().zip(&controls).for_each(|(cpu, control)| world.table.publish(*cpu, control.area));
+            for (cpu, control) in world.cpus.iter().zip(&controls) {
+                // SAFETY: as above; areas are never unmapped.
+                unsafe { world.table.publish(*cpu, control.area) };
+            }
         } else {
             let place = random.below(world.cpus.len());
             let cpu = world.cpus[place];
             let control = world.controls[place].lock().unwrap();
             enable_some(&control, &mut random);
-            world.table.withdraw(cpu);
+            // SAFETY: the control is held.
+            unsafe { world.table.withdraw(cpu) };
             if random.below(2) == 0 || !is_answered(world, place) {
                 world.linux.fence(&CpuSet::of(cpu));
             }
             drain_one(world, &control, &mut random, &mut pool);
-            world.table.publish(cpu, control.area);
+            // SAFETY: as above.
+            unsafe { world.table.publish(cpu, control.area) };
         }
         world.count.drains.fetch_add(1, Ordering::Relaxed);
         // Without `spin_loop`: an emulator that runs one CPU at a time would go on to the others at each of them.

@@ -69,7 +69,8 @@ impl World {
             let storage = (0..=SLOTS).map(|_| linux.map(4096).expect("a magazine")).collect();
             let control = Control { area, storage };
             (1..=SLOTS).for_each(|slot| control.enable(SlotIndex(slot)));
-            table.publish(*cpu, area);
+            // SAFETY: nobody else knows the table yet; the area is never unmapped.
+            unsafe { table.publish(*cpu, area) };
             Mutex::new(control)
         };
         let controls = cpus.iter().map(control).collect();

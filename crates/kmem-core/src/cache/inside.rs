@@ -1,0 +1,144 @@
+//! Code of the user's that runs while its thread keeps a cache from being freed: destructors, and visitors of the
+//! statistics.
+//!
+//! A destroy waits until nobody has the cache pinned any more (I19). Called by such code, for the cache that its own thread
+//! keeps, it would wait for ever, though nothing but safe code did it: a value that owns its cache, say, dropped by a
+//! trim. So a thread notes what it is *inside* of, and a destroy from there is refused
+//! ([`DestroyError::InsideItself`](crate::DestroyError)).
+//!
+//! ```text
+//! trim                     pins the cache
+//!   a destructor           noted: this thread, this cache
+//!     destroy              refused: the cache is as it was
+//!   ...                    the note goes
+//! ```
+//! Notes stand on the stacks of their threads, linked under a lock that nothing else is taken under. A cache counts its
+//! own, so a destroy of one that has none takes no lock; a thread always sees those that it made itself.
+
+use core::ptr::NonNull;
+
+use super::CacheDesc;
+use crate::platform::Platform;
+use crate::sync::{Mutex, Ordering, Rank};
+
+/// A thread is inside of a cache.
+struct Note {
+    thread: usize,
+    cache: NonNull<CacheDesc>,
+    next: Option<NonNull<Note>>,
+}
+
+#[derive(Default)]
+struct Notes {
+    head: Option<NonNull<Note>>,
+}
+
+// SAFETY: notes are linked while their threads are inside, and read under the lock around them.
+unsafe impl Send for Notes {}
+
+impl Notes {
+    /// Unlinks the notes that are not to be kept.
+    fn retain(&mut self, keep: impl Fn(&Note) -> bool) {
+        let mut place = &mut self.head;
+        while let Some(note) = *place {
+            // SAFETY: a note that is linked is there until it is unlinked, and the lock is held.
+            let note = unsafe { &mut *note.as_ptr() };
+            if keep(note) {
+                place = &mut note.next;
+            } else {
+                *place = note.next;
+            }
+        }
+    }
+}
+
+/// What the threads of an engine are inside of.
+pub(crate) struct Inside {
+    notes: Mutex<Notes>,
+}
+
+/// Unlinks a note, also where the code unwinds.
+struct Leave<'a, P: Platform> {
+    inside: &'a Inside,
+    platform: &'a P,
+    cache: &'a CacheDesc,
+    note: NonNull<Note>,
+}
+
+impl<P: Platform> Drop for Leave<'_, P> {
+    fn drop(&mut self) {
+        let note = self.note;
+        self.inside.notes.lock(self.platform).retain(|other| NonNull::from(other) != note);
+        self.cache.insides.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Inside {
+    pub(crate) fn new() -> Self {
+        Self { notes: Mutex::new(Rank::Stats, Notes::default()) }
+    }
+
+    /// Runs the user's `code`, inside of `cache`, which the calling thread keeps from being freed. No lock may be held.
+    pub(crate) fn run<P: Platform, R>(&self, platform: &P, cache: &CacheDesc, code: impl FnOnce() -> R) -> R {
+        let mut note = Note { thread: platform.thread_token(), cache: NonNull::from(cache), next: None };
+        let note = NonNull::from(&mut note);
+        cache.insides.fetch_add(1, Ordering::Relaxed);
+        {
+            let mut notes = self.notes.lock(platform);
+            // SAFETY: the note is this function's, which unlinks it before it returns or unwinds.
+            unsafe { (*note.as_ptr()).next = notes.head };
+            notes.head = Some(note);
+        }
+        let _leave = Leave { inside: self, platform, cache, note };
+        code()
+    }
+
+    /// Whether the calling thread is inside of `cache`.
+    pub(crate) fn is_in<P: Platform>(&self, platform: &P, cache: &CacheDesc) -> bool {
+        if cache.insides.load(Ordering::Relaxed) == 0 {
+            return false;
+        }
+        let (thread, cache) = (platform.thread_token(), NonNull::from(cache));
+        let notes = self.notes.lock(platform);
+        let mut at = notes.head;
+        while let Some(note) = at {
+            // SAFETY: a note that is linked is there, and the lock is held.
+            let note = unsafe { note.as_ref() };
+            if note.thread == thread && note.cache == cache {
+                return true;
+            }
+            at = note.next;
+        }
+        false
+    }
+
+    /// Takes the lock for fork.
+    pub(crate) fn lock_for_fork<P: Platform>(&self, platform: &P) {
+        self.notes.lock_raw(platform);
+    }
+
+    /// Forgets, in a child, what threads were inside of that fork did not take along: their stacks will be used for others.
+    ///
+    /// # Safety
+    /// [`lock_for_fork`](Self::lock_for_fork) took the lock, and this is the child.
+    pub(crate) unsafe fn forget_others<P: Platform>(&self, platform: &P) {
+        // SAFETY: the lock is held; the guard is kept so that it stays so.
+        let mut notes = unsafe { self.notes.adopt(platform) };
+        let thread = platform.thread_token();
+        notes.retain(|note| {
+            if note.thread != thread {
+                // SAFETY: its cache was pinned, and this process has not freed anything yet.
+                unsafe { note.cache.as_ref() }.insides.fetch_sub(1, Ordering::Relaxed);
+            }
+            note.thread == thread
+        });
+        notes.keep();
+    }
+
+    /// # Safety
+    /// [`lock_for_fork`](Self::lock_for_fork) took the lock.
+    pub(crate) unsafe fn unlock_after_fork<P: Platform>(&self, platform: &P) {
+        // SAFETY: passed on.
+        unsafe { self.notes.unlock_raw(platform) }
+    }
+}
