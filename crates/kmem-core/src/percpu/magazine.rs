@@ -32,11 +32,6 @@ impl Batch {
         &self.objects[..self.len]
     }
 
-    /// How many.
-    pub fn len(&self) -> usize {
-        self.len
-    }
-
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.len == 0

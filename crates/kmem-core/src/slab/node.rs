@@ -89,7 +89,7 @@ impl Node {
         out: &mut Batch,
         env: &Env<'_, P>,
     ) -> Refill {
-        debug_assert!(out.len() + want <= BATCH_MAX, "there is room for all that is wanted");
+        debug_assert!(out.as_slice().len() + want <= BATCH_MAX, "there is room for all that is wanted");
         let mut lists = self.lists.lock(env.platform);
         if lists.partial.head.is_none() && lists.empty.head.is_none() {
             let colour = lists.colour;
