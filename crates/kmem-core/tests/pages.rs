@@ -202,7 +202,7 @@ fn free_runs_hold_exactly_as_much_as_they_may() {
     assert_eq!(engine.page_stats().dirty, 512);
     free(&engine, one);
     assert_eq!(engine.page_stats().dirty, 256);
-    engine.heap().purge(engine.platform());
+    let _ = engine.no_decay();
     // 8 MiB, where a run takes memory afresh that is long enough to be worth it.
     free(&engine, shorter);
     alloc(&engine, 600, 1).expect("room");
