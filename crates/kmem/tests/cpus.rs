@@ -264,7 +264,7 @@ fn resists() {
         let since = Instant::now();
         let mut downs = 0;
         let mut was_up = false;
-        while since.elapsed() < Duration::from_secs(3) {
+        while since.elapsed() < Duration::from_secs(6) {
             // Nearly always it is seen on the first CPU: whoever sees it on the second holds that to be allowed again.
             pin(0, &[second]);
             churn(9, 2000);
@@ -277,8 +277,9 @@ fn resists() {
         downs
     });
     let downs = hidden.join().expect("it is served");
-    println!("case resists: taken down {downs} times in 3 s");
-    assert!(downs <= 6, "it flaps: {downs} times in 3 s");
+    // With no patience it would be taken down at each of 24 turns.
+    println!("case resists: taken down {downs} times in 6 s");
+    assert!(downs <= 8, "it flaps: {downs} times in 6 s");
 }
 
 fn off() {
