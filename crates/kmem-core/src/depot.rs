@@ -13,7 +13,7 @@ use core::ptr::NonNull;
 use crate::meta::Meta;
 use crate::percpu::{BATCH_MAX, Batch};
 use crate::platform::Platform;
-use crate::sync::{AtomicUsize, Mutex, Ordering, Rank};
+use crate::sync::{AtomicUsize, Mutex, Ordering, Rank, Word};
 
 /// Bytes of objects that a depot holds at most for each CPU of its node, apart from the least number of magazines.
 const BYTES_A_CPU: usize = 16 << 10;
@@ -201,6 +201,8 @@ impl Depot {
                 Magazine::objects(magazine, self.batch)[len..len + count].copy_from_slice(&objects[put..put + count]);
                 magazine.as_mut().len = len + count;
                 put += count;
+                // At once: a child made by fork may find the depot while its parent waits for the next magazine's memory.
+                self.note(self.count() + count);
                 len + count == self.batch
             };
             if is_full {
@@ -210,7 +212,6 @@ impl Depot {
                 state.loose = Some(magazine);
             }
         }
-        self.note(self.count() + put);
         put
     }
 
@@ -271,15 +272,8 @@ impl Depot {
         self.count()
     }
 
-    /// Takes the lock for fork.
-    pub(crate) fn lock_for_fork<P: Platform>(&self, platform: &P) {
-        self.state.lock_raw(platform);
-    }
-
-    /// # Safety
-    /// [`lock_for_fork`](Self::lock_for_fork) took the lock.
-    pub(crate) unsafe fn unlock_after_fork<P: Platform>(&self, platform: &P) {
-        // SAFETY: passed on.
-        unsafe { self.state.unlock_raw(platform) }
+    /// The word of the lock, for fork.
+    pub(crate) fn word(&self) -> &Word {
+        self.state.word()
     }
 }

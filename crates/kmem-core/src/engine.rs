@@ -12,7 +12,7 @@ use crate::pages::PageHeap;
 use crate::percpu::CpuTable;
 use crate::platform::{CacheStep, Platform, Step};
 use crate::slab::{Env, FreeError, Reclaim};
-use crate::sync::{Mutex, Rank};
+use crate::sync::{Mutex, Rank, Word};
 
 /// When the magazines of a CPU come into being.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -64,6 +64,8 @@ pub struct Engine<P: Platform> {
     pub(crate) general: General,
     pub(crate) listeners: Mutex<Listeners>,
     pub(crate) inside: Inside,
+    /// Held by the thread that forks.
+    pub(crate) forks: Word,
 }
 
 impl<P: Platform> Engine<P> {
@@ -142,6 +144,7 @@ impl<P: Platform> Engine<P> {
             put(&raw mut (*engine).general, General::new);
             put(&raw mut (*engine).listeners, || Mutex::new(Rank::Stats, Listeners::default()));
             put(&raw mut (*engine).inside, Inside::new);
+            put(&raw mut (*engine).forks, Word::new);
             Ok(&mut *engine)
         }
     }
@@ -321,78 +324,5 @@ impl<P: Platform> Engine<P> {
     /// Gives slabs back. No lock may be held (I31, I34), nor the gate, except that a hotplug callback may free objects.
     pub(crate) fn release(&self, reclaim: Reclaim) -> usize {
         reclaim.release(&self.env(), &self.inside)
-    }
-
-    /// Takes every lock, in the order of ranks, so that a child made by fork finds the allocator between two
-    /// operations. A thread inside a hotplug callback holds the gate already; it stays held.
-    pub fn before_fork(&self) {
-        let platform = &self.platform;
-        if !self.gate.is_writer(platform) {
-            self.gate.lock_for_fork(platform);
-        }
-        self.registry.lock_for_fork(platform);
-        // SAFETY: the registry's lock was just taken.
-        unsafe {
-            self.registry.for_each_locked(platform, |cache| cache.lock_life_for_fork(platform));
-        }
-        self.cpus.iter().for_each(|cpu| cpu.lock.lock_raw(platform));
-        // SAFETY: as above.
-        unsafe {
-            self.registry
-                .for_each_locked(platform, |cache| cache.nodes().for_each(|node| node.depot.lock_for_fork(platform)));
-            self.registry
-                .for_each_locked(platform, |cache| cache.nodes().for_each(|node| node.slabs.lock_for_fork(platform)));
-        }
-        self.heap.lock_for_fork(platform);
-        self.meta.lock_for_fork(platform);
-        self.listeners.lock_raw(platform);
-        self.inside.lock_for_fork(platform);
-    }
-
-    /// Gives the locks of [`before_fork`](Self::before_fork) back in the child, where the other threads' pins are gone
-    /// with them. Batches that they were just moving are lost to the child: some objects that count as in use.
-    ///
-    /// # Safety
-    /// The thread that the calling one was forked from has called `before_fork`.
-    pub unsafe fn after_fork_in_child(&self) {
-        // SAFETY: both locks are held.
-        unsafe {
-            self.inside.forget_others(&self.platform);
-            self.registry.forget_pins(&self.platform);
-            self.after_fork();
-        }
-        // Nor is there anybody who calls `decay`, unless it does again.
-        self.heap.expect_decay(&self.platform, false);
-        self.registry.for_each(&self.platform, |cache| {
-            cache.nodes().for_each(|node| node.slabs.take_back_aside(&self.platform));
-        });
-    }
-
-    /// Gives the locks of [`before_fork`](Self::before_fork) back in the parent.
-    ///
-    /// # Safety
-    /// The calling thread has called `before_fork`.
-    #[cold]
-    pub unsafe fn after_fork(&self) {
-        let platform = &self.platform;
-        // SAFETY: `before_fork` took all of these locks.
-        unsafe {
-            self.inside.unlock_after_fork(platform);
-            self.listeners.unlock_raw(platform);
-            self.meta.unlock_after_fork(platform);
-            self.heap.unlock_after_fork(platform);
-            self.registry.for_each_locked(platform, |cache| {
-                cache.nodes().for_each(|node| {
-                    node.slabs.unlock_after_fork(platform);
-                    node.depot.unlock_after_fork(platform);
-                });
-            });
-            self.cpus.iter().for_each(|cpu| cpu.lock.unlock_raw(platform));
-            self.registry.for_each_locked(platform, |cache| cache.unlock_life_after_fork(platform));
-            self.registry.unlock_after_fork(platform);
-            if !self.gate.is_writer(platform) {
-                self.gate.unlock_after_fork(platform);
-            }
-        }
     }
 }

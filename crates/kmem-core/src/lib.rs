@@ -9,6 +9,7 @@
 //! | module | what it holds |
 //! |---|---|
 //! | [`engine`] | the whole allocator, put together; the entry points of an embedder |
+//! | `fork` | what fork takes and gives back |
 //! | [`general`] | size classes and large objects: what `malloc` needs |
 //! | [`decay`] | giving back what was not needed for a while |
 //! | [`cache`] | create, destroy, shrink, tune; the registry; the slow paths of alloc and free |
@@ -29,6 +30,7 @@ pub mod decay;
 mod depot;
 pub mod engine;
 pub mod error;
+mod fork;
 pub mod general;
 pub mod hint;
 pub mod meta;

@@ -9,7 +9,7 @@ use core::ptr::NonNull;
 
 use crate::percpu::READABLE;
 use crate::platform::{PageSource, Platform};
-use crate::sync::{self, Mutex, Rank};
+use crate::sync::{self, Mutex, Rank, Word};
 
 /// Bytes that are mapped at a time. Few in a model, so that it sees chunks begin, and calls for them fail.
 const CHUNK: usize = if sync::MODEL { 4 << 10 } else { 64 << 10 };
@@ -149,16 +149,9 @@ impl Meta {
         self.arena.lock(platform).bytes
     }
 
-    /// Takes the lock for fork.
-    pub(crate) fn lock_for_fork<P: Platform>(&self, platform: &P) {
-        self.arena.lock_raw(platform);
-    }
-
-    /// # Safety
-    /// [`lock_for_fork`](Self::lock_for_fork) took the lock.
-    pub(crate) unsafe fn unlock_after_fork<P: Platform>(&self, platform: &P) {
-        // SAFETY: passed on.
-        unsafe { self.arena.unlock_raw(platform) }
+    /// The word of the lock, for fork.
+    pub(crate) fn word(&self) -> &Word {
+        self.arena.word()
     }
 }
 

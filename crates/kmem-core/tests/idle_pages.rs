@@ -193,13 +193,18 @@ fn a_child_takes_back_the_slab_whose_pages_were_going_back() {
         let (cache, kept) = sparse(&engine);
         // In the child the thread is gone in the middle of it.
         engine.platform().at_next_purge(|| panic_now());
-        assert!(panics(|| (0..4).for_each(|_| _ = engine.decay())));
+        let walks = engine.clone();
+        let gone = std::thread::spawn(move || panics(|| (0..4).for_each(|_| _ = walks.decay())));
+        assert!(gone.join().expect("it catches the panic"));
         if all_freed {
             cache.free_bulk(&kept);
         }
         engine.before_fork();
         // SAFETY: the locks were just taken.
-        unsafe { engine.after_fork_in_child() };
+        unsafe {
+            engine.inherit();
+            engine.after_fork();
+        }
         valid(&engine, if all_freed { 0 } else { kept.len() });
         settle(&engine);
         assert_eq!(cache.figures().slabs * GRANULE, cache.figures().bytes);

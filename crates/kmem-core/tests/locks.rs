@@ -117,6 +117,26 @@ fn the_gate_excludes_across_threads_and_nobody_starves() {
     ends(move || threads.into_iter().for_each(|thread| thread.join().expect("no panic")));
 }
 
+/// However many places for readers the gate has.
+#[test]
+fn the_gate_has_room_for_any_number_of_readers() {
+    let (platform, gate) = (Arc::new(platform()), Arc::new(Gate::new()));
+    let threads: Vec<_> = (0..100)
+        .map(|_| {
+            let (platform, gate) = (platform.clone(), gate.clone());
+            std::thread::spawn(move || {
+                let read = gate.read(&*platform).expect("no callback");
+                std::thread::sleep(std::time::Duration::from_millis(5));
+                drop(read);
+            })
+        })
+        .collect();
+    std::thread::sleep(std::time::Duration::from_millis(2));
+    drop(gate.write(&*platform).expect("no callback"));
+    ends(move || threads.into_iter().for_each(|thread| thread.join().expect("no panic")));
+    assert!(gate.try_write(&*platform).is_some());
+}
+
 #[test]
 fn a_writer_does_not_pass_a_reader() {
     let (platform, gate) = (Arc::new(platform()), Arc::new(Gate::new()));

@@ -239,6 +239,8 @@ in_each_mode!(upkeep, |mode| must_succeed(mode, "upkeep", built("upkeep.c"), &[]
 in_each_mode!(privileges, |mode| must_succeed(mode, "privileges", built("privileges.c"), &[]));
 in_each_mode!(sandbox, |mode| must_succeed(mode, "sandbox", built("sandbox.c"), &[]));
 in_each_mode!(forks, |mode| must_succeed(mode, "fork", built("fork.c"), &[]));
+in_each_mode!(fork_handlers, |mode| must_succeed(mode, "atfork", built("atfork.c"), &[]));
+in_each_mode!(forks_in_signal_handlers, |mode| must_succeed(mode, "signal_fork", built("signal_fork.c"), &[]));
 in_each_mode!(children_on_a_thread, |mode| must_succeed(mode, "vfork", built("vfork.c"), &[]));
 in_each_mode!(stepped, an_instruction_at_a_time);
 in_each_mode!(stress, |mode| must_succeed(mode, "stress", built("stress.cc"), &[]));

@@ -24,7 +24,7 @@ use kmem_core::cpu::{CpuSet, Protocol};
 use kmem_core::pages::GRANULE;
 use kmem_core::percpu::{Area, CpuTable, SlotIndex, section};
 use kmem_core::platform::{Clock, CommitError, MoveError, PageSource, Park, Sections, Step, Topology, Window};
-use kmem_core::sync::{AtomicU32, AtomicU64, AtomicUsize, HeldRanks, Ordering};
+use kmem_core::sync::{AtomicU64, AtomicUsize, HeldRanks, Ordering, Waiters};
 
 use crate::explore::seat;
 use crate::guarded::{Guarded, PAGE};
@@ -119,6 +119,7 @@ pub struct Fake {
     fail_count: AtomicUsize,
     fences: AtomicUsize,
     time: AtomicU64,
+    waiters: Box<Waiters>,
     lie: AtomicUsize,
 }
 
@@ -131,8 +132,13 @@ thread_local! {
     static CPU: Cell<usize> = const { Cell::new(0) };
     static HINT: Cell<Option<usize>> = const { Cell::new(None) };
     static INTERRUPT: RefCell<Option<Box<dyn FnOnce()>>> = const { RefCell::new(None) };
-    static RANKS: &'static HeldRanks = Box::leak(Box::default());
+    static RANKS: &'static Ranks = Box::leak(Box::default());
 }
+
+/// A thread's ranks, whose address is its token.
+#[derive(Default)]
+#[repr(align(8))]
+struct Ranks(HeldRanks);
 
 /// Lets the calling thread run on a virtual CPU from now on.
 pub fn run_on(cpu: usize) {
@@ -179,6 +185,7 @@ impl Fake {
             fail_count: AtomicUsize::new(0),
             fences: AtomicUsize::new(0),
             time: AtomicU64::new(0),
+            waiters: Box::default(),
             lie: AtomicUsize::new(1),
         }
     }
@@ -454,26 +461,34 @@ unsafe impl PageSource for Fake {
 
 // SAFETY: the token is the address of a thread's own ranks, which are never freed.
 unsafe impl Park for Fake {
-    fn wait(&self, word: &AtomicU32, expected: u32) {
+    fn wait(&self, word: &AtomicUsize, expected: usize) {
         if !seat::wait(word, expected) {
             self.asleep.wait(word, expected);
         }
     }
 
-    fn wake_one(&self, word: &AtomicU32) {
+    fn wake_one(&self, word: &AtomicUsize) {
         self.asleep.wake(word, 1);
     }
 
-    fn wake_all(&self, word: &AtomicU32) {
+    fn wake_all(&self, word: &AtomicUsize) {
         self.asleep.wake(word, usize::MAX);
     }
 
     fn thread_token(&self) -> usize {
-        RANKS.with(|ranks| std::ptr::from_ref::<HeldRanks>(ranks) as usize)
+        RANKS.with(|ranks| std::ptr::from_ref::<Ranks>(ranks) as usize)
     }
 
     fn held_ranks(&self) -> Option<&HeldRanks> {
-        Some(RANKS.with(|ranks| *ranks))
+        Some(RANKS.with(|ranks| &ranks.0))
+    }
+
+    fn rest(&self, _tries: u32) {
+        std::thread::yield_now();
+    }
+
+    fn waiters(&self) -> Option<&Waiters> {
+        Some(&self.waiters)
     }
 
     fn step(&self, step: Step<'_>) {

@@ -3,7 +3,7 @@
 use std::sync::Mutex;
 use std::thread::{self, Thread};
 
-use kmem_core::sync::{AtomicU32, Ordering};
+use kmem_core::sync::{AtomicUsize, Ordering};
 
 use crate::taken::taken;
 
@@ -14,7 +14,7 @@ pub(crate) struct Sleepers(Mutex<Vec<(usize, Thread)>>);
 impl Sleepers {
     /// Sleeps while the word is as expected, until somebody wakes the thread. Whether it is so is looked at under the
     /// lock that a wake takes, so none falls in between.
-    pub(crate) fn wait(&self, word: &AtomicU32, expected: u32) {
+    pub(crate) fn wait(&self, word: &AtomicUsize, expected: usize) {
         let address = std::ptr::from_ref(word) as usize;
         let mut asleep = taken(&self.0);
         if word.load(Ordering::Acquire) != expected {
@@ -29,7 +29,7 @@ impl Sleepers {
     }
 
     /// Wakes so many of those that sleep on the word, at most.
-    pub(crate) fn wake(&self, word: &AtomicU32, most: usize) {
+    pub(crate) fn wake(&self, word: &AtomicUsize, most: usize) {
         let address = std::ptr::from_ref(word) as usize;
         let mut asleep = taken(&self.0);
         for _ in 0..most {

@@ -23,10 +23,10 @@
 //! - [`hotplug`]: CPUs that go and come by name, and who wants to know.
 //!
 //! Freeing on another thread or another CPU than the one that allocated is ordinary and costs the same. Nothing is kept
-//! per thread, so threads end without work. After `fork` both processes go on; `std::process::Command`
+//! per thread, so threads end without work. After `fork` both processes go on, also where a signal handler forks; `std::process::Command`
 //! forks, or spawns, and what `pre_exec` is given may allocate. A child that runs on its parent's thread (`vfork`, `clone`
-//! with `CLONE_VM`) must not, unless the crate `kmem-malloc` is linked in, which brings these functions. None of this may be called in a signal
-//! handler.
+//! with `CLONE_VM`) must not, unless the crate `kmem-malloc` is linked in, which brings these functions. Nothing else of this may be called in a
+//! signal handler.
 //!
 //! The crate is `no_std`; its engine is `kmem-core`, its home is Linux on x86-64 ([`linux`]).
 #![no_std]
@@ -41,6 +41,8 @@ mod cache;
 mod constructed;
 mod control;
 mod follow;
+#[doc(hidden)]
+pub mod fork;
 pub mod general;
 pub mod hotplug;
 mod info;

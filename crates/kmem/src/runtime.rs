@@ -14,7 +14,7 @@ use kmem_core::sync::{AtomicU32, Ordering};
 use kmem_core::{AllocError, Config, Engine, Population};
 
 use crate::linux::{Linux, Mode, sys};
-use crate::upkeep;
+use crate::{fork, upkeep};
 
 /// Most caches, where address space is not limited.
 const MAX_CACHES: usize = 16 << 10;
@@ -122,9 +122,8 @@ fn make() -> Option<&'static Engine<Linux>> {
         return None;
     }
     PLACE.state.store(READY, Ordering::Release);
-    // The handlers come last: libc may allocate here, which is served already.
-    // SAFETY: the handlers are functions of ours, which stay mapped.
-    unsafe { pthread_atfork(Some(before_fork), Some(after_fork), Some(after_fork_in_child)) };
+    // Last, for libc may allocate here, which is served already.
+    fork::register();
     existing()
 }
 
@@ -220,80 +219,4 @@ pub fn hexadecimal(number: usize, into: &mut [u8; 18]) -> &str {
     at -= 2;
     into[at..at + 2].copy_from_slice(b"0x");
     core::str::from_utf8(&into[at..]).unwrap_or("?")
-}
-
-#[link(name = "c")]
-unsafe extern "C" {
-    fn pthread_atfork(
-        prepare: Option<unsafe extern "C" fn()>,
-        parent: Option<unsafe extern "C" fn()>,
-        child: Option<unsafe extern "C" fn()>,
-    ) -> core::ffi::c_int;
-}
-
-/// glibc's lock of the list of streams, which fork takes *after* the prepare handlers. A thread inside `fflush(NULL)`
-/// holds it and waits for a stream, whose holder may wait for memory: had we all our locks by then, three threads would
-/// wait in a circle. So it is taken before them; it is recursive, and fork itself resets it in the child.
-mod streams {
-    use core::arch::asm;
-
-    macro_rules! call_if_there {
-        ($symbol:literal) => {{
-            let function: *const ();
-            // SAFETY: loads a word of the global offset table, which holds an address or null.
-            unsafe {
-                asm!(
-                    concat!(".weak ", $symbol),
-                    concat!("mov {}, qword ptr [rip + ", $symbol, "@GOTPCREL]"),
-                    out(reg) function,
-                    options(nostack, preserves_flags, readonly),
-                );
-            }
-            if !function.is_null() {
-                // SAFETY: glibc's function takes nothing and answers nothing.
-                unsafe { core::mem::transmute::<*const (), extern "C" fn()>(function)() }
-            }
-        }};
-    }
-
-    pub(super) fn lock() {
-        call_if_there!("_IO_list_lock")
-    }
-
-    pub(super) fn unlock() {
-        call_if_there!("_IO_list_unlock")
-    }
-}
-
-#[cold]
-unsafe extern "C" fn before_fork() {
-    if let Some(engine) = existing() {
-        streams::lock();
-        engine.before_fork();
-        engine.platform().before_fork();
-    }
-}
-
-#[cold]
-unsafe extern "C" fn after_fork() {
-    if let Some(engine) = existing() {
-        // SAFETY: `before_fork` ran on this thread.
-        unsafe {
-            engine.platform().after_fork();
-            engine.after_fork();
-        }
-        streams::unlock();
-    }
-}
-
-#[cold]
-unsafe extern "C" fn after_fork_in_child() {
-    if let Some(engine) = existing() {
-        // SAFETY: `before_fork` ran on the thread that this one was forked from.
-        unsafe {
-            engine.platform().after_fork();
-            engine.after_fork_in_child();
-        }
-        upkeep::after_fork_in_child();
-    }
 }

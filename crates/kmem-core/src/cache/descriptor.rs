@@ -8,7 +8,7 @@ use crate::meta::Meta;
 use crate::percpu::{BATCH_MAX, SlotIndex, start_capacity};
 use crate::platform::{CacheStep, Platform, Step};
 use crate::slab::{Layout, Node};
-use crate::sync::{AtomicU32, Mutex, Ordering, Rank};
+use crate::sync::{AtomicU32, AtomicUsize, Mutex, Ordering, Rank, Word};
 
 /// Most bytes of a cache's name.
 pub const NAME_MAX: usize = 63;
@@ -115,7 +115,7 @@ pub struct CacheDesc {
     /// CPUs whose slot of this cache is enabled. Changed by who holds the CPU's control; a hint for others.
     pub(super) enabled_on: AtomicCpuSet,
     /// Readers that keep the descriptor from being freed. Changed under the registry's lock.
-    pub(super) pins: AtomicU32,
+    pub(super) pins: AtomicUsize,
     /// How often threads are [inside](super::inside) of it.
     pub(super) insides: AtomicU32,
     /// What the last miss was, and how often overflow and underflow took turns: see `note_miss`.
@@ -192,7 +192,7 @@ impl CacheDesc {
                 capacity: AtomicU32::new(capacity as u32),
                 capacity_max: AtomicU32::new(capacity_max as u32),
                 enabled_on: AtomicCpuSet::new(),
-                pins: AtomicU32::new(0),
+                pins: AtomicUsize::new(0),
                 insides: AtomicU32::new(0),
                 misses: AtomicU32::new(0),
                 overdue: AtomicU32::new(0),
@@ -347,15 +347,9 @@ impl CacheDesc {
         self.enabled_on.iter()
     }
 
-    pub(crate) fn lock_life_for_fork<P: Platform>(&self, platform: &P) {
-        self.life.lock_raw(platform);
-    }
-
-    /// # Safety
-    /// [`lock_life_for_fork`](Self::lock_life_for_fork) took the lock.
-    pub(crate) unsafe fn unlock_life_after_fork<P: Platform>(&self, platform: &P) {
-        // SAFETY: passed on.
-        unsafe { self.life.unlock_raw(platform) }
+    /// The word of the life lock, for fork.
+    pub(crate) fn life_word(&self) -> &Word {
+        self.life.word()
     }
 
     /// Notes a miss and answers whether magazines are too small: overflow and underflow kept taking turns, which a

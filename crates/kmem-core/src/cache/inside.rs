@@ -19,7 +19,7 @@ use core::ptr::NonNull;
 
 use super::CacheDesc;
 use crate::platform::Platform;
-use crate::sync::{Mutex, Ordering, Rank};
+use crate::sync::{Mutex, Ordering, Rank, Word};
 
 /// A thread is inside of a cache.
 struct Note {
@@ -112,18 +112,15 @@ impl Inside {
         false
     }
 
-    /// Takes the lock for fork.
-    pub(crate) fn lock_for_fork<P: Platform>(&self, platform: &P) {
-        self.notes.lock_raw(platform);
+    /// The word of the lock, for fork.
+    pub(crate) fn word(&self) -> &Word {
+        self.notes.word()
     }
 
     /// Forgets, in a child, what threads were inside of that fork did not take along: their stacks will be used for others.
-    ///
-    /// # Safety
-    /// [`lock_for_fork`](Self::lock_for_fork) took the lock, and this is the child.
-    pub(crate) unsafe fn forget_others<P: Platform>(&self, platform: &P) {
-        // SAFETY: the lock is held; the guard is kept so that it stays so.
-        let mut notes = unsafe { self.notes.adopt(platform) };
+    /// Nothing is done where the calling thread is in the middle of something here itself.
+    pub(crate) fn forget_others<P: Platform>(&self, platform: &P) {
+        let Some(mut notes) = self.notes.try_lock(platform) else { return };
         let thread = platform.thread_token();
         notes.retain(|note| {
             if note.thread != thread {
@@ -132,13 +129,5 @@ impl Inside {
             }
             note.thread == thread
         });
-        notes.keep();
-    }
-
-    /// # Safety
-    /// [`lock_for_fork`](Self::lock_for_fork) took the lock.
-    pub(crate) unsafe fn unlock_after_fork<P: Platform>(&self, platform: &P) {
-        // SAFETY: passed on.
-        unsafe { self.notes.unlock_raw(platform) }
     }
 }

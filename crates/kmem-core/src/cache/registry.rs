@@ -11,7 +11,7 @@ use super::{CacheDesc, CacheId};
 use crate::classes;
 use crate::error::CreateError;
 use crate::platform::Platform;
-use crate::sync::{Mutex, Ordering, Rank};
+use crate::sync::{Mutex, Ordering, OtherFirst, Rank, Word};
 
 const BUCKETS: usize = 4096;
 
@@ -306,7 +306,8 @@ impl Registry {
         let mut state = self.state.lock(platform);
         loop {
             let pins = pinned.pins.load(Ordering::Acquire);
-            if pins == 1 {
+            // None where it was forgotten: see `forget_pins`.
+            if pins <= 1 {
                 let desc = pinned.desc;
                 core::mem::forget(pinned);
                 return desc;
@@ -368,40 +369,39 @@ impl Registry {
         }
     }
 
-    /// Takes the lock for fork.
-    pub(crate) fn lock_for_fork<P: Platform>(&self, platform: &P) {
-        self.state.lock_raw(platform);
+    /// The word of the lock, for fork.
+    pub(crate) fn word(&self) -> &Word {
+        self.state.word()
     }
 
-    /// Calls `visit` with every listed cache while fork holds the lock.
-    ///
-    /// # Safety
-    /// [`lock_for_fork`](Self::lock_for_fork) took the lock.
-    pub(crate) unsafe fn for_each_locked<P: Platform>(&self, platform: &P, mut visit: impl FnMut(&CacheDesc)) {
-        // SAFETY: the lock is held; the guard is kept so that it stays so.
+    /// Calls `visit` with every listed cache, without the lock: for a thread that forks. Nobody lists or unlists a cache
+    /// meanwhile, for it has the lock, or it is in the middle of that itself, further up in its stack, or whoever is cannot
+    /// go on. The list is whole at each moment: a cache is on it by one word, which is written when the descriptor is.
+    pub(crate) fn for_each_in_fork<P: Platform>(
+        &self,
+        platform: &P,
+        visit: &mut dyn FnMut(&CacheDesc) -> Result<(), OtherFirst>,
+    ) -> Result<(), OtherFirst> {
+        // SAFETY: nobody else changes the state, as said; the guard is kept, for the lock stays as it is.
         let mut state = unsafe { self.state.adopt(platform) };
+        let mut visited = Ok(());
         for index in 1..state.fresh {
-            if let Some(desc) = state.entry(index).desc {
-                // SAFETY: listed, and the lock is held.
-                visit(unsafe { desc.as_ref() });
+            if let (Ok(()), Some(desc)) = (visited, state.entry(index).desc) {
+                // SAFETY: listed, so not freed.
+                visited = visit(unsafe { desc.as_ref() });
             }
         }
         state.keep();
+        visited
     }
 
-    /// Forgets the pins of threads that fork did not take along: in the child nobody else would ever give them back.
-    ///
-    /// # Safety
-    /// [`lock_for_fork`](Self::lock_for_fork) took the lock, and this is the child.
-    pub(crate) unsafe fn forget_pins<P: Platform>(&self, platform: &P) {
-        // SAFETY: passed on.
-        unsafe { self.for_each_locked(platform, |cache| cache.pins.store(0, Ordering::Relaxed)) }
-    }
-
-    /// # Safety
-    /// [`lock_for_fork`](Self::lock_for_fork) took the lock.
-    pub(crate) unsafe fn unlock_after_fork<P: Platform>(&self, platform: &P) {
-        // SAFETY: passed on.
-        unsafe { self.state.unlock_raw(platform) }
+    /// Forgets the pins of threads that fork did not take along: in the child nobody else would ever give them back. The
+    /// calling thread's own, if a visitor or a signal handler forks, are forgotten with them: it is in the engine itself, and
+    /// gives them back without one, or waits for no other than its own ([`only_pin`](Self::only_pin)).
+    pub(crate) fn forget_pins<P: Platform>(&self, platform: &P) {
+        let _ = self.for_each_in_fork(platform, &mut |cache| {
+            cache.pins.store(0, Ordering::Relaxed);
+            Ok(())
+        });
     }
 }

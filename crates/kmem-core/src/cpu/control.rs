@@ -4,7 +4,7 @@ use core::ptr::NonNull;
 
 use super::proxy::Question;
 use super::{AtomicCpuSet, CpuEvent, CpuSet, CpuState};
-use crate::percpu::Area;
+use crate::percpu::{Area, CpuTable};
 use crate::platform::Platform;
 use crate::sync::{AtomicUsize, Mutex, Rank};
 
@@ -107,6 +107,23 @@ impl Cpus {
 
     pub(super) fn set_online(&self, cpu: usize, online: bool) {
         if online { self.online.insert(cpu) } else { self.online.remove(cpu) }
+    }
+
+    /// Lets CPUs run again that were stopped by a thread which fork did not take along, and ends a transition of its, if one
+    /// was under way: a CPU is where the set of online CPUs says. In the child.
+    pub(crate) fn settle<P: Platform>(&self, platform: &P, table: &CpuTable, in_transition: bool) {
+        for (cpu, control) in self.iter().enumerate() {
+            let Some(mut control) = control.lock.try_lock(platform) else { continue };
+            if in_transition {
+                control.state = if self.online.contains(cpu) { CpuState::Online } else { CpuState::Offline };
+            }
+            if let (CpuState::Online, Some(area)) = (control.state, control.area)
+                && table.get(cpu) == table.empty()
+            {
+                // SAFETY: the control is held, and the area is the CPU's.
+                unsafe { table.publish(cpu, area) };
+            }
+        }
     }
 
     /// The control of a CPU; `None` for an id out of range: the one place where ids are checked (I5).

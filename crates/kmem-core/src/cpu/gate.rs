@@ -5,25 +5,36 @@
 //! between writers. The gate is not recursive: who comes back while his own thread holds the write side gets
 //! [`InsideCallback`] (I30, I33), for that is what a hotplug callback does that creates a cache; a reader that comes
 //! back is caught by the lock ranks in debug builds.
+//!
+//! # Places
+//! A reader inside holds a *place*, a [`Word`] that says which thread it is. A count would do for writers, but not for a fork
+//! in a signal handler: there the thread has to know whether it is inside itself, further up in its stack, and by one store
+//! into a place it comes in and says so, by one swap it leaves, with no moment between. There are more places than threads
+//! are ever inside at once; who finds none waits in the turnstile for one to become free, which needs nothing of anybody
+//! who waits there. A writer waits for one place after the other: nobody comes in meanwhile.
+//!
+//! # Fork
+//! A fork takes the turnstile and waits for the readers, as a writer does, but for none that cannot get on before the
+//! thread that forks does ([`sync::fork`](crate::sync)). In the child those are gone, and with them a transition that
+//! was under way: its CPU is taken for what the set of online CPUs says.
 
 use core::marker::PhantomData;
 
 use super::{CpuSet, Cpus};
 use crate::platform::{Park, Step};
-use crate::sync::{self, AtomicU32, AtomicUsize, Guard, Mutex, OfThread, Ordering, Rank};
+use crate::sync::{self, AtomicUsize, Forker, Guard, MODEL, Mutex, OfThread, Ordering, OtherFirst, Rank, Word};
 
 /// The calling thread is inside a hotplug callback.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct InsideCallback;
 
-/// Set in the number of readers while a writer waits for it to become 0: only then is somebody to be woken.
-const AWAITED: u32 = 1 << 31;
+/// Places for readers. Few in a model, where each costs a step of every writer.
+const PLACES: usize = if MODEL { 2 } else { 64 };
 
 /// The gate.
 pub struct Gate {
     turnstile: Mutex<()>,
-    /// How many readers are inside, and [`AWAITED`].
-    readers: AtomicU32,
+    readers: [Word; PLACES],
     /// The token of the thread that holds the write side, or 0.
     writer: AtomicUsize,
 }
@@ -31,7 +42,8 @@ pub struct Gate {
 /// The read side is held: no CPU changes its state. It is given back by the thread that took it (I30).
 #[must_use]
 pub struct ReadGuard<'a, P: Park> {
-    gate: &'a Gate,
+    /// `None`: a simulator has taken the gate away.
+    place: Option<&'a Word>,
     park: &'a P,
     _thread: OfThread,
 }
@@ -55,43 +67,55 @@ pub struct OnlineCpus<'g> {
 impl Gate {
     /// A gate nobody holds.
     pub fn new() -> Self {
-        Self { turnstile: Mutex::new(Rank::Gate, ()), readers: AtomicU32::new(0), writer: AtomicUsize::new(0) }
+        Self {
+            turnstile: Mutex::new(Rank::Gate, ()),
+            readers: core::array::from_fn(|_| Word::new()),
+            writer: AtomicUsize::new(0),
+        }
     }
 
     /// Takes the read side, waiting for a transition to end.
     pub fn read<'a, P: Park>(&'a self, park: &'a P) -> Result<ReadGuard<'a, P>, InsideCallback> {
         self.refuse_callback(park)?;
-        if park.protocol().gate {
-            self.enter(park);
-        }
-        Ok(ReadGuard { gate: self, park, _thread: PhantomData })
+        let place = park.protocol().gate.then(|| self.enter(park));
+        Ok(ReadGuard { place, park, _thread: PhantomData })
     }
 
-    fn enter<P: Park>(&self, park: &P) {
+    fn enter<P: Park>(&self, park: &P) -> &Word {
         let turnstile = self.turnstile.lock(park);
-        self.readers.fetch_add(1, Ordering::Acquire);
+        let place = self.free_place().unwrap_or_else(|| {
+            let [first, ..] = &self.readers;
+            sync::sleep(park, first, || first.mark());
+            first
+        });
+        Self::take_place(place, park);
         drop(turnstile);
         sync::hold(park, Rank::Gate, false);
+        place
     }
 
-    fn leave<P: Park>(&self, park: &P) {
-        sync::unhold(park, Rank::Gate);
-        if self.readers.fetch_sub(1, Ordering::Release) == AWAITED + 1 {
-            park.wake_all(&self.readers);
-        }
-        park.step(Step::Unlocked { rank: Rank::Gate });
+    /// A place that nobody has, if there is one. The caller holds the turnstile, and nobody else takes places.
+    fn free_place(&self) -> Option<&Word> {
+        // Acquired: behind what the reader did that had it before, for a writer will see who has it last.
+        self.readers.iter().find(|place| place.0.load(Ordering::Acquire) == 0)
+    }
+
+    /// From here on the thread is inside. Published with the turnstile.
+    fn take_place<P: Park>(place: &Word, park: &P) {
+        place.0.store(park.thread_token(), Ordering::Relaxed);
     }
 
     /// Takes the read side if no transition is running or waiting; never inside a hotplug callback.
     pub fn try_read<'a, P: Park>(&'a self, park: &'a P) -> Option<ReadGuard<'a, P>> {
         self.refuse_callback(park).ok()?;
+        let mut place = None;
         if park.protocol().gate {
             let turnstile = self.turnstile.try_lock(park)?;
-            self.readers.fetch_add(1, Ordering::Acquire);
+            Self::take_place(place.insert(self.free_place()?), park);
             drop(turnstile);
             sync::hold(park, Rank::Gate, false);
         }
-        Some(ReadGuard { gate: self, park, _thread: PhantomData })
+        Some(ReadGuard { place, park, _thread: PhantomData })
     }
 
     /// Takes the write side, waiting for the readers inside to leave.
@@ -106,7 +130,7 @@ impl Gate {
     /// Takes the write side if nobody is inside.
     pub fn try_write<'a, P: Park>(&'a self, park: &'a P) -> Option<WriteGuard<'a, P>> {
         let turnstile = self.turnstile.try_lock(park)?;
-        if self.readers.load(Ordering::Acquire) != 0 {
+        if self.readers.iter().any(|place| place.0.load(Ordering::Acquire) != 0) {
             return None;
         }
         self.writer.store(park.thread_token(), Ordering::Relaxed);
@@ -115,15 +139,11 @@ impl Gate {
 
     /// Waits until no reader is inside. The caller holds the turnstile: none comes in meanwhile, and nobody else waits.
     fn wait_for_readers<P: Park>(&self, park: &P) {
-        if self.readers.load(Ordering::Acquire) == 0 {
-            return;
+        for place in &self.readers {
+            if place.0.load(Ordering::Acquire) != 0 {
+                sync::sleep(park, place, || place.mark());
+            }
         }
-        let mut readers = self.readers.fetch_or(AWAITED, Ordering::Acquire) | AWAITED;
-        while readers != AWAITED {
-            park.wait(&self.readers, readers);
-            readers = self.readers.load(Ordering::Acquire);
-        }
-        self.readers.store(0, Ordering::Relaxed);
     }
 
     /// Whether the calling thread holds the write side.
@@ -136,16 +156,24 @@ impl Gate {
     }
 
     /// Takes the turnstile and waits for the readers, for fork.
-    pub(crate) fn lock_for_fork<P: Park>(&self, park: &P) {
-        self.turnstile.lock_raw(park);
-        self.wait_for_readers(park);
+    pub(crate) fn lock_for_fork<P: Park>(&self, forker: &Forker<'_, P>) -> Result<(), OtherFirst> {
+        forker.take(self.turnstile.word())?;
+        self.readers.iter().try_for_each(|place| forker.wait_for(place))
     }
 
-    /// # Safety
-    /// [`lock_for_fork`](Self::lock_for_fork) took it.
-    pub(crate) unsafe fn unlock_after_fork<P: Park>(&self, park: &P) {
-        // SAFETY: passed on.
-        unsafe { self.turnstile.unlock_raw(park) }
+    /// Gives it back.
+    pub(crate) fn unlock_after_fork<P: Park>(&self, forker: &Forker<'_, P>) {
+        forker.give_back(self.turnstile.word());
+    }
+
+    /// In the child: lets those go that are gone, and answers whether there was a transition among them.
+    pub(crate) fn inherit<P: Park>(&self, forker: &Forker<'_, P>) -> bool {
+        self.readers.iter().for_each(|place| _ = forker.inherit(place));
+        let gone = forker.inherit(self.turnstile.word());
+        if gone {
+            self.writer.store(0, Ordering::Relaxed);
+        }
+        gone
     }
 }
 
@@ -157,9 +185,12 @@ impl Default for Gate {
 
 impl<P: Park> Drop for ReadGuard<'_, P> {
     fn drop(&mut self) {
-        if self.park.protocol().gate {
-            self.gate.leave(self.park);
+        let Some(place) = self.place else { return };
+        sync::unhold(self.park, Rank::Gate);
+        if place.release() {
+            self.park.wake_all(&place.0);
         }
+        self.park.step(Step::Unlocked { rank: Rank::Gate });
     }
 }
 

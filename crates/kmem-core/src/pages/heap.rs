@@ -10,7 +10,7 @@ use super::growth::COMMIT_TRIES;
 use super::runs::{BINS, Found, NIL};
 use super::table::{CLASS_STEP, GRANULE, KIND_CLEAN, KIND_DIRTY, KIND_RAW, Maps, Owner};
 use crate::platform::{CommitError, Platform};
-use crate::sync::{AtomicU8, Mutex, Ordering, Rank};
+use crate::sync::{AtomicU8, Mutex, Ordering, Rank, Word};
 
 /// A run of granules that somebody owns.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -318,6 +318,14 @@ impl PageHeap {
         self.state.lock(platform).bounds.release_at_free(wanted, now);
     }
 
+    /// Says so in a child made by fork, where the thread that did is gone; unless the calling thread is in the middle of
+    /// something here itself, which then is in the child as it was in the parent until its first decay.
+    pub(crate) fn expect_no_decay<P: Platform>(&self, platform: &P) {
+        if let Some(mut state) = self.state.try_lock(platform) {
+            state.bounds.expect_decay(false);
+        }
+    }
+
     /// Whether somebody does.
     pub(crate) fn expects_decay<P: Platform>(&self, platform: &P) -> bool {
         self.state.lock(platform).bounds.expects_decay()
@@ -369,15 +377,8 @@ impl PageHeap {
         self.state.lock(platform).stats
     }
 
-    /// Takes the lock for fork.
-    pub(crate) fn lock_for_fork<P: Platform>(&self, platform: &P) {
-        self.state.lock_raw(platform);
-    }
-
-    /// # Safety
-    /// [`lock_for_fork`](Self::lock_for_fork) took the lock.
-    pub(crate) unsafe fn unlock_after_fork<P: Platform>(&self, platform: &P) {
-        // SAFETY: passed on.
-        unsafe { self.state.unlock_raw(platform) }
+    /// The word of the lock, for fork.
+    pub(crate) fn word(&self) -> &Word {
+        self.state.word()
     }
 }

@@ -6,7 +6,7 @@
 
 use crate::cache::CacheDesc;
 use crate::cpu::CpuSet;
-use crate::sync::{AtomicU32, Rank};
+use crate::sync::{AtomicUsize, Rank};
 
 /// A step of the calling thread.
 #[derive(Clone, Copy)]
@@ -16,14 +16,14 @@ pub enum Step<'a> {
         /// The lock's rank.
         rank: Rank,
         /// The lock's word.
-        word: &'a AtomicU32,
+        word: &'a AtomicUsize,
     },
     /// The thread is about to take the lock with this word if it is free.
     TryLock {
         /// The lock's rank.
         rank: Rank,
         /// The lock's word.
-        word: &'a AtomicU32,
+        word: &'a AtomicUsize,
     },
     /// The thread has given a lock of this rank back, or its side of the gate.
     Unlocked {

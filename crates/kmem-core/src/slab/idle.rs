@@ -8,8 +8,9 @@
 //! objects all free has looked at the lists already, and waits only for the pin of who walks (I19).
 //!
 //! Purged pages are noted, so that none goes back twice. Objects on them are as free as others; their page is faulted
-//! in when one is used. At most one slab is aside at a time, so hardly anybody misses its objects. A child made by fork
-//! has no such walk any more, and takes the slab back ([`Node::take_back_aside`]).
+//! in when one is used. At most one slab of a node is aside at a time, so hardly anybody misses its objects: who finds
+//! another walk there leaves the node to it. A child made by fork has no such walk any more, and takes the slab back
+//! ([`Node::take_back_aside`]), unless it is the very thread that walks, interrupted by a signal, which goes on with it.
 
 use core::ptr::NonNull;
 
@@ -90,13 +91,14 @@ impl Node {
             lists.partial.cursor = lists.partial.head;
         }
         let (mut bytes, mut left, mut released) = (0, limit.slabs, 0);
-        while left > 0 && released < limit.released && bytes < limit.bytes && lists.partial.cursor.is_some() {
+        while left > 0 && released < limit.released && bytes < limit.bytes && lists.may_go_on() {
             let mut look = LOOK.min(left);
             left -= look;
             let found = lists.look(which, &mut look);
             left += look;
             if let Some(found) = found {
                 released += 1;
+                lists.walker = env.platform.thread_token();
                 drop(lists);
                 for (first, end) in found.iter() {
                     // SAFETY: the slab is aside, so its free objects stay free, and these pages hold no others.
@@ -113,9 +115,14 @@ impl Node {
         (bytes, lists.touched || lists.partial.cursor.is_some())
     }
 
-    /// Puts the slab back that a thread had set aside which fork did not take along. The lock is free again.
+    /// Puts the slab back that a thread had set aside which fork did not take along. Nothing is done where the calling
+    /// thread is in the middle of something here itself.
     pub(crate) fn take_back_aside<P: Platform>(&self, platform: &P) {
-        let mut lists = self.lists.lock(platform);
+        let Some(mut lists) = self.lists.try_lock(platform) else { return };
+        if lists.walker == platform.thread_token() {
+            return;
+        }
+        lists.walker = 0;
         while let Some(slab) = lists.aside.head {
             // SAFETY: the lock is held, and nobody walks.
             unsafe {
@@ -132,6 +139,11 @@ impl Node {
 }
 
 impl Lists {
+    /// Whether a walk has slabs before it, and no other walk has one aside.
+    fn may_go_on(&self) -> bool {
+        self.partial.cursor.is_some() && self.walker == 0
+    }
+
     /// Looks at up to `look` slabs from the cursor on (and counts it down), and sets the first aside that has pages to
     /// give back.
     #[cold]
@@ -166,6 +178,7 @@ impl Lists {
     /// Puts a slab back whose pages went.
     fn put_back(&mut self, found: &Stretches, into: &mut Reclaim) {
         let mut slab = found.slab;
+        self.walker = 0;
         // SAFETY: the lock is held; the slab is aside, where its free objects stayed free.
         unsafe {
             for (first, end) in found.iter() {

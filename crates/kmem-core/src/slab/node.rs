@@ -11,7 +11,7 @@ use crate::meta::Meta;
 use crate::pages::{Owner, PageHeap};
 use crate::percpu::{BATCH_MAX, Batch};
 use crate::platform::Platform;
-use crate::sync::{Guard, Mutex, Rank};
+use crate::sync::{Guard, Mutex, Rank, Word};
 
 /// Bytes of empty slabs that a cache keeps on a node rather than give them back at once; one slab is kept in any case.
 const EMPTY_KEPT: usize = 256 << 10;
@@ -24,6 +24,8 @@ pub(super) struct Lists {
     pub(super) empty: List,
     /// The slab whose pages are going back.
     pub(super) aside: List,
+    /// The token of the thread that set it aside, or 0.
+    pub(super) walker: usize,
     /// Whether objects were taken or put since the idle walk last began.
     pub(super) touched: bool,
     pub(super) stats: NodeStats,
@@ -178,16 +180,9 @@ impl Node {
         lists.stats.empty > 0
     }
 
-    /// Takes the lock for fork.
-    pub(crate) fn lock_for_fork<P: Platform>(&self, platform: &P) {
-        self.lists.lock_raw(platform);
-    }
-
-    /// # Safety
-    /// [`lock_for_fork`](Self::lock_for_fork) took the lock.
-    pub(crate) unsafe fn unlock_after_fork<P: Platform>(&self, platform: &P) {
-        // SAFETY: passed on.
-        unsafe { self.lists.unlock_raw(platform) }
+    /// The word of the lock, for fork.
+    pub(crate) fn word(&self) -> &Word {
+        self.lists.word()
     }
 }
 

@@ -8,19 +8,26 @@
 //! | `cfg(kmem_shuttle)` | `shuttle_types.rs`: many schedules of a large one |
 //!
 //! Besides the primitive types it holds the one lock of the engine, [`Mutex`], which sleeps through the platform's
-//! [`Park`](crate::platform::Park), and the [`Rank`] that every lock carries (I29).
+//! [`Park`](crate::platform::Park), the [`Rank`] that every lock carries (I29), and what a [fork](Forker) does with locks.
 
+mod fork;
 mod mutex;
 mod place;
 mod rank;
+mod waiters;
+mod word;
 
 #[cfg_attr(kmem_loom, path = "loom_types.rs")]
 #[cfg_attr(kmem_shuttle, path = "shuttle_types.rs")]
 #[cfg_attr(not(any(kmem_loom, kmem_shuttle)), path = "core_types.rs")]
 mod types;
 
+pub use fork::{Forker, OtherFirst};
 pub use mutex::{Guard, Mutex};
 pub(crate) use place::{Zeroed, place_zeroed, spoil};
 pub use rank::{HeldRanks, Rank};
 pub(crate) use rank::{OfThread, hold, unhold};
 pub use types::{AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Cell, MODEL, Ordering, UnsafeCell, fence};
+pub(crate) use waiters::sleep;
+pub use waiters::{Note, Waiters, Why};
+pub use word::{Word, owner};

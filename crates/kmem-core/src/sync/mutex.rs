@@ -1,23 +1,21 @@
-//! The one lock of the engine: a word with three states that sleeps through the platform.
+//! The one lock of the engine: a [`Word`] that says which thread holds it, and sleeps through the platform.
 //!
-//! States of the word: 0 free, 1 held, 2 held and somebody may sleep. A contender spins briefly, then marks the word 2
-//! and parks until it changes. It is held for at most a batch of work, except where [`Rank::Cpu`] waits for a fence.
-//! The lock carries its [`Rank`]; debug builds assert the order at every acquire.
+//! A contender spins briefly, then marks the word as contended and parks until it changes. It is held for at most a batch of
+//! work, except where [`Rank::Cpu`] waits for a fence. The lock carries its [`Rank`]; debug builds assert the order at every
+//! acquire.
+//!
+//! A thread that took the lock for a fork may lock it again: the guards of then are *nested*, and leave it held.
 
 use core::marker::PhantomData;
 use core::ops::{Deref, DerefMut};
 
 use super::types::{Guarded, SPINS};
-use super::{AtomicU32, OfThread, Ordering, Rank};
+use super::{OfThread, Rank, Word, waiters};
 use crate::platform::{Park, Step};
-
-const FREE: u32 = 0;
-const HELD: u32 = 1;
-const CONTENDED: u32 = 2;
 
 /// Data that one thread at a time may touch.
 pub struct Mutex<T> {
-    word: AtomicU32,
+    word: Word,
     rank: Rank,
     data: Guarded<T>,
 }
@@ -38,70 +36,62 @@ pub struct Guard<'a, T, P: Park> {
 impl<T> Mutex<T> {
     /// A free lock of `rank`.
     pub fn new(rank: Rank, data: T) -> Self {
-        Self { word: AtomicU32::new(FREE), rank, data: Guarded::new(data) }
+        Self { word: Word::new(), rank, data: Guarded::new(data) }
     }
 
     /// Takes the lock, sleeping until it is free.
     pub fn lock<'a, P: Park>(&'a self, park: &'a P) -> Guard<'a, T, P> {
-        park.step(Step::Lock { rank: self.rank, word: &self.word });
+        park.step(Step::Lock { rank: self.rank, word: &self.word.0 });
         self.note(park, false);
-        self.lock_raw(park);
+        self.take(park);
         Guard { lock: self, park, _thread: PhantomData }
     }
 
     /// Takes the lock although another of its rank is held: the caller takes them in ascending order of index.
     pub fn lock_next<'a, P: Park>(&'a self, park: &'a P) -> Guard<'a, T, P> {
-        park.step(Step::Lock { rank: self.rank, word: &self.word });
+        park.step(Step::Lock { rank: self.rank, word: &self.word.0 });
         self.note(park, true);
-        self.lock_raw(park);
+        self.take(park);
         Guard { lock: self, park, _thread: PhantomData }
     }
 
     /// Takes the lock if it is free.
     pub fn try_lock<'a, P: Park>(&'a self, park: &'a P) -> Option<Guard<'a, T, P>> {
-        park.step(Step::TryLock { rank: self.rank, word: &self.word });
+        park.step(Step::TryLock { rank: self.rank, word: &self.word.0 });
         // Noted first: an assertion that fires must not leave the lock held.
         self.note(park, false);
-        if self.word.compare_exchange(FREE, HELD, Ordering::Acquire, Ordering::Relaxed).is_err() {
+        if !self.word.try_take(park.thread_token()) {
             super::rank::unhold(park, self.rank);
             return None;
         }
         Some(Guard { lock: self, park, _thread: PhantomData })
     }
 
-    /// Takes the lock without a guard and without a rank: for fork, which takes them all in order.
-    pub fn lock_raw<P: Park>(&self, park: &P) {
-        let taken = self.word.compare_exchange(FREE, HELD, Ordering::Acquire, Ordering::Relaxed);
-        if taken.is_err() {
-            self.lock_contended(park);
+    #[inline]
+    fn take<P: Park>(&self, park: &P) {
+        let me = park.thread_token();
+        if !self.word.take_free(me) {
+            self.take_contended(park, me);
         }
     }
 
     #[cold]
-    fn lock_contended<P: Park>(&self, park: &P) {
-        let mut spins = SPINS;
-        while spins > 0 {
-            spins -= 1;
-            if self.word.load(Ordering::Relaxed) == FREE
-                && self.word.compare_exchange(FREE, HELD, Ordering::Acquire, Ordering::Relaxed).is_ok()
-            {
+    fn take_contended<P: Park>(&self, park: &P, me: usize) {
+        if self.word.is_mine_for_fork(me) {
+            return;
+        }
+        for _ in 0..SPINS {
+            if self.word.value() == 0 && self.word.take_free(me) {
                 return;
             }
             core::hint::spin_loop();
         }
-        while self.word.swap(CONTENDED, Ordering::Acquire) != FREE {
-            park.wait(&self.word, CONTENDED);
-        }
+        waiters::sleep(park, &self.word, || self.word.take_or_mark(me));
     }
 
-    /// Gives back a lock that [`lock_raw`](Self::lock_raw) took.
-    ///
-    /// # Safety
-    /// The caller holds the lock and no guard of it exists.
-    pub unsafe fn unlock_raw<P: Park>(&self, park: &P) {
-        if self.word.swap(FREE, Ordering::Release) == CONTENDED {
-            park.wake_one(&self.word);
-        }
+    /// The word: for fork, which takes all of them in order.
+    pub fn word(&self) -> &Word {
+        &self.word
     }
 
     /// The guard of a lock that [`Guard::keep`] left held.
@@ -145,8 +135,10 @@ impl<T, P: Park> Drop for Guard<'_, T, P> {
         super::rank::unhold(self.park, self.lock.rank);
         // The lock may be gone as soon as it is free: what is told of it is told from a copy.
         let rank = self.lock.rank;
-        // SAFETY: the guard proves that this thread holds the lock, and the guard ends here.
-        unsafe { self.lock.unlock_raw(self.park) }
+        if self.lock.word.release() {
+            // The address is all that is used of it.
+            self.park.wake_one(&self.lock.word.0);
+        }
         self.park.step(Step::Unlocked { rank });
     }
 }

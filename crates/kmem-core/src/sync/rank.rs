@@ -2,7 +2,12 @@
 //!
 //! A thread may take a lock only if it holds none of the same or a higher rank. The exception is a whole rank taken in
 //! ascending order of index (all CPU controls, for stopping several CPUs with one fence), which says so by its own
-//! call. The platform keeps one [`HeldRanks`] a thread; release builds never touch it.
+//! call. The platform keeps one [`HeldRanks`] a thread; release builds count no ranks.
+//!
+//! It also knows how many forks of the thread are under way: more than one where a signal handler that runs between two fork
+//! handlers forks. What a fork takes is not noted as held, for the thread may begin operations under it, whose ranks are
+//! asserted as ever. Where the fork interrupted an operation (in a signal handler) its ranks stand in the way of those
+//! that come while it lasts: then ranks are counted, and not asserted.
 
 use core::marker::PhantomData;
 
@@ -43,12 +48,40 @@ const RANKS: usize = Rank::Stats as usize + 1;
 #[derive(Debug)]
 pub struct HeldRanks {
     counts: [Cell<u16>; RANKS],
+    forks: Cell<u8>,
+    /// Whether the outermost of them interrupted an operation.
+    interrupted: Cell<bool>,
 }
 
 impl HeldRanks {
     /// A thread that holds no lock.
     pub const fn new() -> Self {
-        Self { counts: [const { Cell::new(0) }; RANKS] }
+        Self { counts: [const { Cell::new(0) }; RANKS], forks: Cell::new(0), interrupted: Cell::new(false) }
+    }
+
+    /// How many forks of the thread are under way.
+    pub fn forks(&self) -> u8 {
+        self.forks.get()
+    }
+
+    /// A fork begins; answers whether it is the outermost.
+    pub(crate) fn begin_fork(&self) -> bool {
+        self.forks.set(self.forks.get() + 1);
+        let outermost = self.forks.get() == 1;
+        if outermost {
+            self.interrupted.set(!self.is_empty());
+        }
+        outermost
+    }
+
+    /// A fork ends; answers whether it was the outermost.
+    pub(crate) fn end_fork(&self) -> bool {
+        self.forks.set(self.forks.get() - 1);
+        let outermost = self.forks.get() == 0;
+        if outermost {
+            self.interrupted.set(false);
+        }
+        outermost
     }
 
     /// Notes that a lock of `rank` is about to be taken.
@@ -59,7 +92,7 @@ impl HeldRanks {
         let lowest_forbidden = rank as usize + usize::from(same);
         for held in lowest_forbidden..RANKS {
             assert!(
-                self.counts[held].get() == 0,
+                self.counts[held].get() == 0 || self.interrupted.get(),
                 "lock order: a lock was taken while one of the same or a higher rank was held (I29)"
             );
         }
@@ -73,7 +106,7 @@ impl HeldRanks {
     /// Whether the thread holds no lock of the engine but the gate, which it holds inside a hotplug callback: what user
     /// code may expect (I31, I34).
     pub fn at_most_gate(&self) -> bool {
-        self.counts[Rank::Gate as usize + 1..].iter().all(|count| count.get() == 0)
+        self.interrupted.get() || self.counts[Rank::Gate as usize + 1..].iter().all(|count| count.get() == 0)
     }
 
     /// Whether the thread holds no lock of the engine at all.

@@ -22,7 +22,7 @@ use kmem_core::cpu::CpuSet;
 use kmem_core::pages::GRANULE;
 use kmem_core::percpu::{Area, CpuTable, SlotIndex, section};
 use kmem_core::platform::{Clock, CommitError, PageSource, Park, Sections, Topology, Window};
-use kmem_core::sync::{AtomicU32, HeldRanks, Ordering};
+use kmem_core::sync::{AtomicUsize, HeldRanks, Ordering};
 
 use super::checker::{Mutex, thread, thread_local};
 use super::cpus;
@@ -210,7 +210,7 @@ impl Model {
         }
     }
 
-    fn wake(&self, word: &AtomicU32, most: usize) {
+    fn wake(&self, word: &AtomicUsize, most: usize) {
         let mut asleep = self.asleep.lock().expect("nobody panics with it");
         for _ in 0..most {
             let Some(at) = asleep.iter().position(|sleeper| sleeper.word == std::ptr::from_ref(word) as usize) else {
@@ -346,7 +346,7 @@ unsafe impl PageSource for Model {
 
 // SAFETY: tokens are numbers of threads, from 1 on; each thread has ranks of its own.
 unsafe impl Park for Model {
-    fn wait(&self, word: &AtomicU32, expected: u32) {
+    fn wait(&self, word: &AtomicUsize, expected: usize) {
         let mut asleep = self.asleep.lock().expect("nobody panics with it");
         if word.load(Ordering::Relaxed) != expected {
             return;
@@ -359,20 +359,24 @@ unsafe impl Park for Model {
         self.asleep.lock().expect("nobody panics with it").retain(|sleeper| sleeper.token != token);
     }
 
-    fn wake_one(&self, word: &AtomicU32) {
+    fn wake_one(&self, word: &AtomicUsize) {
         self.wake(word, 1);
     }
 
-    fn wake_all(&self, word: &AtomicU32) {
+    fn wake_all(&self, word: &AtomicUsize) {
         self.wake(word, usize::MAX);
     }
 
     fn thread_token(&self) -> usize {
-        me().token
+        me().token * 4
     }
 
     fn held_ranks(&self) -> Option<&HeldRanks> {
         self.ranks.get(me().token.checked_sub(1)?)
+    }
+
+    fn rest(&self, _tries: u32) {
+        thread::yield_now();
     }
 }
 

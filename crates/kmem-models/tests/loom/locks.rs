@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use kmem_core::cpu::Gate;
-use kmem_core::sync::{AtomicUsize as ModelUsize, Mutex, Ordering as ModelOrdering, Rank};
+use kmem_core::sync::{AtomicUsize as ModelUsize, Forker, Mutex, Ordering as ModelOrdering, Rank};
 
 use crate::checked::platform::{Machine, Model};
 use crate::checked::{join, thread};
@@ -73,6 +73,28 @@ fn somebody_who_only_tries_the_lock() {
         join(waiter);
         let expected = 2 + usize::from(join(tries));
         assert_eq!(*lock.lock(&*platform), expected);
+    });
+}
+
+/// A fork takes the lock among others that do, and the thread that forks locks it again, nested. Nobody comes in between, and
+/// no sleeper is forgotten.
+#[test]
+fn a_fork_among_those_who_lock() {
+    explore("a fork among those who lock", Some(3), || {
+        let platform = platform();
+        let lock = Arc::new(Mutex::new(Rank::Node, 0));
+        let others: [_; 2] = core::array::from_fn(|_| {
+            let lock = lock.clone();
+            run(&platform, move |park| *lock.lock(park) += 1)
+        });
+        let forker = Forker::new(&*platform);
+        assert_eq!(forker.take(lock.word()), Ok(()));
+        let before = *lock.lock(&*platform);
+        *lock.try_lock(&*platform).expect("nested") += 1;
+        assert_eq!(*lock.lock(&*platform), before + 1, "somebody came in between");
+        forker.give_back(lock.word());
+        others.into_iter().for_each(join);
+        assert_eq!(*lock.lock(&*platform), 3);
     });
 }
 

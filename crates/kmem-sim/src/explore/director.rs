@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::thread::{self, Thread};
 
 use kmem_core::platform::{CacheStep, Step};
-use kmem_core::sync::{AtomicU32, AtomicUsize, Ordering, Rank};
+use kmem_core::sync::{AtomicUsize, Ordering, Rank};
 
 use super::event::{self, Event, Name, What};
 use super::plan::Plan;
@@ -71,16 +71,16 @@ impl Run {
 enum Pending {
     Ready,
     /// Until the word is this one.
-    Until(*const AtomicU32, u32),
+    Until(*const AtomicUsize, usize),
     /// While the word is this one.
-    While(*const AtomicU32, u32),
+    While(*const AtomicUsize, usize),
     Done,
 }
 
 impl Pending {
     fn is_able(self) -> bool {
         // SAFETY: the word is borrowed by the thread that waits here, for as long as it does.
-        let now = |word: *const AtomicU32| unsafe { &*word }.load(Ordering::Relaxed);
+        let now = |word: *const AtomicUsize| unsafe { &*word }.load(Ordering::Relaxed);
         match self {
             Self::Ready => true,
             Self::Until(word, value) => now(word) == value,
@@ -271,7 +271,7 @@ impl Director {
     }
 
     /// Sleeps while `*word == expected`.
-    pub(super) fn wait(&self, me: usize, word: &AtomicU32, expected: u32) {
+    pub(super) fn wait(&self, me: usize, word: &AtomicUsize, expected: usize) {
         let mut state = locked(&self.state);
         state.pending[me] = Pending::While(word, expected);
         self.pass(state, me);
@@ -322,7 +322,7 @@ impl State {
     }
 
     /// Whether a lock that is about to be taken lies in memory that was freed.
-    fn look_out(&mut self, word: &AtomicU32) {
+    fn look_out(&mut self, word: &AtomicUsize) {
         let at = std::ptr::from_ref(word) as usize;
         if self.freed.iter().any(|(start, len)| (*start..start + len).contains(&at)) {
             self.fault.get_or_insert(Fault::UseAfterFree);

@@ -6,7 +6,7 @@ use std::cell::OnceCell;
 use std::sync::Arc;
 
 use kmem_core::platform::Step;
-use kmem_core::sync::AtomicU32;
+use kmem_core::sync::AtomicUsize;
 
 use super::director::{Director, Fault};
 use super::event::What;
@@ -50,7 +50,7 @@ pub(crate) fn before_fence() {
 }
 
 /// Waits while `*word == expected`; `false` where the thread has no seat.
-pub(crate) fn wait(word: &AtomicU32, expected: u32) -> bool {
+pub(crate) fn wait(word: &AtomicUsize, expected: usize) -> bool {
     ask(|seat| seat.director.wait(seat.thread, word, expected))
 }
 

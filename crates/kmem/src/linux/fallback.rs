@@ -17,30 +17,29 @@
 //!
 //! # Fork
 //! The child has one thread. A word that another thread held would stay taken for ever, and its slot may be half
-//! changed. So [`before_fork`] takes all words, and [`after_fork`] gives them back, in the parent and in the child.
+//! changed. So a fork takes all words, behind the engine's locks, and gives them back, in the parent and in the child. They
+//! are [words of locks](Word), which say whose they are: one that a signal handler's own thread holds further up in its stack
+//! is left to it, and the sections of a fork handler that allocates pass.
 
 use core::ffi::c_int;
 use core::ptr::NonNull;
 
 use kmem_core::cpu::CpuSet;
+use kmem_core::hint::cold_path;
 use kmem_core::percpu::{Area, CpuTable, SlotIndex, section};
-use kmem_core::sync::{AtomicU32, Ordering};
+use kmem_core::platform::Park;
+use kmem_core::sync::{AtomicUsize, OtherFirst, Why, Word};
 
-use super::{hot, sys};
+use super::{Linux, hot};
 
 /// A power of two; more than most machines have CPUs.
 const WORDS: usize = 128;
-const FREE: u32 = 0;
-const HELD: u32 = 1;
-/// Yields before a fence sleeps: a holder of lower priority on the same CPU gets no turn by yielding.
-const YIELDS: u32 = 200;
-const NAP: u64 = 50_000;
 
 /// A cache line each, and the neighbour that the CPU prefetches with it.
 #[repr(align(128))]
-struct Word(AtomicU32);
+struct Line(Word);
 
-static TABLE: [Word; WORDS] = [const { Word(AtomicU32::new(FREE)) }; WORDS];
+static TABLE: [Line; WORDS] = [const { Line(Word(AtomicUsize::new(0))) }; WORDS];
 
 #[link(name = "c")]
 unsafe extern "C" {
@@ -73,47 +72,26 @@ pub fn ask() -> usize {
     cpu as usize
 }
 
-/// The word of a CPU is held; dropping this gives it back.
-struct Held(&'static AtomicU32);
-
-impl Held {
-    fn try_take(cpu: usize) -> Option<Self> {
-        let word = &TABLE[cpu % WORDS].0;
-        let free = word.load(Ordering::Relaxed) == FREE;
-        (free && word.compare_exchange(FREE, HELD, Ordering::Acquire, Ordering::Relaxed).is_ok()).then(|| Self(word))
-    }
-
-    fn take(cpu: usize) -> Self {
-        let mut tries = 0;
-        loop {
-            if let Some(held) = Self::try_take(cpu) {
-                return held;
-            }
-            tries += 1;
-            if tries < YIELDS {
-                sys::sched_yield();
-            } else {
-                let _ = sys::futex_wait(TABLE[cpu % WORDS].0.as_ptr(), HELD, Some(NAP));
-            }
-        }
-    }
-}
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        self.0.store(FREE, Ordering::Release);
-    }
+fn word(cpu: usize) -> &'static Word {
+    &TABLE[cpu % WORDS].0
 }
 
 /// Runs `work` on the area of a CPU, kept apart from all other sections on it; `None` where another one is in the way.
 fn section<R>(table: &CpuTable, work: impl FnOnce(Area) -> R) -> Option<R> {
     let cpu = current_cpu();
-    let Some(_held) = Held::try_take(cpu) else {
-        // Two threads go by the same number: the next section asks where it is.
-        ask();
-        return None;
-    };
-    Some(work(table.get(cpu)))
+    let (word, me) = (word(cpu), hot::thread_pointer());
+    if word.value() == 0 && word.take_free(me) {
+        let answer = work(table.get(cpu));
+        word.free();
+        return Some(answer);
+    }
+    cold_path();
+    if word.is_mine_for_fork(me) {
+        return Some(work(table.get(cpu)));
+    }
+    // Two threads go by the same number: the next section asks where it is.
+    ask();
+    None
 }
 
 /// [`Sections::pop`](kmem_core::platform::Sections::pop).
@@ -153,19 +131,25 @@ pub unsafe fn push_batch(table: &CpuTable, slot: SlotIndex, objects: &[usize]) -
 }
 
 /// Waits until no section that began before can still commit on these CPUs.
-pub fn fence(cpus: &CpuSet) {
-    cpus.iter().for_each(|cpu| drop(Held::take(cpu)));
+pub fn fence(linux: &Linux, cpus: &CpuSet) {
+    cpus.iter().for_each(|cpu| wait_for(linux, word(cpu)));
 }
 
-/// Takes all words. Called with all locks of the engine held, so no fence is under way.
-pub fn before_fork() {
-    (0..WORDS).for_each(|word| core::mem::forget(Held::take(word)));
+/// Takes the word, and gives it back. Whoever holds it does not know that somebody waits, so this looks again and again.
+fn wait_for(linux: &Linux, word: &Word) {
+    let (me, mut note, mut tries) = (hot::thread_pointer(), None, 0);
+    while !word.take_free(me) {
+        if word.is_mine_for_fork(me) {
+            return;
+        }
+        note = note.or_else(|| linux.waiters()?.note(linux, word, Why::Operation));
+        linux.rest(tries);
+        tries += 1;
+    }
+    word.free();
 }
 
-/// Gives back what [`before_fork`] took.
-///
-/// # Safety
-/// It took them, and nobody gave them back since: no section is under way.
-pub unsafe fn after_fork() {
-    TABLE.iter().for_each(|word| word.0.store(FREE, Ordering::Release));
+/// Calls `visit` with every word.
+pub fn for_each_word(visit: impl FnMut(&Word) -> Result<(), OtherFirst>) -> Result<(), OtherFirst> {
+    TABLE.iter().map(|line| &line.0).try_for_each(visit)
 }

@@ -28,7 +28,7 @@
 //! # The thread block
 //! ```text
 //! 0   our own rseq area, 32 bytes, aligned to 32; cpu_id_start = 0, cpu_id = -1
-//! 32  HeldRanks, 18 bytes (debug builds use it)
+//! 32  HeldRanks, 20 bytes (forks, and in debug builds the ranks)
 //! 56  registration: what `own` keeps of the thread
 //! 57  rounds: how often the thread's destructors ran
 //! 58  the CPU number that the fallback goes by, and for how many sections more
@@ -285,8 +285,8 @@ fn own_offset() -> usize {
 #[inline]
 pub fn thread_pointer() -> usize {
     let pointer;
-    // SAFETY: the word at the thread pointer is the thread pointer itself, by the x86-64 ABI.
-    unsafe { asm!("mov {}, qword ptr fs:[0]", out(reg) pointer, options(nostack, preserves_flags, readonly)) };
+    // SAFETY: the word at the thread pointer is the thread pointer itself, by the x86-64 ABI, as long as the thread lives.
+    unsafe { asm!("mov {}, qword ptr fs:[0]", out(reg) pointer, options(nostack, preserves_flags, pure, nomem)) };
     pointer
 }
 

@@ -17,6 +17,7 @@
 //! | `first` | memory for the first tables |
 //! | `huge` | which of it may be huge pages |
 //! | `topology` | CPUs and nodes |
+//! | `streams` | libc's lock of the list of streams, for fork |
 //! | [`sys`], `descriptors` | all system calls |
 //! | `thread` | a thread that libc does not know |
 //! | [`fault`] | refusals of the kernel, for tests |
@@ -27,7 +28,7 @@
 //! once          Linux::discover()            then the engine is made over it, with its CpuTable
 //! once          linux.publish(&table)        from here on rseq::pop, rseq::push, ... may run, and fast paths hit
 //! each miss     linux.slow_path_enter()      first of all, with no lock held: registers the thread in OwnRseq
-//! fork          before_fork, fork, after_fork (in both processes)
+//! fork          streams::forget() in the child, beside what the engine does
 //! vfork         lend, vfork, take_back (in the parent)
 //! ```
 //! Nothing here allocates from the engine, calls a function of libc that allocates (except once a thread, in
@@ -50,6 +51,7 @@ pub(crate) mod own;
 pub(crate) mod pages;
 pub mod rseq;
 pub mod settings;
+pub(crate) mod streams;
 pub mod sys;
 pub(crate) mod thread;
 pub(crate) mod topology;
@@ -60,7 +62,7 @@ use kmem_core::cpu::{CpuSet, MAX_CPUS};
 use kmem_core::pages::PageHeap;
 use kmem_core::percpu::{CpuTable, SlotIndex};
 use kmem_core::platform::{Clock, CommitError, MoveError, PageSource, Park, Sections, Topology, Window};
-use kmem_core::sync::{AtomicU32, HeldRanks};
+use kmem_core::sync::{AtomicUsize, HeldRanks, OtherFirst, Waiters, Word};
 
 pub use mode::{Mode, Why};
 
@@ -135,29 +137,6 @@ impl Linux {
     pub fn slow_path_enter(&self) {
         if self.mode == Mode::OwnRseq {
             own::enter();
-        }
-    }
-
-    /// To be called before fork, after all locks of the engine were taken.
-    pub fn before_fork(&self) {
-        if matches!(self.mode, Mode::Fallback(_)) {
-            fallback::before_fork();
-        }
-    }
-
-    /// To be called after fork, in the parent and in the child, before the locks of the engine are given back.
-    ///
-    /// With restartable sequences there is nothing to do: a section that another thread was in leaves no trace in the
-    /// child, and registrations (of the area, for the one thread left, and of fences, for the process) are
-    /// inherited.
-    ///
-    /// # Safety
-    /// [`before_fork`](Self::before_fork) was called by this thread, or the one that it was forked from, and what it took
-    /// was not given back since.
-    pub unsafe fn after_fork(&self) {
-        if matches!(self.mode, Mode::Fallback(_)) {
-            // SAFETY: passed on.
-            unsafe { fallback::after_fork() };
         }
     }
 
@@ -246,7 +225,7 @@ unsafe impl Sections for Linux {
             return;
         }
         match self.mode {
-            Mode::Fallback(_) => fallback::fence(cpus),
+            Mode::Fallback(_) => fallback::fence(self, cpus),
             Mode::Cid => fence::fence_all(self.possible),
             _ => fence::fence(cpus),
         }
@@ -261,7 +240,7 @@ unsafe impl Sections for Linux {
             return true;
         }
         match self.mode {
-            Mode::Fallback(_) => fallback::fence(&CpuSet::of(cpu)),
+            Mode::Fallback(_) => fallback::fence(self, &CpuSet::of(cpu)),
             // An id says nothing of where a thread is, so the kernel has to be asked all the same.
             Mode::Cid if self.can_fence() => fence::fence_all(self.possible),
             _ => return false,
@@ -338,19 +317,28 @@ unsafe impl PageSource for Linux {
     }
 }
 
-// SAFETY: the thread pointer differs between living threads and is not 0; the thread block is the thread's own.
+/// Yields before a thread that waits by looking takes naps: a holder of lower priority on the same CPU gets no turn by
+/// yielding.
+const YIELDS: u32 = 200;
+/// Nanoseconds.
+const NAP: u64 = 50_000;
+
+static WAITERS: Waiters = Waiters::new();
+
+// SAFETY: the thread pointer differs between living threads, is the address of a word, not 0, and the same in a child
+// made by fork; the thread block is the thread's own.
 unsafe impl Park for Linux {
-    fn wait(&self, word: &AtomicU32, expected: u32) {
-        // A changed word, a signal, a wake: the caller looks again in any case.
-        let _ = sys::futex_wait(word.as_ptr(), expected, None);
+    fn wait(&self, word: &AtomicUsize, expected: usize) {
+        // The lower half, which has the marks. A changed word, a signal, a wake: the caller looks again in any case.
+        let _ = sys::futex_wait(word.as_ptr().cast(), expected as u32, None);
     }
 
-    fn wake_one(&self, word: &AtomicU32) {
-        let _ = sys::futex_wake(word.as_ptr(), 1);
+    fn wake_one(&self, word: &AtomicUsize) {
+        let _ = sys::futex_wake(word.as_ptr().cast(), 1);
     }
 
-    fn wake_all(&self, word: &AtomicU32) {
-        let _ = sys::futex_wake(word.as_ptr(), i32::MAX);
+    fn wake_all(&self, word: &AtomicUsize) {
+        let _ = sys::futex_wake(word.as_ptr().cast(), i32::MAX);
     }
 
     fn thread_token(&self) -> usize {
@@ -360,6 +348,35 @@ unsafe impl Park for Linux {
     fn held_ranks(&self) -> Option<&HeldRanks> {
         // SAFETY: the block lives as long as the thread, and a `&HeldRanks` cannot leave the thread.
         Some(unsafe { &(*hot::thread_block()).held })
+    }
+
+    fn rest(&self, tries: u32) {
+        if tries < YIELDS {
+            sys::sched_yield();
+        } else {
+            sys::sleep(NAP);
+        }
+    }
+
+    fn waiters(&self) -> Option<&Waiters> {
+        Some(&WAITERS)
+    }
+
+    fn lock_outer(&self) {
+        streams::lock();
+    }
+
+    fn unlock_outer(&self) {
+        streams::unlock();
+    }
+
+    /// With restartable sequences there are none: a section that another thread was in leaves no trace in a child, and
+    /// registrations (of the area, for the one thread left, and of fences, for the process) are inherited.
+    fn for_each_word(&self, visit: impl FnMut(&Word) -> Result<(), OtherFirst>) -> Result<(), OtherFirst> {
+        match self.mode {
+            Mode::Fallback(_) => fallback::for_each_word(visit),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -394,6 +411,6 @@ impl Clock for Linux {
 /// Whether the calling thread is the only one of the process. Then no section is under way anywhere, and a fence has
 /// nothing to do: a section of its own that a signal interrupted begins anew in any case. (libc's allocator takes libc's
 /// word for this, too: a thread that a program makes without libc cannot use it either.)
-fn is_alone() -> bool {
+pub(crate) fn is_alone() -> bool {
     hot::is_single_threaded() && !thread::exists()
 }

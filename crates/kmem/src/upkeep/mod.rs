@@ -39,7 +39,8 @@
 //!
 //! # Fork
 //! The child has no thread of ours; [`after_fork_in_child`] sets everything here to its beginning. The state of the turns
-//! may have been in the middle of one: it is made anew, not repaired.
+//! may have been in the middle of one: it is made anew, not repaired, unless it is a turn of this very thread, which a signal
+//! handler that forks has interrupted: that goes on. Inside fork handlers no turn is taken and no thread begins.
 
 mod place;
 mod thread;
@@ -49,6 +50,7 @@ use kmem_core::Engine;
 use kmem_core::platform::Clock;
 use kmem_core::sync::{AtomicU32, Ordering};
 
+use crate::fork;
 use crate::linux::environment::libc_is_ready;
 use crate::linux::settings::{self, Setting};
 use crate::linux::{Linux, lent};
@@ -105,7 +107,7 @@ pub(crate) fn at_start(engine: &'static Engine<Linux>) {
 #[cold]
 #[inline(never)]
 fn consider(engine: &'static Engine<Linux>) {
-    if engine.is_inside_callback() || !libc_is_ready() || lent::is_lent() {
+    if engine.is_inside_callback() || fork::is_under_way(engine) || !libc_is_ready() || lent::is_lent() {
         return;
     }
     let Some(mut work) = Taken::try_take() else { return };

@@ -80,9 +80,13 @@ pub(crate) fn hold_soon() -> Option<Taken> {
     })
 }
 
-/// Sets the work to its beginning: this process has one thread.
+/// Sets the work to its beginning: this process has one thread. One that is in a turn itself, and forks in a signal handler,
+/// goes on with it.
 pub(super) fn after_fork_in_child() {
-    // SAFETY: the process has this one thread, and it is in fork, not in a turn.
+    if PLACE.taken.load(Ordering::Relaxed) == hot::thread_pointer() {
+        return;
+    }
+    // SAFETY: the process has this one thread, and it is not in a turn.
     unsafe { (*PLACE.work.get()).forget() };
     PLACE.taken.store(0, Ordering::Release);
 }

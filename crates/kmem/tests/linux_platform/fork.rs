@@ -5,7 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use kmem::linux::Mode;
 use kmem_core::cpu::CpuSet;
-use kmem_core::platform::{Sections, Topology};
+use kmem_core::platform::{Park, Sections, Topology};
+use kmem_core::sync::Forker;
 
 use super::world::{SLOT, hits, hits_through, inline, world};
 use super::{CID, OFF, OWN, passes};
@@ -37,13 +38,15 @@ pub fn forked() {
             });
         }
         for _ in 0..50 {
-            linux.before_fork();
-            // SAFETY: the child calls the platform and _exit only; what is given back was taken above.
-            let pid = unsafe {
-                let pid = fork();
-                linux.after_fork();
-                pid
-            };
+            let forker = Forker::new(linux);
+            linux.for_each_word(|word| forker.take(word)).expect("nobody else forks");
+            // SAFETY: the child calls the platform and _exit only.
+            let pid = unsafe { fork() };
+            let back = linux.for_each_word(|word| {
+                forker.give_back(word);
+                Ok(())
+            });
+            assert_eq!(back, Ok(()));
             if pid == 0 {
                 let set: CpuSet = (0..linux.possible_cpus()).collect();
                 set.iter().take(2).for_each(|cpu| linux.fence(&CpuSet::of(cpu)));

@@ -1,0 +1,134 @@
+//! What the engine does before and after a fork.
+//!
+//! Every lock is taken before, in the order of ranks, and given back after, in the parent and in the child; how, and what
+//! about those that cannot be had, is said in [`sync::fork`](crate::sync). While the locks are held the thread may use the
+//! engine as ever: fork handlers of the program that allocate do so, whether they run before ours or behind them.
+//!
+//! In the child the other threads are gone, and what they were in the middle of is tidied up as far as the calling thread
+//! is not in the middle of it itself: a signal handler that forks may have interrupted it anywhere, and it goes on there
+//! when the handler returns. A lock that it holds further up in its stack stays its own, and what that guards is left alone;
+//! so are the slab that it has set aside, and the places it has in the gate.
+//!
+//! Forks take turns by a word of their own, and a thread that cannot get all lets others go first.
+//!
+//! Handlers run with all signals blocked (the embedder sees to it), so that a fork in a signal handler finds a fork's
+//! locks all taken or all free.
+
+use crate::cache::CacheDesc;
+use crate::engine::Engine;
+use crate::platform::Platform;
+use crate::sync::{Forker, OtherFirst, Word};
+
+impl<P: Platform> Engine<P> {
+    /// Whether the calling thread is between [`before_fork`](Self::before_fork) and its counterpart.
+    pub fn is_forking(&self) -> bool {
+        self.platform.held_ranks().is_some_and(|held| held.forks() > 0)
+    }
+
+    /// Takes every lock, in the order of ranks, so that a child made by fork finds the allocator between two operations;
+    /// except what the thread holds already, as inside a hotplug callback, or in a signal handler. Answers whether this is
+    /// the outermost fork of the thread: one in a signal handler between two fork handlers finds everything taken.
+    ///
+    /// All signals are blocked meanwhile.
+    #[cold]
+    pub fn before_fork(&self) -> bool {
+        if !self.platform.held_ranks().is_none_or(|held| held.begin_fork()) {
+            return false;
+        }
+        let forker = Forker::new(&self.platform);
+        while self.take_all(&forker).is_err() {
+            self.give_all_back(&forker);
+            forker.be_courteous(&self.forks);
+        }
+        true
+    }
+
+    fn take_all(&self, forker: &Forker<'_, P>) -> Result<(), OtherFirst> {
+        forker.begin(&self.forks);
+        self.platform.lock_outer();
+        self.gate.lock_for_fork(forker)?;
+        forker.take(self.registry.word())?;
+        self.for_each_word(|word| forker.take(word))
+    }
+
+    /// Gives back what was taken so far; nothing behind the registry's was without that.
+    fn give_all_back(&self, forker: &Forker<'_, P>) {
+        if forker.has(self.registry.word()) {
+            self.give_words_back(forker);
+        }
+        self.give_rest_back(forker);
+    }
+
+    fn give_words_back(&self, forker: &Forker<'_, P>) {
+        let _ = self.for_each_word(|word| {
+            forker.give_back(word);
+            Ok(())
+        });
+    }
+
+    fn give_rest_back(&self, forker: &Forker<'_, P>) {
+        forker.give_back(self.registry.word());
+        self.gate.unlock_after_fork(forker);
+        self.platform.unlock_outer();
+        forker.give_back(&self.forks);
+    }
+
+    /// Lets those go whose threads fork did not take along, and puts away what they left behind. Called in the child, before
+    /// [`after_fork`](Self::after_fork). Batches that they were just moving are lost to the child: some objects that count
+    /// as in use.
+    ///
+    /// # Safety
+    /// The thread that the calling one was forked from has called `before_fork`.
+    #[cold]
+    pub unsafe fn inherit(&self) {
+        let forker = Forker::new(&self.platform);
+        let in_transition = self.gate.inherit(&forker);
+        forker.inherit(self.registry.word());
+        let _ = self.for_each_word(|word| {
+            forker.inherit(word);
+            Ok(())
+        });
+        forker.forget_waiters();
+        self.cpus.settle(&self.platform, &self.table, in_transition);
+        self.inside.forget_others(&self.platform);
+        self.registry.forget_pins(&self.platform);
+        // Nor is there anybody who calls `decay`, unless it does again.
+        self.heap.expect_no_decay(&self.platform);
+        let _ = self.registry.for_each_in_fork(&self.platform, &mut |cache| {
+            cache.nodes().for_each(|node| node.slabs.take_back_aside(&self.platform));
+            Ok(())
+        });
+    }
+
+    /// Gives the locks of [`before_fork`](Self::before_fork) back, in the parent, or in the child. Answers whether it did:
+    /// the locks of an outer fork stay.
+    ///
+    /// # Safety
+    /// The calling thread, or the one it was forked from, has called `before_fork`.
+    #[cold]
+    pub unsafe fn after_fork(&self) -> bool {
+        if !self.platform.held_ranks().is_none_or(|held| held.end_fork()) {
+            return false;
+        }
+        let forker = Forker::new(&self.platform);
+        self.give_words_back(&forker);
+        self.give_rest_back(&forker);
+        true
+    }
+
+    /// The words of all locks behind the registry's, which is held, in the order of ranks.
+    fn for_each_word(&self, mut visit: impl FnMut(&Word) -> Result<(), OtherFirst>) -> Result<(), OtherFirst> {
+        let caches = |visit: &mut dyn FnMut(&CacheDesc) -> Result<(), OtherFirst>| {
+            self.registry.for_each_in_fork(&self.platform, visit)
+        };
+        caches(&mut |cache| visit(cache.life_word()))?;
+        self.cpus.iter().try_for_each(|cpu| visit(cpu.lock.word()))?;
+        caches(&mut |cache| cache.nodes().try_for_each(|node| visit(node.depot.word())))?;
+        caches(&mut |cache| cache.nodes().try_for_each(|node| visit(node.slabs.word())))?;
+        visit(self.heap.word())?;
+        visit(self.meta.word())?;
+        visit(self.listeners.word())?;
+        visit(self.inside.word())?;
+        self.platform.for_each_word(visit)
+    }
+}

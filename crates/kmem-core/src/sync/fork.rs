@@ -1,0 +1,145 @@
+//! How a fork takes the words of all locks, and what becomes of them.
+//!
+//! A fork takes every lock, in the order of ranks, so that the child finds everything between two operations. It never
+//! hangs, whoever forks and whenever:
+//!
+//! | the lock is | the fork | behind it, the parent | and the child |
+//! |---|---|---|---|
+//! | free, or held by a thread that gets on | takes it, when it is free | gives it back | gives it back |
+//! | held by the thread itself, which was interrupted by a signal | leaves it | goes on with it | goes on with it |
+//! | held by a thread that waits for a lock of the former kind | leaves it | | frees it: the thread is gone |
+//! | held by a thread that was interrupted and forks too | lets that one fork first | | |
+//!
+//! The third kind ([`Waiters::chain`]) is in order although it is held: whoever waits for a lock is at a place where all
+//! that it holds can be left for ever. At worst a batch that it was just moving is lost to the child, objects that count as
+//! in use.
+//!
+//! Of the fourth kind forks take turns, by a word of their own that is taken first: a thread gives back all that it took, and
+//! tries again when the other is through. Two that were both interrupted in the middle of what the other needs
+//! would let each other go first for ever; so after [`COURTESIES`] the lock is left, and stays held in the child. That child
+//! may not use what the other thread was in the middle of: a child of a process with threads has, by POSIX, the functions
+//! that are async-signal-safe up to its exec, and no malloc.
+//!
+//! A word is not slept on here but looked at again, for the thread that holds it can become one that is stuck. The forking thread
+//! leaves a note itself, by which others know that it waits for them.
+
+use super::waiters::{Note, Why};
+use super::word::{CONTENDED, FORK, Word, owner};
+use super::{Cell, Ordering, types};
+use crate::platform::Park;
+
+/// How often a thread lets others fork first.
+const COURTESIES: u32 = 100;
+/// Looks until a thread that was let go first is taken to be through, or not to come.
+const LOOKS: u32 = 300;
+
+/// Another thread must fork first: all that was taken is to be given back.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct OtherFirst;
+
+/// A thread that forks.
+pub struct Forker<'a, P: Park> {
+    park: &'a P,
+    me: usize,
+    courtesies: Cell<u32>,
+}
+
+impl<'a, P: Park> Forker<'a, P> {
+    /// The calling thread.
+    pub fn new(park: &'a P) -> Self {
+        Self { park, me: park.thread_token(), courtesies: Cell::new(0) }
+    }
+
+    /// Takes the word by which forks take turns. Whoever has it sees by the note that this thread waits, and lets it go first
+    /// if need be.
+    pub(crate) fn begin(&self, forks: &Word) {
+        let (mut note, mut tries) = (None, 0);
+        while !self.marks(forks) {
+            note = note.or_else(|| self.note(forks));
+            self.park.rest(tries);
+            tries += 1;
+        }
+    }
+
+    fn note(&self, word: &Word) -> Option<Note<'a, P>> {
+        self.park.waiters()?.note(self.park, word, Why::Fork)
+    }
+
+    /// Takes the word, unless it cannot be had.
+    pub fn take(&self, word: &Word) -> Result<(), OtherFirst> {
+        self.wait_until(word, |value| value == 0 && self.marks(word))
+    }
+
+    /// Waits until no other thread holds the word, unless it cannot be had.
+    pub(crate) fn wait_for(&self, word: &Word) -> Result<(), OtherFirst> {
+        self.wait_until(word, |value| value == 0)
+    }
+
+    fn marks(&self, word: &Word) -> bool {
+        word.0.compare_exchange(0, self.me | FORK, Ordering::Acquire, Ordering::Relaxed).is_ok()
+    }
+
+    fn wait_until(&self, word: &Word, done: impl Fn(usize) -> bool) -> Result<(), OtherFirst> {
+        let (mut note, mut tries) = (None, 0);
+        loop {
+            let value = word.0.load(Ordering::Acquire);
+            if owner(value) == self.me || done(value) {
+                return Ok(());
+            }
+            note = note.or_else(|| self.note(word));
+            if tries < types::SPINS {
+                core::hint::spin_loop();
+            } else {
+                match self.what_holds(word, owner(value)) {
+                    Some(Why::Fork) if self.courtesies.get() < COURTESIES => return Err(OtherFirst),
+                    Some(_) => return Ok(()),
+                    None => self.park.rest(tries - types::SPINS),
+                }
+            }
+            tries += 1;
+        }
+    }
+
+    /// Why the word will not be given back before this thread gets on; `None`: it will.
+    fn what_holds(&self, word: &Word, holder: usize) -> Option<Why> {
+        let why = self.park.waiters()?.chain(holder, self.me)?;
+        // Still its: from when it is known to be stuck it stays so.
+        (owner(word.value()) == holder).then_some(why)
+    }
+
+    /// Lets others fork. The caller has given back all that it took.
+    pub(crate) fn be_courteous(&self, forks: &Word) {
+        self.courtesies.set(self.courtesies.get() + 1);
+        (0..LOOKS).take_while(|_| forks.value() == 0).for_each(|tries| self.park.rest(tries));
+    }
+
+    /// Whether the thread holds the word, for this fork or further up in its stack.
+    pub(crate) fn has(&self, word: &Word) -> bool {
+        owner(word.value()) == self.me
+    }
+
+    /// Gives the word back, if it was taken for this fork.
+    pub fn give_back(&self, word: &Word) {
+        if word.is_mine_for_fork(self.me) && word.0.swap(0, Ordering::Release) & CONTENDED != 0 {
+            self.park.wake_one(&word.0);
+        }
+    }
+
+    /// In the child: frees a word whose thread is gone, and answers whether it did.
+    pub fn inherit(&self, word: &Word) -> bool {
+        let holder = owner(word.value());
+        let gone = ![0, self.me].contains(&holder);
+        let in_order = gone && !self.park.waiters().is_some_and(|waiters| waiters.is_in_fork(holder));
+        if in_order {
+            word.free();
+        }
+        in_order
+    }
+
+    /// In the child, when all words are inherited: nobody else waits any more.
+    pub(crate) fn forget_waiters(&self) {
+        if let Some(waiters) = self.park.waiters() {
+            waiters.forget_others(self.me);
+        }
+    }
+}
