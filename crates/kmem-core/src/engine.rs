@@ -160,7 +160,7 @@ impl<P: Platform> Engine<P> {
         let possible = platform.possible_cpus().clamp(1, MAX_CPUS);
         let slots = config.max_caches + 1;
         let parts = (
-            CpuTable::map(platform, possible, slots),
+            CpuTable::map(platform, possible, slots, general + 1),
             Registry::map(platform, slots, general),
             PageHeap::map(platform),
             // SAFETY: the place of the CPUs is not written yet.
@@ -221,7 +221,7 @@ impl<P: Platform> Engine<P> {
         for cpu in self.cpus.iter() {
             if let Some(area) = cpu.lock.lock(platform).area.take() {
                 // SAFETY: no section runs any more, and there is no cache whose slot could hold something.
-                unsafe { area.unmap(platform, self.table.slots()) };
+                unsafe { area.unmap(platform) };
             }
         }
         // SAFETY: all of these are the engine's, which nobody uses.

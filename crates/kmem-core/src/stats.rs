@@ -178,6 +178,6 @@ impl<P: Platform> Engine<P> {
         let Some(control) = self.cpus.get(cpu) else { return 0 };
         let control = control.lock.lock(&self.platform);
         // SAFETY: the control is held, so the area stays mapped; a section may move the cursor meanwhile.
-        control.area.map_or(0, |area| unsafe { area.count(cache.slot(), self.table.slots()) })
+        control.area.map_or(0, |area| unsafe { area.count(cache.slot()) })
     }
 }

@@ -222,7 +222,7 @@ impl<P: Platform> Engine<P> {
                     if area.is_enabled(cache.slot()) && !online.contains(cpu) {
                         enabled_offline = Some(cpu);
                     }
-                    area.for_each(cache.slot(), self.table.slots(), |object| each(object, true, !online.contains(cpu)));
+                    area.for_each(cache.slot(), |object| each(object, true, !online.contains(cpu)));
                 }
             }
         }

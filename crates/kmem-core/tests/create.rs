@@ -8,7 +8,7 @@ use kmem_core::classes::CLASSES;
 use kmem_core::cpu::Event;
 use kmem_core::slab::{MAX_ALIGN, MAX_SIZE};
 use kmem_core::{Config, CreateError, Population};
-use kmem_sim::fake::Machine;
+use kmem_sim::fake::{self, Machine};
 use std::sync::{Arc, Barrier, Mutex};
 
 #[track_caller]
@@ -191,4 +191,51 @@ fn a_cache_with_a_constructor_that_is_refused_constructs_nothing() {
     refused(&engine, &CacheSpec { ops, ..spec("none", 0) }, CreateError::ZeroSize);
     let unused = Cache::of(&engine, &CacheSpec { ops, ..spec("unused", 64) }).expect("a cache");
     unused.destroy().expect("unused");
+}
+
+/// Areas and the table of the registry begin small, and become wider with the caches there are: what is cached stays, on all
+/// CPUs, and without memory a create fails and leaves everything as it was.
+#[test]
+fn areas_become_wider_with_the_caches_there_are() {
+    const CACHES: usize = 3000;
+    for fails in [None, Some(0), Some(1)] {
+        let engine = engine_of(Machine::with_cpus(3), Config { max_caches: 4000, ..config(Population::OnFirstUse) });
+        let first = Cache::new(&engine, "first", 64);
+        for cpu in [1, 0] {
+            fake::run_on(cpu);
+            first.fill_slot();
+        }
+        let cached = (first.figures().in_slots, first.figures().in_depot);
+        let mut failures = 0;
+        let caches: Vec<_> = (0..CACHES)
+            .map(|n| {
+                let name = format!("cache {n}");
+                if let Some(nth) = fails {
+                    engine.platform().fail_nth(nth);
+                }
+                let created = Cache::of(&engine, &spec(&name, 64));
+                engine.platform().fail_never();
+                created.unwrap_or_else(|error| {
+                    assert_eq!(error, CreateError::NoMemory);
+                    failures += 1;
+                    Cache::of(&engine, &spec(&name, 64)).expect("memory is back, and the name is free")
+                })
+            })
+            .collect();
+        assert_eq!(failures > 0, fails.is_some());
+        assert_eq!((first.figures().in_slots, first.figures().in_depot), cached);
+        valid(&engine, 0);
+        // A CPU whose area is made now, and the others, serve the last cache as well as the first.
+        let last = caches.last().expect("some");
+        for cpu in [0, 1, 2] {
+            fake::run_on(cpu);
+            last.free_bulk(&last.bulk(200));
+            first.fill_slot();
+        }
+        assert_eq!(last.figures().cpus, 3);
+        valid(&engine, 0);
+        caches.iter().for_each(|cache| cache.destroy().expect("nobody uses it"));
+        first.destroy().expect("nobody uses it");
+        assert_eq!(engine.cache_count(), 0);
+    }
 }

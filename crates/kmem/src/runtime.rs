@@ -16,10 +16,8 @@ use kmem_core::{AllocError, Config, Engine, Population};
 use crate::linux::{Linux, Mode, sys};
 use crate::{fork, upkeep};
 
-/// Most caches, where address space is not limited.
+/// Most caches.
 const MAX_CACHES: usize = 16 << 10;
-/// Most caches under a limit of address space, of which each area needs 32 bytes a cache.
-const MAX_CACHES_LIMITED: usize = 2 << 10;
 
 const NONE: u32 = 0;
 const READY: u32 = 1;
@@ -130,11 +128,7 @@ fn make() -> Option<&'static Engine<Linux>> {
 /// Makes the engine in its place and publishes it to the fast paths; `false`: no memory. The state is the caller's.
 #[inline(never)]
 fn build() -> bool {
-    let config = Config {
-        max_caches: if sys::address_space_limit().is_some() { MAX_CACHES_LIMITED } else { MAX_CACHES },
-        population: Population::OnFirstUse,
-        bad_free,
-    };
+    let config = Config { max_caches: MAX_CACHES, population: Population::OnFirstUse, bad_free };
     // SAFETY: the state is this thread's, which alone may write.
     let Ok(engine) = Engine::new_in(unsafe { &mut *PLACE.engine.get() }, Linux::discover, config) else { return false };
     let engine: &'static Engine<Linux> = engine;

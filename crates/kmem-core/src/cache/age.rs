@@ -157,7 +157,7 @@ impl<P: Platform> Engine<P> {
         let Some(control) = self.cpus.get(cpu) else { return false };
         let control = control.lock.lock(&self.platform);
         // SAFETY: the control is held, so the area stays mapped.
-        control.area.is_some_and(|area| unsafe { area.look(cache.slot(), self.table.slots()) })
+        control.area.is_some_and(|area| unsafe { area.look(cache.slot()) })
     }
 
     /// Stops the group's CPUs, looks again if only still slots are meant, and empties them; returns how many they were.
@@ -176,10 +176,9 @@ impl<P: Platform> Engine<P> {
         let mut slots = 0;
         stopped.for_each(|cpu, area| {
             for cache in group.caches() {
-                let (slot, slots_of_area) = (cache.slot(), self.table.slots());
+                let slot = cache.slot();
                 // SAFETY: the area is private.
-                let is_meant =
-                    unsafe { if how == How::All { area.is_enabled(slot) } else { area.is_still(slot, slots_of_area) } };
+                let is_meant = unsafe { if how == How::All { area.is_enabled(slot) } else { area.is_still(slot) } };
                 if is_meant {
                     // SAFETY: the CPU is stopped.
                     unsafe { self.empty_slot(cache, cpu, area, Destination::Depot, &mut Reclaim::closed()) };

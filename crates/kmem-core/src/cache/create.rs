@@ -1,15 +1,17 @@
 //! Creating a cache.
 //!
 //! Everything that can fail is done before the cache is listed; listing it is one step under the registry's lock, so no
-//! callback ever sees a listed cache that is partly made (race 1, I11). Where the embedder wants slots eagerly, they
-//! are made after listing and under the gate; a failure there takes the way of a destroy, which is valid after none,
-//! part or all of it (I12, I23).
+//! callback ever sees a listed cache that is partly made (race 1, I11). What room it needs in areas, and the slots where
+//! the embedder wants them eagerly, are made after listing and under the gate; a failure there takes the way of a destroy,
+//! which is valid after none, part or all of it (I12, I23).
 
 use core::ptr::NonNull;
 
 use super::{CacheDesc, CacheId, NAME_MAX, ObjectOps};
+use crate::cpu::OnlineCpus;
 use crate::engine::{Engine, Population};
 use crate::error::CreateError;
+use crate::percpu::SlotIndex;
 use crate::platform::{CacheStep, Platform};
 use crate::slab::{Layout, MAX_ALIGN, MAX_SIZE};
 
@@ -76,25 +78,29 @@ impl<P: Platform> Engine<P> {
         let id = unsafe { self.registry.list(&self.platform, desc) }.inspect_err(not_listed)?;
         // SAFETY: nobody knows the id but this create, so nobody can destroy the cache.
         self.tell(unsafe { desc.as_ref() }, CacheStep::Listed);
-        if self.config.population == Population::Eager {
-            let online = gate.online(&self.cpus).set();
-            let cache = self.registry.pin(&self.platform, id);
-            let enabled = cache.as_ref().is_some_and(|cache| {
-                let enabled = self.enable_on(cache, &online);
-                self.tell(cache, CacheStep::SlotsMade { cpus: &online });
-                enabled
-            });
-            drop(cache);
-            if !enabled {
-                drop(gate);
-                // No user knows the cache yet: it cannot be busy.
-                // SAFETY: as they say, nobody is inside alloc or free of it.
-                let undone = unsafe { self.destroy(id) };
-                debug_assert!(undone.is_ok());
-                return Err(CreateError::NoMemory);
-            }
+        let mut made = self.widen_areas(&gate.online(&self.cpus), SlotIndex(id.index));
+        if made && self.config.population == Population::Eager {
+            made = self.make_slots(id, &gate.online(&self.cpus));
+        }
+        if !made {
+            drop(gate);
+            // No user knows the cache yet: it cannot be busy.
+            // SAFETY: as they say, nobody is inside alloc or free of it.
+            let undone = unsafe { self.destroy(id) };
+            debug_assert!(undone.is_ok());
+            return Err(CreateError::NoMemory);
         }
         Ok(id)
+    }
+
+    /// Enables the slots of a new cache on the online CPUs; `false`: not all of them.
+    fn make_slots(&self, id: CacheId, online: &OnlineCpus<'_>) -> bool {
+        let online = online.set();
+        self.registry.pin(&self.platform, id).is_some_and(|cache| {
+            let enabled = self.enable_on(&cache, &online);
+            self.tell(&cache, CacheStep::SlotsMade { cpus: &online });
+            enabled
+        })
     }
 
     /// The descriptor of a cache, for handles that see to it themselves that the cache lives while they use it; `None`

@@ -64,7 +64,7 @@ impl<P: Platform> Engine<P> {
         if let Some(area) = control.area {
             return Some(area);
         }
-        let area = Area::map(&self.platform, self.table.slots())?;
+        let area = Area::map(&self.platform, self.table.width())?;
         if control.state() == CpuState::Online {
             // SAFETY: the CPU's control is held; the area is new, and as long as the table says.
             unsafe { self.table.publish(cpu, area) };
@@ -82,8 +82,7 @@ impl<P: Platform> Engine<P> {
         // SAFETY: the area is mapped while the control is held, and the slot is below its number: indexes of caches
         // are.
         let enabled = unsafe {
-            area.is_enabled(cache.slot())
-                || area.enable(cache.slot(), self.table.slots(), cache.capacity(), &self.meta, &self.platform)
+            area.is_enabled(cache.slot()) || area.enable(cache.slot(), cache.capacity(), &self.meta, &self.platform)
         };
         if enabled {
             cache.enabled_on.insert(cpu);

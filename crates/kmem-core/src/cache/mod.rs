@@ -20,6 +20,7 @@ mod registry;
 mod shrink;
 mod sweep;
 mod tune;
+mod widen;
 
 pub use age::Aged;
 pub use bound::CachedOn;

@@ -2,7 +2,8 @@
 //!
 //! A cache is listed from the moment it can be used until it is drained. Whoever walks the list holds one cache at a
 //! time, by a *pin*; a destroy unlists first, gives the gate back, and then waits for the pins to go (I18, I19),
-//! holding no lock (I32). All of it is O(1), or O(caches of the same hash), whatever the number of caches (I21).
+//! holding no lock (I32). All of it is O(1), or O(caches of the same hash), whatever the number of caches (I21); a create
+//! that finds the table of entries full exchanges it for one of four times the length.
 
 use core::ops::Deref;
 use core::ptr::NonNull;
@@ -14,6 +15,8 @@ use crate::platform::Platform;
 use crate::sync::{Mutex, Ordering, OtherFirst, Rank, Word};
 
 const BUCKETS: usize = 4096;
+/// Entries of the first table: a page of them.
+const FIRST_ROOM: u32 = 256;
 
 /// One index. Index 0 is nobody's, so 0 ends a chain.
 #[repr(C)]
@@ -26,6 +29,8 @@ struct Entry {
 
 struct State {
     entries: NonNull<Entry>,
+    /// Indexes below this have an entry.
+    room: u32,
     buckets: NonNull<u32>,
     free: u32,
     /// Indexes from here on were never used.
@@ -39,7 +44,7 @@ unsafe impl Send for State {}
 impl State {
     fn entry(&mut self, index: u32) -> &mut Entry {
         debug_assert!(index < self.fresh);
-        // SAFETY: indexes below `fresh` have an entry; zero is a valid one.
+        // SAFETY: indexes below `fresh` are below `room`; zero is a valid entry.
         unsafe { self.entries.add(index as usize).as_mut() }
     }
 
@@ -62,7 +67,20 @@ impl State {
         false
     }
 
-    /// Gives a descriptor that nobody else knows an index.
+    /// Sees to it that there is an entry for one more cache, if there may be one; answers a table that nobody uses any more.
+    fn make_room<P: Platform>(&mut self, platform: &P, max: u32) -> Result<Option<Table>, CreateError> {
+        if self.free != 0 || self.fresh < self.room || self.room >= max {
+            return Ok(None);
+        }
+        let old = Table { entries: self.entries, room: self.room };
+        let new = Table::map(platform, self.room.saturating_mul(4).min(max)).ok_or(CreateError::NoMemory)?;
+        // SAFETY: the new table is longer than the old.
+        unsafe { new.entries.copy_from_nonoverlapping(old.entries, old.room as usize) };
+        (self.entries, self.room) = (new.entries, new.room);
+        Ok(Some(old))
+    }
+
+    /// Gives a descriptor that nobody else knows an index. There is [room](Self::make_room) for it.
     ///
     /// # Safety
     /// The descriptor is valid and the caller's alone.
@@ -99,6 +117,29 @@ impl State {
         entry.next = first;
         *self.bucket(hash) = index;
         self.count += 1;
+    }
+}
+
+/// A mapping with some entries.
+struct Table {
+    entries: NonNull<Entry>,
+    room: u32,
+}
+
+impl Table {
+    const fn bytes(room: u32) -> usize {
+        room as usize * size_of::<Entry>()
+    }
+
+    fn map<P: Platform>(platform: &P, room: u32) -> Option<Self> {
+        Some(Self { entries: platform.map(Self::bytes(room))?.cast(), room })
+    }
+
+    /// # Safety
+    /// Nobody uses the table any more.
+    unsafe fn unmap<P: Platform>(&self, platform: &P) {
+        // SAFETY: the mapping is that of `map`.
+        unsafe { platform.unmap(self.entries.cast(), Self::bytes(self.room)) }
     }
 }
 
@@ -157,15 +198,16 @@ fn hash(name: &str) -> u32 {
 impl Registry {
     /// A list for caches with indexes below `max`, the first `general` of which are those of the general caches.
     pub(crate) fn map<P: Platform>(platform: &P, max: usize, general: usize) -> Option<Self> {
-        let entries = platform.map(max * size_of::<Entry>())?;
+        let (max, general) = (max as u32, general as u32);
+        let table = Table::map(platform, FIRST_ROOM.max(general + 1).min(max))?;
         let Some(buckets) = platform.map(BUCKETS * size_of::<u32>()) else {
             // SAFETY: just mapped, nobody knows it.
-            unsafe { platform.unmap(entries, max * size_of::<Entry>()) };
+            unsafe { table.unmap(platform) };
             return None;
         };
-        let general = general as u32;
-        let state = State { entries: entries.cast(), buckets: buckets.cast(), free: 0, fresh: general + 1, count: 0 };
-        Some(Self { state: Mutex::new(Rank::Registry, state), max: max as u32, general })
+        let Table { entries, room } = table;
+        let state = State { entries, room, buckets: buckets.cast(), free: 0, fresh: general + 1, count: 0 };
+        Some(Self { state: Mutex::new(Rank::Registry, state), max, general })
     }
 
     /// # Safety
@@ -174,7 +216,7 @@ impl Registry {
         let state = self.state.lock(platform);
         // SAFETY: the mappings are those of `map`.
         unsafe {
-            platform.unmap(state.entries.cast(), self.max as usize * size_of::<Entry>());
+            Table { entries: state.entries, room: state.room }.unmap(platform);
             platform.unmap(state.buckets.cast(), BUCKETS * size_of::<u32>());
         }
     }
@@ -203,12 +245,21 @@ impl Registry {
         if state.is_taken(name) {
             return Err(CreateError::NameTaken);
         }
+        let old = state.make_room(platform, self.max)?;
         // SAFETY: passed on.
-        unsafe {
-            let id = state.assign(desc, self.max)?;
-            state.link(desc);
-            Ok(id)
+        let id = unsafe {
+            let id = state.assign(desc, self.max);
+            if id.is_ok() {
+                state.link(desc);
+            }
+            id
+        };
+        drop(state);
+        if let Some(old) = old {
+            // SAFETY: the registry has another since, and entries are used under its lock. No lock is held (I34).
+            unsafe { old.unmap(platform) };
         }
+        id
     }
 
     /// Lists a new general cache under the index of its class, unless another thread has done so; answers the one that
@@ -245,8 +296,16 @@ impl Registry {
         platform: &P,
         desc: NonNull<CacheDesc>,
     ) -> Result<CacheId, CreateError> {
+        let mut state = self.state.lock(platform);
+        let old = state.make_room(platform, self.max)?;
         // SAFETY: passed on.
-        unsafe { self.state.lock(platform).assign(desc, self.max) }
+        let id = unsafe { state.assign(desc, self.max) };
+        drop(state);
+        if let Some(old) = old {
+            // SAFETY: as in `list`.
+            unsafe { old.unmap(platform) };
+        }
+        id
     }
 
     /// The second half alone.

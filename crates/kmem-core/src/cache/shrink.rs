@@ -118,7 +118,7 @@ impl<P: Platform> Engine<P> {
         // SAFETY: passed on; then the slot is empty.
         unsafe {
             self.take_out(cache, cpu, area, to, reclaim);
-            area.disable(cache.slot(), self.table.slots(), &self.meta, &self.platform);
+            area.disable(cache.slot(), &self.meta, &self.platform);
         }
         cache.enabled_on.remove(cpu);
         self.platform.step(Step::Slot { cache, cpu, did: SlotStep::Disabled });
@@ -163,9 +163,9 @@ impl<P: Platform> Engine<P> {
     /// # Safety
     /// The area is that of the CPU, whose control the caller holds.
     pub(super) unsafe fn grow_slot(&self, cache: &CacheDesc, cpu: usize, area: Area) {
-        let (slot, slots) = (cache.slot(), self.table.slots());
+        let slot = cache.slot();
         // SAFETY: the control is held, so the area stays mapped.
-        let capacity = unsafe { area.capacity(slot, slots) };
+        let capacity = unsafe { area.capacity(slot) };
         if capacity == 0 || capacity >= cache.capacity_max() || self.table.get(cpu) != area {
             return;
         }
@@ -174,7 +174,7 @@ impl<P: Platform> Engine<P> {
         unsafe { self.table.withdraw(cpu) };
         if self.platform.fence_quietly(cpu) {
             // SAFETY: the area is private from the fence to the publication.
-            unsafe { area.resize(slot, slots, wider, &self.meta, &self.platform) };
+            unsafe { area.resize(slot, wider, &self.meta, &self.platform) };
         }
         // SAFETY: the control is held, and the area is the CPU's.
         unsafe { self.table.publish(cpu, area) };

@@ -72,22 +72,22 @@ impl<P: Platform> Engine<P> {
     /// # Safety
     /// The area is private to the caller: as for [`empty_slot`](Self::empty_slot).
     unsafe fn resize_slot(&self, cache: &CacheDesc, cpu: usize, area: Area, reclaim: &mut Reclaim) {
-        let (slot, slots, capacity) = (cache.slot(), self.table.slots(), cache.capacity());
+        let (slot, capacity) = (cache.slot(), cache.capacity());
         // SAFETY: the area is private, and the slot is below its number of slots; what comes out of it is the cache's.
         unsafe {
-            if !area.is_enabled(slot) || area.capacity(slot, slots) == capacity {
+            if !area.is_enabled(slot) || area.capacity(slot) == capacity {
                 return;
             }
             let mut hand = [0; IN_HAND];
             loop {
-                let surplus = area.count(slot, slots).saturating_sub(capacity).min(IN_HAND);
+                let surplus = area.count(slot).saturating_sub(capacity).min(IN_HAND);
                 let count = area.take(slot, &mut hand[..surplus]);
                 if count == 0 {
                     break;
                 }
                 self.give_back_into(cache, cpu, &hand[..count], reclaim);
             }
-            if area.resize(slot, slots, capacity, &self.meta, &self.platform) {
+            if area.resize(slot, capacity, &self.meta, &self.platform) {
                 return;
             }
             self.empty_slot(cache, cpu, area, Destination::Depot, reclaim);

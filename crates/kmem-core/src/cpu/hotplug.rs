@@ -183,7 +183,7 @@ impl<P: Platform> Engine<P> {
             control.apply(CpuEvent::Prepare);
             self.cpus.kept.remove(cpu);
             if control.area.is_none() {
-                control.area = Some(Area::map(&self.platform, self.table.slots()).ok_or(no_memory)?);
+                control.area = Some(Area::map(&self.platform, self.table.width()).ok_or(no_memory)?);
             }
         }
         self.platform.step(Step::Cpu { cpu, did: CpuStep::Preparing });

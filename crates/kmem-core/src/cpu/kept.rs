@@ -36,7 +36,7 @@ impl<P: Platform> Engine<P> {
         let area = control.lock.lock(&self.platform).area.take();
         if let Some(area) = area {
             // SAFETY: the caller's promise, and its control no longer names the area.
-            unsafe { area.unmap(&self.platform, self.table.slots()) };
+            unsafe { area.unmap(&self.platform) };
         }
     }
 
@@ -65,7 +65,7 @@ impl<P: Platform> Engine<P> {
             drop(control);
             if let Some(area) = area {
                 // SAFETY: as above: its CPU was offline, so nobody enabled a slot or published it since it was put away.
-                unsafe { area.unmap(&self.platform, self.table.slots()) };
+                unsafe { area.unmap(&self.platform) };
             }
         }
         left

@@ -73,7 +73,13 @@ impl<'a, P: Platform> Stopped<'a, P> {
     /// Calls `work` with each CPU and its private area, and lets the CPU run again behind it. A CPU on which nothing
     /// was ever cached has no area.
     #[cold]
-    pub fn for_each(mut self, mut work: impl FnMut(usize, Area)) {
+    pub fn for_each(self, mut work: impl FnMut(usize, Area)) {
+        self.for_each_place(|cpu, area| work(cpu, *area));
+    }
+
+    /// The same for work that may put another area into the place of the old: one that holds what the old one held.
+    #[cold]
+    pub(crate) fn for_each_place(mut self, mut work: impl FnMut(usize, &mut Area)) {
         let (set, to) = (self.set, self.to);
         for cpu in set.iter().take_while(|cpu| *cpu < to) {
             let Some(control) = self.cpus.get(cpu) else { break };
@@ -81,8 +87,12 @@ impl<'a, P: Platform> Stopped<'a, P> {
             let guard = unsafe { control.lock.adopt(self.platform) };
             let area = guard.area;
             guard.keep();
-            if let Some(area) = area {
-                work(cpu, area);
+            if let Some(mut area) = area {
+                work(cpu, &mut area);
+                // SAFETY: as above.
+                let mut guard = unsafe { control.lock.adopt(self.platform) };
+                guard.area = Some(area);
+                guard.keep();
             }
             self.from = cpu + 1;
             self.resume(cpu);

@@ -1,11 +1,17 @@
 //! A CPU's area: one mapping with a slot for every cache, and beside the slots what only slow paths read.
 //!
 //! ```text
-//! | not used | mark (odd) | slot 0 | slot 1 | ... | keep 0 | keep 1 | ...
-//!                         ^ the area's address
+//! | width | not used | mark (odd) | slot 0 | slot 1 | ... | keep 0 | keep 1 | ...
+//!                                 ^ the area's address
 //! ```
 //! Slot 0 belongs to no cache and stays disabled: whatever has no class (a large, foreign or NULL pointer) uses it and
 //! misses.
+//!
+//! An area is as *wide* as there are caches, roughly: most programs have few, and areas for all that there may be would
+//! be most of what a small program holds where its memory is locked. When there are more, each is exchanged for a wider
+//! one ([`widen`](crate::cache)). Sections do not look how wide an area is, so that is done before anybody has the new
+//! cache; whatever finds a cache on the list may look for its slot in an area that is not wide enough yet, and finds it
+//! disabled.
 
 use core::ptr::NonNull;
 
@@ -78,29 +84,99 @@ impl Area {
         HEADER + slots * (size_of::<Slot>() + size_of::<Keep>())
     }
 
+    /// Slots of an area that is `bytes` long.
+    pub(super) const fn slots_in(bytes: usize) -> usize {
+        (bytes - HEADER) / (size_of::<Slot>() + size_of::<Keep>())
+    }
+
+    /// Bytes of the mapping of an area that no slot is ever enabled in: it needs nothing beside the slots.
+    const fn bytes_of_empty(slots: usize) -> usize {
+        HEADER + slots * size_of::<Slot>()
+    }
+
     /// Maps an area whose slots are all disabled.
     pub fn map<P: PageSource>(source: &P, slots: usize) -> Option<Self> {
         if slots > SLOTS_MAX {
             return None;
         }
         let memory = source.map(Self::bytes(slots))?;
-        // SAFETY: the mapping is ours alone, zero, page aligned, and longer than the header.
-        let area = unsafe {
+        // SAFETY: the mapping is ours alone, zero, page aligned, and as long as is counted on here.
+        unsafe {
+            place_zeroed(memory.add(HEADER + slots * size_of::<Slot>()).cast::<Keep>(), slots);
+            memory.cast().write(slots);
+            Some(Self::begin(memory, slots))
+        }
+    }
+
+    /// Maps an area whose slots are all disabled and remain so.
+    pub(super) fn map_empty<P: PageSource>(source: &P, slots: usize) -> Option<Self> {
+        let memory = source.map(Self::bytes_of_empty(slots))?;
+        // SAFETY: as above. It is of no width: nobody finds a slot there to enable.
+        Some(unsafe { Self::begin(memory, slots) })
+    }
+
+    /// # Safety
+    /// The memory is the caller's alone, zero, aligned to a page, and has room for so many slots.
+    unsafe fn begin(memory: NonNull<u8>, slots: usize) -> Self {
+        // SAFETY: the caller's promise.
+        unsafe {
             memory.add(HEADER - WORD).cast().write(AtomicUsize::new(MARK));
             place_zeroed(memory.add(HEADER).cast::<Slot>(), slots);
-            place_zeroed(memory.add(HEADER + slots * size_of::<Slot>()).cast::<Keep>(), slots);
-            memory.add(HEADER)
-        };
-        Some(Self(area))
+            Self(memory.add(HEADER))
+        }
     }
 
     /// Gives the area's mapping back.
     ///
     /// # Safety
-    /// `slots` is that of `map`; no section, drain or statistics reader can reach the area any more (I36).
-    pub unsafe fn unmap<P: PageSource>(self, source: &P, slots: usize) {
-        // SAFETY: the caller passes the same number of slots, and nobody uses the area.
-        unsafe { source.unmap(self.0.sub(HEADER), Self::bytes(slots)) }
+    /// The area is one of [`map`](Self::map); no section, drain or statistics reader can reach it any more (I36).
+    pub unsafe fn unmap<P: PageSource>(self, source: &P) {
+        // SAFETY: nobody uses the area.
+        unsafe { source.unmap(self.0.sub(HEADER), Self::bytes(self.width())) }
+    }
+
+    /// # Safety
+    /// The area is one of [`map_empty`](Self::map_empty) with as many slots; else as for [`unmap`](Self::unmap).
+    pub(super) unsafe fn unmap_empty<P: PageSource>(self, source: &P, slots: usize) {
+        // SAFETY: nobody uses the area.
+        unsafe { source.unmap(self.0.sub(HEADER), Self::bytes_of_empty(slots)) }
+    }
+
+    /// How many slots the area has.
+    ///
+    /// # Safety
+    /// The area is mapped.
+    pub(crate) unsafe fn width(self) -> usize {
+        // SAFETY: the word was written when the area was mapped, and is not written again.
+        unsafe { self.0.sub(HEADER).cast().read() }
+    }
+
+    /// An area with `width` slots, to which what is in the slots of this one was moved; this one is to be
+    /// [unmapped](Self::unmap). `None`: no memory, and this one is as it was.
+    ///
+    /// # Safety
+    /// As for [`take`](Self::take); `width` is more than this one's.
+    pub(crate) unsafe fn widened<P: PageSource>(self, source: &P, width: usize) -> Option<Self> {
+        let wide = Self::map(source, width)?;
+        // Offsets are from the area, and magazines stay where they are.
+        let moved = |offset: usize| self.address().wrapping_add(offset).wrapping_sub(wide.address());
+        // SAFETY: both areas are private.
+        unsafe {
+            for index in 0..self.width() {
+                let slot = SlotIndex(index as u32);
+                if !self.is_enabled(slot) {
+                    continue;
+                }
+                let (from, to) = (self.slot(slot), wide.slot(slot));
+                to.cursor.store(moved(from.cursor.load(Ordering::Relaxed)), Ordering::Relaxed);
+                to.end.store(moved(from.end.load(Ordering::Relaxed)), Ordering::Relaxed);
+                let (from, to) = (self.keep(slot), wide.keep(slot));
+                to.storage.store(from.storage.load(Ordering::Relaxed), Ordering::Relaxed);
+                to.capacity.store(from.capacity.load(Ordering::Relaxed), Ordering::Relaxed);
+                // Where the cursor was when it was looked at is an offset as well; it counts as not looked at.
+            }
+        }
+        Some(wide)
     }
 
     /// The address.
@@ -128,9 +204,11 @@ impl Area {
         unsafe { self.0.cast::<Slot>().add(slot.0 as usize).as_ref() }
     }
 
-    unsafe fn keep<'a>(self, slot: SlotIndex, slots: usize) -> &'a Keep {
+    /// # Safety
+    /// As for [`slot`](Self::slot).
+    unsafe fn keep<'a>(self, slot: SlotIndex) -> &'a Keep {
         // SAFETY: the keeps stand behind the slots, as many as there are slots.
-        unsafe { self.0.add(slots * size_of::<Slot>()).cast::<Keep>().add(slot.0 as usize).as_ref() }
+        unsafe { self.0.add(self.width() * size_of::<Slot>()).cast::<Keep>().add(slot.0 as usize).as_ref() }
     }
 
     /// The magazine word at `offset` bytes from the area.
@@ -143,26 +221,26 @@ impl Area {
         unsafe { &*(self.address().wrapping_add(offset) as *const AtomicUsize) }
     }
 
-    /// Whether the slot has a magazine.
+    /// Whether the slot has a magazine. One that the area is not wide enough for has none.
     ///
     /// # Safety
-    /// As for [`slot`](Self::slot); the caller holds the CPU's control.
+    /// The area is mapped for as long as the answer is used; the caller holds the CPU's control.
     pub unsafe fn is_enabled(self, slot: SlotIndex) -> bool {
-        // SAFETY: passed on.
-        unsafe { self.slot(slot) }.end.load(Ordering::Relaxed) != 0
+        // SAFETY: the slot is one of the area's.
+        unsafe { (slot.0 as usize) < self.width() && self.slot(slot).end.load(Ordering::Relaxed) != 0 }
     }
 
     /// How many objects the slot's magazine holds. Exact where the area is private, else a moment's view.
     ///
     /// # Safety
     /// As for [`is_enabled`](Self::is_enabled).
-    pub unsafe fn count(self, slot: SlotIndex, slots: usize) -> usize {
+    pub unsafe fn count(self, slot: SlotIndex) -> usize {
         // SAFETY: passed on.
         unsafe {
             if !self.is_enabled(slot) {
                 return 0;
             }
-            let first = self.keep(slot, slots).storage.load(Ordering::Relaxed) + WORD;
+            let first = self.keep(slot).storage.load(Ordering::Relaxed) + WORD;
             let cursor = self.slot(slot).cursor.load(Ordering::Acquire);
             self.address().wrapping_add(cursor).wrapping_sub(first) / WORD
         }
@@ -172,20 +250,21 @@ impl Area {
     ///
     /// # Safety
     /// As for [`is_enabled`](Self::is_enabled).
-    pub unsafe fn capacity(self, slot: SlotIndex, slots: usize) -> usize {
-        // SAFETY: passed on.
-        unsafe { self.keep(slot, slots) }.capacity.load(Ordering::Relaxed)
+    pub unsafe fn capacity(self, slot: SlotIndex) -> usize {
+        // SAFETY: passed on; an enabled slot is one of the area's.
+        unsafe { if self.is_enabled(slot) { self.keep(slot).capacity.load(Ordering::Relaxed) } else { 0 } }
     }
 
     /// Whether the last [`look`](Self::look) found the slot still, and it has been so since.
     ///
     /// # Safety
     /// As for [`is_enabled`](Self::is_enabled).
-    pub unsafe fn is_still(self, slot: SlotIndex, slots: usize) -> bool {
-        // SAFETY: passed on.
+    pub unsafe fn is_still(self, slot: SlotIndex) -> bool {
+        // SAFETY: passed on; an enabled slot is one of the area's.
         unsafe {
-            let seen = self.keep(slot, slots).seen.load(Ordering::Relaxed);
-            self.is_enabled(slot) && seen == self.slot(slot).cursor.load(Ordering::Relaxed) | STILL
+            self.is_enabled(slot)
+                && self.keep(slot).seen.load(Ordering::Relaxed)
+                    == self.slot(slot).cursor.load(Ordering::Relaxed) | STILL
         }
     }
 
@@ -194,12 +273,15 @@ impl Area {
     ///
     /// # Safety
     /// As for [`is_enabled`](Self::is_enabled).
-    pub unsafe fn look(self, slot: SlotIndex, slots: usize) -> bool {
-        // SAFETY: passed on.
+    pub unsafe fn look(self, slot: SlotIndex) -> bool {
+        // SAFETY: passed on; an enabled slot is one of the area's.
         unsafe {
+            if !self.is_enabled(slot) {
+                return false;
+            }
             let cursor = self.slot(slot).cursor.load(Ordering::Relaxed);
-            let seen = &self.keep(slot, slots).seen;
-            let still = self.is_enabled(slot) && seen.load(Ordering::Relaxed) & !STILL == cursor;
+            let seen = &self.keep(slot).seen;
+            let still = seen.load(Ordering::Relaxed) & !STILL == cursor;
             seen.store(if still { cursor | STILL } else { cursor }, Ordering::Relaxed);
             still
         }
@@ -210,18 +292,21 @@ impl Area {
     /// Sections may read the mark and the words before it, [`READABLE`] in all, and ignore these. There are so many: the
     /// metadata arena's chunks begin with a header of that length, and no magazine is a mapping of its own.
     ///
-    /// Answers `false`, and leaves the slot disabled, where metadata is exhausted.
+    /// Answers `false`, and leaves the slot disabled, where metadata is exhausted, or the area not wide enough.
     ///
     /// # Safety
     /// The caller holds the CPU's control; the area is mapped; the slot is disabled, or the area is private.
     pub unsafe fn enable<P: crate::platform::Platform>(
         self,
         slot: SlotIndex,
-        slots: usize,
         capacity: usize,
         meta: &Meta,
         platform: &P,
     ) -> bool {
+        // SAFETY: the area is mapped.
+        if slot.0 as usize >= unsafe { self.width() } {
+            return false;
+        }
         let Some(storage) = meta.alloc(platform, (capacity + 1) * WORD) else {
             return false;
         };
@@ -231,7 +316,7 @@ impl Area {
             place_zeroed(storage.cast::<AtomicUsize>(), capacity + 1);
             storage.cast().write(AtomicUsize::new(MARK));
             let first = storage.as_ptr() as usize + WORD;
-            let keep = self.keep(slot, slots);
+            let keep = self.keep(slot);
             keep.storage.store(storage.as_ptr() as usize, Ordering::Relaxed);
             keep.capacity.store(capacity, Ordering::Relaxed);
             keep.seen.store(0, Ordering::Relaxed);
@@ -247,25 +332,22 @@ impl Area {
     /// # Safety
     /// The area is private: its CPU is stopped, or was never published (I36, I38).
     pub unsafe fn take(self, slot: SlotIndex, out: &mut [usize]) -> usize {
-        // SAFETY: nobody else touches the area, which is more than a section asks for.
-        unsafe { super::section::pop_batch(self, slot, out) }
+        // SAFETY: nobody else touches the area, which is more than a section asks for; an enabled slot is one of its.
+        unsafe { if self.is_enabled(slot) { super::section::pop_batch(self, slot, out) } else { 0 } }
     }
 
-    /// Disables an empty slot of a private area and gives the magazine's memory back.
+    /// Disables an empty slot of a private area, if it is enabled, and gives the magazine's memory back.
     ///
     /// # Safety
     /// As for [`take`](Self::take); the magazine is empty.
-    pub unsafe fn disable<P: crate::platform::Platform>(
-        self,
-        slot: SlotIndex,
-        slots: usize,
-        meta: &Meta,
-        platform: &P,
-    ) {
-        // SAFETY: the area is private, so no section uses the storage that goes back.
+    pub unsafe fn disable<P: crate::platform::Platform>(self, slot: SlotIndex, meta: &Meta, platform: &P) {
+        // SAFETY: the area is private, so no section uses the storage that goes back; an enabled slot is one of its.
         unsafe {
-            debug_assert_eq!(self.count(slot, slots), 0, "only an empty slot is disabled (I6)");
-            let keep = self.keep(slot, slots);
+            if !self.is_enabled(slot) {
+                return;
+            }
+            debug_assert_eq!(self.count(slot), 0, "only an empty slot is disabled (I6)");
+            let keep = self.keep(slot);
             let slot = self.slot(slot);
             slot.cursor.store(0, Ordering::Relaxed);
             slot.end.store(0, Ordering::Relaxed);
@@ -285,19 +367,18 @@ impl Area {
     pub unsafe fn resize<P: crate::platform::Platform>(
         self,
         slot: SlotIndex,
-        slots: usize,
         capacity: usize,
         meta: &Meta,
         platform: &P,
     ) -> bool {
         // SAFETY: the area is private; both storages are ours and long enough.
         unsafe {
-            let count = self.count(slot, slots);
-            let keep = self.keep(slot, slots);
+            let count = self.count(slot);
+            let keep = self.keep(slot);
             let (old, had) = (keep.storage.load(Ordering::Relaxed), keep.capacity.load(Ordering::Relaxed));
             debug_assert!(capacity >= count, "the objects have a place in the new magazine (I9)");
             let Some(storage) = NonNull::new(old as *mut u8) else { return false };
-            if !self.enable(slot, slots, capacity, meta, platform) {
+            if !self.enable(slot, capacity, meta, platform) {
                 return false;
             }
             let first = self.slot(slot).cursor.load(Ordering::Relaxed);
@@ -316,10 +397,10 @@ impl Area {
     ///
     /// # Safety
     /// As for [`take`](Self::take), or the whole allocator is quiescent.
-    pub unsafe fn for_each(self, slot: SlotIndex, slots: usize, mut visit: impl FnMut(usize)) {
+    pub unsafe fn for_each(self, slot: SlotIndex, mut visit: impl FnMut(usize)) {
         // SAFETY: the words between the storage's mark and the cursor are the magazine's objects.
         unsafe {
-            let count = self.count(slot, slots);
+            let count = self.count(slot);
             let cursor = self.slot(slot).cursor.load(Ordering::Acquire);
             for back in 1..=count {
                 visit(self.word(cursor.wrapping_sub(back * WORD)).load(Ordering::Relaxed));

@@ -6,22 +6,30 @@
 
 use core::ptr::NonNull;
 
-use super::area::Area;
+use super::area::{Area, SlotIndex};
 use crate::platform::PageSource;
-use crate::sync::{AtomicPtr, MODEL, Ordering};
+use crate::sync::{AtomicPtr, AtomicUsize, MODEL, Ordering};
 
 /// Entries before CPU 0.
 const BEFORE: usize = 2;
 /// Bytes of a table, at least. Sections index by the CPU number of the moment, without a test: should somebody have
 /// hidden CPUs from the platform, their numbers lead to the empty area all the same. (In a model there is no assembly.)
 const LEAST: usize = if MODEL { 1 } else { 4096 };
+/// Slots of an area at first, at least: those of two pages. Enough for programs that use general caches and a hundred of
+/// their own.
+const FIRST_WIDTH: usize = Area::slots_in(8192);
 
 /// The areas that sections use, by CPU.
 pub struct CpuTable {
     /// The entry of CPU 0.
     entries: NonNull<AtomicPtr<u8>>,
     cpus: usize,
+    /// Slots of the empty area: there are never more caches.
     slots: usize,
+    /// How wide a new area is. Changed by creates, before they look for areas that are not as wide.
+    width: AtomicUsize,
+    /// All areas are at least so wide.
+    sure: AtomicUsize,
     empty: Area,
 }
 
@@ -36,12 +44,13 @@ impl CpuTable {
         if bytes < LEAST { LEAST } else { bytes }
     }
 
-    /// A table for `cpus` CPUs and areas of `slots` slots, in which every CPU has the empty area.
-    pub fn map<P: PageSource>(source: &P, cpus: usize, slots: usize) -> Option<Self> {
-        let empty = Area::map(source, slots)?;
+    /// A table for `cpus` CPUs and areas of up to `slots` slots, of which the first `from_start` are in each from the
+    /// start. Every CPU has the empty area.
+    pub fn map<P: PageSource>(source: &P, cpus: usize, slots: usize, from_start: usize) -> Option<Self> {
+        let empty = Area::map_empty(source, slots)?;
         let Some(memory) = source.map(Self::bytes(cpus)) else {
             // SAFETY: the area was just made and nobody knows it.
-            unsafe { empty.unmap(source, slots) };
+            unsafe { empty.unmap_empty(source, slots) };
             return None;
         };
         let first = memory.cast::<AtomicPtr<u8>>();
@@ -51,7 +60,8 @@ impl CpuTable {
         }
         // SAFETY: there are `BEFORE` entries before that of CPU 0.
         let entries = unsafe { first.add(BEFORE) };
-        Some(Self { entries, cpus, slots, empty })
+        let width = from_start.max(FIRST_WIDTH).min(slots);
+        Some(Self { entries, cpus, slots, width: AtomicUsize::new(width), sure: AtomicUsize::new(width), empty })
     }
 
     /// Gives the table back.
@@ -62,13 +72,34 @@ impl CpuTable {
         // SAFETY: the mappings are those of `map`.
         unsafe {
             source.unmap(self.entries.sub(BEFORE).cast(), Self::bytes(self.cpus));
-            self.empty.unmap(source, self.slots);
+            self.empty.unmap_empty(source, self.slots);
         }
     }
 
-    /// How many slots each area has.
+    /// How many slots an area may have: indexes of caches are below this.
     pub fn slots(&self) -> usize {
         self.slots
+    }
+
+    /// How many slots a new area has. Asked under the CPU's control.
+    pub(crate) fn width(&self) -> usize {
+        self.width.load(Ordering::Relaxed)
+    }
+
+    /// How wide areas have to be for a slot, from here on; `None` where all are wide enough.
+    pub(crate) fn widen_for(&self, slot: SlotIndex) -> Option<usize> {
+        let least = slot.0 as usize + 1;
+        if least <= self.sure.load(Ordering::Acquire) {
+            return None;
+        }
+        let width = least.next_power_of_two().saturating_mul(2).min(self.slots);
+        self.width.fetch_max(width, Ordering::Relaxed);
+        Some(width)
+    }
+
+    /// Notes that every area is at least so wide.
+    pub(crate) fn are_as_wide(&self, width: usize) {
+        self.sure.fetch_max(width, Ordering::Release);
     }
 
     /// CPU ids are below this.

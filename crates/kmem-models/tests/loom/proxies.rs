@@ -28,14 +28,14 @@ impl World {
     #[expect(clippy::arc_with_non_send_sync, reason = "loom's threads are its own, and one runs at a time")]
     fn make(proxies: Proxies) -> Arc<Self> {
         let platform = Model::new(Machine::new(2, &[0, 1]).with_proxies(proxies));
-        let table = CpuTable::map(&platform, 2, SLOTS).expect("memory");
+        let table = CpuTable::map(&platform, 2, SLOTS, SLOTS).expect("memory");
         let area = Area::map(&platform, SLOTS).expect("memory");
         // SAFETY: nobody else knows the table yet; the area lives as long.
         unsafe { table.publish(0, area) };
         let world = Self { platform, table, area, question: Question::new() };
         // SAFETY: nobody else knows the area, and the slot is one of it; the object is the model's.
         unsafe {
-            assert!(area.enable(SLOT, SLOTS, 2, &Meta::new(), &world.platform));
+            assert!(area.enable(SLOT, 2, &Meta::new(), &world.platform));
             assert_eq!(world.platform.push_batch(&world.table, SLOT, &[OBJECT]), 1);
         }
         Arc::new(world)

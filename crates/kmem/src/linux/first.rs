@@ -12,8 +12,9 @@ use kmem_core::sync::{AtomicUsize, Ordering};
 
 use super::pages::PAGE;
 
-/// Bytes: the tables of an engine for 16,384 caches, the area of one CPU, and a chunk of metadata.
-const BYTES: usize = 1728 << 10;
+/// Bytes: the tables of an engine for 16,384 caches, most of them the area in which every slot is empty, the areas of a
+/// few CPUs, and a chunk of metadata.
+const BYTES: usize = 448 << 10;
 
 static FIRST: Pages<BYTES> = Pages::new();
 static TAKEN: AtomicUsize = AtomicUsize::new(0);

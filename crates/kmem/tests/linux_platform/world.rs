@@ -15,7 +15,8 @@ const WORD: usize = size_of::<usize>();
 /// A platform whose every CPU has an area with one enabled slot.
 pub fn world() -> (&'static Linux, &'static CpuTable) {
     let linux: &Linux = Box::leak(Box::new(Linux::discover()));
-    let table: &CpuTable = Box::leak(Box::new(CpuTable::map(linux, linux.possible_cpus(), SLOTS).expect("a table")));
+    let table: &CpuTable =
+        Box::leak(Box::new(CpuTable::map(linux, linux.possible_cpus(), SLOTS, SLOTS).expect("a table")));
     for cpu in 0..linux.possible_cpus() {
         let area = Area::map(linux, SLOTS).expect("an area");
         let storage = linux.map(4096).expect("a magazine");

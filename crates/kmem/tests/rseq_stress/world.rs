@@ -62,7 +62,8 @@ pub fn object(index: usize) -> usize {
 impl World {
     pub fn make() -> Self {
         let linux = Linux::discover();
-        let table = CpuTable::map(&linux, linux.possible_cpus(), SLOTS as usize + 1).expect("a table");
+        let table =
+            CpuTable::map(&linux, linux.possible_cpus(), SLOTS as usize + 1, SLOTS as usize + 1).expect("a table");
         let cpus: Vec<usize> = linux.initial_cpus().iter().collect();
         let control = |cpu: &usize| {
             let area = Area::map(&linux, SLOTS as usize + 1).expect("an area");
