@@ -3,23 +3,36 @@
 //! Up to 128 bytes the classes are 16 bytes apart, from there on eight to a doubling, so that at most an eighth of an
 //! object is unused (except among the smallest). Class 0 is no class. A class's objects are aligned to the largest
 //! power of two that divides its size, up to a granule.
+//!
+//! Up to [`SMALL`] bytes size and alignment tell the class of the memory that serves them: whoever frees with both needs
+//! not look at the address. Above it they do not, and there the address is asked. So what is larger may become longer
+//! or shorter where it lies, be it an object or a run of its own, and whoever frees it needs not know which.
+
+use crate::pages::GRANULE;
 
 /// Bytes of the largest general object; larger ones are runs of their own.
-pub const LARGEST: usize = 32 << 10;
+pub const LARGEST: usize = 256 << 10;
 /// Classes 1 to this exist.
-pub const CLASSES: usize = 8 + 8 * 8;
+pub const CLASSES: usize = SMALL_CLASSES + 3 * 8;
+/// Bytes of the largest object whose class its size tells.
+pub const SMALL: usize = 32 << 10;
+/// Classes 1 to this have such objects.
+pub const SMALL_CLASSES: usize = 8 + 8 * 8;
 /// Every general object is aligned to at least this.
 pub const MIN_ALIGN: usize = 16;
 
-/// Sizes up to here are looked up by 16 bytes, larger ones by 128.
+/// Sizes up to here are looked up by 16 bytes, those up to [`SMALL`] by 128, and larger ones by a page.
 const FINE_MAX: usize = 1024;
 const FINE: usize = FINE_MAX / 16 + 1;
-const COARSE: usize = LARGEST / 128 + 1;
+const COARSE: usize = SMALL / 128 + 1;
+const PAGE: usize = 4096;
+const BY_PAGE: usize = LARGEST / PAGE + 1;
 
 /// Bytes of each class's objects.
 pub static SIZES: [u32; CLASSES + 1] = sizes();
-static FINE_CLASS: [u8; FINE] = fine();
-static COARSE_CLASS: [u8; COARSE] = coarse();
+static FINE_CLASS: [u8; FINE] = table(16);
+static COARSE_CLASS: [u8; COARSE] = table(128);
+static PAGE_CLASS: [u8; BY_PAGE] = table(PAGE);
 
 const fn sizes() -> [u32; CLASSES + 1] {
     let mut sizes = [0; CLASSES + 1];
@@ -46,21 +59,12 @@ const fn search(size: usize) -> u8 {
     class as u8
 }
 
-const fn fine() -> [u8; FINE] {
-    let mut table = [0; FINE];
+/// The class of each multiple of `step`.
+const fn table<const N: usize>(step: usize) -> [u8; N] {
+    let mut table = [0; N];
     let mut index = 0;
-    while index < FINE {
-        table[index] = search(index * 16);
-        index += 1;
-    }
-    table
-}
-
-const fn coarse() -> [u8; COARSE] {
-    let mut table = [0; COARSE];
-    let mut index = 0;
-    while index < COARSE {
-        table[index] = search(index * 128);
+    while index < N {
+        table[index] = search(index * step);
         index += 1;
     }
     table
@@ -71,8 +75,10 @@ const fn coarse() -> [u8; COARSE] {
 pub fn class_of(size: usize) -> Option<u8> {
     if size <= FINE_MAX {
         Some(FINE_CLASS[size.div_ceil(16)])
-    } else if size <= LARGEST {
+    } else if size <= SMALL {
         Some(COARSE_CLASS[size.div_ceil(128)])
+    } else if size <= LARGEST {
+        Some(PAGE_CLASS[size.div_ceil(PAGE)])
     } else {
         None
     }
@@ -84,6 +90,9 @@ pub fn class_of_aligned(size: usize, align: usize) -> Option<u8> {
     if align <= MIN_ALIGN {
         return class_of(size);
     }
+    if align > GRANULE {
+        return None;
+    }
     let size = size.max(1).checked_next_multiple_of(align)?;
     let mut class = class_of(size)?;
     // Sizes are multiples of ever larger powers of two: the next power of two is at most eight classes away.
@@ -94,6 +103,13 @@ pub fn class_of_aligned(size: usize, align: usize) -> Option<u8> {
         }
     }
     Some(class)
+}
+
+/// The class that size and alignment tell by themselves: memory that serves them is an object of it, and nothing else.
+/// `None`: what serves them is known by its address only.
+#[inline]
+pub fn class_told_by(size: usize, align: usize) -> Option<u8> {
+    class_of_aligned(size, align).filter(|class| *class as usize <= SMALL_CLASSES)
 }
 
 /// Bytes of the objects of `class`.
@@ -130,7 +146,7 @@ mod tests {
 
     #[test]
     fn every_size_has_the_smallest_class_that_holds_it() {
-        assert_eq!(SIZES[CLASSES] as usize, LARGEST);
+        assert_eq!((SIZES[SMALL_CLASSES] as usize, SIZES[CLASSES] as usize), (SMALL, LARGEST));
         for size in 0..=LARGEST {
             let class = class_of(size).unwrap();
             assert!(size_of_class(class) >= size);
@@ -144,14 +160,15 @@ mod tests {
 
     #[test]
     fn aligned_classes_are_aligned() {
-        for align in [16, 32, 64, 128, 256, 1024, 4096, 16384, 32768] {
+        for align in [16, 32, 64, 128, 256, 1024, 4096, 16384] {
             for size in (0..=LARGEST).step_by(7) {
                 if let Some(class) = class_of_aligned(size, align) {
                     assert!(size_of_class(class) >= size && size_of_class(class).is_multiple_of(align));
+                    assert_eq!(class_told_by(size, align).is_some(), size_of_class(class) <= SMALL, "{size} {align}");
                 }
             }
         }
-        assert_eq!(class_of_aligned(1, 65536), None);
+        assert_eq!(class_of_aligned(1, 2 * GRANULE), None);
         assert_eq!(class_of_aligned(usize::MAX, 64), None);
     }
 }

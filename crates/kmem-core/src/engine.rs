@@ -180,9 +180,6 @@ impl<P: Platform> Engine<P> {
             if let Some(registry) = parts.1 {
                 registry.unmap(platform);
             }
-            if let Some(maps) = parts.2 {
-                maps.unmap(platform);
-            }
             if parts.3 {
                 (*engine).cpus.unmap(platform);
             }
@@ -229,7 +226,6 @@ impl<P: Platform> Engine<P> {
             self.meta.unmap(platform);
             self.cpus.unmap(platform);
             self.registry.unmap(platform);
-            self.heap.unmap(platform);
             self.table.unmap(platform);
         }
     }

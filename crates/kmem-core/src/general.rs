@@ -1,8 +1,8 @@
 //! General memory: any size, any alignment, freed by address alone. What `malloc` and a global allocator stand on.
 //!
-//! Sizes up to 32 KiB are objects of the *general caches*, one a size class, whose slabs' granules name the class in
+//! Sizes up to 256 KiB are objects of the *general caches*, one a size class, whose slabs' granules name the class in
 //! the class map. Larger ones are runs of granules with an entry of their own. The index of a general cache is its class,
-//! so a section needs no look-up.
+//! so a section needs no look-up. (Runs of their own would cost objects of half a granule twice their size.)
 //!
 //! # When there is one
 //! A general cache is made at the first miss of its class, and never destroyed: most programs use few of the classes,
@@ -163,7 +163,7 @@ impl<P: Platform> Engine<P> {
     fn new_general(&self, class: u8) -> Option<NonNull<CacheDesc>> {
         assert!(class != 0, "no general cache is of class 0");
         let size = classes::size_of_class(class);
-        let layout = Layout::new(size, (1 << size.trailing_zeros()).min(slab::MAX_ALIGN));
+        let layout = Layout::new(size, (1 << size.trailing_zeros()).min(GRANULE));
         let mut name = [0; 16];
         let name = classes::name_of(class, &mut name);
         CacheDesc::new(name, size, layout, class, None, &self.meta, &self.platform)

@@ -2,9 +2,8 @@
 
 mod common;
 
-use common::{Cache, config, engine_of, fill, with_room};
+use common::{Cache, ROOM, config, engine_of, fill, with_room};
 use kmem_core::Population;
-use kmem_core::pages::GRANULE;
 use kmem_sim::fake::{self, Machine};
 
 /// Somebody kept an address into a slab whose address space went back, for memory was out.
@@ -12,12 +11,12 @@ use kmem_sim::fake::{self, Machine};
 #[ignore = "an error on purpose, for the address sanitizer"]
 fn an_object_is_used_after_its_slab_went_back() {
     let engine = engine_of(with_room(1, 40), config(Population::OnFirstUse));
-    let most = engine.alloc_bytes(30 * GRANULE, 16);
+    let most = engine.alloc_large(30 * ROOM, 16);
     let cache = Cache::new(&engine, "gone", 64);
     let object = cache.alloc();
     cache.free(object);
     cache.destroy().expect("nobody uses it");
-    let as_much_again = engine.alloc_bytes(30 * GRANULE, 16);
+    let as_much_again = engine.alloc_large(30 * ROOM, 16);
     assert!(most.is_ok() && as_much_again.is_err());
     fill(object, 64, 1);
 }

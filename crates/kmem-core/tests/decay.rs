@@ -2,10 +2,9 @@
 
 mod common;
 
-use common::{Cache, E, Rng, config, engine, engine_of, valid, with_room};
+use common::{Cache, E, ROOM, Rng, config, engine, engine_of, large, rooms, valid, with_room};
 use kmem_core::Population;
 use kmem_core::cache::ObjectOps;
-use kmem_core::pages::GRANULE;
 use kmem_core::percpu::Area;
 use kmem_sim::fake;
 use std::ptr::NonNull;
@@ -28,10 +27,6 @@ fn settle(engine: &E) -> usize {
     panic!("something is left after {PERIODS} periods: {:?}", engine.page_stats());
 }
 
-fn large(engine: &E, granules: usize) -> NonNull<u8> {
-    engine.alloc_bytes(granules * GRANULE, 16).expect("memory").address
-}
-
 fn free(engine: &E, address: NonNull<u8>) {
     // SAFETY: the memory is the test's.
     unsafe { engine.free_bytes(address) }
@@ -47,10 +42,10 @@ fn what_depots_slabs_and_runs_hold_goes_back() {
     // What is in slots is not decay's business: the CPU leaves.
     fake::run_on(0);
     engine.cpu_down(1).expect("CPU 1 can go");
-    assert!(cache.figures().in_depot > 0 && engine.page_stats().dirty > 0);
+    assert!(cache.figures().in_depot > 0 && rooms(&engine).dirty > 0);
     assert!(settle(&engine) >= 20_000 * 1000);
     assert_eq!(cache.figures().total, 0);
-    assert_eq!((engine.page_stats().used, engine.page_stats().dirty), (0, 0));
+    assert_eq!((rooms(&engine).used, rooms(&engine).dirty), (0, 0));
     assert!(engine.meta_used() < used, "empty magazines go back too");
     valid(&engine, 0);
     cache.free_bulk(&cache.bulk(100));
@@ -70,7 +65,7 @@ fn what_comes_and_goes_within_a_period_stays() {
         // The two never need their memory at the same time: what one of them leaves serves the other from then on.
         if period >= 3 {
             assert_eq!(decayed.bytes, 0, "period {period}");
-            held.push(engine.page_stats().used + engine.page_stats().dirty);
+            held.push(rooms(&engine).used + rooms(&engine).dirty);
         }
     }
     assert!(held.iter().all(|held| *held <= 77 + 100), "{held:?}");
@@ -89,21 +84,21 @@ fn a_run_that_nobody_needs_goes_back_although_its_neighbours_come_and_go() {
         free(&engine, large(&engine, 2));
         let _ = engine.decay();
     }
-    assert_eq!(engine.page_stats().clean, 88, "all but what is needed");
-    assert_eq!(engine.page_stats().dirty, 2);
+    assert_eq!(rooms(&engine).clean, 88, "all but what is needed");
+    assert_eq!(rooms(&engine).dirty, 2);
     free(&engine, behind);
     // They merge and serve as before.
-    assert_eq!(settle(&engine), 3 * GRANULE);
-    free(&engine, large(&engine, 1000 - common::own_granules()));
+    assert_eq!(settle(&engine), 3 * ROOM);
+    free(&engine, large(&engine, 1000));
 }
 
 #[test]
 fn free_runs_hold_more_where_somebody_lets_them_decay() {
     let engine = engine_of(with_room(1, 6000), config(Population::OnFirstUse));
-    let burst = |granules: usize| {
-        let runs: Vec<_> = (0..granules / 10).map(|_| large(&engine, 10)).collect();
+    let burst = |length: usize| {
+        let runs: Vec<_> = (0..length / 10).map(|_| large(&engine, 10)).collect();
         runs.into_iter().for_each(|run| free(&engine, run));
-        engine.page_stats().dirty
+        rooms(&engine).dirty
     };
     // 32 MiB; and 128 MiB, or what was used.
     assert!(burst(3000) <= 512);
@@ -112,12 +107,12 @@ fn free_runs_hold_more_where_somebody_lets_them_decay() {
     assert!((1900..=2048).contains(&burst(1900)));
     assert!((3000..=3750).contains(&burst(3000)), "all that was used");
     free(&engine, large(&engine, 300));
-    assert!(engine.page_stats().dirty >= 3000, "large runs are kept for a while, too");
+    assert!(rooms(&engine).dirty >= 3000, "large runs are kept for a while, too");
     free(&engine, large(&engine, 2100));
-    assert!(engine.page_stats().dirty < 2100, "but not one alone that is so long");
+    assert!(rooms(&engine).dirty < 2100, "but not one alone that is so long");
     assert!(burst(1000) >= 1000);
     assert!(engine.no_decay().bytes > 0);
-    assert_eq!(engine.page_stats().dirty, 0);
+    assert_eq!(rooms(&engine).dirty, 0);
     assert!(burst(3000) <= 512);
 }
 
@@ -125,7 +120,7 @@ fn free_runs_hold_more_where_somebody_lets_them_decay() {
 fn what_was_used_at_most_is_forgotten() {
     let engine = engine_of(with_room(1, 12_000), config(Population::OnFirstUse));
     let _ = engine.decay();
-    let tens = |granules: usize| (0..granules / 10).map(|_| large(&engine, 10)).collect::<Vec<_>>();
+    let tens = |length: usize| (0..length / 10).map(|_| large(&engine, 10)).collect::<Vec<_>>();
     tens(4000).into_iter().for_each(|run| free(&engine, run));
     settle(&engine);
     // Holes that are too short for what comes then.
@@ -133,10 +128,10 @@ fn what_was_used_at_most_is_forgotten() {
     go.into_iter().for_each(|(_, run)| free(&engine, run));
     let long: Vec<_> = (0..5).map(|_| large(&engine, 300)).collect();
     long.into_iter().for_each(|run| free(&engine, run));
-    assert!(engine.page_stats().dirty <= 1900 * 5 / 4, "{:?}", engine.page_stats());
+    assert!(rooms(&engine).dirty <= 1900 * 5 / 4, "{:?}", rooms(&engine));
     stay.into_iter().for_each(|(_, run)| free(&engine, run));
     settle(&engine);
-    assert_eq!((engine.page_stats().used, engine.page_stats().dirty), (0, 0));
+    assert_eq!((rooms(&engine).used, rooms(&engine).dirty), (0, 0));
 }
 
 #[test]
@@ -149,18 +144,18 @@ fn large_blocks_that_come_and_go_find_memory_that_is_there() {
     for turn in 0..2000 {
         let slot = &mut slots[rng.below(24)];
         free(&engine, *slot);
-        let granules = 16 + rng.below(496);
-        let run = engine.alloc_bytes(granules * GRANULE, 16).expect("memory");
+        let length = 16 + rng.below(496);
+        let run = engine.alloc_large(length * ROOM, 16).expect("memory");
         *slot = run.address;
         if turn >= 500 {
-            asked += granules;
-            fresh += if run.zero { granules } else { 0 };
+            asked += length;
+            fresh += if run.zero { length } else { 0 };
         }
     }
-    assert!(fresh * 50 < asked, "{fresh} granules of {asked} had to be faulted in");
+    assert!(fresh * 50 < asked, "{fresh} length of {asked} had to be faulted in");
     slots.into_iter().for_each(|run| free(&engine, run));
     settle(&engine);
-    assert_eq!((engine.page_stats().used, engine.page_stats().dirty), (0, 0));
+    assert_eq!((rooms(&engine).used, rooms(&engine).dirty), (0, 0));
 }
 
 #[test]
@@ -168,16 +163,16 @@ fn a_process_does_not_grow_by_what_is_too_short_for_a_large_run() {
     let engine = engine(1);
     let runs: Vec<_> = (0..60).map(|_| large(&engine, 5)).collect();
     runs.iter().step_by(2).for_each(|run| free(&engine, *run));
-    assert_eq!(engine.page_stats().dirty, 150);
+    assert_eq!(rooms(&engine).dirty, 150);
     // None of the thirty holes of five is long enough.
     let long = large(&engine, 100);
-    assert_eq!(engine.page_stats().dirty, 50);
+    assert_eq!(rooms(&engine).dirty, 50);
     let short = large(&engine, 15);
-    assert_eq!(engine.page_stats().dirty, 50, "little is not worth a call");
+    assert_eq!(rooms(&engine).dirty, 50, "little is not worth a call");
     [long, short].into_iter().for_each(|run| free(&engine, run));
     runs.iter().skip(1).step_by(2).for_each(|run| free(&engine, *run));
     settle(&engine);
-    assert_eq!((engine.page_stats().used, engine.page_stats().dirty), (0, 0));
+    assert_eq!((rooms(&engine).used, rooms(&engine).dirty), (0, 0));
 }
 
 #[test]

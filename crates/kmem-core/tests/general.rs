@@ -3,11 +3,11 @@
 mod common;
 
 use common::{
-    Cache, E, Rng, bad_frees, config, distinct, engine, engine_of, fill, is_filled, recording, valid, with_room,
+    Cache, E, ROOM, Rng, bad_frees, config, distinct, engine, engine_of, fill, is_filled, recording, valid, with_room,
 };
 use kmem_core::classes::{self, CLASSES, LARGEST, class_of, class_of_aligned, size_of_class};
 use kmem_core::general::Extent;
-use kmem_core::pages::GRANULE;
+use kmem_core::pages::{GRANULE, GRANULE_SHIFT};
 use kmem_core::slab::FreeError;
 use kmem_core::{AllocError, Population};
 use kmem_sim::fake::Machine;
@@ -31,7 +31,7 @@ fn realloc(engine: &E, address: usize, size: usize, align: usize) -> Result<usiz
 }
 
 fn wide() -> E {
-    engine_of(Machine { granules: 4096, ..Machine::with_cpus(1) }, config(Population::OnFirstUse))
+    engine_of(Machine { granules: 16_384, ..Machine::with_cpus(1) }, config(Population::OnFirstUse))
 }
 
 #[test]
@@ -50,7 +50,7 @@ fn each_size_is_served_by_the_smallest_class_that_holds_it() {
     }
     assert_eq!(class_of(0), Some(1));
     assert_eq!(class_of(LARGEST), Some(CLASSES as u8));
-    for asked in [LARGEST + 1, GRANULE, GRANULE + 1, 10 * GRANULE - 1] {
+    for asked in [LARGEST + 1, 20 * GRANULE, 20 * GRANULE + 1, 40 * GRANULE - 1] {
         let address = alloc(&engine, asked, 1);
         assert_eq!(engine.extent(address), Ok(Extent::Large { size: asked.next_multiple_of(GRANULE) }));
         assert_eq!(engine.heap().class_at(address), 0);
@@ -156,10 +156,16 @@ fn realloc_stays_where_it_can() {
         (100, 112, true),
         (112, 60, true),
         (112, 40, false),
-        (200_000, 196_609, true),
-        (200_000, 100_000, true),
-        (200_000, 900_000, true),
-        (200_000, 20_000, false),
+        (200_000, 212_992, true),
+        (200_000, 110_000, true),
+        (200_000, 100_000, false),
+        (200_000, 300_000, false),
+        (600_000, 540_673, true),
+        (600_000, 300_000, true),
+        (600_000, 900_000, true),
+        (600_000, 262_145, true),
+        (600_000, 200_000, false),
+        (600_000, 20_000, false),
     ] {
         let address = alloc(&engine, from, 16);
         let moved = realloc(&engine, address, to, 16).expect("memory");
@@ -171,7 +177,7 @@ fn realloc_stays_where_it_can() {
 #[test]
 fn wild_pointers_are_reported_and_lose_nothing() {
     let engine = recording(1);
-    let (small, large) = (alloc(&engine, 100, 16), alloc(&engine, 200_000, 16));
+    let (small, large) = (alloc(&engine, 100, 16), alloc(&engine, 300_000, 16));
     let (window, granules) = engine.heap().window();
     let on_stack = 0u64;
     let wild = [
@@ -308,7 +314,7 @@ fn random_sizes_never_overlap_and_all_comes_back() {
 #[test]
 fn class_tables_agree_with_the_sizes() {
     assert_eq!(classes::SIZES[CLASSES] as usize, LARGEST);
-    for align in (0..16).map(|shift| 1usize << shift) {
+    for align in (0..=GRANULE_SHIFT).map(|shift| 1usize << shift) {
         for size in (0..=LARGEST).step_by(61) {
             if let Some(class) = class_of_aligned(size, align) {
                 assert!(size_of_class(class) >= size && size_of_class(class).is_multiple_of(align));
@@ -328,14 +334,14 @@ fn window_exhausted_is_an_error_and_frees_bring_it_back() {
             held.push(fresh.address.as_ptr() as usize);
         }
         assert!(held.len() > 1000);
-        assert_eq!(engine.alloc_bytes(100_000, 16), Err(AllocError));
+        assert_eq!(engine.alloc_bytes(300_000, 16), Err(AllocError));
         assert!(distinct(&held));
         valid(&engine, held.len());
         held.iter().for_each(|address| free(&engine, *address));
         engine.trim().expect("not in a callback");
         assert_eq!(engine.page_stats().used, 0);
         // All of it in one piece.
-        let all = alloc(&engine, 64 * GRANULE, 16);
+        let all = alloc(&engine, 64 * ROOM, 16);
         free(&engine, all);
     }
 }
@@ -368,22 +374,23 @@ fn large_objects_are_counted_as_they_come_grow_and_go() {
 #[test]
 fn a_large_run_grows_over_what_was_freed_behind_it_and_no_further() {
     let engine = wide();
-    let first = alloc(&engine, 4 * GRANULE, 16);
-    let gap = alloc(&engine, 4 * GRANULE, 16);
-    let last = alloc(&engine, GRANULE, 16);
-    assert!(gap == first + 4 * GRANULE && last == gap + 4 * GRANULE, "runs are handed out in order");
-    fill(first, 4 * GRANULE, 5);
+    let run = |rooms| common::large(&engine, rooms).as_ptr() as usize;
+    let first = run(4);
+    let gap = run(4);
+    let last = run(1);
+    assert!(gap == first + 4 * ROOM && last == gap + 4 * ROOM, "runs are handed out in order");
+    fill(first, 4 * ROOM, 5);
     free(&engine, gap);
-    let grown = realloc(&engine, first, 7 * GRANULE, 16).expect("memory");
-    assert_eq!((grown, engine.usable_size(grown)), (first, 7 * GRANULE));
-    let moved = realloc(&engine, grown, 9 * GRANULE, 16).expect("memory");
-    assert!(moved != first && is_filled(moved, 4 * GRANULE, 5));
-    let cut = realloc(&engine, moved, GRANULE + 1, 16).expect("memory");
-    assert_eq!((cut, engine.usable_size(cut)), (moved, 2 * GRANULE));
+    let grown = realloc(&engine, first, 7 * ROOM, 16).expect("memory");
+    assert_eq!((grown, engine.usable_size(grown)), (first, 7 * ROOM));
+    let moved = realloc(&engine, grown, 9 * ROOM, 16).expect("memory");
+    assert!(moved != first && is_filled(moved, 4 * ROOM, 5));
+    let cut = realloc(&engine, moved, 5 * ROOM + 1, 16).expect("memory");
+    assert_eq!((cut, engine.usable_size(cut)), (moved, 5 * ROOM + GRANULE));
     let used = engine.page_stats().used;
     free(&engine, cut);
     free(&engine, last);
-    assert_eq!(engine.page_stats().used, used - 3);
+    assert_eq!(engine.page_stats().used, used - 6 * (ROOM / GRANULE) - 1);
     valid(&engine, 0);
 }
 
@@ -404,4 +411,39 @@ fn a_size_is_answered_only_while_no_slab_goes_back() {
     assert_eq!(receive.recv(), Ok(size));
     thread.join().expect("no panic").expect("it was heard");
     cache.free(object);
+}
+
+/// Of objects of a page and more it is known whether they read as zero: until they are handed out, and again when their
+/// memory went back.
+#[test]
+fn what_is_known_to_read_as_zero_does() {
+    for (size, page_by_page) in [(36_864, true), (100_000, true), (262_144, true), (20_000, false)] {
+        let engine = wide();
+        let class = class_of(size).expect("a class");
+        let cache = engine.general_cache(class).expect("memory");
+        // SAFETY: a general cache lives for ever.
+        let take = || unsafe { engine.alloc_for_zeros(cache) }.expect("memory");
+        for round in 0..3 {
+            let objects: Vec<_> = (0..20).map(|_| take()).collect();
+            assert!(!page_by_page || objects.iter().all(|fresh| fresh.zero), "{size}, round {round}");
+            for fresh in &objects {
+                let address = fresh.address.as_ptr() as usize;
+                assert!(!fresh.zero || is_filled_with(address, size, 0), "{size}, round {round}");
+                fill(address, size, 7);
+            }
+            // Those that are used again at once are not, whatever slot, depot or slab they come from.
+            objects[1..].iter().for_each(|fresh| free(&engine, fresh.address.as_ptr() as usize));
+            let again: Vec<_> = (0..5).map(|_| take()).collect();
+            assert!(again.iter().all(|fresh| !fresh.zero), "{size}, round {round}");
+            again.iter().for_each(|fresh| free(&engine, fresh.address.as_ptr() as usize));
+            free(&engine, objects[0].address.as_ptr() as usize);
+            engine.trim().expect("not in a callback");
+        }
+        valid(&engine, 0);
+    }
+}
+
+fn is_filled_with(address: usize, size: usize, byte: u8) -> bool {
+    // SAFETY: the memory is the test's.
+    unsafe { std::slice::from_raw_parts(address as *const u8, size) }.iter().all(|found| *found == byte)
 }

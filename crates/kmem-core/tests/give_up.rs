@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{Cache, config, ends, engine, engine_of, listen, spec, valid, with_room};
+use common::{Cache, ROOM, config, ends, engine, engine_of, listen, spec, valid, with_room};
 use kmem_core::cpu::Event;
 use kmem_core::{AllocError, CreateError, Population};
 use kmem_sim::fake;
@@ -24,7 +24,7 @@ fn what_other_caches_keep_for_later_serves_before_an_allocation_fails() {
         hoarder.free_bulk(&all);
         fake::run_on(round % 2);
         if large {
-            let run = engine.alloc_bytes(25 << 16, 16).expect("slabs that nobody uses go back").address;
+            let run = engine.alloc_large(25 * ROOM, 16).expect("slabs that nobody uses go back").address;
             // SAFETY: the run is ours.
             unsafe { engine.free_bytes(run) };
         } else {
@@ -57,8 +57,8 @@ fn what_is_given_up_outlives_the_caches_that_gave_it_up() {
     let engine = engine_of(with_room(2, 60), config(Population::OnFirstUse));
     let caches = [("small", 8), ("large", 4096)].map(|(name, size)| Cache::new(&engine, name, size));
     caches.iter().for_each(|cache| cache.free_bulk(&cache.bulk(10)));
-    // One granule is left besides the two slabs.
-    let rest = engine.alloc_bytes(57 << 16, 16).expect("memory").address;
+    // One room is left besides the two slabs.
+    let rest = engine.alloc_large(57 * ROOM, 16).expect("memory").address;
     // While the second cache is drained, another thread destroys the first, and other caches take the place of its
     // descriptor.
     let (first, platform) = (caches[0].clone(), engine.clone());
@@ -71,7 +71,7 @@ fn what_is_given_up_outlives_the_caches_that_gave_it_up() {
     };
     engine.platform().at_next_fence(move || platform.platform().at_next_fence(meanwhile));
     let before = engine.meta_used();
-    let run = engine.alloc_bytes(2 << 16, 16).expect("the slabs are given up").address;
+    let run = engine.alloc_large(2 * ROOM, 16).expect("the slabs are given up").address;
     // SAFETY: the runs are ours.
     [rest, run].into_iter().for_each(|run| unsafe { engine.free_bytes(run) });
     assert_eq!(engine.cache_count(), 5);
@@ -125,8 +125,8 @@ fn without_memory_nobody_waits_for_a_transition() {
     at.1.recv().expect("it is in the callback");
     let user = engine.clone();
     ends(move || {
-        let run = user.alloc_bytes(15 << 16, 16).expect("memory").address;
-        assert!(user.alloc_bytes(15 << 16, 16).is_err());
+        let run = user.alloc_large(15 * ROOM, 16).expect("memory").address;
+        assert!(user.alloc_large(15 * ROOM, 16).is_err());
         // SAFETY: the run is ours.
         unsafe { user.free_bytes(run) };
     });
@@ -142,13 +142,13 @@ fn memory_that_was_given_up_comes_back() {
     for round in 0..5 {
         let objects = cache.bulk(5000);
         objects.iter().for_each(|object| common::fill(*object, 64, round));
-        let large = engine.alloc_bytes(40 << 16, 16).expect("memory").address;
-        assert!(engine.alloc_bytes(190 << 16, 16).is_err(), "this gives up all that is free");
+        let large = engine.alloc_large(40 * ROOM, 16).expect("memory").address;
+        assert!(engine.alloc_large(190 * ROOM, 16).is_err(), "this gives up all that is free");
         assert!(objects.iter().all(|object| common::is_filled(*object, 64, round)));
         cache.free_bulk(&objects);
         // SAFETY: the run is ours.
         unsafe { engine.free_bytes(large) };
-        let all = engine.alloc_bytes(200 << 16, 16).expect("all in one piece").address;
+        let all = engine.alloc_large(200 * ROOM, 16).expect("all in one piece").address;
         // SAFETY: as above.
         unsafe { engine.free_bytes(all) };
         valid(&engine, 0);

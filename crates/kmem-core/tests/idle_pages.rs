@@ -3,8 +3,7 @@
 
 mod common;
 
-use common::{Cache, E, Rng, ends, engine, fill, is_filled, panic_now, panics, valid};
-use kmem_core::pages::GRANULE;
+use common::{Cache, E, ROOM, Rng, ends, engine, fill, is_filled, panic_now, panics, valid};
 use kmem_sim::fake;
 use std::sync::{Arc, Mutex};
 
@@ -207,7 +206,7 @@ fn a_child_takes_back_the_slab_whose_pages_were_going_back() {
         }
         valid(&engine, if all_freed { 0 } else { kept.len() });
         settle(&engine);
-        assert_eq!(cache.figures().slabs * GRANULE, cache.figures().bytes);
+        assert_eq!(cache.figures().slabs * ROOM, cache.figures().bytes);
         if !all_freed {
             cache.free_bulk(&kept);
         }

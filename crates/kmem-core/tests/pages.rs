@@ -3,13 +3,13 @@
 
 mod common;
 
-use common::{Cache, E, Rng, books_of_pages, config, engine_of, own_granules, with_room};
+use common::{Cache, E, Rng, books_of_pages, config, engine_of, own_granules, with_granules};
 use kmem_core::pages::{GRANULE, Owner, Run};
 use kmem_core::{Population, classes};
 use std::ptr::NonNull;
 
 fn heap(granules: usize) -> E {
-    engine_of(with_room(1, granules), config(Population::OnFirstUse))
+    engine_of(with_granules(1, granules), config(Population::OnFirstUse))
 }
 
 fn alloc(engine: &E, granules: usize, align: usize) -> Option<Run> {
@@ -77,7 +77,7 @@ fn random_runs_never_overlap_and_all_merge_in_the_end() {
         let mut rng = Rng::new(seed);
         let mut held: Vec<Run> = Vec::new();
         let mut owner = vec![None; 512];
-        let window = engine.heap().window().0 + own_granules() * GRANULE;
+        let window = engine.heap().window().0;
         for step in 0..4_000usize {
             if rng.below(100) < if (step / 500) % 2 == 0 { 60 } else { 40 } {
                 let align = if rng.one_in(4) { GRANULE << rng.below(5) } else { 1 };
@@ -116,7 +116,7 @@ fn random_runs_never_overlap_and_all_merge_in_the_end() {
             }
             if rng.one_in(300) {
                 // More than there is: everything that is free is given up.
-                let all = engine.alloc_bytes(512 * GRANULE, 1);
+                let all = engine.alloc_large(512 * GRANULE, 1);
                 assert_eq!(all.is_ok(), held.is_empty());
                 if let Ok(all) = all {
                     // SAFETY: the run is ours.
@@ -131,7 +131,7 @@ fn random_runs_never_overlap_and_all_merge_in_the_end() {
         }
         consistent(&engine, 0);
         // Also what was given up, by way of whoever asks for more than there is otherwise.
-        let all = engine.alloc_bytes(512 * GRANULE, 1).expect("everything is one run again").address;
+        let all = engine.alloc_large(512 * GRANULE, 1).expect("everything is one run again").address;
         // SAFETY: the run is ours.
         unsafe { engine.free_bytes(all) };
         consistent(&engine, 0);
@@ -168,20 +168,20 @@ fn a_run_that_says_zero_is_zero() {
 
 #[test]
 fn purged_runs_are_zero_and_counted() {
-    let engine = heap(1024);
-    // Up to 512 granules memory stays for the next one; beyond that it goes at once.
-    let (mut small, mut large) = (alloc(&engine, 255, 1).expect("room"), alloc(&engine, 513, 1).expect("room"));
+    let engine = heap(4096);
+    // Up to 2,048 granules memory stays for the next one; beyond that it goes at once.
+    let (mut small, mut large) = (alloc(&engine, 1020, 1).expect("room"), alloc(&engine, 2052, 1).expect("room"));
     let guard = alloc(&engine, 1, 1).expect("room");
     bytes(&mut small).fill(1);
     bytes(&mut large).fill(1);
     free(&engine, large);
-    assert_eq!((engine.page_stats().dirty, engine.page_stats().clean >= 513), (0, true));
+    assert_eq!((engine.page_stats().dirty, engine.page_stats().clean >= 2052), (0, true));
     free(&engine, small);
     // They are neighbours, and stay two runs: what is clean stays so.
-    assert_eq!(engine.page_stats().dirty, 255);
-    assert_eq!(engine.no_decay().bytes, 255 * GRANULE);
+    assert_eq!(engine.page_stats().dirty, 1020);
+    assert_eq!(engine.no_decay().bytes, 1020 * GRANULE);
     assert_eq!(engine.page_stats().dirty, 0);
-    let mut again = alloc(&engine, 768, 1).expect("one run by now");
+    let mut again = alloc(&engine, 3072, 1).expect("one run by now");
     assert!(again.zero && again.address == small.address && bytes(&mut again).iter().all(|byte| *byte == 0));
     free(&engine, again);
     free(&engine, guard);
@@ -291,10 +291,10 @@ fn commit_refused_is_an_error_and_a_smaller_step_is_tried() {
 
 #[test]
 fn obstacles_in_the_window_are_stepped_over() {
-    for (first, granules) in [(0, 1), (5, 1), (31, 2), (32, 32), (40, 200), (100, 3)] {
-        let engine = heap(480);
-        engine.platform().obstruct(own_granules() + first, granules);
-        let window = engine.heap().window().0 + own_granules() * GRANULE;
+    for (first, granules) in [(0, 1), (20, 4), (127, 2), (128, 128), (160, 800), (400, 12)] {
+        let engine = heap(1920);
+        engine.platform().obstruct(own_granules(1920) + first, granules);
+        let window = engine.heap().window().0;
         let mut held = Vec::new();
         while let Some(run) = alloc(&engine, 6, 1) {
             let start = (run.address - window) / GRANULE;
@@ -304,8 +304,8 @@ fn obstacles_in_the_window_are_stepped_over() {
         let used = held.len() * 6;
         let stats = engine.page_stats();
         consistent(&engine, used);
-        assert!(stats.skipped >= granules && stats.skipped <= granules + 64, "{first}, {granules}: {stats:?}");
-        assert!(used >= 480 - stats.skipped - 12, "{first}, {granules}: {stats:?}");
+        assert!(stats.skipped >= granules && stats.skipped <= granules + 256, "{first}, {granules}: {stats:?}");
+        assert!(used >= 1920 - stats.skipped - 12, "{first}, {granules}: {stats:?}");
         held.drain(..).for_each(|run| free(&engine, run));
         consistent(&engine, 0);
     }
@@ -362,10 +362,10 @@ fn a_run_that_was_given_up_and_is_taken_by_then_is_left_alone() {
 #[test]
 fn an_obstacle_at_a_step_of_the_granule_table_is_stepped_over() {
     // Entries exist up to a multiple of 4,096 granules; the obstacle is there.
-    let engine = heap(4_500);
+    let engine = heap(4_800);
     let (window, _) = engine.heap().window();
-    let most = alloc(&engine, 4_060, 1).expect("room");
-    engine.platform().obstruct(4_080, 20);
+    let most = alloc(&engine, 3_900, 1).expect("room");
+    engine.platform().obstruct(own_granules(4_800) + 4_080, 20);
     assert_eq!(alloc(&engine, 600, 1), None, "longer than the rest of the window");
     for granules in [100, 200] {
         let run = alloc(&engine, granules, 1).expect("room behind the obstacle");
@@ -377,7 +377,7 @@ fn an_obstacle_at_a_step_of_the_granule_table_is_stepped_over() {
 #[test]
 fn a_window_that_is_taken_everywhere_is_an_error() {
     let engine = heap(1024);
-    engine.platform().obstruct(own_granules(), 1024);
+    engine.platform().obstruct(own_granules(1024), 1024);
     assert_eq!(alloc(&engine, 1, 1), None);
     assert_eq!(alloc(&engine, 1, 1), None);
     consistent(&engine, 0);

@@ -145,9 +145,9 @@ fn senseless_capacities_are_refused_and_change_nothing() {
     }
     assert_eq!(cache.figures(), before);
     // The default is in range, also where it is more than 256 KiB.
-    let large = Cache::new(&engine, "large", 100_000);
-    tune(&large, 8);
-    assert_eq!(engine.tune(large.id, 9), Err(TuneError::CapacityOutOfRange { capacity: 9, max: 8 }));
+    let large = Cache::new(&engine, "large", 300_000);
+    tune(&large, 1);
+    assert_eq!(engine.tune(large.id, 2), Err(TuneError::CapacityOutOfRange { capacity: 2, max: 1 }));
     cache.destroy().expect("nobody uses it");
     assert_eq!(engine.tune(cache.id, 10), Err(TuneError::NoSuchCache));
 }

@@ -9,14 +9,14 @@ use kmem_sim::fake::Machine;
 use std::ptr::NonNull;
 
 /// Granules that come at once, if small objects will fill them.
-const UNIT: usize = 32;
+const UNIT: usize = (2 << 20) / GRANULE;
 
 fn engine() -> E {
     engine_of(Machine { huge: true, ..with_room(1, 2000) }, config(Population::OnFirstUse))
 }
 
 fn large(engine: &E, granules: usize) -> NonNull<u8> {
-    engine.alloc_bytes(granules * GRANULE, 16).expect("memory").address
+    engine.alloc_large(granules * GRANULE, 16).expect("memory").address
 }
 
 fn free(engine: &E, address: NonNull<u8>) {
@@ -29,8 +29,16 @@ fn settle(engine: &E) {
     while engine.decay().left {}
 }
 
-/// An object at the beginning of a step of its own: what lies before it is in use.
+/// Granules of a slab of objects of 64 bytes, its objects, and how many the slabs have that nobody counts on being filled.
+const SLAB: usize = (64 << 10) / GRANULE;
+const OBJECTS: usize = 1024;
+const FIRST_OBJECTS: usize = 4 * OBJECTS;
+
+/// An object at the beginning of a step of its own, of a cache that has some slabs, all in use: what lies before it is in
+/// use, more than the window's first steps.
 fn first_of_a_step(engine: &E, cache: &Cache) -> usize {
+    cache.bulk(FIRST_OBJECTS);
+    large(engine, 4 * UNIT);
     let rest = UNIT - (large(engine, 1).as_ptr() as usize / GRANULE + 1) % UNIT;
     if rest < UNIT {
         large(engine, rest);
@@ -44,10 +52,10 @@ fn the_rest_of_a_unit_serves_first_and_goes_back() {
     let cache = Cache::new(&engine, "small", 64);
     let object = first_of_a_step(&engine, &cache);
     let before = engine.page_stats();
-    assert_eq!(before.dirty, UNIT - 1, "{before:?}");
+    assert_eq!(before.dirty, UNIT - SLAB, "{before:?}");
     let near = large(&engine, 2);
     assert_eq!(near.as_ptr() as usize & !(UNIT * GRANULE - 1), object & !(UNIT * GRANULE - 1));
-    assert_eq!((engine.page_stats().dirty, engine.page_stats().committed), (UNIT - 3, before.committed));
+    assert_eq!((engine.page_stats().dirty, engine.page_stats().committed), (UNIT - SLAB - 2, before.committed));
     settle(&engine);
     assert_eq!(engine.page_stats().dirty, 0);
     // The step has small pages by now: nothing else comes with what is used of it.
@@ -55,7 +63,7 @@ fn the_rest_of_a_unit_serves_first_and_goes_back() {
     assert_eq!(engine.page_stats().dirty, 0);
     [near, more].into_iter().for_each(|run| free(&engine, run));
     cache.free(object);
-    valid(&engine, 0);
+    valid(&engine, FIRST_OBJECTS);
 }
 
 #[test]
@@ -78,6 +86,24 @@ fn a_unit_that_went_back_whole_comes_as_a_unit_again() {
     let clean = engine.page_stats().clean;
     assert!(clean >= UNIT, "{:?}", engine.page_stats());
     let object = cache.alloc();
-    assert_eq!((engine.page_stats().dirty, engine.page_stats().clean), (UNIT - 1, clean - UNIT));
+    assert_eq!((engine.page_stats().dirty, engine.page_stats().clean), (UNIT - SLAB, clean - UNIT));
     cache.free(object);
+}
+
+/// Thousands of caches with an object each would make all of the memory around these objects theirs.
+#[test]
+fn the_first_slabs_of_a_cache_come_by_the_page() {
+    let engine = engine();
+    large(&engine, 5 * UNIT);
+    let caches: Vec<_> = (0..100).map(|n| Cache::new(&engine, &format!("cache {n}"), 64)).collect();
+    let objects: Vec<_> = caches.iter().map(Cache::alloc).collect();
+    assert_eq!(engine.page_stats().dirty, 0);
+    // Nor do those of a cache that grows, at the beginning of the window.
+    let engine = self::engine();
+    let cache = Cache::new(&engine, "grows", 64);
+    cache.bulk(20 * OBJECTS);
+    assert_eq!(engine.page_stats().dirty, 0);
+    // A unit begins somewhere behind it.
+    cache.bulk(200 * OBJECTS);
+    assert!(engine.page_stats().dirty > 0, "{} objects", objects.len());
 }

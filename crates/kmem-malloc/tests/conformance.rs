@@ -249,6 +249,9 @@ in_each_mode!(deepbind, |mode| must_succeed(mode, "deepbind", plugin_host(), &[]
 in_each_mode!(exhaustion, |mode| must_succeed(mode, "exhaustion", built("exhaustion.c"), &[]));
 in_each_mode!(exhaustion_in_100_mb, |mode| under_limit(mode, 100 * 1024));
 in_each_mode!(exhaustion_in_64_mb, |mode| under_limit(mode, 64 * 1024));
+in_each_mode!(limited_data, |mode| limits(mode, "data"));
+in_each_mode!(locked_memory, |mode| limits(mode, "locked"));
+in_each_mode!(zeros_of_half_a_granule_and_more, |mode| limits(mode, "zeros"));
 in_each_mode!(misuse, is_reported);
 in_each_mode!(stack, takes_little_stack);
 
@@ -376,6 +379,10 @@ fn under_limit(mode: &Mode, kib: u32) {
         "sh",
         &[OsStr::new("-c"), OsStr::new(&script), program.as_os_str()],
     );
+}
+
+fn limits(mode: &Mode, case: &str) {
+    must_succeed(mode, &format!("limits_{case}"), built("limits.c"), &[OsStr::new(case)]);
 }
 
 /// Every way in which `misuse.c` offends ends in SIGABRT, with the library's name and the pointer on stderr.

@@ -69,7 +69,7 @@ impl Machine {
             online: CpuSet::first(cpus),
             nodes: 1,
             homes: Vec::new(),
-            granules: 1024,
+            granules: 4096,
             fences: true,
             hint_lies: false,
             hint_is_checked: false,

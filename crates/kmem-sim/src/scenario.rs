@@ -32,7 +32,7 @@ pub const NAMES: [&str; 3] = ["minix_inode", "ext2_inode", "nfs_inode"];
 /// Bytes of an object: so large that a magazine holds only eight, and a slab too.
 const SIZE: usize = 8192;
 /// Granules of the window.
-const GRANULES: usize = 8;
+const GRANULES: usize = 32;
 
 /// What a thread does. Caches are named by their place in [`NAMES`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -1,12 +1,14 @@
 //! Memory of any size: the fast paths of a global allocator and of `malloc`, and their slow paths.
 //!
 //! A size is a class by one look-up, a class is a slot, and a slot is one section. Freed memory finds its class in the
-//! class map, by address alone; who knows the size it asked for ([`free_sized`]) skips the map.
+//! class map, by address alone; who knows the size it asked for ([`free_sized`]) skips the map where the size
+//! [tells](classes::class_told_by) the class.
 
+use core::alloc::Layout;
 use core::ptr::NonNull;
 
 use kmem_core::AllocError;
-use kmem_core::classes;
+use kmem_core::classes::{self, SMALL_CLASSES};
 use kmem_core::general::{Fresh, stays};
 use kmem_core::hint::cold_path;
 use kmem_core::percpu::SlotIndex;
@@ -41,7 +43,8 @@ pub fn alloc_aligned(size: usize, align: usize) -> Result<NonNull<u8>, AllocErro
 #[inline]
 pub fn alloc_zeroed(size: usize, align: usize) -> Result<NonNull<u8>, AllocError> {
     let fresh = match classes::class_of_aligned(size, align) {
-        Some(class) => Fresh { address: alloc_class(class)?, zero: false },
+        Some(class) if class as usize <= SMALL_CLASSES => Fresh { address: alloc_class(class)?, zero: false },
+        Some(class) => alloc_for_zeros(class)?,
         None => alloc_large(size, align)?,
     };
     if !fresh.zero {
@@ -70,15 +73,19 @@ pub unsafe fn free(address: NonNull<u8>) {
     }
 }
 
-/// Gives memory back whose size and alignment were those of its allocation: the class map is not read.
+/// Gives memory back whose size and alignment are those of its allocation, or of the [`realloc_sized`] that it went
+/// through last: the class map is not read where these tell the class.
 ///
 /// # Safety
-/// As for [`free`]; the class of `size` and `align` is that of the allocation.
+/// As for [`free`]; size and alignment are those.
 #[inline(always)]
 pub unsafe fn free_sized(address: NonNull<u8>, size: usize, align: usize) {
-    let slot = SlotIndex(u32::from(classes::class_of_aligned(size, align).unwrap_or(0)));
-    // SAFETY: as in `free`; slot 0 is always full (I3).
-    if !unsafe { rseq::push(slot, address) } {
+    let Some(class) = classes::class_told_by(size, align) else {
+        // SAFETY: passed on.
+        return unsafe { free(address) };
+    };
+    // SAFETY: as in `free`: what such a size was asked for is an object of its class.
+    if !unsafe { rseq::push(SlotIndex(u32::from(class)), address) } {
         // SAFETY: passed on.
         unsafe { free_slow(address) }
     }
@@ -108,6 +115,39 @@ pub unsafe fn realloc(address: NonNull<u8>, size: usize) -> Result<NonNull<u8>, 
     Ok(new)
 }
 
+/// The same for memory that goes back by [`free_sized`]: `old` is the layout by which it would, `new` that by which it will.
+///
+/// The new layout tells a class, or none:
+/// ```text
+/// it tells one     the memory must be of that class: the old stays if its layout told the same, else it is copied
+/// it tells none    whoever frees it will ask the address, so any memory serves that is long enough and aligned: the old,
+///                  made longer or shorter where it lies; its pages, moved; a copy
+/// ```
+/// Memory whose layout tells a class is an object of that class, whichever way it came about; so what was said of it when
+/// it was allocated holds after any number of these.
+///
+/// # Safety
+/// As for [`free_sized`], with `old`.
+pub unsafe fn realloc_sized(address: NonNull<u8>, old: Layout, new: Layout) -> Result<NonNull<u8>, AllocError> {
+    let Some(class) = classes::class_told_by(new.size(), new.align()) else {
+        let engine = engine().ok_or(AllocError)?;
+        upkeep::poke(engine);
+        engine.platform().slow_path_enter();
+        // SAFETY: passed on.
+        return unsafe { engine.realloc_bytes(address, new.size(), new.align()) };
+    };
+    if classes::class_told_by(old.size(), old.align()) == Some(class) {
+        return Ok(address);
+    }
+    let other = alloc_class(class)?;
+    // SAFETY: both places are the caller's and at least as long as what is copied; they are different places.
+    unsafe {
+        other.copy_from_nonoverlapping(address, old.size().min(new.size()));
+        free_sized(address, old.size(), old.align());
+    }
+    Ok(other)
+}
+
 /// Bytes usable at an address of ours; 0 for others. Any address may be asked about, also of memory that is freed
 /// meanwhile.
 #[inline]
@@ -135,6 +175,16 @@ fn alloc_slow(class: u8) -> Result<NonNull<u8>, AllocError> {
     let engine = engine().ok_or(AllocError)?;
     // SAFETY: general caches live for ever.
     unsafe { runtime::alloc_missed(engine, engine.general_cache(class)?) }
+}
+
+/// An object of a class of which it counts whether it reads as zero.
+#[inline(never)]
+fn alloc_for_zeros(class: u8) -> Result<Fresh, AllocError> {
+    let engine = engine().ok_or(AllocError)?;
+    upkeep::poke(engine);
+    engine.platform().slow_path_enter();
+    // SAFETY: general caches live for ever.
+    unsafe { engine.alloc_for_zeros(engine.general_cache(class)?) }
 }
 
 #[inline(never)]

@@ -10,6 +10,7 @@ use super::descriptor::Miss;
 use super::{CacheDesc, ObjectOps};
 use crate::engine::Engine;
 use crate::error::AllocError;
+use crate::general::Fresh;
 use crate::hint::cold_path;
 use crate::percpu::Batch;
 use crate::platform::Platform;
@@ -77,7 +78,7 @@ impl<P: Platform> Engine<P> {
     fn take_batch(&self, cache: &CacheDesc, cpu: usize, want: usize) -> Result<NonNull<u8>, AllocError> {
         let mut batch = Batch::new();
         self.take_some(cache, cpu, want, &mut batch);
-        let object = batch.pop().and_then(|object| NonNull::new(object as *mut u8)).ok_or(AllocError)?;
+        let object = newest(&mut batch)?;
         if !batch.is_empty() {
             // SAFETY: the objects are ours; the slot is the cache's.
             let kept = unsafe { self.platform.push_batch(&self.table, cache.slot(), batch.as_slice()) };
@@ -86,6 +87,30 @@ impl<P: Platform> Engine<P> {
             unsafe { self.give_back(cache, cpu, &batch.as_slice()[kept..]) };
         }
         Ok(object)
+    }
+
+    /// Takes an object of `cache`, and says whether it is known to read as zero: for objects that are so long that it
+    /// counts. Where the slot has none it takes a single one, for what is known of an object is forgotten in a slot.
+    ///
+    /// # Safety
+    /// As for `alloc`.
+    #[inline(never)]
+    pub unsafe fn alloc_for_zeros(&self, cache: &CacheDesc) -> Result<Fresh, AllocError> {
+        // SAFETY: the cache's index is below the number of slots.
+        if let Some(address) = unsafe { self.platform.pop(&self.table, cache.slot()) } {
+            return Ok(Fresh { address, zero: false });
+        }
+        self.take_for_zeros(cache).or_else(|AllocError| {
+            self.give_up_all();
+            self.take_for_zeros(cache)
+        })
+    }
+
+    #[inline(never)]
+    fn take_for_zeros(&self, cache: &CacheDesc) -> Result<Fresh, AllocError> {
+        let mut batch = Batch::new();
+        let zero = self.take_some(cache, self.platform.current_cpu(), 1, &mut batch);
+        Ok(Fresh { address: newest(&mut batch)?, zero })
     }
 
     /// What [`free`](Self::free) does when the slot takes no object.
@@ -209,8 +234,8 @@ impl<P: Platform> Engine<P> {
     }
 
     /// Takes up to `want` objects from the depot of the CPU's node, else from its slabs, else from another node's; none
-    /// where memory ends.
-    fn take_some(&self, cache: &CacheDesc, cpu: usize, want: usize, batch: &mut Batch) {
+    /// where memory ends. Returns whether all of them are known to read as zero.
+    fn take_some(&self, cache: &CacheDesc, cpu: usize, want: usize, batch: &mut Batch) -> bool {
         let home = self.platform.node_of(cpu);
         let depot = &cache.node(home).depot;
         let found = if want == 1 {
@@ -220,13 +245,14 @@ impl<P: Platform> Engine<P> {
         };
         if found {
             // The newest object of a magazine is its last.
-            return;
+            return false;
         }
-        self.refill(cache, home, want, batch);
+        let zero = self.refill(cache, home, want, batch);
         if batch.is_empty() {
             // Memory is out. What other nodes' depots and slabs still hold serves too.
             self.take_anywhere(cache, want, batch);
         }
+        zero
     }
 
     /// Takes objects from whichever node has some.
@@ -243,13 +269,15 @@ impl<P: Platform> Engine<P> {
     }
 
     /// Takes objects from the slabs, constructed, the lowest address last. Small ones are spread: a thread that allocates
-    /// for others then gives none of them the rest of another's cache line.
-    fn refill(&self, cache: &CacheDesc, node: usize, want: usize, batch: &mut Batch) {
+    /// for others then gives none of them the rest of another's cache line. Answers whether there are some, which are known
+    /// to read as zero.
+    fn refill(&self, cache: &CacheDesc, node: usize, want: usize, batch: &mut Batch) -> bool {
         let refill = cache.node(node).slabs.refill(cache, node % cache.node_count(), want, batch, &self.env());
         if let (Some(ops), true) = (cache.ops(), refill.raw != 0) {
             Constructing { engine: self, cache, batch, raw: refill.raw }.run(ops);
         }
         batch.lay_out(cache.layout().stride());
+        refill.count > 0 && refill.zero.count_ones() as usize == refill.count
     }
 
     /// Gives objects to the depot of the CPU's node, and what it does not take to their slabs, and returns whether a
@@ -309,6 +337,11 @@ impl<P: Platform> Engine<P> {
     pub(crate) fn bad_free(&self, object: usize, error: FreeError) {
         (self.config.bad_free)(object, error);
     }
+}
+
+/// Takes the object out that is to be handed out first.
+fn newest(batch: &mut Batch) -> Result<NonNull<u8>, AllocError> {
+    batch.pop().and_then(|object| NonNull::new(object as *mut u8)).ok_or(AllocError)
 }
 
 /// The objects of a bulk so far. If a constructor panics, they go back: nobody would know how many they are (I31).

@@ -18,7 +18,7 @@ impl PageHeap {
     pub fn large<P: Platform>(&self, platform: &P) -> LargeStats {
         let top = self.state.lock(platform).top;
         let mut stats = LargeStats::default();
-        let mut granule = self.maps.table_granules();
+        let mut granule = 0;
         while granule < top && self.maps.reaches(granule) {
             let entry = self.maps.entry(granule);
             let (kind, len) = (entry.kind(), entry.len());

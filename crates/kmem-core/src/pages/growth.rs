@@ -8,6 +8,11 @@ use crate::platform::{CommitError, PageSource};
 
 /// Granules committed at a time: 2 MiB, what a transparent huge page covers.
 pub(super) const COMMIT_STEP: usize = (2 << 20) / GRANULE;
+/// The first of all, and then as many as there are, up to a whole step: where memory is locked, all that is committed is
+/// in memory at once, and a small program shall have little.
+const FIRST_STEP: usize = (512 << 10) / GRANULE;
+/// The first granules of the window (8 MiB) are never said to be [filled](PageSource::fills), for the same reason.
+const SMALL: usize = 4 * COMMIT_STEP;
 /// Places tried when something else lies in the window's way (the window is claimed, not held).
 pub(super) const COMMIT_TRIES: usize = 64;
 
@@ -48,6 +53,17 @@ impl PageHeap {
         }
     }
 
+    /// Granule `at` of a clean run will be filled, and so will what lies around it: its step, if all of it is clean.
+    pub(super) fn fills_units_of<P: PageSource>(&self, platform: &P, found: Found, at: usize) {
+        let address = self.maps.address_of(at);
+        let offset = (address & (COMMIT_STEP * GRANULE - 1)) / GRANULE;
+        // A small window may begin in the middle of what would be a step.
+        let Some(first) = at.checked_sub(offset) else { return };
+        if first >= found.first.max(SMALL) && first + COMMIT_STEP <= found.first + found.len {
+            platform.fills(self.maps.address_of(first), COMMIT_STEP * GRANULE);
+        }
+    }
+
     /// Length of the committed free run that ends where the untouched rest begins; 0 if there is none.
     pub(super) fn tail(&self, state: &State) -> usize {
         match self.run_before(state.top) {
@@ -64,7 +80,8 @@ impl PageHeap {
         need: usize,
         what: Use,
     ) -> Result<(), CommitError> {
-        let end = self.step_end(need);
+        let step = state.committed.next_power_of_two().clamp(FIRST_STEP, COMMIT_STEP);
+        let end = self.step_end(need, step).min(self.maps.granules);
         // Without entries there are no granules: an obstacle in the table's way is the end of the window.
         self.maps.extend(platform, end).map_err(|_| CommitError::NoMemory)?;
         let at = self.maps.address_of(state.committed);
@@ -78,7 +95,7 @@ impl PageHeap {
             done = unsafe { platform.commit(at, least * GRANULE) };
         }
         done?;
-        if what == Use::Dense {
+        if what == Use::Dense && state.committed >= SMALL {
             platform.fills(at, step * GRANULE);
         }
         state.committed += step;
@@ -86,11 +103,11 @@ impl PageHeap {
         Ok(())
     }
 
-    /// The end of the step that holds what lies before `granule`. Steps are those of the address space, which huge pages
-    /// keep to; the window may begin in the middle of one.
-    fn step_end(&self, granule: usize) -> usize {
-        let before = self.maps.base / GRANULE % COMMIT_STEP;
-        ((granule + before).next_multiple_of(COMMIT_STEP) - before).min(self.maps.granules)
+    /// The end of the step of so many granules that ends with `granule`, or goes on behind it: steps are aligned to their
+    /// size in address space, as huge pages are.
+    fn step_end(&self, granule: usize, step: usize) -> usize {
+        let address = self.maps.address_of(granule);
+        granule + (address.next_multiple_of(step * GRANULE) - address) / GRANULE
     }
 
     /// Goes on `step` granules further, behind an obstacle, as one hopes; what is left before it becomes a free run.
@@ -101,7 +118,7 @@ impl PageHeap {
             let rest = state.committed - state.top;
             self.merge(state, Found { first: state.top, len: rest, kind: KIND_CLEAN, age: 0 });
         }
-        let next = self.step_end(state.committed + step);
+        let next = self.step_end(state.committed + step, COMMIT_STEP).min(self.maps.granules);
         state.stats.skipped += next - state.committed;
         state.committed = next;
         state.top = next;

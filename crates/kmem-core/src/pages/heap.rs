@@ -26,9 +26,9 @@ pub struct Run {
 /// What is known of how a run will be used.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Use {
-    /// All of it soon, and what lies around it in the same way: slabs of small objects.
+    /// All of it soon, and what lies around it in the same way: slabs of small objects, of a cache that has some already.
     Dense,
-    /// Nothing: large objects may be used in part, or not at all.
+    /// Nothing: large objects may be used in part, or not at all, and of a cache's first slabs little.
     Any,
 }
 
@@ -72,16 +72,15 @@ impl PageHeap {
     /// The maps over the platform's window, which are one heap's alone: called once for a platform.
     pub(crate) fn map<P: Platform>(platform: &P) -> Option<Maps> {
         let window = platform.reserve()?;
-        Maps::map(platform, window.base, window.len)
+        Maps::of(platform, window.base, window.len)
     }
 
     /// A heap over these maps.
     pub(crate) fn over(maps: Maps) -> Self {
-        let first = maps.table_granules();
         let state = State {
             bins: [[NIL; BINS]; 3],
-            top: first,
-            committed: first,
+            top: 0,
+            committed: 0,
             bounds: Bounds::new(),
             moved: 0,
             stats: PageStats::default(),
@@ -89,21 +88,18 @@ impl PageHeap {
         Self { maps, state: Mutex::new(Rank::Pages, state) }
     }
 
-    /// Gives the maps back (the window is the platform's).
-    ///
-    /// # Safety
-    /// Nobody uses the heap or memory from it any more.
-    pub unsafe fn unmap<P: Platform>(&self, platform: &P) {
-        // SAFETY: passed on.
-        unsafe { self.maps.unmap(platform) }
-    }
-
-    /// First address of the window, and its length in granules.
+    /// Address of the window's first granule, behind the maps in its head, and how many granules there are.
     pub fn window(&self) -> (usize, usize) {
         (self.maps.base, self.maps.granules)
     }
 
-    /// The class map: one byte a granule of the window, [`CLASS_STEP`] times the class.
+    /// How many of the window's granules, from the first on, have a byte in the class map. No others were handed out; what
+    /// makes it more [tells](crate::platform::PageSource::reaches) the page source.
+    pub fn reach(&self) -> usize {
+        self.maps.reach()
+    }
+
+    /// The class map: [`CLASS_STEP`] times the class, a byte a granule of the window up to its [`reach`](Self::reach).
     pub fn class_map(&self) -> NonNull<AtomicU8> {
         self.maps.classes()
     }
@@ -116,7 +112,7 @@ impl PageHeap {
     /// The class of `address`; 0 outside of the window.
     pub fn class_at(&self, address: usize) -> u8 {
         match self.maps.granule_of(address) {
-            // SAFETY: the map has a byte for each granule of the window.
+            // SAFETY: the granule is below the reach.
             Some(granule) => unsafe { self.maps.classes().add(granule).as_ref() }.load(Ordering::Relaxed) / CLASS_STEP,
             None => 0,
         }
@@ -200,6 +196,7 @@ impl PageHeap {
             self.maps.entry(first).set_age(age);
             let (tail, len) = (address + new * GRANULE, old - new);
             if age > 0 {
+                self.set_bound(first, first + new);
                 // SAFETY: the tail is the caller's, and nobody uses it.
                 unsafe { platform.uncommit(tail, len * GRANULE) };
                 self.put_back(platform, tail, len, KIND_RAW);
@@ -210,6 +207,9 @@ impl PageHeap {
             return true;
         }
         let (end, more) = (first + old, new - old);
+        if age > 0 && first + new > self.bound(first) {
+            return false;
+        }
         let mut state = self.state.lock(platform);
         if end == state.top {
             let need = end + more;
@@ -242,7 +242,7 @@ impl PageHeap {
     /// Whether an empty window would have room for such a run.
     pub fn could_hold(&self, granules: usize, align: usize) -> bool {
         let pad = (align / GRANULE).saturating_sub(1);
-        granules.checked_add(pad).is_some_and(|want| want <= self.maps.granules - self.maps.table_granules())
+        granules.checked_add(pad).is_some_and(|want| want <= self.maps.granules)
     }
 
     /// Takes a run back. No allocator lock may be held (I34).

@@ -1,6 +1,6 @@
 //! The page heap: runs of granules out of one window of address space.
 //!
-//! A *granule* is 64 KiB, the unit in which slabs and large objects are placed. For each granule of the window there
+//! A *granule* is 16 KiB, the unit in which slabs and large objects are placed. For each granule of the window there
 //! are
 //! - one byte in the **class map**, which names the general cache whose slab covers it, and is all that `free(p)`
 //!   reads, and

@@ -2,7 +2,9 @@
 //!
 //! A run that shall grow and has no room behind it takes another one, and has its pages moved there. What it leaves is
 //! raw: address space without memory. The new run's rest and the room behind it come from the same move, so a source
-//! that works with mappings has them in one, and can move that one again when the run has grown into its room.
+//! that works with mappings has them in one, and can move that one again when the run has grown into its room. It never
+//! grows further than that where it lies, whatever is free there (the room of a run with a large alignment has much of
+//! that behind it): it would be two mappings then, which no source moves, and would be copied.
 //!
 //! Where the source moves pages by changing mappings, moved ones stay apart from their neighbours for ever, and a
 //! process may only have so many mappings. So a run remembers that it was *moved*; when it is freed its address space
@@ -14,6 +16,7 @@ use super::runs::Found;
 use super::table::{GRANULE, KIND_CLEAN, KIND_DIRTY, KIND_NONE, KIND_RAW};
 use super::{Owner, Run};
 use crate::platform::{MoveError, Platform};
+use crate::sync::Ordering;
 
 /// Runs shorter than this (1 MiB) are copied as quickly.
 pub(super) const MOVE_LEAST: usize = (1 << 20) / GRANULE;
@@ -66,7 +69,9 @@ impl PageHeap {
         let moved = Run { granules: new, zero: false, ..run };
         // SAFETY: the run is new, and becomes the caller's.
         unsafe { self.set_large(&moved) };
-        self.maps.entry((run.address - self.maps.base) / GRANULE).set_age(1);
+        let first = (run.address - self.maps.base) / GRANULE;
+        self.maps.entry(first).set_age(1);
+        self.set_bound(first, first + run.granules);
         if run.granules > new {
             self.put_back(platform, run.address + new * GRANULE, run.granules - new, KIND_CLEAN);
         }
@@ -77,6 +82,17 @@ impl PageHeap {
             self.state.lock(platform).moved += 1;
         }
         Some(moved)
+    }
+
+    /// Notes that the moved run which begins at granule `first` may grow up to granule `bound`. The entry of a large run
+    /// has no other use for this place.
+    pub(super) fn set_bound(&self, first: usize, bound: usize) {
+        self.maps.entry(first).next.store(bound, Ordering::Relaxed);
+    }
+
+    /// Up to which granule the moved run at `first` may grow.
+    pub(super) fn bound(&self, first: usize) -> usize {
+        self.maps.entry(first).next.load(Ordering::Relaxed)
     }
 
     /// A run for what grows: longer by the room that it may take, if there is so much.

@@ -7,7 +7,6 @@
 //! A dirty run has an *age*: how many periods of decay it has seen. What is cut off of it keeps the age, and of runs
 //! that come together the longer one's counts: a few granules that come and go beside a long run do not keep it young.
 
-use super::growth::COMMIT_STEP;
 use super::heap::{PageHeap, State};
 use super::table::{AGE_MAX, GRANULE, KIND_CLEAN, KIND_DIRTY, KIND_INNER, KIND_NONE, KIND_RAW};
 use crate::platform::PageSource;
@@ -100,17 +99,6 @@ impl PageHeap {
         }
     }
 
-    /// Granule `at` of a clean run will be filled, and so will what lies around it: its step, if all of it is clean.
-    pub(super) fn fills_units_of<P: PageSource>(&self, platform: &P, found: Found, at: usize) {
-        let address = self.maps.address_of(at);
-        let offset = (address & (COMMIT_STEP * GRANULE - 1)) / GRANULE;
-        // The window may begin in the middle of what would be a step.
-        let Some(first) = at.checked_sub(offset) else { return };
-        if first >= found.first && first + COMMIT_STEP <= found.first + found.len {
-            platform.fills(self.maps.address_of(first), COMMIT_STEP * GRANULE);
-        }
-    }
-
     /// The first granule that gets its memory together with granule `at`.
     fn unit_first<P: PageSource>(&self, platform: &P, at: usize) -> usize {
         let address = self.maps.address_of(at);
@@ -126,7 +114,7 @@ impl PageHeap {
     /// The first granule of the free run that ends before `granule`.
     pub(super) fn run_before(&self, granule: usize) -> Option<usize> {
         // Nothing was ever handed out that the table does not reach to: there is an obstacle before it.
-        if granule == self.maps.table_granules() || !self.maps.reaches(granule - 1) {
+        if granule == 0 || !self.maps.reaches(granule - 1) {
             return None;
         }
         let last = self.maps.entry(granule - 1);

@@ -1,8 +1,10 @@
 //! The two maps over the window: a byte a granule for the fast path, an entry a granule for the slow ones.
 //!
-//! A byte of the class map is a class times [`CLASS_STEP`]. It is one mapping, since the fast path reads it without asking how far the heap has grown; a terabyte of
-//! window has 16 MiB of it. The granule table, sixteen times as long, stands in the window's own first granules and is
-//! committed as the heap grows: entries below its *reach* exist.
+//! A byte of the class map is a class times [`CLASS_STEP`]. Both maps stand in the window's *head*, before the first
+//! granule that serves: a terabyte of window has 64 MiB of class map and 1 GiB of granule table. They are committed as
+//! the heap grows, so a process has of them (in memory, and in all that limits and locks count) what its heap needs: the
+//! bytes and entries of granules below the *reach* exist. The fast path asks for nothing else than whether an address is
+//! below it, which the page source is [told](PageSource::reaches).
 //!
 //! An entry is written only by who owns its granules (the heap's lock for free runs, the run's owner else), and read
 //! without a lock by whoever frees an object: the object is live, so its granule's entry cannot change meanwhile. A
@@ -11,10 +13,10 @@
 use core::ptr::NonNull;
 
 use crate::platform::{CommitError, PageSource};
-use crate::sync::{AtomicU8, AtomicU32, AtomicUsize, Ordering, Zeroed, place_zeroed};
+use crate::sync::{AtomicU8, AtomicU32, AtomicUsize, MODEL, Ordering, Zeroed, place_zeroed};
 
-/// log2 of a granule's bytes.
-pub const GRANULE_SHIFT: u32 = 16;
+/// log2 of a granule's bytes. Few granules make a slab in a model, for each has atomics of its own.
+pub const GRANULE_SHIFT: u32 = if MODEL { 16 } else { 14 };
 /// Bytes of a granule.
 pub const GRANULE: usize = 1 << GRANULE_SHIFT;
 
@@ -45,7 +47,7 @@ pub(super) const KIND_INNER: u32 = 3;
 pub(super) const KIND_SLAB: u32 = 4;
 pub(super) const KIND_LARGE: u32 = 5;
 const KIND_LARGE_TAIL: u32 = 6;
-/// A window has at most so many granules (8 TiB), less one.
+/// A window has at most so many granules (2 TiB), less one.
 const LEN_BITS: u32 = 27;
 /// Bits of a free run's age, above its length and below its kind.
 const AGE_BITS: u32 = 2;
@@ -92,60 +94,84 @@ impl Entry {
     }
 }
 
-/// Entries committed at a time: 64 KiB, for 256 MiB of window.
+/// Granules whose bytes and entries are committed at a time, at least: a page and 64 KiB, for 64 MiB of window.
 const STEP: usize = 4096;
 
 /// The maps of a window.
 pub(crate) struct Maps {
+    /// Address of granule 0, the first that serves.
     pub(super) base: usize,
     pub(super) granules: usize,
     classes: NonNull<AtomicU8>,
-    /// Entries below this exist. Moved on under the heap's lock.
+    entries: NonNull<Entry>,
+    /// The bytes and entries of granules below this exist. Moved on under the heap's lock.
     reach: AtomicUsize,
+    /// Granules whose bytes exist: more than those of entries, where these could not be had. Changed under the heap's lock.
+    bytes: AtomicUsize,
 }
 
-// SAFETY: both maps are atomics in mappings that live as long as this.
+// SAFETY: both maps are atomics in the window, which is there as long as this.
 unsafe impl Send for Maps {}
 // SAFETY: as above.
 unsafe impl Sync for Maps {}
 
+/// Commits the elements from number `from` to `to` of a map that begins at `map`.
+///
+/// # Safety
+/// They are in the window and nothing else is, elements before `from` were committed by this, in steps of which all but
+/// the last are whole pages, and nobody uses the others yet.
+unsafe fn lengthen<P: PageSource, T: Zeroed>(
+    source: &P,
+    map: NonNull<T>,
+    from: usize,
+    to: usize,
+) -> Result<(), CommitError> {
+    let (at, end) = (from * size_of::<T>(), (to * size_of::<T>()).next_multiple_of(source.page_size()));
+    // SAFETY: the caller's promise; just committed, so zero.
+    unsafe {
+        source.commit(map.as_ptr().addr() + at, end - at)?;
+        place_zeroed(map.add(from), to - from);
+    }
+    Ok(())
+}
+
 impl Maps {
-    pub(super) fn map<P: PageSource>(source: &P, base: usize, len: usize) -> Option<Self> {
-        let granules = (len >> GRANULE_SHIFT).min((1 << LEN_BITS) - 1);
-        let classes = source.map(granules * size_of::<AtomicU8>())?.cast();
-        // SAFETY: the mapping is zero, ours alone, and has a byte for each granule.
-        unsafe { place_zeroed::<AtomicU8>(classes, granules) };
-        Some(Self { base, granules, classes, reach: AtomicUsize::new(0) })
+    /// The maps of a window of `len` bytes from `start` on, of which nothing is committed.
+    pub(super) fn of<P: PageSource>(source: &P, start: usize, len: usize) -> Option<Self> {
+        let (each, page) = (size_of::<AtomicU8>() + size_of::<Entry>(), source.page_size());
+        let all = len >> GRANULE_SHIFT;
+        // The bytes may leave some of a page in front of the table.
+        let head = (all * each + page).div_ceil(GRANULE).min(all);
+        let granules = (all - head).min((1 << LEN_BITS) - 1);
+        let table = start + (granules * size_of::<AtomicU8>()).next_multiple_of(page);
+        Some(Self {
+            base: start + (head << GRANULE_SHIFT),
+            granules,
+            classes: NonNull::new(start as *mut AtomicU8)?,
+            entries: NonNull::new(table as *mut Entry)?,
+            reach: AtomicUsize::new(0),
+            bytes: AtomicUsize::new(0),
+        })
     }
 
-    /// # Safety
-    /// Nobody uses the maps any more.
-    pub(crate) unsafe fn unmap<P: PageSource>(&self, source: &P) {
-        // SAFETY: the mapping is that of `map`; the table is the window's.
-        unsafe { source.unmap(self.classes.cast(), self.granules * size_of::<AtomicU8>()) }
-    }
-
-    /// The window's granules in which the table stands.
-    pub(super) fn table_granules(&self) -> usize {
-        (self.granules * size_of::<Entry>()).div_ceil(GRANULE)
-    }
-
-    /// Sees to it that the entries of all granules below `granule` exist. Called with the heap's lock held.
+    /// Sees to it that the bytes and entries of all granules below `granule` exist. Called with the heap's lock held.
+    #[cold]
     pub(super) fn extend<P: PageSource>(&self, source: &P, granule: usize) -> Result<(), CommitError> {
         let reach = self.reach.load(Ordering::Relaxed);
         if granule <= reach {
             return Ok(());
         }
-        let next = granule.next_multiple_of(STEP).min(self.granules);
-        let (at, end) = (reach * size_of::<Entry>(), (next * size_of::<Entry>()).next_multiple_of(source.page_size()));
-        // SAFETY: the table's granules hold nothing else, and what is behind its reach was not committed before (steps
-        // are whole pages).
-        unsafe { source.commit(self.base + at, end - at)? };
-        if let Some(first) = NonNull::new((self.base + at) as *mut Entry) {
-            // SAFETY: just committed, so zero, and nobody looks behind the reach.
-            unsafe { place_zeroed(first, next - reach) };
+        let next = granule.next_multiple_of(STEP.max(source.page_size())).min(self.granules);
+        let bytes = self.bytes.load(Ordering::Relaxed);
+        if bytes < next {
+            // SAFETY: that part of the head holds nothing else, and nobody looks behind the reach.
+            unsafe { lengthen(source, self.classes, bytes, next)? };
+            self.bytes.store(next, Ordering::Relaxed);
         }
+        // SAFETY: as above.
+        unsafe { lengthen(source, self.entries, reach, next)? };
         self.reach.store(next, Ordering::Release);
+        source.reaches(next);
         Ok(())
     }
 
@@ -157,7 +183,7 @@ impl Maps {
     pub(super) fn entry(&self, granule: usize) -> &Entry {
         assert!(self.reaches(granule), "a granule that the heap has not grown to");
         // SAFETY: entries below the reach are committed; zero is a valid entry.
-        unsafe { &*(self.base as *const Entry).add(granule) }
+        unsafe { self.entries.add(granule).as_ref() }
     }
 
     /// The granule of an address, if it is in the window and the heap has grown to it.
@@ -174,10 +200,14 @@ impl Maps {
         self.classes
     }
 
+    pub(super) fn reach(&self) -> usize {
+        self.reach.load(Ordering::Acquire)
+    }
+
     pub(super) fn set_class(&self, first: usize, len: usize, class: u8) {
         for granule in first..first + len {
-            assert!(granule < self.granules);
-            // SAFETY: the map has a byte for each granule.
+            assert!(self.reaches(granule), "a granule that the heap has not grown to");
+            // SAFETY: bytes below the reach are committed.
             unsafe { self.classes.add(granule).as_ref() }.store(class * CLASS_STEP, Ordering::Relaxed);
         }
     }

@@ -149,6 +149,10 @@ pub unsafe trait PageSource {
     /// Address space for objects: called once, when the engine is made.
     fn reserve(&self) -> Option<Window>;
 
+    /// The engine's class map has a byte for the first `granules` granules that it hands out of the window, from now on:
+    /// more than before. Fast paths that read it find nothing of the engine's above. By default nothing is done.
+    fn reaches(&self, _granules: usize) {}
+
     /// Makes `len` bytes at `addr` in the window usable and zero.
     ///
     /// # Safety

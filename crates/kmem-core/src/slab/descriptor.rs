@@ -4,14 +4,21 @@ use core::ptr::NonNull;
 
 use super::bitmap::Bitmap;
 use super::layout::PAGE;
-use super::{FreeError, Layout};
+use super::{Env, FreeError, Layout};
 use crate::cache::CacheDesc;
 use crate::meta::Meta;
 use crate::pages::{GRANULE, PageHeap, Run, Use};
 use crate::platform::Platform;
 
-/// Bytes of the largest object whose slabs count as densely used: a few of them fill a page.
-const DENSE: usize = 1024;
+/// Objects that were taken off a slab.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Taken {
+    pub(super) count: usize,
+    /// Bit `i` is set where the `i`-th still needs its constructor.
+    pub(super) raw: u64,
+    /// Bit `i` is set where the `i`-th is known to read as zero.
+    pub(super) zero: u64,
+}
 
 /// Which list of its node a slab is on.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -47,7 +54,8 @@ pub struct Slab {
     /// How many bits of `purged` are set.
     dry: u32,
     free: Bitmap,
-    /// Pages whose memory went back, and where no object was handed out since.
+    /// Pages that read as zero, and hold no memory, as far as is known: it went back, or the slab is new, and no object was
+    /// handed out there since.
     purged: Bitmap,
     /// Objects that a constructor made and that are still so, for caches with a constructor.
     constructed: Option<Bitmap>,
@@ -65,22 +73,23 @@ impl Slab {
         cache: &CacheDesc,
         node: usize,
         colour: usize,
-        heap: &PageHeap,
-        meta: &Meta,
-        platform: &P,
+        what: Use,
+        env: &Env<'_, P>,
     ) -> Option<NonNull<Self>> {
+        let &Env { platform, heap, meta } = env;
         let layout = cache.layout();
         let constructed = cache.ops().is_some();
         let bytes = Self::bytes(layout, constructed);
         let memory = meta.alloc(platform, bytes)?;
-        let what = if layout.size <= DENSE { Use::Dense } else { Use::Any };
-        let Some(run) = heap.alloc_for(platform, layout.granules, 1, what) else {
+        let Some(run) = heap.alloc_for(platform, layout.granules, layout.align, what) else {
             // SAFETY: just allocated, nobody knows it.
             unsafe { meta.free(platform, memory, bytes) };
             return None;
         };
         let slab = memory.cast::<Self>();
         let words = Bitmap::words_for(layout.objects);
+        // Of small objects many share a page: to know which of them are untouched is not worth its while.
+        let untouched = run.zero && layout.size >= PAGE;
         // SAFETY: the piece has room for the descriptor and the bitmaps behind it, whose words are aligned as the
         // descriptor is.
         unsafe {
@@ -88,7 +97,7 @@ impl Slab {
             let free = Bitmap::new(bits);
             free.fill(layout.objects, true);
             let purged = Bitmap::new(bits.add(words));
-            purged.fill(layout.pages(), false);
+            purged.fill(layout.pages(), untouched);
             let constructed = constructed.then(|| {
                 let made = Bitmap::new(bits.add(words + Bitmap::words_for(layout.pages())));
                 made.fill(layout.objects, false);
@@ -108,7 +117,7 @@ impl Slab {
                 node: node as u16,
                 list: ListId::None,
                 touched: false,
-                dry: 0,
+                dry: if untouched { layout.pages() as u32 } else { 0 },
                 free,
                 purged,
                 constructed,
@@ -186,12 +195,12 @@ impl Slab {
         self.in_use == self.objects
     }
 
-    /// Takes free objects in order of address, as many as there is room for, if there are so many; answers how many, and
-    /// which of them (a bit each) still need their constructor. One call takes at most 64.
+    /// Takes free objects in order of address, as many as there is room for, if there are so many. One call takes at most
+    /// 64.
     ///
     /// # Safety
     /// The node's lock is held.
-    pub(super) unsafe fn take(&mut self, room: &mut [usize]) -> (usize, u64) {
+    pub(super) unsafe fn take(&mut self, room: &mut [usize]) -> Taken {
         let (first, size, want) = (self.first, self.size as usize, room.len());
         let mut count = 0;
         let each = |index: usize| {
@@ -202,28 +211,39 @@ impl Slab {
         self.hint = unsafe { self.free.take(self.objects as usize, self.hint as usize, want, each) } as u32;
         self.in_use += count as u32;
         self.touched = true;
-        let mut raw = 0;
+        let mut taken = Taken { count, ..Taken::default() };
         if self.dry > 0 || self.constructed.is_some() {
             for (place, object) in room[..count].iter().enumerate() {
                 // SAFETY: passed on; these are objects of the slab.
-                raw |= u64::from(!unsafe { self.note_taken(*object) }) << place;
+                unsafe {
+                    taken.zero |= u64::from(self.wet(*object)) << place;
+                    taken.raw |= u64::from(!self.is_constructed(*object)) << place;
+                }
             }
         }
-        (count, raw)
+        taken
     }
 
-    /// An object is handed out: its pages have memory from now on. Answers whether it is constructed.
+    /// An object is handed out: its pages have memory from now on. Answers whether none of them had any.
     ///
     /// # Safety
     /// The node's lock is held, and the object is one of the slab.
-    unsafe fn note_taken(&mut self, object: usize) -> bool {
-        let (at, size) = (object - self.run.address, self.size as usize);
-        if self.dry > 0 {
-            // SAFETY: the object's pages have a bit each, and the lock is held.
-            self.dry -= unsafe { self.purged.set(at / PAGE, (at + size).div_ceil(PAGE), false) } as u32;
-        }
+    unsafe fn wet(&mut self, object: usize) -> bool {
+        let at = object - self.run.address;
+        let (first, end) = (at / PAGE, (at + self.size as usize).div_ceil(PAGE));
+        // SAFETY: the object's pages have a bit each, and the lock is held.
+        let dry = if self.dry > 0 { unsafe { self.purged.set(first, end, false) } } else { 0 };
+        self.dry -= dry as u32;
+        dry == end - first
+    }
+
+    /// Whether no constructor has to make the object.
+    ///
+    /// # Safety
+    /// As for [`wet`](Self::wet).
+    unsafe fn is_constructed(&self, object: usize) -> bool {
         // SAFETY: the object has a bit, and the lock is held.
-        self.constructed.is_none_or(|made| unsafe { made.get((object - self.first) / size) })
+        self.constructed.is_none_or(|made| unsafe { made.get((object - self.first) / self.size as usize) })
     }
 
     /// Marks the first of these objects free again, as many as are successively objects of this slab, and answers how

@@ -1,6 +1,9 @@
 //! How objects lie in a slab: size, alignment, granules a slab, objects a slab, colours.
 //!
-//! A slab is the smallest number of granules that leaves at most an eighth of it unused. What is left over moves the
+//! A slab is the smallest number of granules that leaves at most an eighth of it unused, but not less than 64 KiB where
+//! objects are small, so that slabs are few. Objects longer than two granules come one to a slab, or a few, and leave at
+//! most a sixteenth: such a slab comes and goes with its objects, so that its granules serve other sizes, and all that it
+//! is longer than they are counts where address space is limited, or memory locked. What is left over moves the
 //! first object of successive slabs by whole *colours*, so that the first objects of slabs do not fight for the same
 //! cache sets; a slab without a rest has no colours, and colouring never costs memory.
 
@@ -11,12 +14,17 @@ use crate::pages::GRANULE;
 pub const MIN_SIZE: usize = 8;
 /// Bytes of the largest object of a cache.
 pub const MAX_SIZE: usize = 4 << 20;
-/// The largest alignment of a cache: a granule, to which slabs are aligned.
-pub const MAX_ALIGN: usize = GRANULE;
+/// The largest alignment of a cache.
+pub const MAX_ALIGN: usize = 64 << 10;
 /// Bytes of a page: what goes back of a slab that is partly used. Sources with larger ones keep such slabs whole.
 pub(super) const PAGE: usize = 4096;
 /// Bytes of a cache line. A colour moves objects by at least one.
 const LINE: usize = 64;
+/// Bytes of the largest object of which many share a slab, and of a slab of such objects at least.
+const SMALL: usize = 32 << 10;
+const SLAB_LEAST: usize = 64 << 10;
+/// Bytes of the largest object that leaves at most a sixteenth of its slab.
+const MIDDLE: usize = 256 << 10;
 
 /// How a cache's slabs are carved.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -44,12 +52,14 @@ impl Layout {
         let align = align.max(MIN_SIZE);
         let size = size.next_multiple_of(align);
         let waste = |granules: usize| (granules * GRANULE) % size;
-        let fits = |granules: &usize| granules * GRANULE >= size && waste(*granules) * 8 <= granules * GRANULE;
-        let least = size.div_ceil(GRANULE);
-        // Nine objects lose less than an eighth: the search ends there at the latest.
-        let granules = (least..=least * 9).find(fits).unwrap_or(least * 9);
+        let least = if size <= SMALL { SLAB_LEAST / GRANULE } else { size.div_ceil(GRANULE) };
+        let part = if size > SMALL && size <= MIDDLE { 16 } else { 8 };
+        let fits = |granules: &usize| waste(*granules) * part <= granules * GRANULE;
+        // With one object more than that part needs less is lost: the search ends there at the latest.
+        let most = least * (part + 1);
+        let granules = (least..=most).find(fits).unwrap_or(most);
         // The natural alignment of a size (its largest power of two) survives colouring: general caches rely on it.
-        let natural = (1usize << size.trailing_zeros()).min(MAX_ALIGN);
+        let natural = (1usize << size.trailing_zeros()).min(GRANULE);
         let colour_step = LINE.max(natural).max(align);
         let colours = waste(granules) / colour_step + 1;
         Self { size, align, granules, objects: granules * GRANULE / size, colour_step, colours }
@@ -82,13 +92,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn at_most_an_eighth_is_wasted_and_everything_is_aligned() {
+    fn at_most_an_eighth_or_a_sixteenth_is_wasted_and_everything_is_aligned() {
         for size in (1..70_000).chain((70_000..MAX_SIZE).step_by(4093)) {
             for align in [1, 8, 64, 4096] {
                 let layout = Layout::new(size, align);
                 let used = layout.objects * layout.size;
                 assert!(layout.objects > 0 && used <= layout.bytes());
-                assert!((layout.bytes() - used) * 8 <= layout.bytes(), "{layout:?}");
+                let part = if (SMALL + 1..=MIDDLE).contains(&layout.size) { 16 } else { 8 };
+                assert!((layout.bytes() - used) * part <= layout.bytes(), "{layout:?}");
                 let last_colour = (layout.colours - 1) * layout.colour_step;
                 assert!(used + last_colour <= layout.bytes(), "{layout:?}");
                 assert!(layout.size.is_multiple_of(layout.align) && layout.colour_step.is_multiple_of(layout.align));

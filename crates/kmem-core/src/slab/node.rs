@@ -3,18 +3,23 @@
 use core::ptr::NonNull;
 
 use super::Reclaim;
-use super::descriptor::{ListId, Slab};
+use super::descriptor::{ListId, Slab, Taken};
 use super::list::List;
 use super::sweep::Sweep;
 use crate::cache::CacheDesc;
 use crate::meta::Meta;
-use crate::pages::{Owner, PageHeap};
+use crate::pages::{Owner, PageHeap, Use};
 use crate::percpu::{BATCH_MAX, Batch};
 use crate::platform::Platform;
 use crate::sync::{Guard, Mutex, Rank, Word};
 
 /// Bytes of empty slabs that a cache keeps on a node rather than give them back at once; one slab is kept in any case.
 const EMPTY_KEPT: usize = 256 << 10;
+/// Bytes of the largest object whose slabs count as densely used: a few of them fill a page.
+const DENSE: usize = 1024;
+/// The first slabs of a cache, which may remain its only ones: a few objects are no reason to fill the memory around
+/// them. A process with thousands of caches of which each has an object or two would have all of it huge.
+const FIRST_SLABS: usize = 4;
 
 #[derive(Default)]
 pub(super) struct Lists {
@@ -59,6 +64,8 @@ pub struct Refill {
     pub count: usize,
     /// Bit `i` is set where the `i`-th added object still needs its constructor.
     pub raw: u64,
+    /// Bit `i` is set where the `i`-th added object is known to read as zero.
+    pub zero: u64,
 }
 
 /// Why an object cannot be freed.
@@ -95,8 +102,9 @@ impl Node {
         let mut lists = self.lists.lock(env.platform);
         if lists.partial.head.is_none() && lists.empty.head.is_none() {
             let colour = lists.colour;
+            let fills = cache.layout().size <= DENSE && lists.stats.slabs >= FIRST_SLABS;
             drop(lists);
-            let made = Slab::new(cache, node, colour, env.heap, env.meta, env.platform);
+            let made = Slab::new(cache, node, colour, if fills { Use::Dense } else { Use::Any }, env);
             lists = self.lists.lock(env.platform);
             if let Some(slab) = made {
                 lists.colour = (colour + 1) % cache.layout().colours;
@@ -107,7 +115,7 @@ impl Node {
                 unsafe { lists.empty.push(slab, ListId::Empty) };
             }
         }
-        let mut refill = Refill { count: 0, raw: 0 };
+        let mut refill = Refill { count: 0, raw: 0, zero: 0 };
         while refill.count < want {
             let (list, id) = match (lists.partial.head, lists.empty.head) {
                 (Some(_), _) => (&mut lists.partial, ListId::Partial),
@@ -123,15 +131,15 @@ impl Node {
                     lists.empty_low = lists.empty_low.min(lists.stats.empty);
                     lists.partial.push(slab, ListId::Partial);
                 }
-                let mut raw = 0;
-                let took = out.fill(want - refill.count, |room| {
-                    let took;
-                    (took, raw) = slab.as_mut().take(room);
-                    took
+                let mut taken = Taken::default();
+                out.fill(want - refill.count, |room| {
+                    taken = slab.as_mut().take(room);
+                    taken.count
                 });
-                refill.raw |= raw << refill.count;
-                refill.count += took;
-                lists.stats.in_use += took;
+                refill.raw |= taken.raw << refill.count;
+                refill.zero |= taken.zero << refill.count;
+                refill.count += taken.count;
+                lists.stats.in_use += taken.count;
                 lists.has_risen();
                 lists.touched = true;
                 if slab.as_ref().is_full() {

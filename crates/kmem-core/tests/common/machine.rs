@@ -1,8 +1,9 @@
 //! Engines.
 
-use std::sync::{Arc, LazyLock};
+use std::ptr::NonNull;
+use std::sync::Arc;
 
-use kmem_core::pages::GRANULE;
+use kmem_core::pages::{GRANULE, PageStats};
 use kmem_core::{Config, Engine, Population};
 use kmem_sim::fake::{Fake, Machine};
 
@@ -27,20 +28,46 @@ pub fn recording(cpus: usize) -> E {
     engine_of(Machine::with_cpus(cpus), Config { bad_free: record_bad_free, ..config(Population::OnFirstUse) })
 }
 
-/// Granules at the beginning of a window of up to 256 MiB that the heap needs for itself.
-pub fn own_granules() -> usize {
-    static OWN: LazyLock<usize> = LazyLock::new(|| {
-        let engine = engine(1);
-        // SAFETY: it is the heap's platform.
-        let run = unsafe { engine.heap().alloc(engine.platform(), 1, 1) }.expect("the first run");
-        (run.address - engine.heap().window().0) / GRANULE
-    });
-    *OWN
+/// What room and runs are counted in by tests that are about neither: 64 KiB, the slab of small objects.
+pub const ROOM: usize = 64 << 10;
+
+/// The figures of the page heap, counted in [`ROOM`]s.
+pub fn rooms(engine: &E) -> PageStats {
+    let rooms = |granules: usize| granules * GRANULE / ROOM;
+    let PageStats { committed, dirty, clean, used, raw, skipped } = engine.page_stats();
+    PageStats {
+        committed: rooms(committed),
+        dirty: rooms(dirty),
+        clean: rooms(clean),
+        used: rooms(used),
+        raw: rooms(raw),
+        skipped: rooms(skipped),
+    }
+}
+
+/// A large run of so many rooms.
+pub fn large(engine: &E, rooms: usize) -> NonNull<u8> {
+    engine.alloc_large(rooms * ROOM, 16).expect("memory").address
+}
+
+/// Granules at the beginning of a window that the heap needs for itself, where it shall have room for so many others.
+pub fn own_granules(granules: usize) -> usize {
+    let room = |own| engine_of(with_window(1, granules + own), config(Population::OnFirstUse)).heap().window().1;
+    (1..).find(|own| room(*own) == granules).expect("some window has as many")
+}
+
+fn with_window(cpus: usize, granules: usize) -> Machine {
+    Machine { granules, ..Machine::with_cpus(cpus) }
 }
 
 /// A machine with `cpus` CPUs whose heap has room for exactly so many granules.
-pub fn with_room(cpus: usize, granules: usize) -> Machine {
-    Machine { granules: granules + own_granules(), ..Machine::with_cpus(cpus) }
+pub fn with_granules(cpus: usize, granules: usize) -> Machine {
+    with_window(cpus, granules + own_granules(granules))
+}
+
+/// A machine with `cpus` CPUs whose heap has so much room.
+pub fn with_room(cpus: usize, rooms: usize) -> Machine {
+    with_granules(cpus, rooms * ROOM / GRANULE)
 }
 
 pub fn engine_of(machine: Machine, config: Config) -> E {

@@ -20,7 +20,9 @@ use kmem_core::validate::{ValidReport, Violation};
 use kmem_core::{AllocError, CreateError, DestroyError, Engine};
 use kmem_sim::fake::Fake;
 
-pub use machine::{config, eager, engine, engine_of, own_granules, recording, with_room};
+pub use machine::{
+    ROOM, config, eager, engine, engine_of, large, own_granules, recording, rooms, with_granules, with_room,
+};
 pub use rng::Rng;
 
 /// An engine that closures may keep.

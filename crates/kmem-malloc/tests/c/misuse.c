@@ -22,10 +22,16 @@ static void *offend(void *p)
     return opaque_pointer(p);
 }
 
+/* How many objects fill magazines, depot and slabs: of long ones these hold few. */
+static int crowd_of(size_t size)
+{
+    return size > 32 * KIB ? 400 : CROWD;
+}
+
 /* Many objects of one size, so that there is something to flush with. */
 static void gather(size_t size)
 {
-    for (int i = 0; i < CROWD; i++)
+    for (int i = 0; i < crowd_of(size); i++)
         REQUIRE(crowd[i] = malloc(size), "malloc(%zu) to give memory", size);
 }
 
@@ -40,8 +46,9 @@ static char *in_a_crowd(size_t size)
 static void flush(size_t size)
 {
     for (int turn = 0; turn < 4; turn++) {
-        for (int i = 0; i < CROWD; i++)
-            free(crowd[(i + turn * CROWD / 4) % CROWD]);
+        int count = crowd_of(size);
+        for (int i = 0; i < count; i++)
+            free(crowd[(i + turn * count / 4) % count]);
         gather(size);
     }
 }
@@ -89,7 +96,8 @@ int main(int argc, char **argv)
         free(offend(in_a_crowd(256) + 16));
         flush(256);
     } else if (!strcmp(way, "interior-medium")) {
-        free(offend((char *)malloc(100 * KIB) + 4096));
+        free(offend(in_a_crowd(100 * KIB) + 4096));
+        flush(100 * KIB);
     } else if (!strcmp(way, "interior-large")) {
         free(offend((char *)malloc(1 * MIB) + 4096));
     } else if (!strcmp(way, "interior-huge")) {
@@ -106,7 +114,10 @@ int main(int argc, char **argv)
         free(offend(p));
         flush(64);
     } else if (!strcmp(way, "double-medium")) {
-        twice(100 * KIB);
+        char *p = in_a_crowd(100 * KIB);
+        free(p);
+        free(offend(p));
+        flush(100 * KIB);
     } else if (!strcmp(way, "double-large")) {
         twice(1 * MIB);
     } else if (!strcmp(way, "double-huge")) {

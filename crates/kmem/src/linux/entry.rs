@@ -6,7 +6,7 @@
 //!
 //! ```text
 //! alloc(size):  size >= small -> a coarser table, size >= general -> slow; slot = FINE[size]; pop; a miss -> slow(size)
-//! free(p):      outside of the window, not aligned to 16 -> slow; slot = class map[p >> 16]; push; a miss -> slow(p)
+//! free(p):      outside of the window, not aligned to 16 -> slow; slot = class map[granule of p]; push; a miss -> slow(p)
 //! ```
 //! There are two of each. The first goes by CPU number, and its `slow` is the second, which goes by concurrency id
 //! (`ids`). Either the first has limits of 0, or the second no table: it lets everything pass.
@@ -35,7 +35,7 @@
 //! line further on it guesses right most of the time, which is all that the bytes in front are for (15.1 instead of
 //! 17.5 cycles a pair, floor 12.8; bursts do not care).
 
-use kmem_core::classes::{self, CLASSES, LARGEST, MIN_ALIGN};
+use kmem_core::classes::{self, CLASSES, MIN_ALIGN, SMALL};
 use kmem_core::pages::{CLASS_STEP, GRANULE_SHIFT};
 use kmem_core::percpu::READABLE;
 
@@ -45,9 +45,11 @@ use super::rseq::SLOT_BYTES;
 pub(super) const FINE_MAX: usize = 1024;
 
 // What the templates count on.
-const _: () = assert!(MIN_ALIGN == 16 && LARGEST == 32768 && GRANULE_SHIFT == 16);
+const _: () = assert!(MIN_ALIGN == 16 && SMALL == 32768);
 const _: () = assert!(CLASS_STEP as usize * 8 == SLOT_BYTES);
 
+/// By how much an address is shifted to be the number of its granule.
+pub const SHIFT: u32 = GRANULE_SHIFT;
 /// Bytes below the cursor where the object to ask for stands.
 pub const AHEAD: usize = READABLE * size_of::<usize>();
 
@@ -68,7 +70,7 @@ const fn table<const N: usize>(step: usize) -> [u8; N] {
 /// For sizes by 16 bytes.
 pub static FINE: [u8; FINE_MAX / 16 + 1] = table(16);
 /// For sizes by 128 bytes.
-pub static COARSE: [u8; LARGEST / 128 + 1] = table(128);
+pub static COARSE: [u8; SMALL / 128 + 1] = table(128);
 
 /// The body of a naked function `(size) -> address` that jumps to `$slow`, a function of the same signature, where it
 /// cannot serve: what [`__entry_alloc_by_id`](crate::__entry_alloc_by_id) made.
@@ -156,7 +158,7 @@ macro_rules! __entry_free {
             ".cfi_startproc",
             $first,
             "mov rax, rdi",                                    // rax = address
-            "shr rax, 16",                                     // rax = its granule
+            "shr rax, {shift}",                                // rax = its granule
             "mov rcx, rax",                                    // rcx = rax
             "sub rcx, qword ptr [rip + {hot} + {FIRST}]",      // rcx -= hot.first
             "cmp rcx, qword ptr [rip + {hot} + {GRANULES}]",   // if (rcx >= hot.granules)
@@ -180,6 +182,7 @@ macro_rules! __entry_free {
             $crate::__rseq_end!("ret", "jmp {slow}"),
             ".p2align 6",
             ".cfi_endproc",
+            shift = const $crate::linux::entry::SHIFT,
             hot = sym $crate::linux::hot::$hot,
             slow = sym $slow,
             END = const $crate::linux::rseq::END,

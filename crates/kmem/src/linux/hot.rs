@@ -154,7 +154,8 @@ pub struct Hot {
     /// 0 before publication.
     small: AtomicUsize,
     general: AtomicUsize,
-    /// Number of the window's first granule, counted from address 0, and granules of the window.
+    /// Number of the window's first granule, counted from address 0, and how many of its granules have a byte in the class
+    /// map: as many as were ever handed out, or some more.
     first: AtomicUsize,
     granules: AtomicUsize,
     /// Where the byte of the granule at address 0 would be.
@@ -218,13 +219,20 @@ pub(super) fn use_ids(offset: usize) {
 /// Lets [`class_at`] know the heap's window and class map, and those entries that go by `hot`.
 ///
 /// # Safety
-/// The heap lives for ever. Called once, after [`publish`].
+/// The heap lives for ever. Called once, after [`publish`], and before others use the heap.
 pub unsafe fn publish_classes(heap: &PageHeap, hot: &Hot) {
-    let (base, granules) = heap.window();
-    let first = base >> GRANULE_SHIFT;
+    let first = heap.window().0 >> GRANULE_SHIFT;
     hot.classes.store(heap.class_map().as_ptr().wrapping_sub(first), Ordering::Release);
     hot.first.store(first, Ordering::Release);
-    hot.granules.store(granules, Ordering::Release);
+    hot.granules.store(heap.reach(), Ordering::Release);
+}
+
+/// Lets them know that the class map is longer now. Called under the heap's lock. Before there is a class map nothing
+/// happens: [`publish_classes`] asks.
+pub(super) fn reaches(granules: usize, hot: &Hot) {
+    if !hot.classes.load(Ordering::Relaxed).is_null() {
+        hot.granules.store(granules, Ordering::Release);
+    }
 }
 
 /// Lets sections use `table`, and those entries that go by `hot`.
@@ -235,7 +243,7 @@ pub unsafe fn publish_classes(heap: &PageHeap, hot: &Hot) {
 pub unsafe fn publish(table: &CpuTable, hot: &Hot) {
     HOT.table.store(table.entries().as_ptr(), Ordering::Release);
     hot.table.store(table.entries().as_ptr(), Ordering::Release);
-    hot.general.store(classes::LARGEST + 1, Ordering::Release);
+    hot.general.store(classes::SMALL + 1, Ordering::Release);
     hot.small.store(super::entry::FINE_MAX + 1, Ordering::Release);
 }
 
@@ -253,7 +261,8 @@ pub fn class_at(address: usize) -> u8 {
     if granule.wrapping_sub(HOT.first.load(Ordering::Relaxed)) >= HOT.granules.load(Ordering::Relaxed) {
         return class_by_id(granule);
     }
-    // SAFETY: the map has a byte for each granule. Whoever frees an object got it after the map was published.
+    // SAFETY: the map has a byte for each of these granules. Whoever frees an object got it after the map was published,
+    // and after it reached so far.
     unsafe { (*HOT.classes.load(Ordering::Relaxed).wrapping_add(granule)).load(Ordering::Relaxed) / CLASS_STEP }
 }
 

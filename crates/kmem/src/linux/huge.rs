@@ -5,7 +5,7 @@
 //! first byte of a step costs all of it. So
 //!
 //! ```text
-//! the first steps of the window   small pages: small programs stay small
+//! the first steps of the window   small pages: small programs stay small (the engine says nothing of them)
 //! a step behind them that is      advised (MADV_HUGEPAGE), if small objects will fill it; for large ones nobody knows
 //! handed out first                whether all of their pages will be used
 //! a step that is purged, if only  small pages again, beforehand (MADV_NOHUGEPAGE): else the kernel's collector of huge
@@ -29,41 +29,27 @@ use super::sys;
 
 /// Bytes of a huge page, and of the steps in which the window is committed.
 pub const STEP: usize = 2 << 20;
-/// Bytes of the window's first piece, at least: a window begins in the first three quarters of a step.
-pub(super) const FIRST: usize = STEP / 4;
-/// Bytes in whole steps behind it that keep small pages.
-const SMALL: usize = 4 * STEP;
-/// For [`FROM`]: nothing may be huge, or nothing was committed yet (metadata is, in pieces that are no whole steps).
+/// For [`FROM`]: nothing may be huge.
 const OFF: usize = usize::MAX;
-const UNSET: usize = usize::MAX - 1;
 
-/// First address that may be huge.
+/// Where the window begins.
 static FROM: AtomicUsize = AtomicUsize::new(OFF);
 /// A bit for each step from [`FROM`] on: it was advised. (Of these 64 KiB only those pages cost anything that are
 /// written.) Changed by who hands out or gives back memory there.
 static HUGE: [AtomicU64; LARGEST / STEP / 64] = [const { AtomicU64::new(0) }; LARGEST / STEP / 64];
 
-/// Reads what is wanted, for a new window.
-pub(super) fn begin() {
+/// Reads what is wanted, for a new window that begins there.
+pub(super) fn begin(window: usize) {
     let off = settings::word(Setting::Huge) == Some("off");
-    FROM.store(if off { OFF } else { UNSET }, Ordering::Relaxed);
+    FROM.store(if off { OFF } else { window & !(STEP - 1) }, Ordering::Relaxed);
 }
 
-/// Memory was committed there, by one thread at a time.
+/// Memory was committed there.
 pub(super) fn committed(addr: usize, len: usize) {
-    let from = FROM.load(Ordering::Relaxed);
-    if from == OFF {
-        return;
+    if FROM.load(Ordering::Relaxed) != OFF {
+        // SAFETY: the page size changes nothing that a program can see but speed and memory.
+        let _ = unsafe { sys::madvise_huge(addr, len, false) };
     }
-    if from == UNSET {
-        if len < FIRST {
-            // Of the page table, which grows by less.
-            return;
-        }
-        FROM.store(addr.next_multiple_of(STEP) + SMALL, Ordering::Relaxed);
-    }
-    // SAFETY: the page size changes nothing that a program can see but speed and memory.
-    let _ = unsafe { sys::madvise_huge(addr, len, false) };
 }
 
 /// Bytes of the piece around `addr` that comes into memory as a whole.

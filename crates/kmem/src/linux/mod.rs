@@ -287,6 +287,10 @@ unsafe impl PageSource for Linux {
         pages::reserve()
     }
 
+    fn reaches(&self, granules: usize) {
+        hot::reaches(granules, self.hot());
+    }
+
     unsafe fn commit(&self, addr: usize, len: usize) -> Result<(), CommitError> {
         // SAFETY: passed on.
         unsafe { pages::commit(addr, len) }

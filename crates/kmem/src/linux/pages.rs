@@ -5,14 +5,13 @@
 //! is chosen, far from where the kernel puts mappings by itself, and each piece is mapped when it is committed, in such
 //! a way that an existing mapping refuses it (the engine then goes on behind the obstacle). So the process's size
 //! is what it uses, limits of address space hold and leave room for others whenever they are set, and strict overcommit
-//! counts no more than what is there. Under a limit at the start the window is as large as the limit, so that its class
-//! map is small too.
+//! counts no more than what is there. Under a limit at the start the window is as large as the limit.
 //!
 //! # Memory
 //! Committed and mapped memory is anonymous, so it is zero at first, and again after [`purge`] (MADV_DONTNEED).
 //!
 //! # The place is random
-//! Where the window begins varies by 28 bits from run to run, as where mappings begin does: by whole steps of 2 MiB, and
+//! Where the window begins varies by 31 bits from run to run, as where mappings begin does: by whole steps of 2 MiB, and
 //! by granules in them. The engine commits up to the ends of steps, so that these can become [huge](super::huge) pages.
 
 use core::ptr::NonNull;
@@ -43,9 +42,8 @@ const PLACES: [(usize, usize); 4] = [
     (0x4000_0000_0000, 1 << 44),
     (0x6000_0000_0000, 1 << 42),
 ];
-/// Granules by which a window may begin behind a whole step: the rest of its first step is as much as a small program
-/// needs.
-const LATER: u64 = ((ALIGN - huge::FIRST) / GRANULE) as u64;
+/// Granules by which a window may begin after a whole step.
+const LATER: u64 = (ALIGN / GRANULE) as u64;
 
 /// Whether the window is at a place that the kernel chose.
 static KERNEL_CHOSE: AtomicU32 = AtomicU32::new(0);
@@ -56,7 +54,7 @@ pub fn reserve() -> Option<Window> {
         return None;
     }
     let window = claim(sys::address_space_limit().unwrap_or(LARGEST).min(LARGEST).next_multiple_of(ALIGN))?;
-    huge::begin();
+    huge::begin(window.base);
     Some(window)
 }
 
@@ -160,7 +158,7 @@ pub unsafe fn unmap(ptr: NonNull<u8>, len: usize) {
 }
 
 /// Chooses a place of `len` bytes whose two ends are free. That the steps of 2 MiB up to 32 TiB and the granules of
-/// [`LATER`] are as likely as each other makes 28.5 bits that an attacker would have to guess.
+/// [`LATER`] are as likely as each other makes 31 bits that an attacker would have to guess.
 fn claim(len: usize) -> Option<Window> {
     let random = random();
     let later = (random >> 48) % LATER * GRANULE as u64;
