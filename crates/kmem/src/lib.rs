@@ -34,6 +34,8 @@
 #[cfg(test)]
 extern crate std;
 
+#[cfg(feature = "allocator-api2")]
+mod allocator;
 mod boxed;
 mod bulk;
 mod busy;
