@@ -76,7 +76,7 @@ unsafe extern "C" fn malloc_by_id(size: usize) -> *mut c_void {
 /// The same, where the slot of the CPU has no object, or there is no slot yet, or the size has no class.
 #[inline(never)]
 extern "C" fn malloc_slow(size: usize) -> *mut c_void {
-    answer(general::alloc(size))
+    answer(general::alloc_missed(size))
 }
 
 /// free(3).
@@ -106,7 +106,7 @@ pub(crate) unsafe extern "C" fn free_by_id(address: *mut c_void) {
 unsafe extern "C" fn free_slow(address: *mut c_void) {
     if let Some(address) = NonNull::new(address.cast()) {
         // SAFETY: the caller's promise.
-        unsafe { general::free(address) }
+        unsafe { general::free_missed(address) }
     }
 }
 

@@ -30,6 +30,15 @@ pub fn alloc(size: usize) -> Result<NonNull<u8>, AllocError> {
     }
 }
 
+/// What [`alloc`] does where the slot has no object, or the size no class.
+#[inline]
+pub fn alloc_missed(size: usize) -> Result<NonNull<u8>, AllocError> {
+    match classes::class_of(size) {
+        Some(class) => alloc_slow(class),
+        None => alloc_large(size, MIN_ALIGN).map(|fresh| fresh.address),
+    }
+}
+
 /// Memory of at least `size` bytes, aligned to `align`, a power of two (for another number the alignment is anyone's guess).
 #[inline]
 pub fn alloc_aligned(size: usize, align: usize) -> Result<NonNull<u8>, AllocError> {
@@ -63,13 +72,13 @@ pub unsafe fn free(address: NonNull<u8>) {
     // An address that is not aligned cannot be an object's, and an odd one in a magazine would hide all that lies below it.
     if !(address.as_ptr() as usize).is_multiple_of(MIN_ALIGN) {
         // SAFETY: passed on; it is refused there.
-        return unsafe { free_slow(address) };
+        return unsafe { free_missed(address) };
     }
     let class = class_at(address.as_ptr() as usize);
     // SAFETY: what has a class is an object of an engine that was published; the slot is that of its own cache.
     if class == 0 || !unsafe { rseq::push(SlotIndex(u32::from(class)), address) } {
         // SAFETY: passed on.
-        unsafe { free_slow(address) }
+        unsafe { free_missed(address) }
     }
 }
 
@@ -87,7 +96,7 @@ pub unsafe fn free_sized(address: NonNull<u8>, size: usize, align: usize) {
     // SAFETY: as in `free`: what such a size was asked for is an object of its class.
     if !unsafe { rseq::push(SlotIndex(u32::from(class)), address) } {
         // SAFETY: passed on.
-        unsafe { free_slow(address) }
+        unsafe { free_missed(address) }
     }
 }
 
@@ -194,16 +203,20 @@ fn alloc_large(size: usize, align: usize) -> Result<Fresh, AllocError> {
     engine.alloc_large(size, align)
 }
 
+/// What [`free`] does where the slot takes no object, or the address has no class.
+///
+/// # Safety
+/// As for [`free`].
 #[inline(never)]
-unsafe fn free_slow(address: NonNull<u8>) {
+pub unsafe fn free_missed(address: NonNull<u8>) {
     let Some(engine) = engine() else { return };
     let class = class_at(address.as_ptr() as usize);
     // SAFETY: passed on; a general cache lives for ever, and what has its class is its object.
     unsafe {
         if class == 0 || !(address.as_ptr() as usize).is_multiple_of(MIN_ALIGN) {
+            upkeep::poke(engine);
             engine.platform().slow_path_enter();
-            engine.free_bytes(address);
-            return upkeep::poke(engine);
+            return engine.free_bytes(address);
         }
         match engine.general_cache(class) {
             Ok(cache) => runtime::free_missed(engine, cache, address),

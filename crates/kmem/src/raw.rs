@@ -256,9 +256,9 @@ impl Handle {
     #[inline(never)]
     unsafe fn free_bulk_slow(self, objects: &[usize]) {
         let Some(engine) = runtime::existing() else { return };
+        upkeep::poke(engine);
         engine.platform().slow_path_enter();
         // SAFETY: passed on.
         unsafe { engine.free_bulk(self.desc(), objects) }
-        upkeep::poke(engine);
     }
 }

@@ -70,8 +70,9 @@ pub unsafe fn alloc_missed(engine: &'static Engine<Linux>, cache: &CacheDesc) ->
 ///
 /// # Safety
 /// As for `Engine::free`.
-#[inline]
+#[inline(always)]
 pub unsafe fn free_missed(engine: &'static Engine<Linux>, cache: &CacheDesc, object: NonNull<u8>) {
+    upkeep::poke(engine);
     // SAFETY: passed on.
     unsafe {
         match engine.platform().mode() {
@@ -82,7 +83,6 @@ pub unsafe fn free_missed(engine: &'static Engine<Linux>, cache: &CacheDesc, obj
             }
         }
     }
-    upkeep::poke(engine);
 }
 
 /// Called by a constructor, before code of the program: makes the engine, if nothing missed so far, and starts what is
