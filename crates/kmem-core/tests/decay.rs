@@ -175,6 +175,22 @@ fn a_process_does_not_grow_by_what_is_too_short_for_a_large_run() {
     assert_eq!((rooms(&engine).used, rooms(&engine).dirty), (0, 0));
 }
 
+/// Nor by what is too short for a slab of one object of two hundred thousand bytes.
+#[test]
+fn a_process_does_not_grow_by_what_is_too_short_for_a_slab_of_long_objects() {
+    let engine = engine_of(with_room(1, 6000), config(Population::OnFirstUse));
+    let _ = engine.decay();
+    let runs: Vec<_> = (0..800).map(|_| large(&engine, 2)).collect();
+    runs.iter().step_by(2).for_each(|run| free(&engine, *run));
+    assert_eq!(rooms(&engine).dirty, 800);
+    let objects: Vec<_> = (0..300).map(|_| engine.alloc_bytes(200_000, 16).expect("memory").address).collect();
+    let held = rooms(&engine);
+    assert!(held.dirty <= 128 + held.used / 16, "{held:?}");
+    objects.into_iter().for_each(|object| free(&engine, object));
+    runs.iter().skip(1).step_by(2).for_each(|run| free(&engine, *run));
+    valid(&engine, 0);
+}
+
 #[test]
 fn destructors_are_not_run() {
     unsafe fn nothing(_: *mut (), _: *mut u8) {}

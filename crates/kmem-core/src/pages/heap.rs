@@ -136,8 +136,11 @@ impl PageHeap {
         let run = self
             .search(platform, granules, align, what)
             .or_else(|| if self.purge(platform) > 0 { self.search(platform, granules, align, what) } else { None })?;
-        if run.zero && granules >= EXCHANGE {
-            self.purge_some(platform, |state| if state.bounds.exchanges(&state.stats) { granules } else { 0 });
+        if run.zero && (granules >= EXCHANGE || what == Use::Any) {
+            self.purge_some(
+                platform,
+                |state| if state.bounds.exchanges(&state.stats, granules) { granules } else { 0 },
+            );
         }
         Some(run)
     }
