@@ -101,7 +101,7 @@ fn the_first_slabs_of_a_cache_come_by_the_page() {
     // Nor do those of a cache that grows, at the beginning of the window.
     let engine = self::engine();
     let cache = Cache::new(&engine, "grows", 64);
-    cache.bulk(20 * OBJECTS);
+    cache.bulk(60 * OBJECTS);
     assert_eq!(engine.page_stats().dirty, 0);
     // A unit begins somewhere behind it.
     cache.bulk(200 * OBJECTS);
