@@ -1,6 +1,6 @@
 """Keeps VERIFICATION.md true: the tests and files that it names exist, each invariant has a row, and so on.
 
-`place::test` is a test: a function below `#[test]` in a file of some crate whose path, without `.rs` and `/main.rs`,
+`place::test` is a test: a function below `#[test]`, or a name that `in_each_mode!` makes tests of, in a file of some crate whose path, without `.rs` and `/main.rs`,
 ends in the place. What contains a slash is a file or folder, or the end of the path of one.
 """
 
@@ -15,11 +15,13 @@ TEXT = (ROOT / "VERIFICATION.md").read_text()
 LISTED = subprocess.run(["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, check=True, capture_output=True, text=True)
 FILES = [path for path in LISTED.stdout.splitlines() if (ROOT / path).is_file()]
 FOLDERS = {str(parent) for path in FILES for parent in Path(path).parents}
+EACH_MODE = re.compile(r"^in_each_mode!\((\w+),", re.M)
 TEST = re.compile(r"#\[test\]\s*(?:(?:#\[.*\]|//.*)\s*)*(?:pub )?fn (\w+)")
 
 
 def tests_of(path):
-    return set(TEST.findall((ROOT / path).read_text()))
+    text = (ROOT / path).read_text()
+    return set(TEST.findall(text)) | set(EACH_MODE.findall(text))
 
 
 PLACES = {path.removesuffix(".rs").removesuffix("/main"): tests_of(path) for path in FILES if path.endswith(".rs")}

@@ -10,7 +10,7 @@
 //! | held by a thread that waits for a lock of the former kind | leaves it | | frees it: the thread is gone |
 //! | held by a thread that was interrupted and forks too | lets that one fork first | | |
 //!
-//! The third kind ([`Waiters::chain`]) is in order although it is held: whoever waits for a lock is at a place where all
+//! The third kind (`Waiters::chain`) is in order although it is held: whoever waits for a lock is at a place where all
 //! that it holds can be left for ever. At worst a batch that it was just moving is lost to the child, objects that count as
 //! in use.
 //!
@@ -80,21 +80,22 @@ impl<'a, P: Park> Forker<'a, P> {
     }
 
     fn wait_until(&self, word: &Word, done: impl Fn(usize) -> bool) -> Result<(), OtherFirst> {
-        let (mut note, mut tries) = (None, 0);
+        let (mut note, mut spins, mut tries) = (None, types::SPINS, 0);
         loop {
             let value = word.0.load(Ordering::Acquire);
             if owner(value) == self.me || done(value) {
                 return Ok(());
             }
             note = note.or_else(|| self.note(word));
-            if tries < types::SPINS {
+            if spins > 0 {
+                spins -= 1;
                 core::hint::spin_loop();
-            } else {
-                match self.what_holds(word, owner(value)) {
-                    Some(Why::Fork) if self.courtesies.get() < COURTESIES => return Err(OtherFirst),
-                    Some(_) => return Ok(()),
-                    None => self.park.rest(tries - types::SPINS),
-                }
+                continue;
+            }
+            match self.what_holds(word, owner(value)) {
+                Some(Why::Fork) if self.courtesies.get() < COURTESIES => return Err(OtherFirst),
+                Some(_) => return Ok(()),
+                None => self.park.rest(tries),
             }
             tries += 1;
         }

@@ -80,7 +80,9 @@ impl<T> Mutex<T> {
         if self.word.is_mine_for_fork(me) {
             return;
         }
-        for _ in 0..SPINS {
+        let mut spins = SPINS;
+        while spins > 0 {
+            spins -= 1;
             if self.word.value() == 0 && self.word.take_free(me) {
                 return;
             }

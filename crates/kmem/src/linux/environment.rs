@@ -3,7 +3,7 @@
 //! Both are found without libc's functions, because the dynamic linker allocates before libc has set itself up. They
 //! stand on the initial stack one after the other, and libc's `environ` leads to the environment once it is set.
 //!
-//! A process that has other rights than its caller ([`is_secure`]) has an environment that somebody else wrote. It goes
+//! A process that has other rights than its caller (`is_secure`) has an environment that somebody else wrote. It goes
 //! by none of ours there: see [`settings`](super::settings).
 
 use core::ffi::{CStr, c_char, c_ulong};
