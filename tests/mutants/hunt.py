@@ -8,7 +8,9 @@ it changes nothing that a test could see; otherwise a test is missing, and the r
 mutant fails as well.
 
 A run tries a sample, in an order that the commit decides (`--commit`), for as long as `--seconds` says, so that each
-commit looks elsewhere; `--all` tries every one, which takes hours. What is tried is in FILES.
+commit looks elsewhere; `--all` tries every one, which takes hours. What is tried is in FILES. Nine of ten have to be
+noticed; a sample of some ten may have one that is not, and names it for whoever writes the next test. With `--all`, or
+where mutants are named, none may survive.
 """
 
 import argparse
@@ -241,7 +243,7 @@ def main():
         f"{tried - len(survivors)} of {tried} mutants are noticed; {unviable} do not compile, {equivalent} are listed as"
         f" changing nothing; {time.monotonic() - begun:.0f} s"
     )
-    if survivors:
+    if survivors and (options.all or options.only or len(survivors) > max(1, tried // 10)):
         stop("no test notices (write one, or say in tests/mutants/equivalent.toml why none could):\n" + "\n".join(map(str, survivors)))
 
 

@@ -20,6 +20,8 @@ mod exhaustion;
 mod fence;
 #[path = "first_use.rs"]
 mod first_use;
+#[path = "foreign_code.rs"]
+mod foreign_code;
 #[path = "fork.rs"]
 mod fork;
 #[path = "general.rs"]
