@@ -58,7 +58,7 @@ fn a_moved_run_that_grows_where_it_is_is_still_a_moved_one() {
     let moved = grow(&engine, first, 60).expect("room");
     assert_eq!(grow(&engine, moved, 70), Some(moved), "it was put where it can grow");
     [moved, guard].into_iter().for_each(|run| free(&engine, run));
-    let stats = engine.page_stats();
+    let stats = rooms(&engine);
     assert_eq!((stats.used, stats.raw, stats.dirty), (0, 40 + 70, 1), "its address space went back with its memory");
     valid(&engine, 0);
 }

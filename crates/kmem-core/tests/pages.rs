@@ -190,28 +190,28 @@ fn purged_runs_are_zero_and_counted() {
 
 #[test]
 fn free_runs_hold_exactly_as_much_as_they_may() {
-    let engine = heap(3000);
+    let engine = heap(12_000);
     let mut guarded = |granules| {
         let run = alloc(&engine, granules, 1).expect("room");
         alloc(&engine, 1, 1).expect("room");
         run
     };
-    let [long, one, shorter, another] = [512, 1, 128, 1].map(&mut guarded);
+    let [long, one, shorter, another] = [2048, 4, 512, 4].map(&mut guarded);
     // 32 MiB, in one run or several; beyond that half of it goes.
     free(&engine, long);
-    assert_eq!(engine.page_stats().dirty, 512);
+    assert_eq!(engine.page_stats().dirty, 2048);
     free(&engine, one);
-    assert_eq!(engine.page_stats().dirty, 256);
+    assert_eq!(engine.page_stats().dirty, 1024);
     let _ = engine.no_decay();
     // 8 MiB, where a run takes memory afresh that is long enough to be worth it.
     free(&engine, shorter);
-    alloc(&engine, 600, 1).expect("room");
-    assert_eq!(engine.page_stats().dirty, 128);
+    alloc(&engine, 2400, 1).expect("room");
+    assert_eq!(engine.page_stats().dirty, 512);
     free(&engine, another);
-    let short = alloc(&engine, 15, 256 * GRANULE).expect("room");
-    assert_eq!((short.zero, engine.page_stats().dirty), (true, 129), "little is not worth a call");
-    let long = alloc(&engine, 16, 256 * GRANULE).expect("room");
-    assert_eq!((long.zero, engine.page_stats().dirty), (true, 129 - 16));
+    let short = alloc(&engine, 60, 1024 * GRANULE).expect("room");
+    assert_eq!((short.zero, engine.page_stats().dirty), (true, 516 - 60), "what was too short goes");
+    let long = alloc(&engine, 64, 1024 * GRANULE).expect("room");
+    assert_eq!((long.zero, engine.page_stats().dirty), (true, 456), "little is not worth a call");
 }
 
 #[test]
@@ -313,11 +313,12 @@ fn obstacles_in_the_window_are_stepped_over() {
 
 #[test]
 fn what_is_left_before_an_obstacle_serves() {
-    let engine = heap(256);
+    let engine = heap(1024);
     let (window, _) = engine.heap().window();
     let first = alloc(&engine, 20, 1).expect("room");
-    let committed = window + 32 * GRANULE;
-    engine.platform().obstruct(32, 1);
+    let committed = engine.page_stats().committed;
+    engine.platform().obstruct(own_granules(1024) + committed, 1);
+    let committed = window + committed * GRANULE;
     let behind = alloc(&engine, 20, 1).expect("room behind the obstacle");
     assert!(behind.address > committed);
     let left = (committed - first.address) / GRANULE - 20;

@@ -13,7 +13,7 @@ use super::passes;
 const MAPPINGS: usize = 65_530;
 const OF_A_RUN: usize = 4;
 /// Granules of a run that is long enough to be moved.
-const LONG: usize = 16;
+const LONG: usize = (1 << 20) / GRANULE;
 
 struct Runs(Engine<Linux>);
 
