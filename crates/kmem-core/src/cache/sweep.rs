@@ -9,8 +9,8 @@
 //! # What it costs
 //! To release a page and to fault it in again costs as much as a hundred frees. Whether the program will use it again is
 //! not known at a free, so frees have a [credit](crate::pages): what the process used for the first time, and a
-//! twentieth of its time. Without credit nothing is swept. A piece is bounded: a mebibyte, or [`RELEASED`] slabs, or
-//! [`LOOKED_AT`] slabs looked at.
+//! twentieth of its time. Without credit nothing is swept. A piece is bounded: some slabs that are released, or eight times as many
+//! that are looked at.
 //!
 //! Caches with a destructor are left alone: it is the user's code, and runs when the user shrinks or destroys the cache.
 
@@ -19,12 +19,8 @@ use crate::engine::Engine;
 use crate::platform::Platform;
 use crate::slab::{Limit, Reclaim, Which};
 
-/// Bytes that a piece releases at most, by the slab; with less credit no sweep begins.
-const BYTES: usize = 1 << 20;
-/// Slabs whose pages a piece releases at most.
-const RELEASED: usize = 16;
-/// Slabs that a piece looks at most.
-const LOOKED_AT: usize = 128;
+/// With less credit, in bytes, no piece begins.
+const LEAST: usize = 1 << 20;
 
 impl<P: Platform> Engine<P> {
     /// Says whether frees release memory by themselves as long as nobody calls [`decay`](Self::decay). At first they do
@@ -41,13 +37,13 @@ impl<P: Platform> Engine<P> {
             return;
         }
         for node in cache.nodes() {
-            let credit = self.heap.credit(&self.platform, BYTES);
-            if credit < BYTES {
+            if self.heap.credit(&self.platform, LEAST) < LEAST {
                 node.slabs.end_piece(&self.platform, 0, true);
                 continue;
             }
             let mut reclaim = Reclaim::new();
-            if node.slabs.begin_sweep(&self.platform) {
+            let piece = node.slabs.next_piece(&self.platform);
+            if piece.begins {
                 // SAFETY: what is in a depot is nobody's, and of its cache.
                 let put = |objects: &[usize], into: &mut Reclaim| unsafe { self.put_on_slabs(objects, into) };
                 while node.depot.empty_one(&self.platform, |objects| put(objects, &mut reclaim)) {}
@@ -56,7 +52,7 @@ impl<P: Platform> Engine<P> {
                 self.release(reclaim);
                 reclaim = Reclaim::new();
             }
-            let limit = Limit { slabs: LOOKED_AT, released: RELEASED, bytes: BYTES };
+            let limit = Limit { slabs: 8 * piece.slabs, released: piece.slabs };
             let (bytes, _) = node.slabs.purge_pages(Which::Rest, limit, &self.env(), &mut reclaim);
             node.slabs.end_piece(&self.platform, bytes, false);
             self.heap.spend_credit(&self.platform, bytes);

@@ -9,7 +9,7 @@
 //! | | with decay | without | without, released at free |
 //! |---|---|---|---|
 //! | a single run, when it is freed | 128 MiB | 32 MiB | 128 MiB |
-//! | all free runs | 128 MiB, or 5/4 of the most used of late | 32 MiB | 1 MiB, or a thirty-second of what is used, while there is credit; else as with decay |
+//! | all free runs | 128 MiB, or 5/4 of the most used of late | 32 MiB | 1 MiB, or a 128th of what is used, while there is credit; else as with decay |
 //! | all of them, when a run of [`EXCHANGE`] granules takes memory afresh | 32 MiB, or the most used of late | 8 MiB | as with decay |
 //!
 //! The last column is for a process in which no thread of the allocator's lives: frees release memory themselves, as far
@@ -96,7 +96,7 @@ impl Bounds {
     /// How much the free of a run of `freed` granules should release where frees do so: all that free runs hold, if that
     /// is more than a little, in a piece that is bounded by what was freed.
     pub(super) fn due_at_free(&self, stats: &PageStats, freed: usize) -> usize {
-        let least = mib(1).max(stats.used / 32);
+        let least = mib(1).max(stats.used / 128);
         if stats.dirty > least { stats.dirty.min(mib(1).max(2 * freed)) } else { 0 }
     }
 

@@ -43,14 +43,12 @@ pub(crate) struct Limit {
     pub(crate) slabs: usize,
     /// Slabs whose pages are released, each with up to 16 calls to the page source.
     pub(crate) released: usize,
-    /// Bytes released, by the slab.
-    pub(crate) bytes: usize,
 }
 
 impl Limit {
     /// As many as this are looked at.
     pub(crate) const fn slabs(slabs: usize) -> Self {
-        Self { slabs, released: usize::MAX, bytes: usize::MAX }
+        Self { slabs, released: usize::MAX }
     }
 }
 
@@ -91,7 +89,7 @@ impl Node {
             lists.partial.cursor = lists.partial.head;
         }
         let (mut bytes, mut left, mut released) = (0, limit.slabs, 0);
-        while left > 0 && released < limit.released && bytes < limit.bytes && lists.may_go_on() {
+        while left > 0 && released < limit.released && lists.may_go_on() {
             let mut look = LOOK.min(left);
             left -= look;
             let found = lists.look(which, &mut look);

@@ -14,6 +14,10 @@
 use super::node::{Lists, Node};
 use crate::platform::Platform;
 
+/// Slabs whose pages a piece of a sweep releases, and at most where the heap is nearly empty: 16 MiB.
+const FEW: usize = 16;
+const MANY: usize = 256;
+
 /// How far the slabs of a node are from their next sweep.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Sweep {
@@ -40,29 +44,43 @@ impl Lists {
 
     /// Whether a sweep is due, or under way. `slab`: the objects of a slab, fewer than which are not worth one.
     pub(super) fn is_due(&self, slab: usize) -> bool {
-        let Sweep { high, peak, running, in_vain, .. } = self.sweep;
+        let Sweep { high, running, in_vain, .. } = self.sweep;
         let in_use = self.stats.in_use;
-        let part = if in_vain {
-            4
-        } else if in_use < peak / 8 {
-            16
-        } else {
-            8
+        let part = match (self.is_nearly_empty(), in_vain) {
+            (true, _) => 16,
+            (false, false) => 8,
+            (false, true) => 4,
         };
         running || in_use + in_use / part + slab < high
     }
+
+    fn is_nearly_empty(&self) -> bool {
+        self.stats.in_use < self.sweep.peak / 8
+    }
+}
+
+/// What a piece of a sweep is to do.
+pub(crate) struct Piece {
+    /// Whether it is the first.
+    pub(crate) begins: bool,
+    /// Slabs whose pages it releases at most.
+    pub(crate) slabs: usize,
 }
 
 impl Node {
-    /// Begins a sweep, unless one is under way; returns whether it begins.
-    pub(crate) fn begin_sweep<P: Platform>(&self, platform: &P) -> bool {
+    /// Begins a sweep, unless one is under way, and says what the next piece of it is to do.
+    ///
+    /// Few frees are still to come where little is left of the heap, so the pieces are larger there: the sweep has to be
+    /// through before the last free.
+    pub(crate) fn next_piece<P: Platform>(&self, platform: &P) -> Piece {
         let mut lists = self.lists.lock(platform);
         let begins = !core::mem::replace(&mut lists.sweep.running, true);
         if begins {
             lists.sweep.released = 0;
             lists.partial.cursor = lists.partial.head;
         }
-        begins
+        let slabs = if lists.is_nearly_empty() { (lists.stats.slabs / 8).clamp(FEW, MANY) } else { FEW };
+        Piece { begins, slabs }
     }
 
     /// Notes what a piece of a sweep released, and ends the sweep at the end of the walk.
