@@ -57,11 +57,14 @@ fn pin(thread: i32, cpus: &[usize]) {
     unsafe { sched_setaffinity(thread, size_of_val(&mask), mask.as_ptr()) };
 }
 
-/// What `taskset -ap` does.
+/// What a program does that pins its threads: those that it does not know stay where they are.
 fn pin_all(cpus: &[usize]) {
     // Twice: a thread that is born meanwhile has its parent's mask.
     for _ in 0..2 {
         for entry in std::fs::read_dir("/proc/self/task").expect("the threads").flatten() {
+            if std::fs::read_to_string(entry.path().join("comm")).is_ok_and(|name| name == "kmem\n") {
+                continue;
+            }
             pin(entry.file_name().to_string_lossy().parse().expect("a thread's number"), cpus);
         }
     }

@@ -1,8 +1,8 @@
 //! Which CPUs the threads of this process may run on.
 //!
-//! Most of the time two masks are enough: that of the thread that asks, and that of the main thread. Only where these
-//! leave out a CPU on which something is cached are all threads asked. A thread of upkeep runs where all others do, so
-//! its own mask shows what happens to all of them at once (offlining, a cpuset, `taskset -a`).
+//! Most of the time one mask is enough: that of the main thread, which shows what happens to all threads at once
+//! (offlining, a cpuset, `taskset -a`). Only where it leaves out a CPU on which something is cached are all threads of
+//! the program asked. The mask of a thread of ours says nothing of the program.
 
 use core::ffi::CStr;
 
@@ -21,22 +21,25 @@ fn add(set: &mut CpuSet, cpus: &CpuSet) {
 
 /// The CPUs that any thread may run on, exactly so unless fewer are `enough`; `None` where the kernel does not tell.
 pub(super) fn allowed(enough: impl Fn(&CpuSet) -> bool, lacks: &mut Lacks) -> Option<CpuSet> {
-    let (_, mut allowed) = topology::affinity(0).ok()?;
+    let mut allowed = CpuSet::new();
+    // A main thread that ended has no mask.
     if let Ok((_, main)) = topology::affinity(sys::getpid()) {
         add(&mut allowed, &main);
     }
-    if !enough(&allowed) {
+    if allowed.is_empty() || !enough(&allowed) {
         lacks.set(Lack::ThreadList, !of_all(&mut allowed));
     }
-    Some(allowed)
+    (!allowed.is_empty()).then_some(allowed)
 }
 
-/// Adds the CPUs of all threads; `false` where they cannot be listed.
+/// Adds the CPUs of all threads of the program; `false` where they cannot be listed.
 #[cold]
 fn of_all(allowed: &mut CpuSet) -> bool {
-    each(|thread| {
+    each(|number| {
         // One that ended meanwhile has no mask.
-        if let Ok((_, cpus)) = topology::affinity(thread) {
+        if !thread::is(number)
+            && let Ok((_, cpus)) = topology::affinity(number)
+        {
             add(allowed, &cpus);
         }
     })

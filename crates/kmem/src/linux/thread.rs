@@ -59,6 +59,11 @@ pub fn exists() -> bool {
     ALIVE.load(Ordering::Acquire) != 0
 }
 
+/// Whether that is the thread with this number of the kernel's.
+pub fn is(number: usize) -> bool {
+    ALIVE.load(Ordering::Relaxed) as usize == number
+}
+
 /// Makes a thread that runs `run`, and ends when it returns; `false` where it cannot be had, or another still is. Called by
 /// one thread at a time.
 #[cold]
