@@ -270,9 +270,9 @@ fn resists() {
         while since.elapsed() < Duration::from_secs(6) {
             // Nearly always it is seen on the first CPU: whoever sees it on the second holds that to be allowed again.
             pin(0, &[second]);
-            churn(9, 2000);
+            churn(9, 200);
             pin(0, &[first]);
-            std::thread::sleep(Duration::from_millis(20));
+            std::thread::sleep(Duration::from_millis(50));
             let is_up = of(second).0 == Some(CpuState::Online);
             downs += usize::from(was_up && !is_up);
             was_up = is_up;

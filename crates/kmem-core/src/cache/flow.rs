@@ -289,7 +289,7 @@ impl<P: Platform> Engine<P> {
         let mut reclaim = Reclaim::new();
         // SAFETY: passed on.
         unsafe { self.give_back_into(cache, cpu, objects, &mut reclaim) };
-        let due = reclaim.is_due();
+        let due = reclaim.is_due() && self.heap.may_release_at_free();
         self.release(reclaim);
         due
     }

@@ -10,7 +10,7 @@ use super::growth::COMMIT_TRIES;
 use super::runs::{BINS, Found, NIL};
 use super::table::{CLASS_STEP, GRANULE, KIND_CLEAN, KIND_DIRTY, KIND_RAW, Maps, Owner};
 use crate::platform::{CommitError, Platform};
-use crate::sync::{AtomicU8, Mutex, Ordering, Rank, Word};
+use crate::sync::{AtomicU8, AtomicU32, Mutex, Ordering, Rank, Word};
 
 /// A run of granules that somebody owns.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -66,6 +66,8 @@ pub(super) struct State {
 pub struct PageHeap {
     pub(super) maps: Maps,
     pub(super) state: Mutex<State>,
+    /// 1 where frees may release memory by themselves.
+    at_free: AtomicU32,
 }
 
 impl PageHeap {
@@ -85,7 +87,7 @@ impl PageHeap {
             moved: 0,
             stats: PageStats::default(),
         };
-        Self { maps, state: Mutex::new(Rank::Pages, state) }
+        Self { maps, state: Mutex::new(Rank::Pages, state), at_free: AtomicU32::new(0) }
     }
 
     /// Address of the window's first granule, behind the maps in its head, and how many granules there are.
@@ -319,6 +321,12 @@ impl PageHeap {
     pub(crate) fn set_release_at_free<P: Platform>(&self, platform: &P, wanted: bool) {
         let now = platform.now();
         self.state.lock(platform).bounds.release_at_free(wanted, now);
+        self.at_free.store(u32::from(wanted), Ordering::Relaxed);
+    }
+
+    /// Whether frees may release memory by themselves: a hint, without the lock.
+    pub(crate) fn may_release_at_free(&self) -> bool {
+        self.at_free.load(Ordering::Relaxed) != 0
     }
 
     /// Says so in a child made by fork, where the thread that did is gone; unless the calling thread is in the middle of

@@ -28,7 +28,7 @@ use crate::platform::Park;
 /// More threads than ever sleep on locks at a time: those of one processor each.
 const PLACES: usize = 512;
 /// Threads between the one that is asked for and the one that asks: each holds a lock of a higher rank than the one before.
-const LINKS: usize = 12;
+const LINKS: usize = 10;
 /// In the lower bits of a note's address.
 const PINNED: usize = 1;
 const FORKS: usize = 2;

@@ -403,11 +403,11 @@ pub fn read_file(path: &CStr, into: &mut [u8]) -> Result<usize, Errno> {
     }
 }
 
-/// Writes the parts and a line end to standard error, all of it if possible, and in one piece if it is short: other
+/// Writes the parts and a line end to standard error, all of it if possible, in pieces that the stack has room for, few: other
 /// processes may write there too.
 #[cold]
 pub fn report(parts: &[&str]) {
-    let (mut line, mut len, mut fd) = ([0; 256], 0, 2);
+    let (mut line, mut len, mut fd) = ([0; 96], 0, 2);
     for byte in parts.iter().flat_map(|part| part.bytes()).chain([b'\n']) {
         if len == line.len() {
             fd = write_all(fd, &line);
