@@ -204,7 +204,9 @@ class Library:
         return look(start)
 
     def entry_points(self):
-        named = {address: name for name, address in self.exported.items()}
+        # Of the names of one function the one without underscores.
+        plain_last = sorted(self.exported.items(), key=lambda export: not export[0].startswith("_"))
+        named = {address: name for name, address in plain_last}
         for address in self.taken:
             named.setdefault(address, self.functions[address].name)
         for address, name in named.items():
