@@ -14,7 +14,9 @@ fn slice_of(memory: Result<NonNull<u8>, kmem_core::AllocError>, layout: Layout) 
 
 /// Memory for a layout without bytes: an aligned address is all there is to it.
 fn nothing(layout: Layout) -> NonNull<[u8]> {
-    NonNull::slice_from_raw_parts(layout.dangling_ptr(), 0)
+    let aligned = core::ptr::without_provenance_mut(layout.align());
+    // An alignment is not 0.
+    NonNull::slice_from_raw_parts(NonNull::new(aligned).unwrap_or(NonNull::dangling()), 0)
 }
 
 /// # Safety
