@@ -24,9 +24,6 @@ fn main() {
     let source = folder.join("nothing.rs");
     std::fs::write(&source, NOTHING).expect("OUT_DIR can be written to");
     println!("cargo::rustc-cdylib-link-arg=-Wl,-z,nodelete");
-    let exports = concat!(env!("CARGO_MANIFEST_DIR"), "/exports.map");
-    println!("cargo::rustc-cdylib-link-arg=-Wl,--version-script={exports}");
-    println!("cargo::rerun-if-changed={exports}");
     for words in WISHES {
         if let Some(known) = words.iter().find(|word| links(&source, &folder, word)) {
             println!("cargo::rustc-cdylib-link-arg={known}");

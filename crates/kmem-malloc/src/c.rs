@@ -23,14 +23,16 @@ unsafe extern "C" {
 }
 
 // What glibc calls them inside. Programs that bring a malloc of their own over glibc's, and shims that count, call these.
-also!("malloc": "__libc_malloc");
-also!("free": "__libc_free" "cfree");
-also!("calloc": "__libc_calloc");
-also!("realloc": "__libc_realloc");
-also!("memalign": "__libc_memalign");
-also!("valloc": "__libc_valloc");
-also!("pvalloc": "__libc_pvalloc");
-also!("posix_memalign": "__posix_memalign");
+also! {
+    malloc: __libc_malloc;
+    free: __libc_free cfree;
+    calloc: __libc_calloc;
+    realloc: __libc_realloc;
+    memalign: __libc_memalign;
+    valloc: __libc_valloc;
+    pvalloc: __libc_pvalloc;
+    posix_memalign: __posix_memalign;
+}
 
 pub(crate) fn set_errno(error: c_int) {
     // SAFETY: libc gives the address of the calling thread's own errno.

@@ -47,8 +47,10 @@ unsafe extern "C" {
     fn fwrite(bytes: *const c_char, size: usize, count: usize, stream: *mut c_void) -> usize;
 }
 
-also!("mallinfo": "__libc_mallinfo");
-also!("mallopt": "__libc_mallopt");
+also! {
+    mallinfo: __libc_mallinfo;
+    mallopt: __libc_mallopt;
+}
 
 /// malloc_trim(3): gives all memory back that nobody uses, in every cache, on every CPU, the free pages of slabs that
 /// are in use included. Answers 1 if any went back, else 0. Nothing is kept for later, whatever `pad` says.

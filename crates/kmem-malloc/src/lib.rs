@@ -19,14 +19,26 @@
 //! switch its default feature off, for std brings the panic handler then.
 #![cfg_attr(all(panic = "abort", feature = "preload"), no_std)]
 
-/// Exports a function of its module under other names too: the same code, type and size, not a copy or a jump. (A name
-/// that the linker shall export is also in `exports.map`; the assembler knows a function of its own module only.)
+/// Exports a function of its module under other names too. Each is a jump by a hidden name of the function, so it is this
+/// library's own also where a program brings one of the first name, as shims do that call these.
 macro_rules! also {
-    ($function:literal: $($name:literal)*) => {
+    ($($function:ident: $($name:ident)*;)*) => {
         core::arch::global_asm!($(
-            concat!(".globl ", $name),
-            concat!(".set ", $name, ", ", $function),
+            concat!(".globl kmem_", stringify!($function)),
+            concat!(".hidden kmem_", stringify!($function)),
+            concat!(".set kmem_", stringify!($function), ", ", stringify!($function)),
         )*);
+        $($(
+            #[doc = concat!("Another name of [`", stringify!($function), "`], whose arguments it has.")]
+            ///
+            /// # Safety
+            /// As in C.
+            #[unsafe(naked)]
+            #[unsafe(no_mangle)]
+            pub unsafe extern "C" fn $name() {
+                core::arch::naked_asm!(".cfi_startproc", concat!("jmp kmem_", stringify!($function)), ".cfi_endproc")
+            }
+        )*)*
     };
 }
 
