@@ -71,28 +71,37 @@ fn create_against_cpu_down() {
     }
 }
 
-/// The same without the gate: a general cache is listed at the first use of its class, whatever the CPU is doing; and two
-/// threads make it at once (I2, I13).
-#[test]
-fn first_uses_of_a_class_against_cpu_down() {
-    explore("first uses of a class against cpu_down", Some(2), || {
+/// Takes and gives back an object of a class that nobody used before.
+fn use_a_class(engine: &E) {
+    let object = engine.alloc_bytes(16, 16).expect("memory").address;
+    // SAFETY: the memory is the model's.
+    unsafe { engine.free_bytes(object) };
+}
+
+/// On CPU 0 with, where wanted, a thread on CPU 1 and the going of CPU 1 beside it.
+fn first_uses(name: &'static str, preemptions: usize, other: bool, leaves: bool) {
+    explore(name, Some(preemptions), move || {
         let engine = general_engine(Machine::new(2, &[0, 1]));
-        let use_it = |engine: &E| {
-            let object = engine.alloc_bytes(16, 16).expect("memory").address;
-            // SAFETY: the memory is the model's.
-            unsafe { engine.free_bytes(object) };
-        };
-        let leaver = on(&engine, 0, down(&engine, 1));
-        let other = on(&engine, 1, {
-            let engine = engine.clone();
-            move || use_it(&engine)
+        let leaver = leaves.then(|| on(&engine, 0, down(&engine, 1)));
+        let other = other.then(|| {
+            let used = engine.clone();
+            on(&engine, 1, move || use_a_class(&used))
         });
-        use_it(&engine);
-        join(leaver);
-        join(other);
+        use_a_class(&engine);
+        leaver.into_iter().for_each(join);
+        other.into_iter().for_each(join);
         assert_eq!(engine.cache_count(), 1);
         valid(&engine, 0);
     });
+}
+
+/// The same without the gate: a general cache is listed at the first use of its class, whatever the CPU is doing; and two
+/// threads make it at once (I2, I13). Each by itself with more preemptions than there can be for both together.
+#[test]
+fn first_uses_of_a_class_against_cpu_down() {
+    first_uses("first uses of a class against cpu_down", 1, true, true);
+    first_uses("two first uses of a class", 2, true, false);
+    first_uses("the first use of a class against cpu_down", 4, false, true);
 }
 
 /// Race 2: the CPU comes up between the cache's beginning to die and the end of its drain.
