@@ -28,6 +28,10 @@ static BAD: AtomicI32 = AtomicI32::new(0);
 static IN_CHILD: AtomicBool = AtomicBool::new(false);
 
 extern "C" fn on_signal(_: c_int) {
+    // A child of the time after the last would wait for threads that it does not have.
+    if FORKED.load(SeqCst) >= FORKS {
+        return;
+    }
     // SAFETY: fork is async-signal-safe. That it is with this allocator too is the subject.
     let pid = unsafe { fork() };
     if pid == 0 {
