@@ -13,9 +13,14 @@ use predicates::str::contains;
 
 const LIBRARY: &str = "libkmem_malloc.so";
 
+/// What the command reads, of which a test that is about it says what it is.
+const READ: [&str; 5] = ["LD_PRELOAD", "KMEM_STATS", "KMEM_STORM", "KMEM_RSEQ", "GLIBC_TUNABLES"];
+
 fn kmem() -> Command {
     let mut kmem = Command::new(cargo_bin("kmem"));
-    kmem.env_remove("LD_PRELOAD").env_remove("KMEM_STATS").env_remove("KMEM_STORM");
+    for variable in READ {
+        kmem.env_remove(variable);
+    }
     kmem
 }
 
