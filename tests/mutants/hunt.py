@@ -9,13 +9,14 @@ mutant fails as well.
 
 A run tries a sample, in an order that the commit decides (`--commit`), for as long as `--seconds` says, so that each
 commit looks elsewhere; `--all` tries every one, which takes hours. What is tried is in FILES. Nine of ten have to be
-noticed; a sample of some ten may have one that is not, and names it for whoever writes the next test. With `--all`, or
-where mutants are named, none may survive.
+noticed: a sample fails where it has more survivors than one of twenty would have by chance then, and names them in any
+case for whoever writes the next test. With `--all`, or where mutants are named, none may survive.
 """
 
 import argparse
 import hashlib
 import json
+import math
 import os
 import resource
 import signal
@@ -203,6 +204,12 @@ def head():
     return subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout.strip()
 
 
+def allowed(tried):
+    """The most survivors that a sample has, but for one in twenty, where nine of ten are noticed."""
+    chances = [math.comb(tried, n) * 0.1**n * 0.9 ** (tried - n) for n in range(tried + 1)]
+    return next(n for n in range(tried + 1) if sum(chances[: n + 1]) >= 0.95)
+
+
 def main():
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("only", nargs="*", help="mutants whose place, change or line contains one of these")
@@ -243,7 +250,7 @@ def main():
         f"{tried - len(survivors)} of {tried} mutants are noticed; {unviable} do not compile, {equivalent} are listed as"
         f" changing nothing; {time.monotonic() - begun:.0f} s"
     )
-    if survivors and (options.all or options.only or len(survivors) > max(1, tried // 10)):
+    if survivors and (options.all or options.only or len(survivors) > allowed(tried)):
         stop("no test notices (write one, or say in tests/mutants/equivalent.toml why none could):\n" + "\n".join(map(str, survivors)))
 
 

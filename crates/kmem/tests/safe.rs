@@ -74,6 +74,9 @@ fn memory_of_an_odd_alignment_is_nobody_elses() {
             }
         }
     }
+    for align in [0, 3, 48, 5000, 0x18000, 3 << 20, usize::MAX] {
+        assert!(general::alloc_aligned(700_000, align).is_err(), "memory at a multiple of {align}, no power of two");
+    }
     let both = taken.iter().zip(taken.iter().skip(1));
     both.for_each(|((at, (size, align)), (next, _))| {
         assert!(at + size <= *next, "{size} bytes of alignment {align:#x} at {at:#x} reach beyond {next:#x}");
