@@ -164,7 +164,7 @@ fn bad_free(object: usize, error: FreeError) {
 
 /// What the dynamic linker tells a debugger of namespaces: each loads another libc, and so another malloc.
 mod namespaces {
-    use core::arch::asm;
+    use crate::linux::weak::weak;
 
     /// The beginning of glibc's `r_debug_extended`.
     #[repr(C)]
@@ -181,16 +181,9 @@ mod namespaces {
     /// Whether there is more than one (glibc 2.35; else nobody knows).
     #[cold]
     pub(super) fn are_several() -> bool {
-        let debug: *const Debug;
-        // SAFETY: loads a word of the global offset table, which holds an address or null. What is at the address lives
-        // as long as the process, and is as long as its version says.
+        let debug = weak!("_r_debug").cast::<Debug>();
+        // SAFETY: what is at the address lives as long as the process, and is as long as its version says.
         unsafe {
-            asm!(
-                ".weak _r_debug",
-                "mov {}, qword ptr [rip + _r_debug@GOTPCREL]",
-                out(reg) debug,
-                options(nostack, preserves_flags, readonly),
-            );
             !debug.is_null() && (&raw const (*debug).version).read() >= 2 && (&raw const (*debug).next).read() != 0
         }
     }

@@ -47,6 +47,7 @@ use kmem_core::percpu::CpuTable;
 use kmem_core::sync::{AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, HeldRanks, Ordering};
 
 use super::sys;
+use super::weak::weak;
 
 /// The thread block's symbol, for asm templates.
 macro_rules! thread_symbol {
@@ -369,22 +370,9 @@ impl LibcArea {
 }
 
 /// What libc says of its registration; `None` where it knows nothing of rseq (musl, glibc before 2.35).
-///
-/// The symbols are weak, so a libc without them leaves null addresses, and no call of dlsym, which may allocate, is
-/// needed.
 pub fn libc_area() -> Option<LibcArea> {
-    let (offset, size): (*const isize, *const u32);
-    // SAFETY: loads two words of the global offset table, which hold an address or null.
-    unsafe {
-        asm!(
-            ".weak __rseq_offset",
-            ".weak __rseq_size",
-            "mov {0}, qword ptr [rip + __rseq_offset@GOTPCREL]",
-            "mov {1}, qword ptr [rip + __rseq_size@GOTPCREL]",
-            out(reg) offset, out(reg) size,
-            options(nostack, preserves_flags, readonly),
-        );
-    }
+    let offset = weak!("__rseq_offset").cast::<isize>();
+    let size = weak!("__rseq_size").cast::<u32>();
     if offset.is_null() || size.is_null() {
         return None;
     }
@@ -395,18 +383,9 @@ pub fn libc_area() -> Option<LibcArea> {
 /// Whether the process has one thread, as far as libc knows: it may have been more, and is one from here on at most until
 /// this thread starts another. A libc that does not say has many.
 pub fn is_single_threaded() -> bool {
-    let single: *const u8;
-    // SAFETY: loads a word of the global offset table, which holds an address or null.
-    unsafe {
-        asm!(
-            ".weak __libc_single_threaded",
-            "mov {}, qword ptr [rip + __libc_single_threaded@GOTPCREL]",
-            out(reg) single,
-            options(nostack, preserves_flags, readonly),
-        );
-        // SAFETY: libc's variable, a byte.
-        !single.is_null() && single.read_volatile() != 0
-    }
+    let single = weak!("__libc_single_threaded").cast::<u8>();
+    // SAFETY: libc's variable, a byte.
+    !single.is_null() && unsafe { single.read_volatile() } != 0
 }
 
 /// The stack as the program found it (the argument count, the arguments, null, the environment), or null where libc
@@ -414,15 +393,7 @@ pub fn is_single_threaded() -> bool {
 ///
 /// For the time before libc has set `environ`.
 pub fn initial_stack() -> *const usize {
-    let end: *const *const usize;
-    // SAFETY: loads a word of the global offset table, which holds an address or null.
-    unsafe {
-        asm!(
-            ".weak __libc_stack_end",
-            "mov {}, qword ptr [rip + __libc_stack_end@GOTPCREL]",
-            out(reg) end,
-            options(nostack, preserves_flags, readonly),
-        );
-        if end.is_null() { core::ptr::null() } else { end.read() }
-    }
+    let end = weak!("__libc_stack_end").cast::<*const usize>();
+    // SAFETY: libc's variable, which holds an address.
+    if end.is_null() { core::ptr::null() } else { unsafe { end.read() } }
 }

@@ -19,6 +19,7 @@
 //! | `topology` | CPUs and nodes |
 //! | `streams` | libc's lock of the list of streams, for fork |
 //! | [`sys`], `descriptors` | all system calls |
+//! | `weak` | names that libc may lack |
 //! | `thread` | a thread that libc does not know |
 //! | [`fault`] | refusals of the kernel, for tests |
 //!
@@ -55,6 +56,7 @@ pub(crate) mod streams;
 pub mod sys;
 pub(crate) mod thread;
 pub(crate) mod topology;
+pub(crate) mod weak;
 
 use core::ptr::NonNull;
 

@@ -4,25 +4,16 @@
 //! then, three threads would wait in a circle. So it is taken before them; it is recursive, and fork itself resets it in
 //! the child. (Where a signal handler forks that interrupted an allocation, libc's own fork waits for it, with or without us.)
 
-use core::arch::asm;
-
 use kmem_core::sync::{AtomicU32, Ordering};
+
+use super::weak::weak;
 
 /// Whether we hold it. Changed by who does.
 static HELD: AtomicU32 = AtomicU32::new(0);
 
 macro_rules! call_if_there {
     ($symbol:literal) => {{
-        let function: *const ();
-        // SAFETY: loads a word of the global offset table, which holds an address or null.
-        unsafe {
-            asm!(
-                concat!(".weak ", $symbol),
-                concat!("mov {}, qword ptr [rip + ", $symbol, "@GOTPCREL]"),
-                out(reg) function,
-                options(nostack, preserves_flags, readonly),
-            );
-        }
+        let function = weak!($symbol);
         if !function.is_null() {
             // SAFETY: glibc's function takes nothing and answers nothing.
             unsafe { core::mem::transmute::<*const (), extern "C" fn()>(function)() }
