@@ -4,9 +4,11 @@
 //!
 //! CPUs are taken away as `taskset -ap` does it: the mask of every thread is narrowed. So none of this needs rights.
 
-use std::process::{Command, Output};
+mod case;
+
 use std::time::{Duration, Instant};
 
+use case::{MODES, case, passes};
 use kmem::Upkeep;
 use kmem::page::CpuState;
 
@@ -24,23 +26,6 @@ unsafe extern "C" {
 /// A CPU that left shall have nothing cached a second later, which `follow` of kmem-cli's tests looks at. Here a machine
 /// that is busy with other tests may take its time.
 const SOON: Duration = Duration::from_secs(10);
-
-fn run(case: &str, variables: &[(&str, &str)]) -> Output {
-    let mut command = Command::new(std::env::current_exe().expect("this executable"));
-    for name in ["KMEM_RSEQ", "GLIBC_TUNABLES", "KMEM_UPKEEP", "KMEM_CPUS"] {
-        command.env_remove(name);
-    }
-    command.args(["--ignored", "--exact", "child", "--nocapture"]);
-    command.env("KMEM_CASE", case).envs(variables.iter().copied()).output().expect("a child process")
-}
-
-#[track_caller]
-fn passes(case: &str, variables: &[(&str, &str)]) {
-    let output = run(case, variables);
-    let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success(), "{case} {variables:?}: {}\n{text}", output.status);
-    text.lines().filter(|line| line.starts_with("case ")).for_each(|line| println!("{line}"));
-}
 
 fn allowed() -> Vec<usize> {
     let mut mask = [0u64; 16];
@@ -187,46 +172,46 @@ const ALWAYS: (&str, &str) = ("KMEM_UPKEEP", "always");
 
 #[test]
 fn a_cpu_that_left_is_gone_within_a_second() {
-    passes("leaves", &[ALWAYS]);
-    passes("leaves", &[ALWAYS, ("KMEM_RSEQ", "off")]);
-    passes("leaves", &[ALWAYS, ("KMEM_RSEQ", "own"), ("GLIBC_TUNABLES", "glibc.pthread.rseq=0")]);
+    passes(case("leaves", &MODES).envs([ALWAYS]));
+    passes(case("leaves", &MODES).envs([ALWAYS, ("KMEM_RSEQ", "off")]));
+    passes(case("leaves", &MODES).envs([ALWAYS, ("KMEM_RSEQ", "own"), ("GLIBC_TUNABLES", "glibc.pthread.rseq=0")]));
 }
 
 #[test]
 fn without_a_thread_slow_paths_empty_what_is_not_used() {
-    passes("turns", &[]);
-    passes("turns", &[("KMEM_RSEQ", "off")]);
+    passes(&mut case("turns", &MODES));
+    passes(case("turns", &MODES).envs([("KMEM_RSEQ", "off")]));
 }
 
 #[test]
 fn a_concurrency_id_that_is_out_of_use_is_gone_soon() {
-    passes("ids", &[ALWAYS, ("KMEM_RSEQ", "cid")]);
+    passes(case("ids", &MODES).envs([ALWAYS, ("KMEM_RSEQ", "cid")]));
 }
 
 #[test]
 fn an_idle_cpu_gives_back_what_it_cached() {
-    passes("idle", &[ALWAYS]);
+    passes(case("idle", &MODES).envs([ALWAYS]));
 }
 
 #[test]
 fn a_cpu_that_is_used_although_it_is_gone_serves_and_does_not_flap() {
-    passes("resists", &[ALWAYS]);
+    passes(case("resists", &MODES).envs([ALWAYS]));
 }
 
 #[test]
 fn it_can_be_switched_off_and_cpus_be_fixed() {
-    passes("off", &[("KMEM_UPKEEP", "off")]);
-    passes("fixed", &[ALWAYS, ("KMEM_CPUS", "fixed")]);
+    passes(case("off", &MODES).envs([("KMEM_UPKEEP", "off")]));
+    passes(case("fixed", &MODES).envs([ALWAYS, ("KMEM_CPUS", "fixed")]));
 }
 
 #[test]
 fn a_child_made_by_fork_looks_after_itself() {
-    passes("fork", &[ALWAYS]);
+    passes(case("fork", &MODES).envs([ALWAYS]));
 }
 
 #[test]
 fn what_the_thread_finds_is_said_where_the_program_can_see_it() {
-    let output = run("said", &[ALWAYS]);
+    let output = case("said", &MODES).envs([ALWAYS]).output().expect("a child process");
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(!output.status.success() && said.contains("double free"), "{output:?}");
 }

@@ -1,9 +1,11 @@
 //! What a process holds in memory: many caches with little in them, and large memory that grows. Each case runs in a
 //! process of its own, which says how much memory it had.
 
-use std::alloc::{GlobalAlloc, Layout};
-use std::process::Command;
+mod case;
 
+use std::alloc::{GlobalAlloc, Layout};
+
+use case::{case, passes};
 use kmem::Kmalloc;
 
 #[global_allocator]
@@ -20,15 +22,6 @@ fn status(field: &str) -> usize {
     kib.unwrap_or_else(|| panic!("no {field}")) * KIB
 }
 
-fn passes(case: &str) {
-    let mut command = Command::new(std::env::current_exe().expect("this executable"));
-    command.args(["--ignored", "--exact", "child", "--nocapture"]).env("KMEM_CASE", case);
-    let output = command.output().expect("a child process");
-    let text = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success(), "{case}: {}\n{text}{}", output.status, String::from_utf8_lossy(&output.stderr));
-    text.lines().filter(|line| line.starts_with("case ")).for_each(|line| println!("{line}"));
-}
-
 #[test]
 #[ignore = "run by the other tests, in a process of its own"]
 fn child() {
@@ -43,7 +36,7 @@ fn child() {
 
 #[test]
 fn thousands_of_caches_with_an_object_each_are_small() {
-    passes("one object each");
+    passes(&mut case("one object each", &[]));
 }
 
 fn one_object_each() {
@@ -64,7 +57,7 @@ fn one_object_each() {
 
 #[test]
 fn a_vector_that_is_pushed_does_not_hold_itself_twice() {
-    passes("pushed");
+    passes(&mut case("pushed", &[]));
 }
 
 fn pushed() {
@@ -80,8 +73,8 @@ fn pushed() {
 
 #[test]
 fn aligned_memory_does_not_hold_itself_twice() {
-    passes("aligned");
-    passes("over-aligned");
+    passes(&mut case("aligned", &[]));
+    passes(&mut case("over-aligned", &[]));
 }
 
 /// Large memory of any alignment grows as the vector's does, each page written once.

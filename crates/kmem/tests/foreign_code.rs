@@ -1,13 +1,15 @@
 //! The program's code (constructors, drops of values, listeners) runs on the program's threads only, whatever upkeep does
 //! meanwhile; and what has nothing to drop is looked after like any other memory. Each case runs in a process of its own.
 
+mod case;
+
 use std::collections::HashSet;
 use std::fs::{self, File};
-use std::process::Command;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use case::{MODES, case, passes};
 use kmem::hotplug::{self, Event, Listener, Refused};
 use kmem::page::CpuState;
 use kmem::{Cache, ObjectCache};
@@ -24,19 +26,6 @@ unsafe extern "C" {
 /// What upkeep does within a second; a machine that is busy with other tests may take its time.
 const SOON: Duration = Duration::from_secs(10);
 
-#[track_caller]
-fn passes(case: &str, variables: &[(&str, &str)]) {
-    let mut command = Command::new(std::env::current_exe().expect("this executable"));
-    for name in ["KMEM_RSEQ", "GLIBC_TUNABLES", "KMEM_UPKEEP", "KMEM_CPUS"] {
-        command.env_remove(name);
-    }
-    command.args(["--ignored", "--exact", "child", "--nocapture"]);
-    let output = command.env("KMEM_CASE", case).envs(variables.iter().copied()).output().expect("a child process");
-    let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success(), "{case} {variables:?}: {}\n{text}", output.status);
-    text.lines().filter(|line| line.starts_with("case ")).for_each(|line| println!("{line}"));
-}
-
 #[test]
 #[ignore = "run by the other tests, in a process of its own"]
 fn child() {
@@ -51,23 +40,23 @@ fn child() {
 
 #[test]
 fn values_are_dropped_by_the_programs_threads_only() {
-    passes("drops", &[("KMEM_UPKEEP", "always")]);
-    passes("drops", &[("KMEM_UPKEEP", "always"), ("KMEM_RSEQ", "off")]);
+    passes(case("drops", &MODES).envs([("KMEM_UPKEEP", "always")]));
+    passes(case("drops", &MODES).envs([("KMEM_UPKEEP", "always"), ("KMEM_RSEQ", "off")]));
 }
 
 #[test]
 fn listeners_hear_of_cpus_that_left_when_the_program_asks() {
-    passes("listeners", &[("KMEM_UPKEEP", "always")]);
+    passes(case("listeners", &MODES).envs([("KMEM_UPKEEP", "always")]));
 }
 
 #[test]
 fn constructed_objects_with_nothing_to_drop_decay() {
-    passes("decays", &[("KMEM_UPKEEP", "always")]);
+    passes(case("decays", &MODES).envs([("KMEM_UPKEEP", "always")]));
 }
 
 #[test]
 fn a_child_is_inside_of_nothing_that_other_threads_were() {
-    passes("fork", &[("KMEM_UPKEEP", "off")]);
+    passes(case("fork", &MODES).envs([("KMEM_UPKEEP", "off")]));
 }
 
 /// Two CPUs, or the case says why it skips.

@@ -1,6 +1,8 @@
 //! Huge pages: where the heap has grown, and not where it gave memory back. Each case runs in a process of its own.
 
-use std::process::Command;
+mod case;
+
+use case::{case, passes};
 
 #[global_allocator]
 static ALLOCATOR: kmem::Kmalloc = kmem::Kmalloc;
@@ -26,15 +28,6 @@ fn kernel_takes_advice() -> bool {
     takes
 }
 
-fn passes(case: &str, value: &str) {
-    let mut command = Command::new(std::env::current_exe().expect("this executable"));
-    command.args(["--ignored", "--exact", "child", "--nocapture"]).env("KMEM_CASE", case).env("KMEM_HUGE", value);
-    let output = command.output().expect("a child process");
-    let text = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success(), "{case}: {}\n{text}{}", output.status, String::from_utf8_lossy(&output.stderr));
-    text.lines().filter(|line| line.starts_with("case ")).for_each(|line| println!("{line}"));
-}
-
 #[test]
 #[ignore = "run by the other tests, in a process of its own"]
 fn child() {
@@ -50,16 +43,16 @@ fn child() {
 #[test]
 fn a_heap_that_has_grown_has_huge_pages_until_it_gives_them_back() {
     if kernel_takes_advice() {
-        passes("small", "");
-        passes("grown", "");
-        passes("untouched", "");
+        passes(case("small", &[]).env("KMEM_HUGE", ""));
+        passes(case("grown", &[]).env("KMEM_HUGE", ""));
+        passes(case("untouched", &[]).env("KMEM_HUGE", ""));
     }
 }
 
 #[test]
 fn there_are_none_where_they_are_not_wanted() {
     if kernel_takes_advice() {
-        passes("off", "off");
+        passes(case("off", &[]).env("KMEM_HUGE", "off"));
     }
 }
 

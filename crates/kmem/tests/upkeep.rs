@@ -1,27 +1,24 @@
 //! What upkeep does without: each thing of the kernel's is refused in turn, and the process still allocates soundly, and
 //! its page says what is off. Each case runs in a process of its own.
 
+mod case;
+
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::process::Command;
 use std::thread::{sleep, spawn};
 use std::time::{Duration, Instant};
 
+use case::{MODES, case, passes};
 use kmem::linux::fault::{self, Call};
 use kmem::page::{Snapshot, layout};
 use kmem::{Lack, Mode, RawCache, Upkeep};
 
-fn passes(case: &str, variables: &[(&str, &str)]) {
-    let mut command = Command::new(std::env::current_exe().expect("this executable"));
-    command.args(["--ignored", "--exact", "child", "--nocapture"]).env("KMEM_CASE", case).env("KMEM_UPKEEP", "always");
+/// The process of a case in which the upkeep thread runs.
+fn upkept(name: &str) -> Command {
+    let mut command = case(name, &MODES);
+    command.env("KMEM_UPKEEP", "always");
     command
-        .env_remove("KMEM_RSEQ")
-        .env_remove("KMEM_CPUS")
-        .env_remove("GLIBC_TUNABLES")
-        .envs(variables.iter().copied());
-    let output = command.output().expect("a child process");
-    let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success(), "{case}: {}\n{text}", output.status);
 }
 
 /// Two threads allocate and free for a while, with slow paths among them, until `enough` or for five seconds.
@@ -123,14 +120,14 @@ fn in_fallback() {
 
 #[test]
 fn with_everything_the_thread_takes_the_turns() {
-    passes("all", &[]);
+    passes(&mut upkept("all"));
 }
 
 #[test]
 fn whatever_is_refused_is_told_and_the_rest_goes_on() {
     for case in ["thread", "affinity", "cgroup", "netlink", "page", "membarrier"] {
-        passes(case, &[]);
+        passes(&mut upkept(case));
     }
-    passes("ids", &[("KMEM_RSEQ", "cid")]);
-    passes("rseq", &[("KMEM_RSEQ", "off")]);
+    passes(upkept("ids").envs([("KMEM_RSEQ", "cid")]));
+    passes(upkept("rseq").envs([("KMEM_RSEQ", "off")]));
 }
