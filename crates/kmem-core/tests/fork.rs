@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{Cache, E, config, eager, ends, engine, engine_of, listen, spec, valid};
+use common::{Cache, E, config, eager, ends, engine, engine_of, holds_no_lock, listen, spec, valid};
 use kmem_core::platform::Park;
 use kmem_core::slab::FreeError;
 use kmem_core::sync::{Forker, Waiters, Why, Word};
@@ -225,7 +225,8 @@ fn interruptible(cpus: usize) -> E {
     engine_of(Machine::with_cpus(cpus), Config { bad_free: interrupted, ..config(Population::OnFirstUse) })
 }
 
-/// Runs `handler` while the calling thread has the lock of the cache's node, in the middle of putting objects there.
+/// Runs `handler` while the calling thread has the lock of the cache's node, in the middle of putting objects there, and has
+/// stopped all CPUs.
 fn inside_a_node(cache: &Cache, handler: impl FnOnce() + 'static) {
     HANDLER.set(Some(Box::new(handler)));
     // All of a batch of a slab go back at once, and one of them is free already.
@@ -289,23 +290,43 @@ fn a_fork_does_not_wait_for_a_thread_that_it_keeps_waiting() {
 #[test]
 fn two_that_are_inside_of_what_the_other_needs_both_fork() {
     let engine = interruptible(2);
-    let met = Arc::new(Barrier::new(2));
-    let threads: Vec<_> = ["one", "two"]
-        .into_iter()
-        .map(|name| {
-            let (engine, met) = (engine.clone(), met.clone());
-            std::thread::spawn(move || {
-                let cache = Cache::new(&engine, name, 64);
-                inside_a_node(&cache, move || {
-                    met.wait();
-                    assert!(engine.before_fork());
-                    in_parent(&engine);
-                });
-            })
-        })
-        .collect();
+    let (one, two) = (Cache::new(&engine, "one", 64), Cache::new(&engine, "two", 64));
+    // The other one keeps their slab.
+    let [free_already, _] = [two.alloc(), two.alloc()];
+    two.free(free_already);
+    two.shrink();
+    let fork = |met: Arc<Barrier>, engine: E| {
+        move || {
+            met.wait();
+            assert!(engine.before_fork());
+            in_parent(&engine);
+        }
+    };
+    let [begun, inside] = [(); 2].map(|()| Arc::new(Barrier::new(2)));
+    let (first, second) = (fork(inside.clone(), engine.clone()), fork(inside, engine.clone()));
+    let begin = begun.clone();
+    let threads = [
+        std::thread::spawn(move || {
+            inside_a_node(&one, move || {
+                begin.wait();
+                first();
+            });
+        }),
+        std::thread::spawn(move || {
+            begun.wait();
+            // The CPUs are stopped, so what this thread frees goes to the depot, and once that is full to the node.
+            HANDLER.set(Some(Box::new(second)));
+            while HANDLER.with_borrow(Option::is_some) {
+                two.free(free_already);
+            }
+        }),
+    ];
     ends(move || threads.into_iter().for_each(|thread| thread.join().expect("no panic")));
-    use_everything(&engine);
+    // (The depot has the object many times over: all that would empty it is left out.)
+    let cache = Cache::new(&engine, "after", 64);
+    cache.free_bulk(&cache.bulk(300));
+    cache.destroy().expect("nobody uses it");
+    assert!(engine.page_stats().used > 0 && holds_no_lock(&engine));
 }
 
 #[test]
