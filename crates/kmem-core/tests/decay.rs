@@ -53,6 +53,19 @@ fn what_depots_slabs_and_runs_hold_goes_back() {
 }
 
 #[test]
+fn a_cache_keeps_a_quarter_of_a_mebibyte_of_empty_slabs() {
+    for (size, slabs) in [(64, 4), (250_000, 1)] {
+        let engine = engine(1);
+        let cache = Cache::new(&engine, "empty", size);
+        cache.free_bulk(&cache.bulk((4 << 20) / size));
+        let (bytes, empty) =
+            engine.with_stats(cache.id, |stats| (stats.bytes / stats.slabs, stats.empty_slabs)).expect("it lives");
+        assert_eq!(empty, slabs, "of {bytes} bytes");
+        valid(&engine, 0);
+    }
+}
+
+#[test]
 fn what_comes_and_goes_within_a_period_stays() {
     let engine = engine(1);
     let cache = Cache::new(&engine, "busy", 1000);

@@ -274,3 +274,15 @@ fn without_memory_objects_of_another_node_serve() {
     cache.free_bulk(&keep[100..]);
     valid(&engine, 0);
 }
+
+#[test]
+fn maps_that_became_longer_in_part_become_so_the_next_time() {
+    // The maps of a window come in steps of 4096 granules.
+    let make = |population| engine_of(Machine { granules: 4 * 4096, ..Machine::with_cpus(1) }, config(population));
+    each_failure(make, |engine| {
+        let Ok(large) = engine.alloc_bytes(100 << 20, 16) else { return false };
+        // SAFETY: the memory is ours.
+        unsafe { engine.free_bytes(large.address) };
+        true
+    });
+}

@@ -393,6 +393,7 @@ unsafe impl PageSource for Fake {
     }
 
     unsafe fn commit(&self, addr: usize, len: usize) -> Result<(), CommitError> {
+        assert!(len > 0, "a call for memory that asks for none");
         let first = (addr - self.window.as_ptr() as usize) / GRANULE;
         let (obstacle, granules) = *taken(&self.obstacle);
         match () {
