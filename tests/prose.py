@@ -1,4 +1,5 @@
-"""Keeps prose readable: no line of a Markdown file is longer than 100 columns, and its links lead somewhere.
+"""Keeps documents readable and whole: no line of a Markdown file is longer than 100 columns, links lead somewhere, and
+what is to be listed is listed: each gate in CONTRIBUTING.md, each variable of the environment in docs/tuning.md.
 
 Rows of tables are excepted, and so is a line without a space to break it at. A link to a file leads to one of this
 repository, and a link to a heading to one that is there. `--rust` also names the comments in Rust
@@ -50,6 +51,18 @@ def broken(path):
         target = (ROOT / path).parent / name if name else ROOT / path
         if not target.exists() or (anchor and anchor not in anchors(target)):
             yield f"{path}: the link {link} leads nowhere"
+
+
+def unlisted():
+    """Gates and variables that no table has."""
+    gates = re.search(r"^for gate in (.*); do$", (ROOT / ".ci/run").read_text(), re.M).group(1).split()
+    contributing = (ROOT / "CONTRIBUTING.md").read_text()
+    yield from (f"CONTRIBUTING.md: no row for .ci/{gate}" for gate in gates[1:] if f"| `.ci/{gate}` |" not in contributing)
+    settings = next(ROOT.glob("crates/*/src/*/settings.rs")).read_text()
+    variables = re.findall(r'Variable \{ name: "(\w+)"', settings)
+    assert variables, "the table of variables is not where it was"
+    tuning = (ROOT / "docs/tuning.md").read_text()
+    yield from (f"docs/tuning.md: no row for KMEM_{name}" for name in variables if f"| `KMEM_{name}` |" not in tuning)
 
 
 def sentences(text):
@@ -126,6 +139,7 @@ def main():
                 wrong.append(f"{path}:{number}: {len(line)} columns, of {COLUMNS}")
         # The words on a machine are a part of its page in docs/benchmarks, from where their links lead.
         wrong += [] if path.endswith("/losses.md") else broken(path)
+    wrong += unlisted()
     comments = []
     for path in listed("*.rs"):
         for number, line in enumerate((ROOT / path).read_text().splitlines(), 1):
