@@ -1,4 +1,4 @@
-"""Keeps VERIFICATION.md true: the tests and files that it names exist, each invariant has a row, and so on.
+"""Keeps docs/verification.md true: the tests and files that it names exist, each invariant has a row, and so on.
 
 `place::test` is a test: a function below `#[test]`, or a name that `in_each_mode!` makes tests of, in a file of some crate whose path, without `.rs` and `/main.rs`,
 ends in the place. What contains a slash is a file or folder, or the end of the path of one.
@@ -11,7 +11,7 @@ import tomllib
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-TEXT = (ROOT / "VERIFICATION.md").read_text()
+TEXT = (ROOT / "docs/verification.md").read_text()
 LISTED = subprocess.run(["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, check=True, capture_output=True, text=True)
 FILES = [path for path in LISTED.stdout.splitlines() if (ROOT / path).is_file()]
 FOLDERS = {str(parent) for path in FILES for parent in Path(path).parents}
@@ -43,7 +43,7 @@ def main():
                 wrong.append(f"there is no test {span}")
         elif "/" in span and not any(ends(path, span) for path in FILES) and not any(ends(path, span) for path in FOLDERS):
             wrong.append(f"there is no file {span}")
-    invariants = re.findall(r"^- \*\*(I\d+)\*\*", (ROOT / "INVARIANTS.md").read_text(), re.M)
+    invariants = re.findall(r"^- \*\*(I\d+)\*\*", (ROOT / "docs/invariants.md").read_text(), re.M)
     rows = re.findall(r"^\| (I\d+) \|", TEXT, re.M)
     wrong += [f"{number} has {rows.count(number)} rows" for number in invariants if rows.count(number) != 1]
     wrong += [f"the row {number} is of no invariant" for number in rows if number not in invariants]
@@ -55,8 +55,8 @@ def main():
         if not any(is_test(place.rstrip("/"), name.split("::")[-1]) for place in places):
             wrong.append(f"there is no test {mutant['test']}, which the mutant '{mutant['name']}' names")
     if wrong:
-        sys.exit("VERIFICATION.md:\n  " + "\n  ".join(wrong))
-    print(f"VERIFICATION.md: {len(rows)} invariants have a row, and all that it names exists")
+        sys.exit("docs/verification.md:\n  " + "\n  ".join(wrong))
+    print(f"docs/verification.md: {len(rows)} invariants have a row, and all that it names exists")
 
 
 main()

@@ -132,7 +132,7 @@ struct ToldScenario<'a> {
 struct ToldViolation<'a> {
     /// 1 or 2, the races of the seed; null for what else goes wrong.
     race: Option<u8>,
-    /// Its number in INVARIANTS.md.
+    /// Its number in docs/invariants.md.
     invariant: u8,
     what: &'a str,
     scenario: &'a str,

@@ -11,7 +11,7 @@ use crate::story::{self, Line};
 pub struct Violation {
     /// Which race of the seed it is, if it is one of them.
     pub race: Option<u8>,
-    /// The invariant that does not hold, by its number in INVARIANTS.md.
+    /// The invariant that does not hold, by its number in docs/invariants.md.
     pub invariant: u8,
     /// What is wrong, in a sentence.
     pub what: String,

@@ -1,34 +1,16 @@
-//! A slab allocator whose per-CPU caches stay correct while CPUs come and go.
+#![doc = include_str!("../README.md")]
+//! ## Where to find what
 //!
-//! ```
-//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! struct Inode { number: u64 }
-//!
-//! let inodes: kmem::Cache<Inode> = kmem::Cache::builder("doc_inode").align(64).build()?;
-//! let inode = inodes.alloc(Inode { number: 1 })?;
-//! assert_eq!(inode.number, 1);
-//! drop(inode);
-//! inodes.destroy().map_err(|busy| busy.to_string())?;
-//! # Ok(())
-//! # }
-//! ```
-//!
-//! - [`Cache`]: objects of one type, created and destroyed at any time, by any thread. [`StaticCache`]: one that lives
-//!   in a `static`.
-//! - [`ObjectCache`]: objects that stay constructed between uses.
 //! - [`Kmalloc`]: the global allocator.
-//! - [`RawCache`]: a cache of a size and an alignment known at run time.
-//! - [`cpus`], [`set_cpu_policy`], [`set_upkeep`], [`trim`]: CPUs and memory are looked after by themselves; these say
-//!   how, and what there is. [`page`]: the same for other processes.
-//! - [`hotplug`]: CPUs that go and come by name, and who wants to know.
-//!
-//! Freeing on another thread or another CPU than the one that allocated is ordinary and costs the same. Nothing is kept
-//! per thread, so threads end without work. After `fork` both processes go on, also where a signal handler forks; `std::process::Command`
-//! forks, or spawns, and what `pre_exec` is given may allocate. A child that runs on its parent's thread (`vfork`, `clone`
-//! with `CLONE_VM`) must not, unless the crate `kmem-malloc` is linked in, which brings these functions. Nothing else of this may be called in a
-//! signal handler.
-//!
-//! The crate is `no_std`; its engine is `kmem-core`, its home is Linux on x86-64 ([`linux`]).
+//! - [`Cache`]: objects of one type, created and destroyed at any time, by any thread. [`StaticCache`]: a cache that
+//!   lives in a `static`. [`Bulk`]: many objects at once.
+//! - [`ObjectCache`]: objects that stay constructed between uses.
+//! - [`RawCache`]: a cache of a size and an alignment that are known at run time.
+//! - [`set_upkeep`] and [`set_cpu_policy`] configure how kmem releases memory and follows CPUs; [`trim`] releases all
+//!   that no object needs.
+//! - [`info()`], [`memory()`], [`caches`], [`cpus`]: the mode and its reason, memory by its use, figures of each cache,
+//!   what is cached on each CPU.
+//! - [`hotplug`]: takes CPUs down and up explicitly, and subscribes to these transitions.
 #![no_std]
 
 #[cfg(test)]

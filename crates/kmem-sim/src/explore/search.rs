@@ -52,7 +52,7 @@ pub enum Trouble {
 /// An invariant that does not hold.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Broken {
-    /// Its number in INVARIANTS.md.
+    /// Its number in docs/invariants.md.
     pub invariant: u8,
     /// How.
     pub text: String,
