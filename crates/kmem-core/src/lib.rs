@@ -8,12 +8,9 @@
 //!
 //! | module | what it holds |
 //! |---|---|
-//! | [`engine`] | the whole allocator, put together; the entry points of an embedder |
-//! | `fork` | what fork takes and gives back |
-//! | [`general`] | size classes and large objects: what `malloc` needs |
-//! | [`decay`] | giving back what was not needed for a while |
-//! | [`cache`] | create, destroy, shrink, tune; the registry; the slow paths of alloc and free |
-//! | [`cpu`] | CPU states, the gate, who may iterate CPUs, up and down |
+//! | [`engine`] | the allocator, put together: all that an embedder calls |
+//! | [`cache`] | what a cache is, and the registry of all |
+//! | [`cpu`] | CPU states, the gate, who may iterate CPUs, stopping them |
 //! | [`percpu`] | areas, slots, magazines, taking a CPU's magazines away |
 //! | `depot` | full and empty magazines that travel between CPUs |
 //! | [`slab`] | layout, out-of-band bitmaps, partial and empty slabs |
@@ -26,22 +23,16 @@
 pub mod cache;
 pub mod classes;
 pub mod cpu;
-pub mod decay;
 mod depot;
 pub mod engine;
 pub mod error;
-mod fork;
-pub mod general;
 pub mod hint;
 pub mod meta;
 pub mod pages;
 pub mod percpu;
 pub mod platform;
 pub mod slab;
-pub mod stats;
 pub mod sync;
-pub mod validate;
 
-pub use decay::Decayed;
-pub use engine::{Config, Engine, Population};
+pub use engine::{Config, Decayed, Engine, Population, general, stats, validate};
 pub use error::{AllocError, CreateError, DestroyError, HotplugError, SubscribeError, TuneError};

@@ -84,8 +84,8 @@ impl ObjectOps {
 /// Names a cache. Ids are not used twice: one that was destroyed names nothing (I20).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct CacheId {
-    pub(super) index: u32,
-    pub(super) generation: u32,
+    pub(crate) index: u32,
+    pub(crate) generation: u32,
 }
 
 /// A cache's depot and slabs on one node.
@@ -107,17 +107,17 @@ pub struct CacheDesc {
     nodes: NonNull<NodeCache>,
     node_count: usize,
     name: [u8; NAME_MAX + 1],
-    pub(super) life: Mutex<CacheState>,
+    pub(crate) life: Mutex<CacheState>,
     /// Objects that a new magazine holds. Changed under the life lock, by a tune.
     capacity: AtomicU32,
     /// Objects that a magazine may grow to hold: what a tune asked for, or more. Changed with `capacity`.
     capacity_max: AtomicU32,
     /// CPUs whose slot of this cache is enabled. Changed by who holds the CPU's control; a hint for others.
-    pub(super) enabled_on: AtomicCpuSet,
+    pub(crate) enabled_on: AtomicCpuSet,
     /// Readers that keep the descriptor from being freed. Changed under the registry's lock.
-    pub(super) pins: AtomicUsize,
+    pub(crate) pins: AtomicUsize,
     /// How often threads are [inside](super::inside) of it.
-    pub(super) insides: AtomicU32,
+    pub(crate) insides: AtomicU32,
     /// What the last miss was, and how often overflow and underflow took turns: see `note_miss`.
     misses: AtomicU32,
     /// 1 where superfluous empty slabs wait for a thread that may run their destructors.
@@ -131,7 +131,7 @@ unsafe impl Sync for CacheDesc {}
 
 /// Which way a miss went.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Miss {
+pub(crate) enum Miss {
     Underflow,
     Overflow,
 }
@@ -225,7 +225,7 @@ impl CacheDesc {
     }
 
     /// Live -> Dying; `false` where it is not live.
-    pub(super) fn begin_to_die<P: Platform>(&self, platform: &P) -> bool {
+    pub(crate) fn begin_to_die<P: Platform>(&self, platform: &P) -> bool {
         let mut life = self.life.lock(platform);
         let live = *life == CacheState::Live;
         if live {
@@ -237,7 +237,7 @@ impl CacheDesc {
 
     /// # Safety
     /// The descriptor is not listed, and nobody reads its id meanwhile.
-    pub(super) unsafe fn set_id(desc: NonNull<Self>, id: CacheId) {
+    pub(crate) unsafe fn set_id(desc: NonNull<Self>, id: CacheId) {
         // SAFETY: the caller's promise.
         unsafe { (&raw mut (*desc.as_ptr()).id).write(id) };
     }
@@ -292,7 +292,7 @@ impl CacheDesc {
 
     /// Whether there is such a slab; the caller sees to it.
     #[inline]
-    pub(super) fn take_overdue(&self) -> bool {
+    pub(crate) fn take_overdue(&self) -> bool {
         self.overdue.load(Ordering::Relaxed) != 0 && self.overdue.swap(0, Ordering::Relaxed) != 0
     }
 
@@ -307,18 +307,18 @@ impl CacheDesc {
     }
 
     /// Objects that a magazine may grow to hold.
-    pub(super) fn capacity_max(&self) -> usize {
+    pub(crate) fn capacity_max(&self) -> usize {
         self.capacity_max.load(Ordering::Relaxed) as usize
     }
 
     /// Objects that a magazine may be tuned to hold.
-    pub(super) fn tunable_to(&self) -> usize {
+    pub(crate) fn tunable_to(&self) -> usize {
         most_capacity(self.layout.size)
     }
 
     /// New magazines hold `capacity` objects from here on, and do not grow by themselves. The caller holds the life
     /// lock.
-    pub(super) fn set_capacity(&self, capacity: usize) {
+    pub(crate) fn set_capacity(&self, capacity: usize) {
         self.capacity.store(capacity as u32, Ordering::Relaxed);
         self.capacity_max.store(capacity as u32, Ordering::Relaxed);
     }
@@ -354,7 +354,7 @@ impl CacheDesc {
 
     /// Notes a miss and answers whether magazines are too small: overflow and underflow kept taking turns, which a
     /// larger magazine would have absorbed. A quiet cache, or one that only allocates or only frees, never grows.
-    pub(super) fn note_miss(&self, miss: Miss) -> bool {
+    pub(crate) fn note_miss(&self, miss: Miss) -> bool {
         // Bit 0 is the kind of the last miss, the rest counts turns. Lost updates only delay growth.
         let seen = self.misses.load(Ordering::Relaxed);
         let kind = (miss == Miss::Overflow) as u32;

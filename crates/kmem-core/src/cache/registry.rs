@@ -169,7 +169,7 @@ impl<P: Platform> Deref for Pinned<'_, P> {
 
 impl<P: Platform> Pinned<'_, P> {
     /// Leaves the cache pinned; [`Registry::adopt`] takes the pin up again. (A third of the size, for who has many.)
-    pub(super) fn keep(self) -> NonNull<CacheDesc> {
+    pub(crate) fn keep(self) -> NonNull<CacheDesc> {
         let desc = self.desc;
         core::mem::forget(self);
         desc
@@ -231,7 +231,7 @@ impl Registry {
     /// # Safety
     /// The descriptor is valid and the caller's alone. Once it is listed it is not freed before it is off the list again
     /// and its pins are gone (I19).
-    pub(super) unsafe fn list<P: Platform>(
+    pub(crate) unsafe fn list<P: Platform>(
         &self,
         platform: &P,
         desc: NonNull<CacheDesc>,
@@ -291,7 +291,7 @@ impl Registry {
     ///
     /// # Safety
     /// As for `list`.
-    pub(super) unsafe fn assign<P: Platform>(
+    pub(crate) unsafe fn assign<P: Platform>(
         &self,
         platform: &P,
         desc: NonNull<CacheDesc>,
@@ -312,7 +312,7 @@ impl Registry {
     ///
     /// # Safety
     /// As for `list`; the descriptor has its index.
-    pub(super) unsafe fn link_new<P: Platform>(
+    pub(crate) unsafe fn link_new<P: Platform>(
         &self,
         platform: &P,
         desc: NonNull<CacheDesc>,
@@ -332,13 +332,13 @@ impl Registry {
     ///
     /// # Safety
     /// It is not listed.
-    pub(super) unsafe fn relist<P: Platform>(&self, pinned: &Pinned<'_, P>) {
+    pub(crate) unsafe fn relist<P: Platform>(&self, pinned: &Pinned<'_, P>) {
         // SAFETY: a pinned descriptor is not freed (I19); it kept its index.
         unsafe { self.state.lock(pinned.platform).link(pinned.desc) };
     }
 
     /// Takes a drained cache off the list: nobody can pin it any more.
-    pub(super) fn unlist<P: Platform>(&self, pinned: &Pinned<'_, P>) {
+    pub(crate) fn unlist<P: Platform>(&self, pinned: &Pinned<'_, P>) {
         let hash = hash(pinned.name());
         let index = pinned.id().index;
         let mut state = self.state.lock(pinned.platform);
@@ -360,7 +360,7 @@ impl Registry {
     ///
     /// No lock may be held, and the gate neither: whoever has a pin may be in a destructor or a visitor of the
     /// statistics, and wait for the gate there (I32).
-    pub(super) fn only_pin<P: Platform>(&self, pinned: Pinned<'_, P>) -> NonNull<CacheDesc> {
+    pub(crate) fn only_pin<P: Platform>(&self, pinned: Pinned<'_, P>) -> NonNull<CacheDesc> {
         let platform = pinned.platform;
         let mut state = self.state.lock(platform);
         loop {
@@ -378,7 +378,7 @@ impl Registry {
     }
 
     /// Lets the index of an unlisted cache be used again, under another generation (I20).
-    pub(super) fn recycle<P: Platform>(&self, platform: &P, id: CacheId) {
+    pub(crate) fn recycle<P: Platform>(&self, platform: &P, id: CacheId) {
         let mut state = self.state.lock(platform);
         let free = state.free;
         let entry = state.entry(id.index);
@@ -415,7 +415,7 @@ impl Registry {
     ///
     /// # Safety
     /// It is one of this registry's that was [kept](Pinned::keep), and is taken up once.
-    pub(super) unsafe fn adopt<'a, P: Platform>(&'a self, platform: &'a P, desc: NonNull<CacheDesc>) -> Pinned<'a, P> {
+    pub(crate) unsafe fn adopt<'a, P: Platform>(&'a self, platform: &'a P, desc: NonNull<CacheDesc>) -> Pinned<'a, P> {
         Pinned { registry: self, platform, desc }
     }
 

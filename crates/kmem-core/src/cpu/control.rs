@@ -12,10 +12,10 @@ use crate::sync::{AtomicUsize, Mutex, Rank};
 pub struct Control {
     state: CpuState,
     /// The CPU's area, once something was cached there. Published in the table only while the CPU is online and not
-    /// stopped; [kept](super::kept) for a while when it is offline.
+    /// stopped; kept for a while when it is offline.
     pub(crate) area: Option<Area>,
     /// Periods of decay that the area was kept for.
-    pub(super) kept_for: u8,
+    pub(crate) kept_for: u8,
     /// Stays down until somebody brings it up by name: a thread that runs there does not.
     pub(crate) held_down: bool,
 }
@@ -30,7 +30,7 @@ impl Control {
     ///
     /// # Panics
     /// If the event cannot happen in the CPU's state: the transition functions have looked before.
-    pub(super) fn apply(&mut self, event: CpuEvent) {
+    pub(crate) fn apply(&mut self, event: CpuEvent) {
         let next = self.state.next(event);
         debug_assert!(next.is_some(), "{event:?} in state {:?}", self.state);
         self.state = next.unwrap_or(self.state);
@@ -53,7 +53,7 @@ pub struct Cpus {
     count: usize,
     online: AtomicCpuSet,
     /// The CPUs whose area is kept although they are down.
-    pub(super) kept: AtomicCpuSet,
+    pub(crate) kept: AtomicCpuSet,
 }
 
 // SAFETY: the controls are locks in a mapping that lives as long as this.
@@ -105,7 +105,7 @@ impl Cpus {
         self.online.iter()
     }
 
-    pub(super) fn set_online(&self, cpu: usize, online: bool) {
+    pub(crate) fn set_online(&self, cpu: usize, online: bool) {
         if online { self.online.insert(cpu) } else { self.online.remove(cpu) }
     }
 

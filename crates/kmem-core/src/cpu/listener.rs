@@ -4,9 +4,6 @@
 //! had granted it, the last one first. Listeners are called with the gate's write side held and no other lock; they may
 //! allocate and free, but not create or destroy caches or start transitions (I33).
 
-use crate::engine::Engine;
-use crate::platform::Platform;
-
 /// A step of a transition, as listeners hear it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
@@ -36,7 +33,7 @@ pub trait Listener: Sync {
 }
 
 /// Most listeners of one engine.
-pub(super) const MAX_LISTENERS: usize = 16;
+pub(crate) const MAX_LISTENERS: usize = 16;
 const _: () = assert!(MAX_LISTENERS <= u32::BITS as usize, "each has a bit of a set of those that granted");
 
 /// The listeners, in the order of their subscription.
@@ -47,7 +44,7 @@ pub(crate) struct Listeners {
 }
 
 impl Listeners {
-    pub(super) fn add(&mut self, listener: &'static dyn Listener) -> bool {
+    pub(crate) fn add(&mut self, listener: &'static dyn Listener) -> bool {
         match self.list.get_mut(self.len) {
             Some(place) => *place = Some(listener),
             None => return false,
@@ -56,43 +53,11 @@ impl Listeners {
         true
     }
 
+    pub(crate) fn get(&self, index: usize) -> Option<&'static dyn Listener> {
+        self.list.get(index).copied().flatten()
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.len == 0
-    }
-}
-
-impl<P: Platform> Engine<P> {
-    /// One of the listeners, looked up by itself so that it is called under no lock. During a transition there are always
-    /// the same: who adds one holds the gate's write side, and none is ever removed.
-    fn listener(&self, index: usize) -> Option<&'static dyn Listener> {
-        self.listeners.lock(&self.platform).list.get(index).copied().flatten()
-    }
-
-    /// Tells all listeners; no answer counts.
-    pub(super) fn tell_listeners(&self, event: Event, cpu: usize) {
-        for listener in (0..).map_while(|index| self.listener(index)) {
-            // A refusal of an event that has happened means nothing.
-            let _ = listener.event(event, cpu);
-        }
-    }
-
-    /// Asks all, also behind a refusal (I28); if there was one, those that had granted hear `undo`, the last one first.
-    #[cold]
-    pub(super) fn ask_listeners(&self, event: Event, undo: Event, cpu: usize) -> Result<(), Refused> {
-        let (mut asked, mut granted) = (0, 0u32);
-        while let Some(listener) = self.listener(asked) {
-            granted |= u32::from(listener.event(event, cpu).is_ok()) << asked;
-            asked += 1;
-        }
-        if granted.count_ones() as usize == asked {
-            return Ok(());
-        }
-        for listener in
-            (0..asked).rev().filter(|index| granted & (1 << index) != 0).map_while(|index| self.listener(index))
-        {
-            // It is told, not asked.
-            let _ = listener.event(undo, cpu);
-        }
-        Err(Refused)
     }
 }

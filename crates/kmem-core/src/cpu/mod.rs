@@ -11,8 +11,6 @@
 
 mod control;
 mod gate;
-mod hotplug;
-pub(crate) mod kept;
 mod listener;
 mod protocol;
 mod proxy;
@@ -22,8 +20,8 @@ mod stop;
 
 pub use control::{Control, CpuControl, Cpus};
 pub use gate::{Gate, InsideCallback, OnlineCpus, ReadGuard, WriteGuard};
-pub(crate) use listener::Listeners;
 pub use listener::{Event, Listener, Refused};
+pub(crate) use listener::{Listeners, MAX_LISTENERS};
 pub use protocol::Protocol;
 pub use proxy::Question;
 pub use set::{AtomicCpuSet, CpuSet, MAX_CPUS};

@@ -10,7 +10,7 @@
 //! | **gate** | [`GATE`](Protocol::GATE): the fix of 2004 | [`BOTH`](Protocol::BOTH): what runs everywhere else |
 //!
 //! Every other platform keeps the default, [`BOTH`](Protocol::BOTH), a constant: the compiler leaves nothing of the
-//! other corners in it. Their steps are in `cache/historic.rs`; where the order of 2004 counts on a slot that is not
+//! other corners in it. Their steps are in `engine/protocol_2004.rs`; where the order of 2004 counts on a slot that is not
 //! there, which was the oops, it says so by [`Step::NoSlot`](crate::platform::Step) and goes on as if that were a miss.
 
 /// The defences that are on.

@@ -69,7 +69,7 @@ impl Default for Question {
 
 /// Waits until no section that began before can still commit on these CPUs, whose controls the caller holds, and whose
 /// areas it has withdrawn. Leaves those in the set that had to be fenced from afar.
-pub(super) fn fence<P: Platform>(cpus: &Cpus, platform: &P, withdrawn: &mut CpuSet) {
+pub(crate) fn fence<P: Platform>(cpus: &Cpus, platform: &P, withdrawn: &mut CpuSet) {
     withdrawn.retain(|cpu| !platform.fence_here(cpu));
     let patience = platform.patience();
     if patience > 0 {

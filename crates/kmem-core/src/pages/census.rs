@@ -1,6 +1,6 @@
 //! What large objects there are: counted by a walk, when somebody asks, so that nobody who allocates counts.
 
-use super::heap::PageHeap;
+use super::state::PageHeap;
 use super::table::{KIND_CLEAN, KIND_DIRTY, KIND_LARGE, KIND_RAW, KIND_SLAB};
 use crate::platform::Platform;
 

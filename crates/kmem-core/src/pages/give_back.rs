@@ -3,8 +3,7 @@
 //! A run is off its list while it goes back, and no lock is held over the call to the source. What others free
 //! meanwhile is left for the next time, so each of these ends.
 
-use super::heap::{PageHeap, State};
-use super::runs::{BINS, CLEAN, DIRTY, Found, NIL};
+use super::state::{BINS, CLEAN, DIRTY, Found, NIL, PageHeap, State};
 use super::table::{GRANULE, KIND_CLEAN, KIND_RAW};
 use crate::platform::Platform;
 

@@ -1,20 +1,15 @@
 //! The untouched rest of the window: committed in steps from the bottom, around whatever else lies in the way. All of
 //! it with the heap's lock held.
 
-use super::heap::{PageHeap, State, Use};
-use super::runs::Found;
+use super::state::{COMMIT_STEP, COMMIT_TRIES, Found, PageHeap, State, Use};
 use super::table::{GRANULE, KIND_CLEAN, KIND_DIRTY, KIND_RAW};
 use crate::platform::{CommitError, PageSource};
 
-/// Granules committed at a time: 2 MiB, what a transparent huge page covers.
-pub(super) const COMMIT_STEP: usize = (2 << 20) / GRANULE;
 /// The first of all, and then as many as there are, up to a whole step: where memory is locked, all that is committed is
 /// in memory at once, and a small program shall have little.
 const FIRST_STEP: usize = (512 << 10) / GRANULE;
 /// The first granules of the window (8 MiB) are never said to be [filled](PageSource::fills), for the same reason.
 const SMALL: usize = 4 * COMMIT_STEP;
-/// Places tried when something else lies in the window's way (the window is claimed, not held).
-pub(super) const COMMIT_TRIES: usize = 64;
 
 impl PageHeap {
     /// Takes `want` granules from the untouched rest of the window, and answers their kind. Where the rest is too short

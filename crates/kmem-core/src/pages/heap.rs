@@ -6,69 +6,10 @@
 use core::ptr::NonNull;
 
 use super::bounds::{Bounds, EXCHANGE, HOLDS};
-use super::growth::COMMIT_TRIES;
-use super::runs::{BINS, Found, NIL};
+use super::state::{BINS, COMMIT_TRIES, Found, NIL, PageHeap, PageStats, Run, State, Use};
 use super::table::{CLASS_STEP, GRANULE, KIND_CLEAN, KIND_DIRTY, KIND_RAW, Maps, Owner};
 use crate::platform::{CommitError, Platform};
 use crate::sync::{AtomicU8, AtomicU32, Mutex, Ordering, Rank, Word};
-
-/// A run of granules that somebody owns.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Run {
-    /// Address of the first byte.
-    pub address: usize,
-    /// Length in granules.
-    pub granules: usize,
-    /// Whether all of it is known to read as zero.
-    pub zero: bool,
-}
-
-/// What is known of how a run will be used.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Use {
-    /// All of it soon, and what lies around it in the same way: slabs of small objects, of a cache that has some already.
-    Dense,
-    /// Nothing: large objects may be used in part, or not at all, and of a cache's first slabs little.
-    Any,
-}
-
-/// What the heap holds, in granules.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct PageStats {
-    /// Committed so far.
-    pub committed: usize,
-    /// In free runs that still hold memory.
-    pub dirty: usize,
-    /// In free runs whose memory was given back.
-    pub clean: usize,
-    /// Handed out.
-    pub used: usize,
-    /// In free runs that have to be committed before they serve again.
-    pub raw: usize,
-    /// Skipped, because something else lay there.
-    pub skipped: usize,
-}
-
-pub(super) struct State {
-    /// Heads of the bins: dirty, clean, raw.
-    pub(super) bins: [[u32; BINS]; 3],
-    /// First granule never handed out.
-    pub(super) top: usize,
-    /// First granule not committed.
-    pub(super) committed: usize,
-    pub(super) bounds: Bounds,
-    /// Large runs that were [`moved`](super::moving).
-    pub(super) moved: usize,
-    pub(super) stats: PageStats,
-}
-
-/// The page heap of one engine.
-pub struct PageHeap {
-    pub(super) maps: Maps,
-    pub(super) state: Mutex<State>,
-    /// 1 where frees may release memory by themselves.
-    at_free: AtomicU32,
-}
 
 impl PageHeap {
     /// The maps over the platform's window, which are one heap's alone: called once for a platform.

@@ -18,9 +18,10 @@ mod growth;
 mod heap;
 mod moving;
 mod runs;
+mod state;
 mod table;
 
 pub use census::LargeStats;
-pub(crate) use heap::Use;
-pub use heap::{PageHeap, PageStats, Run};
+pub(crate) use state::Use;
+pub use state::{PageHeap, PageStats, Run};
 pub use table::{CLASS_STEP, GRANULE, GRANULE_SHIFT, Owner};

@@ -11,8 +11,7 @@
 //! goes back (the run becomes raw, and is mapped afresh, in one piece with its neighbours, when it serves again), and
 //! only so many runs may be moved at a time. Beyond that, they are copied.
 
-use super::heap::{PageHeap, State, Use};
-use super::runs::Found;
+use super::state::{Found, PageHeap, State, Use};
 use super::table::{GRANULE, KIND_CLEAN, KIND_DIRTY, KIND_NONE, KIND_RAW};
 use super::{Owner, Run};
 use crate::platform::{MoveError, Platform};

@@ -7,38 +7,13 @@
 //! A dirty run has an *age*: how many periods of decay it has seen. What is cut off of it keeps the age, and of runs
 //! that come together the longer one's counts: a few granules that come and go beside a long run do not keep it young.
 
-use super::heap::{PageHeap, State};
+use super::state::{BINS, CLEAN, DIRTY, EXACT, Found, NIL, PageHeap, RAW, State};
 use super::table::{AGE_MAX, GRANULE, KIND_CLEAN, KIND_DIRTY, KIND_INNER, KIND_NONE, KIND_RAW};
 use crate::platform::PageSource;
 use crate::sync::Ordering;
 
-const EXACT: usize = 64;
-pub(super) const BINS: usize = EXACT + 24;
 /// Runs on a list that are compared: what large blocks leave of the others is then long enough for large blocks.
 const LOOK: usize = 32;
-/// No granule: the end of a list.
-pub(super) const NIL: u32 = u32::MAX;
-
-/// The lists of bins.
-pub(super) const DIRTY: usize = 0;
-pub(super) const CLEAN: usize = 1;
-const RAW: usize = 2;
-
-/// A run that was free, and is on no list now.
-#[derive(Clone, Copy)]
-pub(super) struct Found {
-    pub(super) first: usize,
-    pub(super) len: usize,
-    pub(super) kind: u32,
-    pub(super) age: u32,
-}
-
-impl Found {
-    /// The same, some granules of it: as old as all of it was.
-    pub(super) fn part(self, first: usize, len: usize) -> Self {
-        Self { first, len, ..self }
-    }
-}
 
 fn list_of(kind: u32) -> usize {
     match kind {

@@ -155,7 +155,7 @@ impl Area {
     /// [unmapped](Self::unmap). `None`: no memory, and this one is as it was.
     ///
     /// # Safety
-    /// As for [`take`](Self::take); `width` is more than this one's.
+    /// The area is private, as for [`section::take`](super::section::take); `width` is more than this one's.
     pub(crate) unsafe fn widened<P: PageSource>(self, source: &P, width: usize) -> Option<Self> {
         let wide = Self::map(source, width)?;
         // Offsets are from the area, and magazines stay where they are.
@@ -327,19 +327,10 @@ impl Area {
         true
     }
 
-    /// Takes up to `out.len()` objects out of a slot of a private area.
-    ///
-    /// # Safety
-    /// The area is private: its CPU is stopped, or was never published (I36, I38).
-    pub unsafe fn take(self, slot: SlotIndex, out: &mut [usize]) -> usize {
-        // SAFETY: nobody else touches the area, which is more than a section asks for; an enabled slot is one of its.
-        unsafe { if self.is_enabled(slot) { super::section::pop_batch(self, slot, out) } else { 0 } }
-    }
-
     /// Disables an empty slot of a private area, if it is enabled, and gives the magazine's memory back.
     ///
     /// # Safety
-    /// As for [`take`](Self::take); the magazine is empty.
+    /// The area is private, as for [`section::take`](super::section::take); the magazine is empty.
     pub unsafe fn disable<P: crate::platform::Platform>(self, slot: SlotIndex, meta: &Meta, platform: &P) {
         // SAFETY: the area is private, so no section uses the storage that goes back; an enabled slot is one of its.
         unsafe {
@@ -363,7 +354,7 @@ impl Area {
     /// and moves them there. Without memory it stays as it is, and the answer is `false`.
     ///
     /// # Safety
-    /// As for [`take`](Self::take); the slot is enabled.
+    /// The area is private, as for [`section::take`](super::section::take); the slot is enabled.
     pub unsafe fn resize<P: crate::platform::Platform>(
         self,
         slot: SlotIndex,
@@ -396,7 +387,7 @@ impl Area {
     /// Calls `visit` with each object in the slot of an area that nobody changes meanwhile.
     ///
     /// # Safety
-    /// As for [`take`](Self::take), or the whole allocator is quiescent.
+    /// The area is private, as for [`section::take`](super::section::take), or the whole allocator is quiescent.
     pub unsafe fn for_each(self, slot: SlotIndex, mut visit: impl FnMut(usize)) {
         // SAFETY: the words between the storage's mark and the cursor are the magazine's objects.
         unsafe {

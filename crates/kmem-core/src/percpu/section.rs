@@ -109,6 +109,15 @@ pub unsafe fn pop_batch(area: Area, slot: SlotIndex, out: &mut [usize]) -> usize
     }
 }
 
+/// Takes up to `out.len()` objects out of a slot of a private area, if it is enabled.
+///
+/// # Safety
+/// `slot` is below the area's number of slots. The area is private: its CPU is stopped, or was never published (I36, I38).
+pub unsafe fn take(area: Area, slot: SlotIndex, out: &mut [usize]) -> usize {
+    // SAFETY: nobody else touches the area, which is more than a section asks for; an enabled slot is one of its.
+    unsafe { if area.is_enabled(slot) { pop_batch(area, slot, out) } else { 0 } }
+}
+
 /// Puts the first objects in, as many as fit.
 ///
 /// # Safety

@@ -2,8 +2,8 @@
 //!
 //! Making an area is a mapping and the faults of its first touch; ending one makes the kernel interrupt every CPU that
 //! runs the process, to forget its addresses. Neither happens where the CPU is back within a period of
-//! [decay](crate::decay): its area waits in its control, with every slot disabled, as a new one. So it cannot be told
-//! from a new one, whatever the state machine does meanwhile (I22, I23), and [`validate`](crate::validate) sees to that.
+//! [decay](Engine::decay): its area waits in its control, with every slot disabled, as a new one. So it cannot be told
+//! from a new one, whatever the state machine does meanwhile (I22, I23), and [`validate`](Engine::validate) sees to that.
 //!
 //! Only an engine whose decay is called keeps areas; without it they go at once. What is kept is a few pages a CPU. (Who
 //! calls decay may pause while there is nothing to do, and goes on with the next slow path; until then a CPU that went
@@ -12,7 +12,7 @@
 use crate::engine::Engine;
 use crate::platform::Platform;
 
-use super::CpuState;
+use crate::cpu::CpuState;
 
 /// Calls of decay that an area is kept for: at least one whole period.
 pub(crate) const PERIODS: u8 = 2;
@@ -23,7 +23,7 @@ impl<P: Platform> Engine<P> {
     /// # Safety
     /// The caller holds the gate; the CPU is not online, its area was withdrawn and fenced, and its slots are empty and
     /// disabled (I36).
-    pub(super) unsafe fn put_away(&self, cpu: usize) {
+    pub(crate) unsafe fn put_away(&self, cpu: usize) {
         let Some(control) = self.cpus.get(cpu) else { return };
         if self.heap.expects_decay(&self.platform) {
             let mut control = control.lock.lock(&self.platform);
@@ -41,7 +41,7 @@ impl<P: Platform> Engine<P> {
     }
 
     /// To be called at the end of a transition: if nobody calls decay any more since, its area goes now.
-    pub(super) fn give_back_without_decay(&self) {
+    pub(crate) fn give_back_without_decay(&self) {
         if !self.heap.expects_decay(&self.platform) {
             self.give_back_areas(0);
         }

@@ -14,7 +14,7 @@
 //!
 //! Caches with a destructor are left alone: it is the user's code, and runs when the user shrinks or destroys the cache.
 
-use super::CacheDesc;
+use crate::cache::CacheDesc;
 use crate::engine::Engine;
 use crate::platform::Platform;
 use crate::slab::{Limit, Reclaim, Which};
@@ -32,7 +32,7 @@ impl<P: Platform> Engine<P> {
     /// Does a piece of a sweep. No lock is held, and the cache lives.
     #[cold]
     #[inline(never)]
-    pub(super) fn sweep_piece(&self, cache: &CacheDesc) {
+    pub(crate) fn sweep_piece(&self, cache: &CacheDesc) {
         if cache.has_destructor() {
             return;
         }

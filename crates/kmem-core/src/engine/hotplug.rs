@@ -3,9 +3,8 @@
 //! One at a time, under the gate's write side. Each step is valid after none, part or all of the one before it, and
 //! undoing allocates nothing (I22 to I25).
 
-use super::listener::MAX_LISTENERS;
-use super::{CpuEvent, CpuSet, CpuState, Event, Listener, OnlineCpus, Stopped, WriteGuard};
-use crate::cache::Destination;
+use super::reclaim::Destination;
+use crate::cpu::{CpuEvent, CpuSet, CpuState, Event, Listener, MAX_LISTENERS, OnlineCpus, Stopped, WriteGuard};
 use crate::engine::{Engine, Population};
 use crate::error::{HotplugError, SubscribeError};
 use crate::percpu::Area;

@@ -12,12 +12,12 @@
 //!
 //! No step needs memory: a slot for whose new magazine there is none is disabled, and comes back with the first miss.
 
-use super::shrink::IN_HAND;
-use super::{CacheDesc, CacheId, CacheState, Destination};
+use super::reclaim::{Destination, IN_HAND};
+use crate::cache::{CacheDesc, CacheId, CacheState};
 use crate::cpu::Stopped;
 use crate::engine::Engine;
 use crate::error::TuneError;
-use crate::percpu::Area;
+use crate::percpu::{Area, section};
 use crate::platform::Platform;
 use crate::slab::Reclaim;
 
@@ -81,7 +81,7 @@ impl<P: Platform> Engine<P> {
             let mut hand = [0; IN_HAND];
             loop {
                 let surplus = area.count(slot).saturating_sub(capacity).min(IN_HAND);
-                let count = area.take(slot, &mut hand[..surplus]);
+                let count = section::take(area, slot, &mut hand[..surplus]);
                 if count == 0 {
                     break;
                 }

@@ -17,7 +17,8 @@
 use core::ptr::NonNull;
 
 use super::destroy::Freeing;
-use super::{CacheDesc, CacheId, CacheState, Destination};
+use super::reclaim::Destination;
+use crate::cache::{CacheDesc, CacheId, CacheState};
 use crate::cpu::{CpuEvent, CpuSet, OnlineCpus, Stopped};
 use crate::engine::Engine;
 use crate::error::{CreateError, DestroyError};
@@ -28,7 +29,7 @@ impl<P: Platform> Engine<P> {
     /// kmem_cache_create: `enable_cpucache`, then the list. On an error the descriptor is as it was.
     ///
     /// # Safety
-    /// As for [`Registry::list`](super::Registry::list).
+    /// As for [`Registry::list`](crate::cache::Registry::list).
     pub(super) unsafe fn list_historic(
         &self,
         desc: NonNull<CacheDesc>,

@@ -4,7 +4,7 @@
 //! looked at under their locks. The cache's life lock keeps a destroy from beginning in between (I14, I15), the CPU's
 //! control a transition (I36).
 
-use super::{CacheDesc, CacheState};
+use crate::cache::{CacheDesc, CacheState};
 use crate::cpu::{Control, CpuSet, CpuState};
 use crate::engine::Engine;
 use crate::percpu::Area;

@@ -14,8 +14,8 @@
 //! descriptor                   and only now its index and its slots may be used again
 //! ```
 
-use super::registry::Pinned;
-use super::{CacheDesc, CacheId, CacheState};
+use crate::cache::Pinned;
+use crate::cache::{CacheDesc, CacheId, CacheState};
 use crate::cpu::{CpuSet, ReadGuard};
 use crate::engine::Engine;
 use crate::error::DestroyError;

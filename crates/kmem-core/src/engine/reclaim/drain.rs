@@ -1,18 +1,18 @@
 //! Emptying slots: for shrink, destroy, growth and CPUs that leave, all by the one protocol of
 //! [`percpu`](crate::percpu).
 
-use super::CacheDesc;
+use crate::cache::{CacheDesc, CacheId};
 use crate::cpu::{CpuSet, OnlineCpus, Stopped};
 use crate::engine::Engine;
 use crate::error::DestroyError;
-use crate::percpu::Area;
+use crate::percpu::{Area, section};
 use crate::platform::{CacheStep, Platform, SlotStep, Step};
 use crate::slab::Reclaim;
 use crate::sync::Ordering;
 
 /// Objects in the hands of who empties a slot. Few: that happens deep in the stack of whoever is out of memory. The depot
 /// makes whole magazines of them all the same.
-pub(super) const IN_HAND: usize = 16;
+pub(crate) const IN_HAND: usize = 16;
 
 /// Where the objects of a slot go.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -28,7 +28,7 @@ impl<P: Platform> Engine<P> {
     /// kmem_cache_shrink. Answers the bytes.
     ///
     /// Takes the gate's read side. Threads that use the cache meanwhile are served by the depot and the slabs.
-    pub fn shrink(&self, id: super::CacheId) -> Result<usize, DestroyError> {
+    pub fn shrink(&self, id: CacheId) -> Result<usize, DestroyError> {
         let cache = self.registry.pin(&self.platform, id).ok_or(DestroyError::NoSuchCache)?;
         Ok(self.shrink_pinned(&cache)? + self.purge_pages(&cache))
     }
@@ -60,7 +60,7 @@ impl<P: Platform> Engine<P> {
 
     /// The same of one cache, which lives.
     #[cold]
-    pub(super) fn sweep_one(&self, cache: &CacheDesc) {
+    pub(crate) fn sweep_one(&self, cache: &CacheDesc) {
         let mut reclaim = Reclaim::new();
         cache.nodes().for_each(|node| node.slabs.reclaim_empty(&self.platform, false, &mut reclaim));
         self.release(reclaim);
@@ -88,7 +88,7 @@ impl<P: Platform> Engine<P> {
 
     /// The depots' part of a drain, and the empty slabs.
     #[cold]
-    pub(super) fn drain_depots(&self, cache: &CacheDesc, reclaim: &mut Reclaim) {
+    pub(crate) fn drain_depots(&self, cache: &CacheDesc, reclaim: &mut Reclaim) {
         for node in cache.nodes() {
             // Never in this thread's hands alone: a destroy beside this shrink would count them as in use (I16).
             // SAFETY: what is in a depot is nobody's, and of its cache.
@@ -128,7 +128,7 @@ impl<P: Platform> Engine<P> {
     ///
     /// # Safety
     /// As for that.
-    pub(super) unsafe fn take_out(
+    pub(crate) unsafe fn take_out(
         &self,
         cache: &CacheDesc,
         cpu: usize,
@@ -140,7 +140,7 @@ impl<P: Platform> Engine<P> {
         let mut hand = [0; IN_HAND];
         loop {
             // SAFETY: the area is private, by the caller's word.
-            let count = unsafe { area.take(slot, &mut hand) };
+            let count = unsafe { section::take(area, slot, &mut hand) };
             if count == 0 {
                 break;
             }
@@ -162,7 +162,7 @@ impl<P: Platform> Engine<P> {
     ///
     /// # Safety
     /// The area is that of the CPU, whose control the caller holds.
-    pub(super) unsafe fn grow_slot(&self, cache: &CacheDesc, cpu: usize, area: Area) {
+    pub(crate) unsafe fn grow_slot(&self, cache: &CacheDesc, cpu: usize, area: Area) {
         let slot = cache.slot();
         // SAFETY: the control is held, so the area stays mapped.
         let capacity = unsafe { area.capacity(slot) };

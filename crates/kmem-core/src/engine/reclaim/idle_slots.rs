@@ -28,9 +28,9 @@
 
 use core::ptr::NonNull;
 
-use super::CacheDesc;
-use super::registry::Pinned;
-use super::shrink::Destination;
+use super::Destination;
+use crate::cache::CacheDesc;
+use crate::cache::Pinned;
 use crate::cpu::{CpuSet, OnlineCpus, Stopped};
 use crate::engine::Engine;
 use crate::platform::Platform;

@@ -6,8 +6,8 @@
 
 use core::ptr::NonNull;
 
-use super::descriptor::Miss;
-use super::{CacheDesc, ObjectOps};
+use crate::cache::Miss;
+use crate::cache::{CacheDesc, ObjectOps};
 use crate::engine::Engine;
 use crate::error::AllocError;
 use crate::general::Fresh;
@@ -281,7 +281,7 @@ impl<P: Platform> Engine<P> {
     }
 
     /// Gives objects to the depot of the CPU's node, and what it does not take to their slabs, and returns whether a
-    /// [sweep](super::sweep) is due there. No lock may be held.
+    /// [sweep](super::reclaim) is due there. No lock may be held.
     ///
     /// # Safety
     /// The objects are the cache's, the caller's, and not used afterwards (I7). The cache lives.

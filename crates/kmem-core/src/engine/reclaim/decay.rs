@@ -17,8 +17,8 @@
 //! runs on threads of his, when he frees, shrinks, trims or destroys (I31). Objects of a cache with a constructor only are
 //! like others: what was constructed on pages that go back counts as raw, and is constructed again when it is handed out.
 
+use super::kept_areas;
 use crate::cache::CacheDesc;
-use crate::cpu::kept;
 use crate::engine::Engine;
 use crate::platform::Platform;
 use crate::slab::{Limit, Reclaim, Which};
@@ -61,7 +61,7 @@ impl<P: Platform> Engine<P> {
                 all.left |= decayed.left;
             }
         });
-        let areas_left = self.give_back_areas(kept::PERIODS);
+        let areas_left = self.give_back_areas(kept_areas::PERIODS);
         let (bytes, left) = self.heap.decay(&self.platform);
         Decayed { bytes: all.bytes + bytes, left: all.left | left | areas_left }
     }

@@ -21,18 +21,7 @@ use crate::error::AllocError;
 use crate::pages::{GRANULE, Owner, Use};
 use crate::platform::{CacheStep, Platform};
 use crate::slab::{self, FreeError, Layout};
-use crate::sync::{AtomicPtr, Ordering};
-
-/// The general caches, by class: null until the first miss.
-pub struct General {
-    caches: [AtomicPtr<CacheDesc>; CLASSES + 1],
-}
-
-impl General {
-    pub(crate) fn new() -> Self {
-        Self { caches: core::array::from_fn(|_| AtomicPtr::new(core::ptr::null_mut())) }
-    }
-}
+use crate::sync::Ordering;
 
 /// Memory that was just handed out.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

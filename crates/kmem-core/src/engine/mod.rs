@@ -1,18 +1,50 @@
-//! The whole allocator, put together.
+//! The whole allocator, put together. What an embedder calls is here and below: all of `impl Engine`, a file for each
+//! thing that an engine does.
+//!
+//! | file | what it does |
+//! |---|---|
+//! | `mod.rs` | the engine and its parts; making and ending one |
+//! | `slow_path.rs` | alloc and free where the section misses |
+//! | [`general`] | size classes and large objects: what `malloc` needs |
+//! | `create.rs`, `destroy.rs`, `tune.rs` | the life of a cache |
+//! | `enable.rs`, `widen.rs` | a slot of a cache on a CPU; room for it in the areas |
+//! | `hotplug.rs`, `listeners.rs` | CPUs that come and go, and who is told |
+//! | `reclaim` | everything that takes memory out of caches |
+//! | `fork.rs` | what a fork takes, leaves and gives back |
+//! | [`stats`], [`validate`] | what there is, and whether it is as it should be |
+//! | `protocol_2004.rs` | the order of 2004, for a simulator |
+//!
+//! The modules beside this one are the parts that it is made of; none of them knows of it.
 
 use core::mem::MaybeUninit;
 
 use crate::cache::{CacheDesc, Inside, Registry};
 use crate::classes::CLASSES;
 use crate::cpu::{CpuSet, Cpus, Gate, Listeners, MAX_CPUS};
-use crate::error::{AllocError, DestroyError};
-use crate::general::General;
+use crate::error::AllocError;
 use crate::meta::Meta;
 use crate::pages::PageHeap;
 use crate::percpu::CpuTable;
 use crate::platform::{CacheStep, Platform, Step};
-use crate::slab::{Env, FreeError, Reclaim};
-use crate::sync::{Mutex, Rank, Word};
+use crate::slab::{Env, FreeError};
+use crate::sync::{AtomicPtr, Mutex, Rank, Word};
+
+mod create;
+mod destroy;
+mod enable;
+mod fork;
+pub mod general;
+mod hotplug;
+mod listeners;
+mod protocol_2004;
+mod reclaim;
+mod slow_path;
+pub mod stats;
+mod tune;
+pub mod validate;
+mod widen;
+
+pub use reclaim::{Aged, CachedOn, Decayed};
 
 /// When the magazines of a CPU come into being.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -49,6 +81,17 @@ pub struct Config {
 unsafe fn put<T>(place: *mut T, make: impl FnOnce() -> T) {
     // SAFETY: passed on.
     unsafe { place.write(make()) }
+}
+
+/// The general caches, by class: null until the first miss.
+pub(crate) struct General {
+    pub(crate) caches: [AtomicPtr<CacheDesc>; CLASSES + 1],
+}
+
+impl General {
+    pub(crate) fn new() -> Self {
+        Self { caches: core::array::from_fn(|_| AtomicPtr::new(core::ptr::null_mut())) }
+    }
 }
 
 /// An allocator: the caches, the CPUs, the pages. Everything else hangs off it.
@@ -111,7 +154,7 @@ impl<P: Platform> Engine<P> {
     /// As for [`new`](Self::new).
     ///
     /// # Safety
-    /// Nothing of [`general`](crate::general) but `free_bytes`, `extent` and `usable_size` is used.
+    /// Nothing of [`general`](general) but `free_bytes`, `extent` and `usable_size` is used.
     pub unsafe fn without_general(platform: P, config: Config) -> Result<Self, AllocError> {
         let mut place = MaybeUninit::uninit();
         Self::map(&mut place, || platform, config, 0)?;
@@ -265,48 +308,6 @@ impl<P: Platform> Engine<P> {
         self.cpus.online()
     }
 
-    /// Gives back all that nobody uses, in all caches, and answers how many bytes went to the page source.
-    pub fn trim(&self) -> Result<usize, DestroyError> {
-        let mut pages = Ok(0);
-        self.registry.for_each(&self.platform, |cache| {
-            pages = pages.and_then(|bytes| {
-                self.shrink_pinned(cache)?;
-                Ok(bytes + self.purge_pages(cache))
-            });
-        });
-        self.give_back_areas(0);
-        Ok(pages? + self.heap.purge(&self.platform))
-    }
-
-    /// Memory is out: gives back all that caches hold for later, and the address space of free runs.
-    ///
-    /// This runs inside any allocation, in whatever state its caller is. So it waits for no transition (while one runs,
-    /// only the free runs go), and leaves caches with a destructor alone: that is somebody's code.
-    #[cold]
-    pub(crate) fn give_up_all(&self) {
-        self.drain_all(CpuSet::NONE, |_| 0);
-        self.give_back_areas(0);
-        self.heap.uncommit(&self.platform);
-    }
-
-    /// Drains every cache without a destructor, except on the CPUs of `spare`, if no transition runs, and lets `more` give back what else it finds of
-    /// each; answers the bytes of all.
-    pub(crate) fn drain_all(&self, spare: &CpuSet, more: impl Fn(&CacheDesc) -> usize) -> usize {
-        let mut bytes = 0;
-        self.registry.for_each(&self.platform, |cache| {
-            if !cache.has_destructor()
-                && let Some(gate) = self.gate.try_read(&self.platform)
-            {
-                // Released cache by cache, for it is the pin that keeps the slabs' cache (I19).
-                let mut reclaim = Reclaim::new();
-                self.drain(cache, &gate.online(&self.cpus), spare, &mut reclaim);
-                drop(gate);
-                bytes += self.release(reclaim) + more(cache);
-            }
-        });
-        bytes
-    }
-
     /// Tells a simulator what was done with a cache.
     #[inline(always)]
     pub(crate) fn tell(&self, cache: &CacheDesc, did: CacheStep<'_>) {
@@ -315,10 +316,5 @@ impl<P: Platform> Engine<P> {
 
     pub(crate) fn env(&self) -> Env<'_, P> {
         Env { platform: &self.platform, heap: &self.heap, meta: &self.meta }
-    }
-
-    /// Gives slabs back. No lock may be held (I31, I34), nor the gate, except that a hotplug callback may free objects.
-    pub(crate) fn release(&self, reclaim: Reclaim) -> usize {
-        reclaim.release(&self.env(), &self.inside)
     }
 }
