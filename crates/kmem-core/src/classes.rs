@@ -8,7 +8,7 @@
 //! not look at the address. Above it they do not, and there the address is asked. So what is larger may become longer
 //! or shorter where it lies, be it an object or a run of its own, and whoever frees it needs not know which.
 
-use crate::pages::GRANULE;
+use crate::pages::{CLASS_STEP, GRANULE};
 
 /// Bytes of the largest general object; larger ones are runs of their own.
 pub const LARGEST: usize = 256 << 10;
@@ -20,6 +20,8 @@ pub const SMALL: usize = 32 << 10;
 pub const SMALL_CLASSES: usize = 8 + 8 * 8;
 /// Every general object is aligned to at least this.
 pub const MIN_ALIGN: usize = 16;
+
+const _: () = assert!(CLASSES * CLASS_STEP as usize <= u8::MAX as usize, "a class has a byte in the class map");
 
 /// Sizes up to here are looked up by 16 bytes, those up to [`SMALL`] by 128, and larger ones by a page.
 const FINE_MAX: usize = 1024;

@@ -10,9 +10,9 @@
 
 use core::ptr::NonNull;
 
+use crate::batch::{BATCH_MAX, Batch};
+use crate::host::Host;
 use crate::meta::Meta;
-use crate::percpu::{BATCH_MAX, Batch};
-use crate::platform::Platform;
 use crate::sync::{AtomicUsize, Mutex, Ordering, Rank, Word};
 
 /// Bytes of objects that a depot holds at most for each CPU of its node, apart from the least number of magazines.
@@ -115,7 +115,7 @@ impl Depot {
     }
 
     /// Takes one magazine's objects, or the loose ones; answers how many.
-    pub fn take<P: Platform>(&self, platform: &P, out: &mut Batch) -> usize {
+    pub fn take<P: Host>(&self, platform: &P, out: &mut Batch) -> usize {
         if self.count() == 0 {
             return 0;
         }
@@ -140,7 +140,7 @@ impl Depot {
 
     /// Lets `put` move one magazine's objects elsewhere, or the loose ones, and answers whether there were any. The
     /// lock is held meanwhile, so whoever finds the depot empty finds the objects where they were put.
-    pub(crate) fn empty_one<P: Platform>(&self, platform: &P, put: impl FnOnce(&[usize])) -> bool {
+    pub(crate) fn empty_one<P: Host>(&self, platform: &P, put: impl FnOnce(&[usize])) -> bool {
         let mut state = self.state.lock(platform);
         let Some(magazine) = state.pop_full().or_else(|| state.loose.take()) else {
             return false;
@@ -154,7 +154,7 @@ impl Depot {
     }
 
     /// Takes one object.
-    pub fn take_one<P: Platform>(&self, platform: &P) -> Option<usize> {
+    pub fn take_one<P: Host>(&self, platform: &P) -> Option<usize> {
         if self.count() == 0 {
             return None;
         }
@@ -183,7 +183,7 @@ impl Depot {
     }
 
     /// Takes objects over, as many as it has room for, and answers how many, from the front.
-    pub fn put<P: Platform>(&self, platform: &P, meta: &Meta, objects: &[usize]) -> usize {
+    pub fn put<P: Host>(&self, platform: &P, meta: &Meta, objects: &[usize]) -> usize {
         if self.count() >= self.limit * self.batch {
             return 0;
         }
@@ -216,7 +216,7 @@ impl Depot {
     }
 
     /// An empty magazine, while the depot is below its limit and there is memory.
-    fn empty<P: Platform>(&self, state: &mut State, platform: &P, meta: &Meta) -> Option<NonNull<Magazine>> {
+    fn empty<P: Host>(&self, state: &mut State, platform: &P, meta: &Meta) -> Option<NonNull<Magazine>> {
         if state.full.count >= self.limit {
             return None;
         }
@@ -236,7 +236,7 @@ impl Depot {
 
     /// Ends a period of decay: answers how many magazines nobody needed all through it ([`empty_one`](Self::empty_one)
     /// takes them away), and whether the depot holds others, which a later period may find idle.
-    pub(crate) fn idle<P: Platform>(&self, platform: &P) -> (usize, bool) {
+    pub(crate) fn idle<P: Host>(&self, platform: &P) -> (usize, bool) {
         let mut state = self.state.lock(platform);
         let magazines = state.full.count + usize::from(state.loose.is_some());
         let answer =
@@ -246,7 +246,7 @@ impl Depot {
     }
 
     /// Gives the empty magazines' memory back.
-    pub fn free_empty<P: Platform>(&self, platform: &P, meta: &Meta) {
+    pub fn free_empty<P: Host>(&self, platform: &P, meta: &Meta) {
         let mut state = self.state.lock(platform);
         while let Some(magazine) = state.empty.pop() {
             // SAFETY: an empty magazine is nobody's.
@@ -255,7 +255,7 @@ impl Depot {
     }
 
     /// Calls `visit` with each object, and answers how many there are by the count; the lock is held meanwhile.
-    pub(crate) fn for_each<P: Platform>(&self, platform: &P, mut visit: impl FnMut(usize)) -> usize {
+    pub(crate) fn for_each<P: Host>(&self, platform: &P, mut visit: impl FnMut(usize)) -> usize {
         let state = self.state.lock(platform);
         let mut at = state.loose;
         let mut next = state.full.head;

@@ -4,22 +4,29 @@
 //! CPU-local sections, a fence, pages, parking and a clock; Linux user space, bare metal and the virtual CPUs of
 //! `kmem-sim` are such platforms. It has no dependency, needs no `alloc`, and never allocates from itself.
 //!
-//! The floors, each of which uses only those below:
+//! # Floors
+//!
+//! Each module uses only those below it. (A slab names its cache and a cache has its slabs, so these two are one floor.)
+//! `tests/floors.py` reads this table, and holds every import against it.
 //!
 //! | module | what it holds |
 //! |---|---|
 //! | [`engine`] | the allocator, put together: all that an embedder calls |
-//! | [`cache`] | what a cache is, and the registry of all |
+//! | [`platform`] | the traits that a home of the engine implements, in one list |
+//! | [`cache`], [`slab`] | what a cache is, and the registry of all; slabs: layout, out-of-band bitmaps, the lists of a node |
 //! | [`cpu`] | CPU states, the gate, who may iterate CPUs, stopping them |
-//! | [`percpu`] | areas, slots, magazines, taking a CPU's magazines away |
+//! | [`percpu`] | areas, slots, the table of areas; what sections are |
 //! | `depot` | full and empty magazines that travel between CPUs |
-//! | [`slab`] | layout, out-of-band bitmaps, partial and empty slabs |
+//! | [`classes`] | the size classes |
 //! | [`pages`] | runs of pages, and which class a page belongs to |
 //! | [`meta`] | memory for descriptors, areas and magazines |
-//! | [`platform`] | the traits that a home of the engine implements |
-//! | [`sync`] | the only module that names atomics and cells; locks and their ranks |
+//! | `batch` | a few objects in the hands of one thread |
+//! | `host` | the traits that the data structures ask for: pages, time, CPU numbers |
+//! | [`sync`] | the only module that names atomics and cells; locks, their ranks, and what they sleep by |
+//! | [`error`], [`hint`] | what can go wrong; paths that are seldom taken |
 #![cfg_attr(not(test), no_std)]
 
+mod batch;
 pub mod cache;
 pub mod classes;
 pub mod cpu;
@@ -27,6 +34,7 @@ mod depot;
 pub mod engine;
 pub mod error;
 pub mod hint;
+mod host;
 pub mod meta;
 pub mod pages;
 pub mod percpu;

@@ -7,8 +7,7 @@
 
 use core::ptr::NonNull;
 
-use crate::percpu::READABLE;
-use crate::platform::{PageSource, Platform};
+use crate::host::{Host, PageSource};
 use crate::sync::{self, Mutex, Rank, Word};
 
 /// Bytes that are mapped at a time. Few in a model, so that it sees chunks begin, and calls for them fail.
@@ -19,6 +18,9 @@ pub(crate) const LARGEST: usize = CHUNK / 4;
 const SMALLEST: usize = 32;
 /// Pieces are aligned to a cache line from this size on, so that a descriptor's lock shares its line with nothing else.
 const LINE: usize = 64;
+/// Words before each piece that may be read, whatever stands there: sections read below a cursor, the mark of an empty
+/// magazine and what stands before it.
+pub const READABLE: usize = 16;
 /// Bytes at the beginning of a chunk that belong to no piece: its link, and what may be read before the first.
 const HEADER: usize = READABLE * size_of::<usize>();
 const STEPS: usize = 4;
@@ -72,7 +74,7 @@ impl Meta {
     }
 
     /// A piece of at least `size` bytes, aligned to 16, and to 64 from 64 bytes on. Its content is not defined.
-    pub fn alloc<P: Platform>(&self, platform: &P, size: usize) -> Option<NonNull<u8>> {
+    pub fn alloc<P: Host>(&self, platform: &P, size: usize) -> Option<NonNull<u8>> {
         if size > LARGEST {
             let piece = platform.map(size)?;
             self.arena.lock(platform).used += size;
@@ -107,7 +109,7 @@ impl Meta {
     ///
     /// # Safety
     /// `piece` and `size` are those of one `alloc` of this arena, and nobody uses it any more.
-    pub unsafe fn free<P: Platform>(&self, platform: &P, piece: NonNull<u8>, size: usize) {
+    pub unsafe fn free<P: Host>(&self, platform: &P, piece: NonNull<u8>, size: usize) {
         if size > LARGEST {
             self.arena.lock(platform).used -= size;
             // SAFETY: pieces of this size are mappings of their own.
@@ -128,7 +130,7 @@ impl Meta {
     ///
     /// # Safety
     /// Nobody uses a piece any more, and pieces larger than a quarter of a chunk were given back.
-    pub(crate) unsafe fn unmap<P: Platform>(&self, platform: &P) {
+    pub(crate) unsafe fn unmap<P: Host>(&self, platform: &P) {
         let mut arena = self.arena.lock(platform);
         while let Some(chunk) = arena.chunks {
             // SAFETY: the chunk is a mapping of `alloc`, and begins with its link.
@@ -140,12 +142,12 @@ impl Meta {
     }
 
     /// Bytes handed out and not given back.
-    pub fn used<P: Platform>(&self, platform: &P) -> usize {
+    pub fn used<P: Host>(&self, platform: &P) -> usize {
         self.arena.lock(platform).used
     }
 
     /// Bytes mapped in chunks.
-    pub fn bytes<P: Platform>(&self, platform: &P) -> usize {
+    pub fn bytes<P: Host>(&self, platform: &P) -> usize {
         self.arena.lock(platform).bytes
     }
 

@@ -2,11 +2,12 @@
 
 use core::ptr::NonNull;
 
-use crate::cpu::AtomicCpuSet;
+use super::{CacheStep, Observer, Step};
+use crate::batch::BATCH_MAX;
 use crate::depot::Depot;
+use crate::host::{AtomicCpuSet, CpuSet, Host};
 use crate::meta::Meta;
-use crate::percpu::{BATCH_MAX, SlotIndex, start_capacity};
-use crate::platform::{CacheStep, Platform, Step};
+use crate::percpu::SlotIndex;
 use crate::slab::{Layout, Node};
 use crate::sync::{AtomicU32, AtomicUsize, Mutex, Ordering, Rank, Word};
 
@@ -136,6 +137,20 @@ pub(crate) enum Miss {
     Overflow,
 }
 
+/// Objects that a new magazine holds, by object size: what the 2004 code chose up to half a granule, so that a CPU caches
+/// between 16 and 256 KiB of a cache. Of larger objects it caches what a program that uses one at a time needs: there are
+/// many sizes of them, and a batch spares nothing that counts beside the use of such an object.
+const fn start_capacity(size: usize) -> usize {
+    match size {
+        0..=256 => 120,
+        257..=1024 => 54,
+        1025..=4096 => 24,
+        4097..=32_768 => 8,
+        32_769..=65_536 => 2,
+        _ => 1,
+    }
+}
+
 /// Objects that a batch moves where a magazine holds `capacity`.
 fn batch_of(capacity: usize) -> usize {
     capacity.div_ceil(2).min(BATCH_MAX)
@@ -155,7 +170,7 @@ impl CacheDesc {
     }
 
     /// A descriptor in state Creating, with nothing in it.
-    pub(crate) fn new<P: Platform>(
+    pub(crate) fn new<P: Host>(
         name: &str,
         object_size: usize,
         layout: Layout,
@@ -206,7 +221,7 @@ impl CacheDesc {
     ///
     /// # Safety
     /// The cache is drained, unlisted, without slabs, magazines and pins (I19).
-    pub(crate) unsafe fn free<P: Platform>(desc: NonNull<Self>, meta: &Meta, platform: &P) {
+    pub(crate) unsafe fn free<P: Host>(desc: NonNull<Self>, meta: &Meta, platform: &P) {
         // SAFETY: passed on.
         unsafe {
             let bytes = Self::bytes(desc.as_ref().node_count);
@@ -220,12 +235,12 @@ impl CacheDesc {
     }
 
     /// Creating -> Live.
-    pub(crate) fn begin_to_live<P: Platform>(&self, platform: &P) {
+    pub(crate) fn begin_to_live<P: Host>(&self, platform: &P) {
         *self.life.lock(platform) = CacheState::Live;
     }
 
     /// Live -> Dying; `false` where it is not live.
-    pub(crate) fn begin_to_die<P: Platform>(&self, platform: &P) -> bool {
+    pub(crate) fn begin_to_die<P: Host + Observer>(&self, platform: &P) -> bool {
         let mut life = self.life.lock(platform);
         let live = *life == CacheState::Live;
         if live {
@@ -338,7 +353,7 @@ impl CacheDesc {
     }
 
     /// CPUs whose slot of this cache is enabled, at this moment.
-    pub(crate) fn holders(&self) -> crate::cpu::CpuSet {
+    pub(crate) fn holders(&self) -> CpuSet {
         self.enabled_on.snapshot()
     }
 

@@ -18,7 +18,7 @@
 use core::ptr::NonNull;
 
 use super::CacheDesc;
-use crate::platform::Platform;
+use crate::host::Host;
 use crate::sync::{Mutex, Ordering, Rank, Word};
 
 /// A thread is inside of a cache.
@@ -58,14 +58,14 @@ pub(crate) struct Inside {
 }
 
 /// Unlinks a note, also where the code unwinds.
-struct Leave<'a, P: Platform> {
+struct Leave<'a, P: Host> {
     inside: &'a Inside,
     platform: &'a P,
     cache: &'a CacheDesc,
     note: NonNull<Note>,
 }
 
-impl<P: Platform> Drop for Leave<'_, P> {
+impl<P: Host> Drop for Leave<'_, P> {
     fn drop(&mut self) {
         let note = self.note;
         self.inside.notes.lock(self.platform).retain(|other| NonNull::from(other) != note);
@@ -79,7 +79,7 @@ impl Inside {
     }
 
     /// Runs the user's `code`, inside of `cache`, which the calling thread keeps from being freed. No lock may be held.
-    pub(crate) fn run<P: Platform, R>(&self, platform: &P, cache: &CacheDesc, code: impl FnOnce() -> R) -> R {
+    pub(crate) fn run<P: Host, R>(&self, platform: &P, cache: &CacheDesc, code: impl FnOnce() -> R) -> R {
         let mut note = Note { thread: platform.thread_token(), cache: NonNull::from(cache), next: None };
         let note = NonNull::from(&mut note);
         cache.insides.fetch_add(1, Ordering::Relaxed);
@@ -94,7 +94,7 @@ impl Inside {
     }
 
     /// Whether the calling thread is inside of `cache`.
-    pub(crate) fn is_in<P: Platform>(&self, platform: &P, cache: &CacheDesc) -> bool {
+    pub(crate) fn is_in<P: Host>(&self, platform: &P, cache: &CacheDesc) -> bool {
         if cache.insides.load(Ordering::Relaxed) == 0 {
             return false;
         }
@@ -119,7 +119,7 @@ impl Inside {
 
     /// Forgets, in a child, what threads were inside of that fork did not take along: their stacks will be used for others.
     /// Nothing is done where the calling thread is in the middle of something here itself.
-    pub(crate) fn forget_others<P: Platform>(&self, platform: &P) {
+    pub(crate) fn forget_others<P: Host>(&self, platform: &P) {
         let Some(mut notes) = self.notes.try_lock(platform) else { return };
         let thread = platform.thread_token();
         notes.retain(|note| {

@@ -11,7 +11,7 @@ use core::ptr::NonNull;
 use super::{CacheDesc, CacheId};
 use crate::classes;
 use crate::error::CreateError;
-use crate::platform::Platform;
+use crate::host::Host;
 use crate::sync::{Mutex, Ordering, OtherFirst, Rank, Word};
 
 const BUCKETS: usize = 4096;
@@ -68,7 +68,7 @@ impl State {
     }
 
     /// Sees to it that there is an entry for one more cache, if there may be one; answers a table that nobody uses any more.
-    fn make_room<P: Platform>(&mut self, platform: &P, max: u32) -> Result<Option<Table>, CreateError> {
+    fn make_room<P: Host>(&mut self, platform: &P, max: u32) -> Result<Option<Table>, CreateError> {
         if self.free != 0 || self.fresh < self.room || self.room >= max {
             return Ok(None);
         }
@@ -131,13 +131,13 @@ impl Table {
         room as usize * size_of::<Entry>()
     }
 
-    fn map<P: Platform>(platform: &P, room: u32) -> Option<Self> {
+    fn map<P: Host>(platform: &P, room: u32) -> Option<Self> {
         Some(Self { entries: platform.map(Self::bytes(room))?.cast(), room })
     }
 
     /// # Safety
     /// Nobody uses the table any more.
-    unsafe fn unmap<P: Platform>(&self, platform: &P) {
+    unsafe fn unmap<P: Host>(&self, platform: &P) {
         // SAFETY: the mapping is that of `map`.
         unsafe { platform.unmap(self.entries.cast(), Self::bytes(self.room)) }
     }
@@ -153,13 +153,13 @@ pub(crate) struct Registry {
 
 /// A cache that cannot be freed while this lives.
 #[must_use]
-pub(crate) struct Pinned<'a, P: Platform> {
+pub(crate) struct Pinned<'a, P: Host> {
     registry: &'a Registry,
     platform: &'a P,
     desc: NonNull<CacheDesc>,
 }
 
-impl<P: Platform> Deref for Pinned<'_, P> {
+impl<P: Host> Deref for Pinned<'_, P> {
     type Target = CacheDesc;
     fn deref(&self) -> &CacheDesc {
         // SAFETY: a pinned descriptor is not freed (I19).
@@ -167,7 +167,7 @@ impl<P: Platform> Deref for Pinned<'_, P> {
     }
 }
 
-impl<P: Platform> Pinned<'_, P> {
+impl<P: Host> Pinned<'_, P> {
     /// Leaves the cache pinned; [`Registry::adopt`] takes the pin up again. (A third of the size, for who has many.)
     pub(crate) fn keep(self) -> NonNull<CacheDesc> {
         let desc = self.desc;
@@ -176,7 +176,7 @@ impl<P: Platform> Pinned<'_, P> {
     }
 }
 
-impl<P: Platform> Drop for Pinned<'_, P> {
+impl<P: Host> Drop for Pinned<'_, P> {
     fn drop(&mut self) {
         let state = self.registry.state.lock(self.platform);
         // Who waits for the last pin but its own frees the descriptor only after it has looked under the lock that is
@@ -197,7 +197,7 @@ fn hash(name: &str) -> u32 {
 
 impl Registry {
     /// A list for caches with indexes below `max`, the first `general` of which are those of the general caches.
-    pub(crate) fn map<P: Platform>(platform: &P, max: usize, general: usize) -> Option<Self> {
+    pub(crate) fn map<P: Host>(platform: &P, max: usize, general: usize) -> Option<Self> {
         let (max, general) = (max as u32, general as u32);
         let table = Table::map(platform, FIRST_ROOM.max(general + 1).min(max))?;
         let Some(buckets) = platform.map(BUCKETS * size_of::<u32>()) else {
@@ -212,7 +212,7 @@ impl Registry {
 
     /// # Safety
     /// Nobody uses the registry any more.
-    pub(crate) unsafe fn unmap<P: Platform>(&self, platform: &P) {
+    pub(crate) unsafe fn unmap<P: Host>(&self, platform: &P) {
         let state = self.state.lock(platform);
         // SAFETY: the mappings are those of `map`.
         unsafe {
@@ -222,7 +222,7 @@ impl Registry {
     }
 
     /// How many caches are listed.
-    pub(crate) fn count<P: Platform>(&self, platform: &P) -> usize {
+    pub(crate) fn count<P: Host>(&self, platform: &P) -> usize {
         self.state.lock(platform).count
     }
 
@@ -231,11 +231,7 @@ impl Registry {
     /// # Safety
     /// The descriptor is valid and the caller's alone. Once it is listed it is not freed before it is off the list again
     /// and its pins are gone (I19).
-    pub(crate) unsafe fn list<P: Platform>(
-        &self,
-        platform: &P,
-        desc: NonNull<CacheDesc>,
-    ) -> Result<CacheId, CreateError> {
+    pub(crate) unsafe fn list<P: Host>(&self, platform: &P, desc: NonNull<CacheDesc>) -> Result<CacheId, CreateError> {
         // SAFETY: the descriptor is valid.
         let name = unsafe { desc.as_ref() }.name();
         if self.general > 0 && classes::is_name(name) {
@@ -267,11 +263,7 @@ impl Registry {
     ///
     /// # Safety
     /// The descriptor is valid and the caller's alone. Once it is listed it is never freed.
-    pub(crate) unsafe fn list_general<P: Platform>(
-        &self,
-        platform: &P,
-        desc: NonNull<CacheDesc>,
-    ) -> NonNull<CacheDesc> {
+    pub(crate) unsafe fn list_general<P: Host>(&self, platform: &P, desc: NonNull<CacheDesc>) -> NonNull<CacheDesc> {
         // SAFETY: the descriptor is valid.
         let index = u32::from(unsafe { desc.as_ref() }.class());
         assert!((1..=self.general).contains(&index), "an engine without general caches");
@@ -291,7 +283,7 @@ impl Registry {
     ///
     /// # Safety
     /// As for `list`.
-    pub(crate) unsafe fn assign<P: Platform>(
+    pub(crate) unsafe fn assign<P: Host>(
         &self,
         platform: &P,
         desc: NonNull<CacheDesc>,
@@ -312,11 +304,7 @@ impl Registry {
     ///
     /// # Safety
     /// As for `list`; the descriptor has its index.
-    pub(crate) unsafe fn link_new<P: Platform>(
-        &self,
-        platform: &P,
-        desc: NonNull<CacheDesc>,
-    ) -> Result<(), CreateError> {
+    pub(crate) unsafe fn link_new<P: Host>(&self, platform: &P, desc: NonNull<CacheDesc>) -> Result<(), CreateError> {
         let mut state = self.state.lock(platform);
         // SAFETY: passed on.
         unsafe {
@@ -332,13 +320,13 @@ impl Registry {
     ///
     /// # Safety
     /// It is not listed.
-    pub(crate) unsafe fn relist<P: Platform>(&self, pinned: &Pinned<'_, P>) {
+    pub(crate) unsafe fn relist<P: Host>(&self, pinned: &Pinned<'_, P>) {
         // SAFETY: a pinned descriptor is not freed (I19); it kept its index.
         unsafe { self.state.lock(pinned.platform).link(pinned.desc) };
     }
 
     /// Takes a drained cache off the list: nobody can pin it any more.
-    pub(crate) fn unlist<P: Platform>(&self, pinned: &Pinned<'_, P>) {
+    pub(crate) fn unlist<P: Host>(&self, pinned: &Pinned<'_, P>) {
         let hash = hash(pinned.name());
         let index = pinned.id().index;
         let mut state = self.state.lock(pinned.platform);
@@ -360,7 +348,7 @@ impl Registry {
     ///
     /// No lock may be held, and the gate neither: whoever has a pin may be in a destructor or a visitor of the
     /// statistics, and wait for the gate there (I32).
-    pub(crate) fn only_pin<P: Platform>(&self, pinned: Pinned<'_, P>) -> NonNull<CacheDesc> {
+    pub(crate) fn only_pin<P: Host>(&self, pinned: Pinned<'_, P>) -> NonNull<CacheDesc> {
         let platform = pinned.platform;
         let mut state = self.state.lock(platform);
         loop {
@@ -378,7 +366,7 @@ impl Registry {
     }
 
     /// Lets the index of an unlisted cache be used again, under another generation (I20).
-    pub(crate) fn recycle<P: Platform>(&self, platform: &P, id: CacheId) {
+    pub(crate) fn recycle<P: Host>(&self, platform: &P, id: CacheId) {
         let mut state = self.state.lock(platform);
         let free = state.free;
         let entry = state.entry(id.index);
@@ -388,7 +376,7 @@ impl Registry {
     }
 
     /// Pins the cache of this id, if it is listed.
-    pub(crate) fn pin<'a, P: Platform>(&'a self, platform: &'a P, id: CacheId) -> Option<Pinned<'a, P>> {
+    pub(crate) fn pin<'a, P: Host>(&'a self, platform: &'a P, id: CacheId) -> Option<Pinned<'a, P>> {
         let mut state = self.state.lock(platform);
         if id.index == 0 || id.index >= state.fresh {
             return None;
@@ -399,13 +387,13 @@ impl Registry {
     }
 
     /// Pins the listed cache with the lowest index above `after` (0 to begin).
-    pub(crate) fn pin_next<'a, P: Platform>(&'a self, platform: &'a P, after: u32) -> Option<Pinned<'a, P>> {
+    pub(crate) fn pin_next<'a, P: Host>(&'a self, platform: &'a P, after: u32) -> Option<Pinned<'a, P>> {
         let mut state = self.state.lock(platform);
         let desc = (after + 1..state.fresh).find_map(|index| state.entry(index).desc)?;
         Some(self.pin_listed(platform, desc))
     }
 
-    fn pin_listed<'a, P: Platform>(&'a self, platform: &'a P, desc: NonNull<CacheDesc>) -> Pinned<'a, P> {
+    fn pin_listed<'a, P: Host>(&'a self, platform: &'a P, desc: NonNull<CacheDesc>) -> Pinned<'a, P> {
         // SAFETY: the descriptor is listed and the registry's lock is held, so it is not freed.
         unsafe { desc.as_ref() }.pins.fetch_add(1, Ordering::Relaxed);
         Pinned { registry: self, platform, desc }
@@ -415,12 +403,12 @@ impl Registry {
     ///
     /// # Safety
     /// It is one of this registry's that was [kept](Pinned::keep), and is taken up once.
-    pub(crate) unsafe fn adopt<'a, P: Platform>(&'a self, platform: &'a P, desc: NonNull<CacheDesc>) -> Pinned<'a, P> {
+    pub(crate) unsafe fn adopt<'a, P: Host>(&'a self, platform: &'a P, desc: NonNull<CacheDesc>) -> Pinned<'a, P> {
         Pinned { registry: self, platform, desc }
     }
 
     /// Calls `visit` with every listed cache, one at a time, with a pin and no lock held.
-    pub(crate) fn for_each<P: Platform>(&self, platform: &P, mut visit: impl FnMut(&CacheDesc)) {
+    pub(crate) fn for_each<P: Host>(&self, platform: &P, mut visit: impl FnMut(&CacheDesc)) {
         let mut after = 0;
         while let Some(pinned) = self.pin_next(platform, after) {
             after = pinned.id().index;
@@ -436,7 +424,7 @@ impl Registry {
     /// Calls `visit` with every listed cache, without the lock: for a thread that forks. Nobody lists or unlists a cache
     /// meanwhile, for it has the lock, or it is in the middle of that itself, further up in its stack, or whoever is cannot
     /// go on. The list is whole at each moment: a cache is on it by one word, which is written when the descriptor is.
-    pub(crate) fn for_each_in_fork<P: Platform>(
+    pub(crate) fn for_each_in_fork<P: Host>(
         &self,
         platform: &P,
         visit: &mut dyn FnMut(&CacheDesc) -> Result<(), OtherFirst>,
@@ -457,7 +445,7 @@ impl Registry {
     /// Forgets the pins of threads that fork did not take along: in the child nobody else would ever give them back. The
     /// calling thread's own, if a visitor or a signal handler forks, are forgotten with them: it is in the engine itself, and
     /// gives them back without one, or waits for no other than its own ([`only_pin`](Self::only_pin)).
-    pub(crate) fn forget_pins<P: Platform>(&self, platform: &P) {
+    pub(crate) fn forget_pins<P: Host>(&self, platform: &P) {
         let _ = self.for_each_in_fork(platform, &mut |cache| {
             cache.pins.store(0, Ordering::Relaxed);
             Ok(())

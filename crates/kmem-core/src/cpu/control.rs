@@ -4,8 +4,8 @@ use core::ptr::NonNull;
 
 use super::proxy::Question;
 use super::{AtomicCpuSet, CpuEvent, CpuSet, CpuState};
+use crate::host::Host;
 use crate::percpu::{Area, CpuTable};
-use crate::platform::Platform;
 use crate::sync::{AtomicUsize, Mutex, Rank};
 
 /// What the lock of a CPU guards.
@@ -63,7 +63,7 @@ unsafe impl Sync for Cpus {}
 
 impl Cpus {
     /// `count` CPUs, of which those in `online` are online, with nothing cached yet.
-    pub(crate) fn map<P: Platform>(platform: &P, count: usize, online: &CpuSet) -> Option<Self> {
+    pub(crate) fn map<P: Host>(platform: &P, count: usize, online: &CpuSet) -> Option<Self> {
         let controls = platform.map(count * size_of::<CpuControl>())?.cast::<CpuControl>();
         let cpus = Self { controls, count, online: AtomicCpuSet::new(), kept: AtomicCpuSet::new() };
         for cpu in 0..count {
@@ -85,7 +85,7 @@ impl Cpus {
 
     /// # Safety
     /// Nobody uses the controls any more.
-    pub(crate) unsafe fn unmap<P: Platform>(&self, platform: &P) {
+    pub(crate) unsafe fn unmap<P: Host>(&self, platform: &P) {
         // SAFETY: the mapping is that of `map`.
         unsafe { platform.unmap(self.controls.cast(), self.count * size_of::<CpuControl>()) }
     }
@@ -111,7 +111,7 @@ impl Cpus {
 
     /// Lets CPUs run again that were stopped by a thread which fork did not take along, and ends a transition of its, if one
     /// was under way: a CPU is where the set of online CPUs says. In the child.
-    pub(crate) fn settle<P: Platform>(&self, platform: &P, table: &CpuTable, in_transition: bool) {
+    pub(crate) fn settle<P: Host>(&self, platform: &P, table: &CpuTable, in_transition: bool) {
         for (cpu, control) in self.iter().enumerate() {
             let Some(mut control) = control.lock.try_lock(platform) else { continue };
             if in_transition {

@@ -20,9 +20,10 @@
 
 use core::marker::PhantomData;
 
-use super::{CpuSet, Cpus};
-use crate::platform::{Park, Step};
-use crate::sync::{self, AtomicUsize, Forker, Guard, MODEL, Mutex, OfThread, Ordering, OtherFirst, Rank, Word};
+use super::{CpuSet, Cpus, Defences};
+use crate::sync::{
+    self, AtomicUsize, Forker, Guard, LockStep, MODEL, Mutex, OfThread, Ordering, OtherFirst, Park, Rank, Word,
+};
 
 /// The calling thread is inside a hotplug callback.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -75,7 +76,7 @@ impl Gate {
     }
 
     /// Takes the read side, waiting for a transition to end.
-    pub fn read<'a, P: Park>(&'a self, park: &'a P) -> Result<ReadGuard<'a, P>, InsideCallback> {
+    pub fn read<'a, P: Park + Defences>(&'a self, park: &'a P) -> Result<ReadGuard<'a, P>, InsideCallback> {
         self.refuse_callback(park)?;
         let place = park.protocol().gate.then(|| self.enter(park));
         Ok(ReadGuard { place, park, _thread: PhantomData })
@@ -106,7 +107,7 @@ impl Gate {
     }
 
     /// Takes the read side if no transition is running or waiting; never inside a hotplug callback.
-    pub fn try_read<'a, P: Park>(&'a self, park: &'a P) -> Option<ReadGuard<'a, P>> {
+    pub fn try_read<'a, P: Park + Defences>(&'a self, park: &'a P) -> Option<ReadGuard<'a, P>> {
         self.refuse_callback(park).ok()?;
         let mut place = None;
         if park.protocol().gate {
@@ -190,7 +191,7 @@ impl<P: Park> Drop for ReadGuard<'_, P> {
         if place.release() {
             self.park.wake_all(&place.0);
         }
-        self.park.step(Step::Unlocked { rank: Rank::Gate });
+        self.park.at_lock(LockStep::Unlocked { rank: Rank::Gate });
     }
 }
 

@@ -14,16 +14,15 @@ mod gate;
 mod listener;
 mod protocol;
 mod proxy;
-mod set;
 mod state;
 mod stop;
 
+pub use crate::host::{AtomicCpuSet, CpuSet, MAX_CPUS};
 pub use control::{Control, CpuControl, Cpus};
 pub use gate::{Gate, InsideCallback, OnlineCpus, ReadGuard, WriteGuard};
 pub use listener::{Event, Listener, Refused};
 pub(crate) use listener::{Listeners, MAX_LISTENERS};
-pub use protocol::Protocol;
+pub use protocol::{Defences, Protocol};
 pub use proxy::Question;
-pub use set::{AtomicCpuSet, CpuSet, MAX_CPUS};
 pub use state::{CpuEvent, CpuState};
 pub(crate) use stop::Stopped;

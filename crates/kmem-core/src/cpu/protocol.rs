@@ -1,8 +1,8 @@
 //! Which defences stand between the caches and the CPUs: both, but for a simulator.
 //!
 //! The engine has two, each sufficient alone (see [`cpu`](super)). That is a claim, and a claim that no experiment can
-//! contradict is worth little. So a platform may answer [`Park::protocol`](crate::platform::Park::protocol) with one of
-//! the four corners, and whoever explores schedules on it sees which corner falls:
+//! contradict is worth little. So a platform may answer [`Defences::protocol`] with one of the four corners, and
+//! whoever explores schedules on it sees which corner falls:
 //!
 //! | | off the list before the drain, online CPUs only | listed until drained, every CPU that holds something |
 //! |---|---|---|
@@ -34,4 +34,14 @@ impl Protocol {
     pub const Y2004: Self = Self { gate: false, keep_listed: false };
     /// The four corners.
     pub const ALL: [Self; 4] = [Self::Y2004, Self::GATE, Self::LISTED, Self::BOTH];
+}
+
+/// Which defences a platform has: both, but for a simulator.
+pub trait Defences {
+    /// The defences that are on: a simulator tries what becomes of the engine without them. Both, everywhere else. Must
+    /// not change.
+    #[inline(always)]
+    fn protocol(&self) -> Protocol {
+        Protocol::BOTH
+    }
 }

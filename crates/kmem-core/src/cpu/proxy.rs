@@ -3,7 +3,7 @@
 //! A fence from afar interrupts the CPU that it is for, which costs whoever runs there microseconds. But a thread that
 //! allocates or frees there misses within nanoseconds, for it finds the empty area; and where a platform keeps sections
 //! apart by aborting whoever is preempted, that this thread runs there now ends the sections of all others
-//! ([`fence_here`](crate::platform::Sections::fence_here)). So its miss does what the interrupt would have done, if it
+//! ([`fence_here`](crate::percpu::Sections::fence_here)). So its miss does what the interrupt would have done, if it
 //! says so: the thread is the *proxy* of who stopped the CPU.
 //!
 //! ```text
@@ -23,7 +23,8 @@
 //! costs little.
 
 use super::{CpuSet, Cpus};
-use crate::platform::Platform;
+use crate::host::Host;
+use crate::percpu::Sections;
 use crate::sync::{AtomicUsize, Ordering};
 
 /// Whether somebody wants to know that a CPU's sections are over: an odd number while it is asked, the next even number
@@ -69,7 +70,7 @@ impl Default for Question {
 
 /// Waits until no section that began before can still commit on these CPUs, whose controls the caller holds, and whose
 /// areas it has withdrawn. Leaves those in the set that had to be fenced from afar.
-pub(crate) fn fence<P: Platform>(cpus: &Cpus, platform: &P, withdrawn: &mut CpuSet) {
+pub(crate) fn fence<P: Host + Sections>(cpus: &Cpus, platform: &P, withdrawn: &mut CpuSet) {
     withdrawn.retain(|cpu| !platform.fence_here(cpu));
     let patience = platform.patience();
     if patience > 0 {

@@ -10,15 +10,15 @@
 
 use super::proxy::fence;
 use super::{CpuSet, CpuState, Cpus, OnlineCpus};
-use crate::percpu::{Area, CpuTable};
-use crate::platform::Platform;
+use crate::host::Host;
+use crate::percpu::{Area, CpuTable, Sections};
 
 /// Some CPUs are stopped.
 ///
 /// Having it tells you: for each CPU of the set from `from` on and below `to`, you hold its control, no section on it can
 /// commit, and its area is yours (I36, I38). Dropping it lets the online ones run again.
 #[must_use]
-pub struct Stopped<'a, P: Platform> {
+pub struct Stopped<'a, P: Host + Sections> {
     cpus: &'a Cpus,
     table: &'a CpuTable,
     platform: &'a P,
@@ -27,7 +27,7 @@ pub struct Stopped<'a, P: Platform> {
     to: usize,
 }
 
-impl<'a, P: Platform> Stopped<'a, P> {
+impl<'a, P: Host + Sections> Stopped<'a, P> {
     /// Stops the CPUs of `set` that are possible. Costs one fence if any of them has its area published.
     #[cold]
     #[inline(never)]
@@ -112,7 +112,7 @@ impl<'a, P: Platform> Stopped<'a, P> {
     }
 }
 
-impl<P: Platform> Drop for Stopped<'_, P> {
+impl<P: Host + Sections> Drop for Stopped<'_, P> {
     fn drop(&mut self) {
         self.set.iter().filter(|cpu| (self.from..self.to).contains(cpu)).for_each(|cpu| self.resume(cpu));
     }

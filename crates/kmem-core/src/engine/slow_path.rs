@@ -6,13 +6,13 @@
 
 use core::ptr::NonNull;
 
+use crate::batch::Batch;
 use crate::cache::Miss;
 use crate::cache::{CacheDesc, ObjectOps};
 use crate::engine::Engine;
 use crate::error::AllocError;
 use crate::general::Fresh;
 use crate::hint::cold_path;
-use crate::percpu::Batch;
 use crate::platform::Platform;
 use crate::slab::{self, FreeError, Reclaim};
 

@@ -5,12 +5,12 @@
 
 use super::state::{BINS, CLEAN, DIRTY, Found, NIL, PageHeap, State};
 use super::table::{GRANULE, KIND_CLEAN, KIND_RAW};
-use crate::platform::Platform;
+use crate::host::Host;
 
 impl PageHeap {
     /// Gives the memory of all free runs back and answers how many bytes that were. What others free meanwhile is left
     /// for the next time.
-    pub(crate) fn purge<P: Platform>(&self, platform: &P) -> usize {
+    pub(crate) fn purge<P: Host>(&self, platform: &P) -> usize {
         self.purge_some(platform, |state| state.stats.dirty)
     }
 
@@ -18,7 +18,7 @@ impl PageHeap {
     /// bytes, and whether others hold memory.
     ///
     /// The lock is held for a bin at a time; as dirty runs are limited, so is their number.
-    pub(crate) fn decay<P: Platform>(&self, platform: &P) -> (usize, bool) {
+    pub(crate) fn decay<P: Host>(&self, platform: &P) -> (usize, bool) {
         {
             let mut state = self.state.lock(platform);
             let State { bounds, stats, .. } = &mut *state;
@@ -39,7 +39,7 @@ impl PageHeap {
 
     /// Gives the memory of free runs back, that of `budget` granules if so many are there; answers the bytes. Long runs
     /// go first, and their ends: what small requests would be served from stays.
-    pub(super) fn purge_some<P: Platform>(&self, platform: &P, budget: impl FnOnce(&mut State) -> usize) -> usize {
+    pub(super) fn purge_some<P: Host>(&self, platform: &P, budget: impl FnOnce(&mut State) -> usize) -> usize {
         let mut state = self.state.lock(platform);
         let budget = budget(&mut state);
         let mut left = budget;
@@ -62,7 +62,7 @@ impl PageHeap {
 
     /// Gives the memory of a run back that was taken off its list: it is ours alone meanwhile, so no lock is held over
     /// the call to the source.
-    fn purge_run<P: Platform>(&self, platform: &P, run: Found) {
+    fn purge_run<P: Host>(&self, platform: &P, run: Found) {
         // SAFETY: the run is on no list, so nobody else uses it.
         unsafe { platform.purge(self.maps.address_of(run.first), run.len * GRANULE) };
         self.merge(&mut self.state.lock(platform), Found { kind: KIND_CLEAN, ..run });
@@ -70,7 +70,7 @@ impl PageHeap {
 
     /// Gives the memory and the address space of all free runs back: they have to be committed before they serve again.
     /// For the moment when something else in the process finds no room.
-    pub(crate) fn uncommit<P: Platform>(&self, platform: &P) {
+    pub(crate) fn uncommit<P: Host>(&self, platform: &P) {
         let stats = self.state.lock(platform).stats;
         let mut budget = stats.dirty + stats.clean;
         for list in [DIRTY, CLEAN] {
@@ -95,7 +95,7 @@ impl PageHeap {
     /// Moves the untouched rest of the window down over the raw run before it, so that both together serve a request
     /// that is too long for either. What was committed ahead goes back; that happens under the lock, for it is
     /// nobody's run.
-    pub(super) fn withdraw_top<P: Platform>(&self, platform: &P) {
+    pub(super) fn withdraw_top<P: Host>(&self, platform: &P) {
         let mut state = self.state.lock(platform);
         let Some(head) = self.run_before(state.top).filter(|head| self.maps.entry(*head).kind() == KIND_RAW) else {
             return;

@@ -3,7 +3,7 @@
 
 use super::state::{COMMIT_STEP, COMMIT_TRIES, Found, PageHeap, State, Use};
 use super::table::{GRANULE, KIND_CLEAN, KIND_DIRTY, KIND_RAW};
-use crate::platform::{CommitError, PageSource};
+use crate::host::{CommitError, PageSource};
 
 /// The first of all, and then as many as there are, up to a whole step: where memory is locked, all that is committed is
 /// in memory at once, and a small program shall have little.

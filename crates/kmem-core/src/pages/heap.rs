@@ -8,12 +8,12 @@ use core::ptr::NonNull;
 use super::bounds::{Bounds, EXCHANGE, HOLDS};
 use super::state::{BINS, COMMIT_TRIES, Found, NIL, PageHeap, PageStats, Run, State, Use};
 use super::table::{CLASS_STEP, GRANULE, KIND_CLEAN, KIND_DIRTY, KIND_RAW, Maps, Owner};
-use crate::platform::{CommitError, Platform};
+use crate::host::{CommitError, Host};
 use crate::sync::{AtomicU8, AtomicU32, Mutex, Ordering, Rank, Word};
 
 impl PageHeap {
     /// The maps over the platform's window, which are one heap's alone: called once for a platform.
-    pub(crate) fn map<P: Platform>(platform: &P) -> Option<Maps> {
+    pub(crate) fn map<P: Host>(platform: &P) -> Option<Maps> {
         let window = platform.reserve()?;
         Maps::of(platform, window.base, window.len)
     }
@@ -37,7 +37,7 @@ impl PageHeap {
     }
 
     /// How many of the window's granules, from the first on, have a byte in the class map. No others were handed out; what
-    /// makes it more [tells](crate::platform::PageSource::reaches) the page source.
+    /// makes it more [tells](crate::host::PageSource::reaches) the page source.
     pub fn reach(&self) -> usize {
         self.maps.reach()
     }
@@ -65,12 +65,12 @@ impl PageHeap {
     ///
     /// # Safety
     /// The platform is the one that the heap was made with.
-    pub unsafe fn alloc<P: Platform>(&self, platform: &P, granules: usize, align: usize) -> Option<Run> {
+    pub unsafe fn alloc<P: Host>(&self, platform: &P, granules: usize, align: usize) -> Option<Run> {
         self.alloc_for(platform, granules, align, Use::Any)
     }
 
     /// The same, with what is known of its use.
-    pub(crate) fn alloc_for<P: Platform>(&self, platform: &P, granules: usize, align: usize, what: Use) -> Option<Run> {
+    pub(crate) fn alloc_for<P: Host>(&self, platform: &P, granules: usize, align: usize, what: Use) -> Option<Run> {
         if granules == 0 || !self.could_hold(granules, align) {
             return None;
         }
@@ -88,7 +88,7 @@ impl PageHeap {
         Some(run)
     }
 
-    pub(super) fn search<P: Platform>(&self, platform: &P, granules: usize, align: usize, what: Use) -> Option<Run> {
+    pub(super) fn search<P: Host>(&self, platform: &P, granules: usize, align: usize, what: Use) -> Option<Run> {
         let want = granules + (align / GRANULE).saturating_sub(1);
         let mut state = self.state.lock(platform);
         for _ in 0..COMMIT_TRIES {
@@ -134,7 +134,7 @@ impl PageHeap {
     /// # Safety
     /// The run is one that `alloc` gave, marked as large, and the caller's; nobody uses the part that is cut off. No
     /// allocator lock is held (I34).
-    pub unsafe fn resize<P: Platform>(&self, platform: &P, address: usize, old: usize, new: usize) -> bool {
+    pub unsafe fn resize<P: Host>(&self, platform: &P, address: usize, old: usize, new: usize) -> bool {
         let first = (address - self.maps.base) / GRANULE;
         let age = self.maps.entry(first).age();
         if new < old {
@@ -195,7 +195,7 @@ impl PageHeap {
     ///
     /// # Safety
     /// The run is one that `alloc` gave and nobody uses it any more.
-    pub unsafe fn free<P: Platform>(&self, platform: &P, address: usize, granules: usize) {
+    pub unsafe fn free<P: Host>(&self, platform: &P, address: usize, granules: usize) {
         if self.take_moved(address) {
             // SAFETY: the run is the caller's, and nobody uses it any more.
             unsafe { platform.uncommit(address, granules * GRANULE) };
@@ -222,14 +222,14 @@ impl PageHeap {
     ///
     /// # Safety
     /// As for [`free`](Self::free).
-    pub(crate) unsafe fn free_purged<P: Platform>(&self, platform: &P, address: usize, granules: usize) {
+    pub(crate) unsafe fn free_purged<P: Host>(&self, platform: &P, address: usize, granules: usize) {
         let first = (address - self.maps.base) / GRANULE;
         self.maps.set_class(first, granules, 0);
         self.put_back(platform, address, granules, KIND_CLEAN);
     }
 
     /// Releases memory of free runs after a run of `freed` granules was freed, as far as the credit of frees reaches.
-    fn release_at_free<P: Platform>(&self, platform: &P, freed: usize) {
+    fn release_at_free<P: Host>(&self, platform: &P, freed: usize) {
         let granted = |state: &mut State| {
             let due = if state.bounds.releases_at_free() { state.bounds.due_at_free(&state.stats, freed) } else { 0 };
             if due == 0 { 0 } else { state.bounds.credit().grant(due * GRANULE, || platform.now()) / GRANULE }
@@ -239,7 +239,7 @@ impl PageHeap {
     }
 
     /// How many of `wanted` bytes a free may release by itself at this moment; 0 where frees do not do that.
-    pub(crate) fn credit<P: Platform>(&self, platform: &P, wanted: usize) -> usize {
+    pub(crate) fn credit<P: Host>(&self, platform: &P, wanted: usize) -> usize {
         let mut state = self.state.lock(platform);
         let State { bounds, stats, .. } = &mut *state;
         bounds.note(stats);
@@ -247,19 +247,19 @@ impl PageHeap {
     }
 
     /// Notes that a free released so many bytes.
-    pub(crate) fn spend_credit<P: Platform>(&self, platform: &P, bytes: usize) {
+    pub(crate) fn spend_credit<P: Host>(&self, platform: &P, bytes: usize) {
         if bytes > 0 {
             self.state.lock(platform).bounds.credit().spend(bytes);
         }
     }
 
     /// Says whether somebody calls [`decay`](Self::decay) from now on: then free runs may hold more memory meanwhile.
-    pub(crate) fn expect_decay<P: Platform>(&self, platform: &P, expected: bool) {
+    pub(crate) fn expect_decay<P: Host>(&self, platform: &P, expected: bool) {
         self.state.lock(platform).bounds.expect_decay(expected);
     }
 
     /// Says whether frees release memory by themselves where no decay is expected.
-    pub(crate) fn set_release_at_free<P: Platform>(&self, platform: &P, wanted: bool) {
+    pub(crate) fn set_release_at_free<P: Host>(&self, platform: &P, wanted: bool) {
         let now = platform.now();
         self.state.lock(platform).bounds.release_at_free(wanted, now);
         self.at_free.store(u32::from(wanted), Ordering::Relaxed);
@@ -272,14 +272,14 @@ impl PageHeap {
 
     /// Says so in a child made by fork, where the thread that did is gone; unless the calling thread is in the middle of
     /// something here itself, which then is in the child as it was in the parent until its first decay.
-    pub(crate) fn expect_no_decay<P: Platform>(&self, platform: &P) {
+    pub(crate) fn expect_no_decay<P: Host>(&self, platform: &P) {
         if let Some(mut state) = self.state.try_lock(platform) {
             state.bounds.expect_decay(false);
         }
     }
 
     /// Whether somebody does.
-    pub(crate) fn expects_decay<P: Platform>(&self, platform: &P) -> bool {
+    pub(crate) fn expects_decay<P: Host>(&self, platform: &P) -> bool {
         self.state.lock(platform).bounds.expects_decay()
     }
 
@@ -303,7 +303,7 @@ impl PageHeap {
     /// lock ... the run is free ... unlock           the entry names the slab: the other's lock is still to come
     /// its descriptor goes, then maybe its cache     looks; unlock
     /// ```
-    pub(crate) fn with_slab<P: Platform, R>(
+    pub(crate) fn with_slab<P: Host, R>(
         &self,
         platform: &P,
         address: usize,
@@ -325,7 +325,7 @@ impl PageHeap {
     }
 
     /// What the heap holds.
-    pub fn stats<P: Platform>(&self, platform: &P) -> PageStats {
+    pub fn stats<P: Host>(&self, platform: &P) -> PageStats {
         self.state.lock(platform).stats
     }
 

@@ -14,7 +14,7 @@
 use super::state::{Found, PageHeap, State, Use};
 use super::table::{GRANULE, KIND_CLEAN, KIND_DIRTY, KIND_NONE, KIND_RAW};
 use super::{Owner, Run};
-use crate::platform::{MoveError, Platform};
+use crate::host::{Host, MoveError};
 use crate::sync::Ordering;
 
 /// Runs shorter than this (1 MiB) are copied as quickly.
@@ -36,7 +36,7 @@ impl PageHeap {
     /// # Safety
     /// The run is one that `alloc` gave, marked as large, and the caller's; nobody uses it meanwhile or afterwards. No
     /// allocator lock is held (I34).
-    pub unsafe fn relocate<P: Platform>(
+    pub unsafe fn relocate<P: Host>(
         &self,
         platform: &P,
         address: usize,
@@ -95,7 +95,7 @@ impl PageHeap {
     }
 
     /// A run for what grows: longer by the room that it may take, if there is so much.
-    fn place<P: Platform>(&self, platform: &P, granules: usize, align: usize) -> Option<Run> {
+    fn place<P: Host>(&self, platform: &P, granules: usize, align: usize) -> Option<Run> {
         let whole = if granules * GRANULE < WHOLE { align } else { align.max(WHOLE) };
         self.search(platform, granules + granules / ROOM, whole, Use::Any)
             .or_else(|| self.search(platform, granules, whole, Use::Any))
@@ -114,7 +114,7 @@ impl PageHeap {
 
     /// Takes a run back, or a part of one, that is of this kind now; answers what free runs hold
     /// [too much](super::bounds::Bounds::excess) by now.
-    pub(super) fn put_back<P: Platform>(&self, platform: &P, address: usize, granules: usize, kind: u32) -> usize {
+    pub(super) fn put_back<P: Host>(&self, platform: &P, address: usize, granules: usize, kind: u32) -> usize {
         let first = (address - self.maps.base) / GRANULE;
         for granule in first..first + granules {
             self.maps.entry(granule).set(KIND_NONE, 0);

@@ -9,7 +9,7 @@
 
 use super::state::{BINS, CLEAN, DIRTY, EXACT, Found, NIL, PageHeap, RAW, State};
 use super::table::{AGE_MAX, GRANULE, KIND_CLEAN, KIND_DIRTY, KIND_INNER, KIND_NONE, KIND_RAW};
-use crate::platform::PageSource;
+use crate::host::PageSource;
 use crate::sync::Ordering;
 
 /// Runs on a list that are compared: what large blocks leave of the others is then long enough for large blocks.

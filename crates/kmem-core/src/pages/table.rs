@@ -12,7 +12,7 @@
 
 use core::ptr::NonNull;
 
-use crate::platform::{CommitError, PageSource};
+use crate::host::{CommitError, PageSource};
 use crate::sync::{AtomicU8, AtomicU32, AtomicUsize, MODEL, Ordering, Zeroed, place_zeroed};
 
 /// log2 of a granule's bytes. Few granules make a slab in a model, for each has atomics of its own.
@@ -23,7 +23,6 @@ pub const GRANULE: usize = 1 << GRANULE_SHIFT;
 /// What a class is multiplied by in the class map: with it, `free` reaches the slot of 16 bytes by one address scaled by
 /// 8, and spends no instruction on a product.
 pub const CLASS_STEP: u8 = 2;
-const _: () = assert!(crate::classes::CLASSES * CLASS_STEP as usize <= u8::MAX as usize);
 
 /// What covers a granule.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -15,8 +15,8 @@
 
 use core::ptr::NonNull;
 
-use crate::meta::Meta;
-use crate::platform::PageSource;
+use crate::host::{Host, PageSource};
+use crate::meta::{Meta, READABLE};
 use crate::sync::{AtomicUsize, Ordering, Zeroed, place_zeroed};
 
 /// More slots than this no area has: bytes are counted without an overflow.
@@ -31,8 +31,6 @@ pub struct SlotIndex(pub u32);
 pub(super) const MARK: usize = 1;
 /// Bytes of a magazine word: those of a machine word, but under a model checker, whose atomics may be larger.
 pub(super) const WORD: usize = size_of::<AtomicUsize>();
-/// Words below a cursor that sections may read: the mark, where the magazine is empty, and what stands before it.
-pub const READABLE: usize = 16;
 /// Bytes before slot 0; the last word of them is the mark.
 const HEADER: usize = (READABLE * WORD).next_multiple_of(64);
 
@@ -296,13 +294,7 @@ impl Area {
     ///
     /// # Safety
     /// The caller holds the CPU's control; the area is mapped; the slot is disabled, or the area is private.
-    pub unsafe fn enable<P: crate::platform::Platform>(
-        self,
-        slot: SlotIndex,
-        capacity: usize,
-        meta: &Meta,
-        platform: &P,
-    ) -> bool {
+    pub unsafe fn enable<P: Host>(self, slot: SlotIndex, capacity: usize, meta: &Meta, platform: &P) -> bool {
         // SAFETY: the area is mapped.
         if slot.0 as usize >= unsafe { self.width() } {
             return false;
@@ -331,7 +323,7 @@ impl Area {
     ///
     /// # Safety
     /// The area is private, as for [`section::take`](super::section::take); the magazine is empty.
-    pub unsafe fn disable<P: crate::platform::Platform>(self, slot: SlotIndex, meta: &Meta, platform: &P) {
+    pub unsafe fn disable<P: Host>(self, slot: SlotIndex, meta: &Meta, platform: &P) {
         // SAFETY: the area is private, so no section uses the storage that goes back; an enabled slot is one of its.
         unsafe {
             if !self.is_enabled(slot) {
@@ -355,13 +347,7 @@ impl Area {
     ///
     /// # Safety
     /// The area is private, as for [`section::take`](super::section::take); the slot is enabled.
-    pub unsafe fn resize<P: crate::platform::Platform>(
-        self,
-        slot: SlotIndex,
-        capacity: usize,
-        meta: &Meta,
-        platform: &P,
-    ) -> bool {
+    pub unsafe fn resize<P: Host>(self, slot: SlotIndex, capacity: usize, meta: &Meta, platform: &P) -> bool {
         // SAFETY: the area is private; both storages are ours and long enough.
         unsafe {
             let count = self.count(slot);

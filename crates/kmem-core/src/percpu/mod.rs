@@ -33,10 +33,10 @@
 //! The test `without_the_fence_an_object_is_handed_out_twice` does so.
 
 mod area;
-mod magazine;
 pub mod section;
 mod table;
 
-pub use area::{Area, READABLE, Slot, SlotIndex};
-pub use magazine::{BATCH_MAX, Batch, start_capacity};
+pub use crate::meta::READABLE;
+pub use area::{Area, Slot, SlotIndex};
+pub use section::Sections;
 pub use table::CpuTable;

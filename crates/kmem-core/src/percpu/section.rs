@@ -1,18 +1,96 @@
-//! The four operations of a section, written plainly, each as what it reads and what it commits.
+//! Sections: what a platform promises of them, and the four operations written plainly, each as what it reads and what it
+//! commits.
 //!
-//! Called whole, these are right wherever something else keeps sections on one CPU apart: a lock (Linux without
+//! Called whole, the functions are right wherever something else keeps sections on one CPU apart: a lock (Linux without
 //! restartable sequences) or interrupts off (bare metal). The restartable sequences of Linux are the same operations in
 //! assembly. The simulator calls the halves, to put an interrupt between them. Every operation ends in its commit, the
 //! store to the cursor.
 //!
-//! # Safety (all functions)
+//! # Safety (of each function)
 //! The area was read from the table inside the section, `slot` is below its number of slots, and nothing else changes
 //! the slot between the first half and the end of the second.
 
 use core::ptr::NonNull;
 
+use super::CpuTable;
 use super::area::{Area, SlotIndex, WORD};
+use crate::host::CpuSet;
 use crate::sync::Ordering;
+
+/// CPU-local critical sections on the slot of the CPU that the thread happens to run on, and the fence that ends them.
+///
+/// Each section reads `table[cpu]` inside itself, works on that area's slot, and takes effect by one last store (its
+/// commit), or not at all. A section may serve from any CPU's slot (a stale CPU number is harmless, I4) as long as it
+/// obeys the fence.
+///
+/// # Safety
+/// Implementers guarantee: (1) sections on one CPU take effect one after another; (2) when `fence(S)` returns, every
+/// section on a CPU of S that had read the table before the call has either committed, visibly to the caller, or will
+/// never commit, and `fence_here(k)` that answers `true` is `fence({k})`; (3) a section writes only magazine words at or
+/// above the cursor, and the cursor.
+pub unsafe trait Sections {
+    /// Takes the newest object of the slot; `None` on every unusual case (empty, disabled, stopped, unregistered
+    /// thread).
+    ///
+    /// # Safety
+    /// `slot` is below the table's number of slots, and the table lives as long as the platform.
+    unsafe fn pop(&self, table: &CpuTable, slot: SlotIndex) -> Option<NonNull<u8>>;
+
+    /// Puts `object` into the slot; `false` on every unusual case (full, disabled, stopped, unregistered thread).
+    ///
+    /// # Safety
+    /// As for [`pop`](Self::pop); the object belongs to the slot's cache and to the caller (I7).
+    unsafe fn push(&self, table: &CpuTable, slot: SlotIndex, object: NonNull<u8>) -> bool;
+
+    /// Moves up to `out.len()` of the newest objects into `out` in one section and answers how many.
+    ///
+    /// # Safety
+    /// As for [`pop`](Self::pop).
+    unsafe fn pop_batch(&self, table: &CpuTable, slot: SlotIndex, out: &mut [usize]) -> usize;
+
+    /// Moves the first objects of `objects` into the slot in one section, as many as fit, and answers how many.
+    ///
+    /// # Safety
+    /// As for [`push`](Self::push), for each object.
+    unsafe fn push_batch(&self, table: &CpuTable, slot: SlotIndex, objects: &[usize]) -> usize;
+
+    /// Waits until no section that began before the call can still commit on any CPU of `cpus`.
+    fn fence(&self, cpus: &CpuSet);
+
+    /// A fence of the CPU that the thread is on, where being there is one: no other thread is inside a section there, and
+    /// those that were will not commit. `false`, and no fence, where the thread is not on `cpu`, or where it is not so.
+    ///
+    /// It costs nothing, waits for nobody and cannot fail, so that any slow path may call it.
+    fn fence_here(&self, _cpu: usize) -> bool {
+        false
+    }
+
+    /// A fence of one CPU, if that asks the kernel for nothing: for what can be done another time as well. `false`, and no
+    /// fence, where it cannot be had so.
+    fn fence_quietly(&self, cpu: usize) -> bool {
+        self.fence_here(cpu)
+    }
+
+    /// How often it is worth to look whether somebody on a stopped CPU has called [`fence_here`](Self::fence_here) there,
+    /// before it is fenced from afar. 0: a fence costs no more than that.
+    fn patience(&self) -> u32 {
+        0
+    }
+
+    /// Whether a fence can be had at this moment. Asked before one is taken that could be done without.
+    fn can_fence(&self) -> bool {
+        true
+    }
+
+    /// The CPU that the thread runs on, as far as is known: a hint, which may be stale, out of range or a lie (I4, I5).
+    fn current_cpu(&self) -> usize;
+
+    /// Whether the thread may run on `cpu` at this moment. Asked before a CPU comes up because a thread runs there: a
+    /// platform whose [`current_cpu`](Self::current_cpu) is out of date for long looks here.
+    fn is_on(&self, _cpu: usize) -> bool {
+        true
+    }
+}
 
 /// What a push saw.
 #[derive(Clone, Copy)]

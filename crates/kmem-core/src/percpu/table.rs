@@ -7,7 +7,7 @@
 use core::ptr::NonNull;
 
 use super::area::{Area, SlotIndex};
-use crate::platform::PageSource;
+use crate::host::PageSource;
 use crate::sync::{AtomicPtr, AtomicUsize, MODEL, Ordering};
 
 /// Entries before CPU 0.

@@ -6,9 +6,9 @@ use super::bitmap::Bitmap;
 use super::layout::PAGE;
 use super::{Env, FreeError, Layout};
 use crate::cache::CacheDesc;
+use crate::host::Host;
 use crate::meta::Meta;
 use crate::pages::{GRANULE, PageHeap, Run, Use};
-use crate::platform::Platform;
 
 /// Objects that were taken off a slab.
 #[derive(Clone, Copy, Default)]
@@ -69,7 +69,7 @@ impl Slab {
 
     /// A slab of `cache` with all objects free, known to the page heap. Nothing is left where either memory is missing
     /// (I12).
-    pub(crate) fn new<P: Platform>(
+    pub(crate) fn new<P: Host>(
         cache: &CacheDesc,
         node: usize,
         colour: usize,
@@ -132,7 +132,7 @@ impl Slab {
     ///
     /// # Safety
     /// The slab is the caller's, on no list and without an object in use, and is not used afterwards.
-    pub(super) unsafe fn free<P: Platform>(slab: NonNull<Self>, heap: &PageHeap, meta: &Meta, platform: &P) -> usize {
+    pub(super) unsafe fn free<P: Host>(slab: NonNull<Self>, heap: &PageHeap, meta: &Meta, platform: &P) -> usize {
         // SAFETY: the slab is the caller's; its cache outlives it.
         unsafe {
             let this = slab.as_ref();

@@ -18,7 +18,7 @@ use super::descriptor::{ListId, Slab};
 use super::layout::PAGE;
 use super::node::{Lists, Node};
 use super::{Env, Reclaim};
-use crate::platform::Platform;
+use crate::host::Host;
 
 /// Slabs that are looked at under one lock.
 const LOOK: usize = 32;
@@ -70,7 +70,7 @@ impl Node {
     /// and whether another walk is worth it. The caller holds no lock, and has the cache pinned until what is in
     /// `into` is released.
     #[cold]
-    pub(crate) fn purge_pages<P: Platform>(
+    pub(crate) fn purge_pages<P: Host>(
         &self,
         which: Which,
         limit: Limit,
@@ -115,7 +115,7 @@ impl Node {
 
     /// Puts the slab back that a thread had set aside which fork did not take along. Nothing is done where the calling
     /// thread is in the middle of something here itself.
-    pub(crate) fn take_back_aside<P: Platform>(&self, platform: &P) {
+    pub(crate) fn take_back_aside<P: Host>(&self, platform: &P) {
         let Some(mut lists) = self.lists.try_lock(platform) else { return };
         if lists.walker == platform.thread_token() {
             return;

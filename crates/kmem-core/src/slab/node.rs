@@ -6,11 +6,11 @@ use super::Reclaim;
 use super::descriptor::{ListId, Slab, Taken};
 use super::list::List;
 use super::sweep::Sweep;
+use crate::batch::{BATCH_MAX, Batch};
 use crate::cache::CacheDesc;
+use crate::host::Host;
 use crate::meta::Meta;
 use crate::pages::{Owner, PageHeap, Use};
-use crate::percpu::{BATCH_MAX, Batch};
-use crate::platform::Platform;
 use crate::sync::{Guard, Mutex, Rank, Word};
 
 /// Bytes of empty slabs that a cache keeps on a node rather than give them back at once; one slab is kept in any case.
@@ -90,7 +90,7 @@ impl Node {
 
     /// Takes up to `want` objects from partial slabs, then from empty ones; makes a slab if there is none. No objects:
     /// no memory.
-    pub(crate) fn refill<P: Platform>(
+    pub(crate) fn refill<P: Host>(
         &self,
         cache: &CacheDesc,
         node: usize,
@@ -152,7 +152,7 @@ impl Node {
     }
 
     /// Every slab, for `validate`; the lock is held meanwhile.
-    pub(crate) fn for_each_slab<P: Platform>(&self, platform: &P, mut visit: impl FnMut(&mut Slab)) -> NodeStats {
+    pub(crate) fn for_each_slab<P: Host>(&self, platform: &P, mut visit: impl FnMut(&mut Slab)) -> NodeStats {
         let lists = self.lists.lock(platform);
         for head in [lists.partial.head, lists.full.head, lists.empty.head, lists.aside.head] {
             let mut at = head;
@@ -167,12 +167,12 @@ impl Node {
     }
 
     /// What the node holds.
-    pub fn stats<P: Platform>(&self, platform: &P) -> NodeStats {
+    pub fn stats<P: Host>(&self, platform: &P) -> NodeStats {
         self.lists.lock(platform).stats
     }
 
     /// Takes the empty slabs off, all but those worth keeping (or all, if `all`).
-    pub(crate) fn reclaim_empty<P: Platform>(&self, platform: &P, all: bool, into: &mut Reclaim) {
+    pub(crate) fn reclaim_empty<P: Host>(&self, platform: &P, all: bool, into: &mut Reclaim) {
         let mut lists = self.lists.lock(platform);
         let keep = if all { 0 } else { kept(&lists) };
         trim_empty(&mut lists, keep, into);
@@ -180,7 +180,7 @@ impl Node {
 
     /// Ends a period of decay: takes the empty slabs off that nobody needed all through it, and answers whether there
     /// are others.
-    pub(crate) fn reclaim_idle<P: Platform>(&self, platform: &P, into: &mut Reclaim) -> bool {
+    pub(crate) fn reclaim_idle<P: Host>(&self, platform: &P, into: &mut Reclaim) -> bool {
         let mut lists = self.lists.lock(platform);
         let keep = lists.stats.empty - lists.empty_low.min(lists.stats.empty);
         trim_empty(&mut lists, keep, into);
@@ -277,7 +277,7 @@ fn trim_empty(lists: &mut Lists, keep: usize, into: &mut Reclaim) {
 }
 
 /// What the slab layer needs from below.
-pub(crate) struct Env<'a, P: Platform> {
+pub(crate) struct Env<'a, P: Host> {
     pub(crate) platform: &'a P,
     pub(crate) heap: &'a PageHeap,
     pub(crate) meta: &'a Meta,
@@ -290,7 +290,7 @@ pub(crate) struct Env<'a, P: Platform> {
 /// # Safety
 /// Each object was handed out by a slab of this heap, or is in no slab of it at all; it is the caller's, and its slab's
 /// cache lives. (Of a pointer that is none of these some are found out, and reported.)
-pub(crate) unsafe fn put_back<P: Platform>(
+pub(crate) unsafe fn put_back<P: Host>(
     objects: &[usize],
     constructed: impl Fn(usize) -> bool,
     env: &Env<'_, P>,

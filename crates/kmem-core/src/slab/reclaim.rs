@@ -5,7 +5,7 @@ use core::ptr::NonNull;
 use super::Env;
 use super::descriptor::Slab;
 use crate::cache::Inside;
-use crate::platform::Platform;
+use crate::host::Host;
 
 /// Empty slabs that are nobody's any more and wait for a moment without locks to go back (I31, I34).
 #[must_use = "slabs on this list are lost unless they are released"]
@@ -61,7 +61,7 @@ impl Reclaim {
     /// Answers the bytes of the slabs.
     ///
     /// A destructor that panics costs nothing but itself: the slabs are given back while unwinding.
-    pub(crate) fn release<P: Platform>(self, env: &Env<'_, P>, inside: &Inside) -> usize {
+    pub(crate) fn release<P: Host>(self, env: &Env<'_, P>, inside: &Inside) -> usize {
         debug_assert!(
             env.platform.held_ranks().is_none_or(|held| held.at_most_gate()),
             "destructors run, and pages go back, without a lock (I31, I34)"
@@ -78,14 +78,14 @@ impl Default for Reclaim {
     }
 }
 
-struct Releasing<'a, P: Platform> {
+struct Releasing<'a, P: Host> {
     list: Reclaim,
     env: &'a Env<'a, P>,
     inside: &'a Inside,
     bytes: usize,
 }
 
-impl<P: Platform> Releasing<'_, P> {
+impl<P: Host> Releasing<'_, P> {
     fn run(&mut self) {
         while let Some(slab) = self.list.pop() {
             self.release_one(slab);
@@ -114,7 +114,7 @@ impl<P: Platform> Releasing<'_, P> {
     }
 }
 
-impl<P: Platform> Drop for Releasing<'_, P> {
+impl<P: Host> Drop for Releasing<'_, P> {
     fn drop(&mut self) {
         // Empty unless a destructor panicked. Then the rest goes back here; a second panic aborts, as everywhere in
         // Rust.

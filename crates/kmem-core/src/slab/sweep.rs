@@ -12,7 +12,7 @@
 //! What stays after the last free is what was freed after the last sweep: some hundredths of the heap.
 
 use super::node::{Lists, Node};
-use crate::platform::Platform;
+use crate::host::Host;
 
 /// Slabs whose pages a piece of a sweep releases, and at most where the heap is nearly empty: 16 MiB.
 const FEW: usize = 16;
@@ -72,7 +72,7 @@ impl Node {
     ///
     /// Few frees are still to come where little is left of the heap, so the pieces are larger there: the sweep has to be
     /// through before the last free.
-    pub(crate) fn next_piece<P: Platform>(&self, platform: &P) -> Piece {
+    pub(crate) fn next_piece<P: Host>(&self, platform: &P) -> Piece {
         let mut lists = self.lists.lock(platform);
         let begins = !core::mem::replace(&mut lists.sweep.running, true);
         if begins {
@@ -84,7 +84,7 @@ impl Node {
     }
 
     /// Notes what a piece of a sweep released, and ends the sweep at the end of the walk.
-    pub(crate) fn end_piece<P: Platform>(&self, platform: &P, bytes: usize, at_end: bool) {
+    pub(crate) fn end_piece<P: Host>(&self, platform: &P, bytes: usize, at_end: bool) {
         let mut lists = self.lists.lock(platform);
         lists.sweep.released += bytes;
         if at_end || lists.partial.cursor.is_none() {

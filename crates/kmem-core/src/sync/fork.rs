@@ -25,8 +25,7 @@
 
 use super::waiters::{Note, Why};
 use super::word::{CONTENDED, FORK, Word, owner};
-use super::{Cell, Ordering, types};
-use crate::platform::Park;
+use super::{Cell, Ordering, Park, types};
 
 /// How often a thread lets others fork first.
 const COURTESIES: u32 = 100;

@@ -10,8 +10,7 @@ use core::marker::PhantomData;
 use core::ops::{Deref, DerefMut};
 
 use super::types::{Guarded, SPINS};
-use super::{OfThread, Rank, Word, waiters};
-use crate::platform::{Park, Step};
+use super::{LockStep, OfThread, Park, Rank, Word, waiters};
 
 /// Data that one thread at a time may touch.
 pub struct Mutex<T> {
@@ -41,7 +40,7 @@ impl<T> Mutex<T> {
 
     /// Takes the lock, sleeping until it is free.
     pub fn lock<'a, P: Park>(&'a self, park: &'a P) -> Guard<'a, T, P> {
-        park.step(Step::Lock { rank: self.rank, word: &self.word.0 });
+        park.at_lock(LockStep::Lock { rank: self.rank, word: &self.word.0 });
         self.note(park, false);
         self.take(park);
         Guard { lock: self, park, _thread: PhantomData }
@@ -49,7 +48,7 @@ impl<T> Mutex<T> {
 
     /// Takes the lock although another of its rank is held: the caller takes them in ascending order of index.
     pub fn lock_next<'a, P: Park>(&'a self, park: &'a P) -> Guard<'a, T, P> {
-        park.step(Step::Lock { rank: self.rank, word: &self.word.0 });
+        park.at_lock(LockStep::Lock { rank: self.rank, word: &self.word.0 });
         self.note(park, true);
         self.take(park);
         Guard { lock: self, park, _thread: PhantomData }
@@ -57,7 +56,7 @@ impl<T> Mutex<T> {
 
     /// Takes the lock if it is free.
     pub fn try_lock<'a, P: Park>(&'a self, park: &'a P) -> Option<Guard<'a, T, P>> {
-        park.step(Step::TryLock { rank: self.rank, word: &self.word.0 });
+        park.at_lock(LockStep::TryLock { rank: self.rank, word: &self.word.0 });
         // Noted first: an assertion that fires must not leave the lock held.
         self.note(park, false);
         if !self.word.try_take(park.thread_token()) {
@@ -141,6 +140,6 @@ impl<T, P: Park> Drop for Guard<'_, T, P> {
             // The address is all that is used of it.
             self.park.wake_one(&self.lock.word.0);
         }
-        self.park.step(Step::Unlocked { rank });
+        self.park.at_lock(LockStep::Unlocked { rank });
     }
 }

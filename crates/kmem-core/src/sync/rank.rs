@@ -11,8 +11,7 @@
 
 use core::marker::PhantomData;
 
-use super::Cell;
-use crate::platform::Park;
+use super::{Cell, Park};
 
 /// Keeps a guard on the thread that took its lock, whose ranks say so, and whose token the gate knows.
 pub(crate) type OfThread = PhantomData<*const ()>;

@@ -22,8 +22,8 @@
 use core::ptr::null_mut;
 use core::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
 
+use super::Park;
 use super::word::{Word, owner};
-use crate::platform::Park;
 
 /// More threads than ever sleep on locks at a time: those of one processor each.
 const PLACES: usize = 512;

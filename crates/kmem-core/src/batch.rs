@@ -1,21 +1,7 @@
-//! How many objects a magazine holds, and the batch in which objects move between floors.
+//! The batch: a few objects in the hands of one thread, on their way between slots, depots and slabs.
 
 /// Most objects that one batch moves: the bound of work under a lock (I41).
 pub const BATCH_MAX: usize = 64;
-
-/// Objects that a new magazine holds, by object size: what the 2004 code chose up to half a granule, so that a CPU caches
-/// between 16 and 256 KiB of a cache. Of larger objects it caches what a program that uses one at a time needs: there are
-/// many sizes of them, and a batch spares nothing that counts beside the use of such an object.
-pub const fn start_capacity(size: usize) -> usize {
-    match size {
-        0..=256 => 120,
-        257..=1024 => 54,
-        1025..=4096 => 24,
-        4097..=32_768 => 8,
-        32_769..=65_536 => 2,
-        _ => 1,
-    }
-}
 
 /// A few objects in the hands of one thread, between two containers (I7).
 pub struct Batch {
