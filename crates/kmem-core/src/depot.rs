@@ -91,7 +91,7 @@ unsafe impl Send for State {}
 pub struct Depot {
     state: Mutex<State>,
     /// How many objects are in it. Changed under the lock, at the end of what changes it: who sees without the lock that
-    /// [`empty_one`](Self::empty_one) left the depot empty sees where its objects went.
+    /// [`reap_one`](Self::reap_one) left the depot empty sees where its objects went.
     objects: AtomicUsize,
     batch: usize,
     limit: usize,
@@ -140,7 +140,7 @@ impl Depot {
 
     /// Lets `put` move one magazine's objects elsewhere, or the loose ones, and answers whether there were any. The
     /// lock is held meanwhile, so whoever finds the depot empty finds the objects where they were put.
-    pub(crate) fn empty_one<P: Host>(&self, platform: &P, put: impl FnOnce(&[usize])) -> bool {
+    pub(crate) fn reap_one<P: Host>(&self, platform: &P, put: impl FnOnce(&[usize])) -> bool {
         let mut state = self.state.lock(platform);
         let Some(magazine) = state.pop_full().or_else(|| state.loose.take()) else {
             return false;
@@ -234,7 +234,7 @@ impl Depot {
         Some(magazine)
     }
 
-    /// Ends a period of decay: answers how many magazines nobody needed all through it ([`empty_one`](Self::empty_one)
+    /// Ends a period of decay: answers how many magazines nobody needed all through it ([`reap_one`](Self::reap_one)
     /// takes them away), and whether the depot holds others, which a later period may find idle.
     pub(crate) fn idle<P: Host>(&self, platform: &P) -> (usize, bool) {
         let mut state = self.state.lock(platform);

@@ -42,8 +42,8 @@ pub type ObjectFn = unsafe fn(context: *mut (), object: *mut u8);
 /// Which threads run them: the constructor a thread that takes an object; the destructor a thread that frees, allocates
 /// (and finds slabs that were left to it), shrinks, trims or destroys, or that takes a CPU down with the right to run
 /// others' code. What an embedder calls for upkeep ([`age`](crate::Engine::age), [`decay`](crate::Engine::decay),
-/// [`relieve`](crate::Engine::relieve), [`empty_cpus`](crate::Engine::empty_cpus),
-/// [`empty_depots`](crate::Engine::empty_depots), [`cpu_left_quietly`](crate::Engine::cpu_left_quietly)) runs neither.
+/// [`relieve`](crate::Engine::relieve), [`drain_cpus`](crate::Engine::drain_cpus),
+/// [`reap_depots`](crate::Engine::reap_depots), [`cpu_left_quietly`](crate::Engine::cpu_left_quietly)) runs neither.
 ///
 /// A cache without a destructor is looked after as one without a constructor is: an object whose memory went back is
 /// constructed again when it is handed out.

@@ -64,7 +64,7 @@ impl<P: Platform> Engine<P> {
             return Err(DestroyError::NoSuchCache);
         }
         let mut reclaim = Reclaim::new();
-        self.drain(&cache, &gate.online(&self.cpus), CpuSet::NONE, &mut reclaim);
+        self.drain_and_reap(&cache, &gate.online(&self.cpus), CpuSet::NONE, &mut reclaim);
         self.tell(&cache, CacheStep::Drained);
         let live = self.objects_in_use(&cache);
         self.tell(&cache, CacheStep::Checked { live });
@@ -72,7 +72,7 @@ impl<P: Platform> Engine<P> {
             *cache.life.lock(&self.platform) = CacheState::Live;
             self.tell(&cache, CacheStep::Revived);
             drop(gate);
-            self.release(reclaim);
+            self.reclaim(reclaim);
             return Err(DestroyError::Busy { live });
         }
         *cache.life.lock(&self.platform) = CacheState::Drained;
@@ -81,7 +81,7 @@ impl<P: Platform> Engine<P> {
         drop(gate);
         let desc = self.registry.only_pin(cache);
         let freeing = Freeing { engine: self, desc, id };
-        self.release(reclaim);
+        self.reclaim(reclaim);
         drop(freeing);
         Ok(())
     }

@@ -126,7 +126,7 @@ impl<P: Platform> Engine<P> {
     #[inline(never)]
     fn make_general(&self, class: u8) -> Result<&CacheDesc, AllocError> {
         let again = || {
-            self.give_up_all();
+            self.reclaim_everything();
             self.new_general(class)
         };
         let made = self.new_general(class).or_else(again).ok_or(AllocError)?;
@@ -180,7 +180,7 @@ impl<P: Platform> Engine<P> {
         let again = || {
             // What the window could never hold is not worth emptying the caches for.
             let fits = self.heap.could_hold(granules, align);
-            fits.then(|| self.give_up_all()).and_then(|()| alloc())
+            fits.then(|| self.reclaim_everything()).and_then(|()| alloc())
         };
         let run = alloc().or_else(again).ok_or(AllocError)?;
         // SAFETY: the run was just handed out.

@@ -48,7 +48,7 @@ impl<P: Platform> Engine<P> {
         self.nobody_listens(cpu)?;
         self.down_under(&gate, cpu, false)?;
         drop(gate);
-        self.sweep(|cache| !cache.has_destructor());
+        self.reclaim_empty(|cache| !cache.has_destructor());
         Ok(())
     }
 
@@ -196,9 +196,9 @@ impl<P: Platform> Engine<P> {
 
     /// CPU_UP_CANCELED: total and idempotent (I23).
     fn cancel(&self, online: &OnlineCpus<'_>, cpu: usize) {
-        self.empty_cpu(online, cpu, CpuEvent::Cancel);
+        self.drain_cpu(online, cpu, CpuEvent::Cancel);
         self.apply(cpu, CpuEvent::Cancel);
-        self.give_back_without_decay();
+        self.unmap_areas_without_decay();
         self.platform.step(Step::Cpu { cpu, did: CpuStep::Canceled });
     }
 
@@ -208,7 +208,7 @@ impl<P: Platform> Engine<P> {
         let gate = self.gate.write(&self.platform).map_err(|_| HotplugError::InsideCallback)?;
         self.down_under(&gate, cpu, hold)?;
         drop(gate);
-        self.sweep(|_| true);
+        self.reclaim_empty(|_| true);
         Ok(())
     }
 
@@ -235,10 +235,10 @@ impl<P: Platform> Engine<P> {
         }
         self.cpus.set_online(cpu, false);
         self.platform.step(Step::Cpu { cpu, did: CpuStep::Offline });
-        self.empty_cpu(&online, cpu, CpuEvent::Drained);
+        self.drain_cpu(&online, cpu, CpuEvent::Drained);
         self.apply(cpu, CpuEvent::Drained);
         self.apply(cpu, CpuEvent::Reclaimed);
-        self.give_back_without_decay();
+        self.unmap_areas_without_decay();
         self.platform.step(Step::Cpu { cpu, did: CpuStep::Dead });
         self.tell_listeners(Event::Dead, cpu);
         Ok(())
@@ -250,12 +250,12 @@ impl<P: Platform> Engine<P> {
     /// The control is given up between two caches, so that it is never held for longer than one magazine's work; a
     /// destroy that runs beside it (were there no gate) takes its turn there.
     ///
-    /// Slabs that become empty stay where they are until the gate is free: see [`sweep`](Self::sweep).
+    /// Slabs that become empty stay where they are until the gate is free: see [`sweep`](Self::reclaim_empty).
     #[cold]
     #[inline(never)]
-    fn empty_cpu(&self, online: &OnlineCpus<'_>, cpu: usize, why: CpuEvent) {
+    fn drain_cpu(&self, online: &OnlineCpus<'_>, cpu: usize, why: CpuEvent) {
         if !self.platform.protocol().keep_listed {
-            return self.bury_historic(online, cpu, why);
+            return self.drain_cpu_historic(online, cpu, why);
         }
         if self.state(cpu) == CpuState::Online {
             return;
@@ -268,11 +268,11 @@ impl<P: Platform> Engine<P> {
             let control = control.lock.lock(&self.platform);
             if let Some(area) = control.area {
                 // SAFETY: the control is held; the CPU is fenced off, and not published before its next transition.
-                unsafe { self.empty_slot(cache, cpu, area, Destination::Depot, &mut reclaim) };
+                unsafe { self.drain_slot(cache, cpu, area, Destination::Depot, &mut reclaim) };
             }
         });
         // SAFETY: the gate is held (there is a token of it); withdrawn, fenced and emptied above.
-        unsafe { self.put_away(cpu) };
+        unsafe { self.keep_or_unmap_area(cpu) };
     }
 }
 

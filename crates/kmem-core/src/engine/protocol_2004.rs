@@ -98,13 +98,13 @@ impl<P: Platform> Engine<P> {
             *cache.life.lock(&self.platform) = CacheState::Live;
             self.tell(&cache, CacheStep::Revived);
             drop(gate);
-            self.release(reclaim);
+            self.reclaim(reclaim);
             return Err(DestroyError::Busy { live });
         }
         self.free_slots_historic(&cache, &gate.online(&self.cpus));
         drop(gate);
         let freeing = Freeing { engine: self, desc: self.registry.only_pin(cache), id };
-        self.release(reclaim);
+        self.reclaim(reclaim);
         drop(freeing);
         Ok(())
     }
@@ -125,14 +125,14 @@ impl<P: Platform> Engine<P> {
             // SAFETY: the CPU is stopped, and the slot is below the area's number of slots.
             if unsafe { area.is_enabled(cache.slot()) } {
                 // SAFETY: as above.
-                unsafe { self.take_out(cache, cpu, area, Destination::Slabs, reclaim) };
+                unsafe { self.drain_objects(cache, cpu, area, Destination::Slabs, reclaim) };
                 self.platform.step(Step::Slot { cache, cpu, did: SlotStep::Emptied });
             } else if self.cpus.online().contains(cpu) {
                 // (A CPU that left since takes no interrupt.)
                 self.platform.step(Step::NoSlot { cache, cpu, place: Place::Drain });
             }
         });
-        self.drain_depots(cache, reclaim);
+        self.reap(cache, reclaim);
     }
 
     /// `kfree(array[i])` for every CPU that may ever exist.
@@ -145,7 +145,7 @@ impl<P: Platform> Engine<P> {
             // SAFETY: the CPU is stopped, and the slot is below the area's number of slots.
             unsafe {
                 if area.is_enabled(cache.slot()) {
-                    self.empty_slot(cache, cpu, area, Destination::Slabs, &mut reclaim);
+                    self.drain_slot(cache, cpu, area, Destination::Slabs, &mut reclaim);
                 }
             }
         });
@@ -153,7 +153,7 @@ impl<P: Platform> Engine<P> {
 
     /// CPU_DEAD and CPU_UP_CANCELED: takes the CPU's slot of every listed cache away. The area stays, for slots of
     /// caches that are off the list are in it.
-    pub(crate) fn bury_historic(&self, online: &OnlineCpus<'_>, cpu: usize, why: CpuEvent) {
+    pub(crate) fn drain_cpu_historic(&self, online: &OnlineCpus<'_>, cpu: usize, why: CpuEvent) {
         let mut reclaim = Reclaim::closed();
         drop(Stopped::new(online, &self.cpus, &self.table, &self.platform, &CpuSet::of(cpu)));
         let Some(control) = self.cpus.get(cpu) else { return };
@@ -166,7 +166,7 @@ impl<P: Platform> Engine<P> {
             // SAFETY: the control is held, and the slot is below the area's number of slots.
             match control.area.filter(|area| unsafe { area.is_enabled(cache.slot()) }) {
                 // SAFETY: the control is held, and the CPU, which is not online, was fenced off above.
-                Some(area) => unsafe { self.empty_slot(cache, cpu, area, Destination::Depot, &mut reclaim) },
+                Some(area) => unsafe { self.drain_slot(cache, cpu, area, Destination::Depot, &mut reclaim) },
                 None if why == CpuEvent::Drained => self.platform.step(Step::NoSlot { cache, cpu, place: Place::Dead }),
                 None => {}
             }

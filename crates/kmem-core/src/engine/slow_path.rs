@@ -68,7 +68,7 @@ impl<P: Platform> Engine<P> {
             want = cache.batch();
         }
         self.take_batch(cache, cpu, want).or_else(|AllocError| {
-            self.give_up_all();
+            self.reclaim_everything();
             self.take_batch(cache, cpu, want)
         })
     }
@@ -84,7 +84,7 @@ impl<P: Platform> Engine<P> {
             let kept = unsafe { self.platform.push_batch(&self.table, cache.slot(), batch.as_slice()) };
             // A sweep is for the next free that sees that one is due.
             // SAFETY: what the slot did not take is ours still.
-            unsafe { self.give_back(cache, cpu, &batch.as_slice()[kept..]) };
+            unsafe { self.return_objects(cache, cpu, &batch.as_slice()[kept..]) };
         }
         Ok(object)
     }
@@ -101,7 +101,7 @@ impl<P: Platform> Engine<P> {
             return Ok(Fresh { address, zero: false });
         }
         self.take_for_zeros(cache).or_else(|AllocError| {
-            self.give_up_all();
+            self.reclaim_everything();
             self.take_for_zeros(cache)
         })
     }
@@ -132,7 +132,7 @@ impl<P: Platform> Engine<P> {
         let cpu = self.platform.current_cpu();
         let sweep_is_due = if !self.slot_ready(cache, cpu) {
             // SAFETY: the object is the caller's.
-            unsafe { self.give_back(cache, cpu, &[object.as_ptr() as usize]) }
+            unsafe { self.return_objects(cache, cpu, &[object.as_ptr() as usize]) }
         } else {
             if cache.note_miss(Miss::Overflow) {
                 self.try_grow(cache, cpu);
@@ -163,7 +163,7 @@ impl<P: Platform> Engine<P> {
             }
         }
         // SAFETY: the object is the caller's, and the others came out of a slot of the cache.
-        unsafe { self.give_back(cache, cpu, batch.as_slice()) }
+        unsafe { self.return_objects(cache, cpu, batch.as_slice()) }
     }
 
     /// Gives back the slabs of `cache` that became empty where no destructor may run: on a thread that does upkeep. This
@@ -172,7 +172,7 @@ impl<P: Platform> Engine<P> {
     fn end_overdue(&self, cache: &CacheDesc) {
         if cache.take_overdue() {
             cold_path();
-            self.sweep_one(cache);
+            self.reclaim_empty_of(cache);
         }
     }
 
@@ -285,20 +285,20 @@ impl<P: Platform> Engine<P> {
     ///
     /// # Safety
     /// The objects are the cache's, the caller's, and not used afterwards (I7). The cache lives.
-    pub(super) unsafe fn give_back(&self, cache: &CacheDesc, cpu: usize, objects: &[usize]) -> bool {
+    pub(super) unsafe fn return_objects(&self, cache: &CacheDesc, cpu: usize, objects: &[usize]) -> bool {
         let mut reclaim = Reclaim::new();
         // SAFETY: passed on.
-        unsafe { self.give_back_into(cache, cpu, objects, &mut reclaim) };
+        unsafe { self.return_objects_into(cache, cpu, objects, &mut reclaim) };
         let due = reclaim.is_due() && self.heap.may_release_at_free();
-        self.release(reclaim);
+        self.reclaim(reclaim);
         due
     }
 
     /// The same under a CPU's control; slabs that become superfluous go to `reclaim`.
     ///
     /// # Safety
-    /// As for [`give_back`](Self::give_back).
-    pub(crate) unsafe fn give_back_into(
+    /// As for [`return_objects`](Self::return_objects).
+    pub(crate) unsafe fn return_objects_into(
         &self,
         cache: &CacheDesc,
         cpu: usize,
@@ -308,14 +308,14 @@ impl<P: Platform> Engine<P> {
         let depot = &cache.node(self.platform.node_of(cpu)).depot;
         let taken = depot.put(&self.platform, &self.meta, objects);
         // SAFETY: passed on.
-        unsafe { self.put_on_slabs(&objects[taken..], reclaim) };
+        unsafe { self.return_to_slabs(&objects[taken..], reclaim) };
     }
 
     /// Gives objects to their slabs.
     ///
     /// # Safety
-    /// As for [`give_back`](Self::give_back).
-    pub(crate) unsafe fn put_on_slabs(&self, objects: &[usize], reclaim: &mut Reclaim) {
+    /// As for [`return_objects`](Self::return_objects).
+    pub(crate) unsafe fn return_to_slabs(&self, objects: &[usize], reclaim: &mut Reclaim) {
         if !objects.is_empty() {
             let bad = |object, error| self.bad_free(object, error);
             // SAFETY: passed on.
@@ -396,7 +396,7 @@ impl<P: Platform> Drop for Constructing<'_, P> {
         // SAFETY: the objects were taken from their slabs by this thread, and nobody has seen them.
         unsafe { slab::put_back(self.batch.as_slice(), constructed, &engine.env(), &mut reclaim, bad) };
         self.batch.truncate(0);
-        engine.release(reclaim);
+        engine.reclaim(reclaim);
         debug_assert!(self.cache.ops().is_some());
     }
 }

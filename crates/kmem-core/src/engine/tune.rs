@@ -1,4 +1,4 @@
-//! Changing the capacity of a live cache's magazines: the tunables of a kmem_cache.
+//! The capacity of magazines: changed for a whole cache (the tunables of a kmem_cache), or growing in one slot.
 //!
 //! ```text
 //! gate (read)          no CPU is between two states: the fix of 2004 forgot this one, and a CPU that came up got NULL
@@ -55,7 +55,7 @@ impl<P: Platform> Engine<P> {
         }
         drop(gate);
         // The pin keeps the slabs' cache meanwhile (I19).
-        self.release(reclaim);
+        self.reclaim(reclaim);
         Ok(())
     }
 
@@ -70,7 +70,7 @@ impl<P: Platform> Engine<P> {
     /// The model `tune_against_tune_and_up` fails then.
     ///
     /// # Safety
-    /// The area is private to the caller: as for [`empty_slot`](Self::empty_slot).
+    /// The area is private to the caller: as for [`drain_slot`](Self::drain_slot).
     unsafe fn resize_slot(&self, cache: &CacheDesc, cpu: usize, area: Area, reclaim: &mut Reclaim) {
         let (slot, capacity) = (cache.slot(), cache.capacity());
         // SAFETY: the area is private, and the slot is below its number of slots; what comes out of it is the cache's.
@@ -85,12 +85,35 @@ impl<P: Platform> Engine<P> {
                 if count == 0 {
                     break;
                 }
-                self.give_back_into(cache, cpu, &hand[..count], reclaim);
+                self.return_objects_into(cache, cpu, &hand[..count], reclaim);
             }
             if area.resize(slot, capacity, &self.meta, &self.platform) {
                 return;
             }
-            self.empty_slot(cache, cpu, area, Destination::Depot, reclaim);
+            self.drain_slot(cache, cpu, area, Destination::Depot, reclaim);
         }
+    }
+
+    /// Gives the slot of `cache` a magazine of twice the capacity, and its objects with it, if the CPU can be fenced without
+    /// asking the kernel; the next overflow tries again.
+    ///
+    /// # Safety
+    /// The area is that of the CPU, whose control the caller holds.
+    pub(crate) unsafe fn grow_slot(&self, cache: &CacheDesc, cpu: usize, area: Area) {
+        let slot = cache.slot();
+        // SAFETY: the control is held, so the area stays mapped.
+        let capacity = unsafe { area.capacity(slot) };
+        if capacity == 0 || capacity >= cache.capacity_max() || self.table.get(cpu) != area {
+            return;
+        }
+        let wider = (capacity * 2).min(cache.capacity_max());
+        // SAFETY: the control is held.
+        unsafe { self.table.withdraw(cpu) };
+        if self.platform.fence_quietly(cpu) {
+            // SAFETY: the area is private from the fence to the publication.
+            unsafe { area.resize(slot, wider, &self.meta, &self.platform) };
+        }
+        // SAFETY: the control is held, and the area is the CPU's.
+        unsafe { self.table.publish(cpu, area) };
     }
 }

@@ -1,7 +1,7 @@
 //! How much memory free runs may hold, in granules.
 //!
 //! Memory that was just given back will most likely be asked for again, and giving it back to the source to fault it in
-//! anew costs a hundred times as much as to hand it out again. So where free runs [decay](super::give_back) they may
+//! anew costs a hundred times as much as to hand it out again. So where free runs [decay](super::purge) they may
 //! hold as much as was *used at most of late*: who replaced large blocks for a while keeps what he needs for that, and a
 //! quarter of it is forgotten each period. (A quarter more, for who frees all that he has: what was free before is
 //! dirty besides.) Where nobody calls for decay they hold little, for they would do so for ever.

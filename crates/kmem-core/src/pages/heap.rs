@@ -1,7 +1,7 @@
 //! The page heap: runs are handed out, resized and taken back.
 //!
 //! What is free is in [`runs`](super::runs), what was never handed out in [`growth`](super::growth); how memory goes
-//! back to the source is in [`give_back`](super::give_back).
+//! back to the source is in [`purge`](super::purge).
 
 use core::ptr::NonNull;
 

@@ -13,10 +13,10 @@
 mod bounds;
 mod census;
 mod credit;
-mod give_back;
 mod growth;
 mod heap;
 mod moving;
+mod purge;
 mod runs;
 mod state;
 mod table;

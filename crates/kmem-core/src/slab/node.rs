@@ -175,7 +175,7 @@ impl Node {
     pub(crate) fn reclaim_empty<P: Host>(&self, platform: &P, all: bool, into: &mut Reclaim) {
         let mut lists = self.lists.lock(platform);
         let keep = if all { 0 } else { kept(&lists) };
-        trim_empty(&mut lists, keep, into);
+        reclaim_superfluous(&mut lists, keep, into);
     }
 
     /// Ends a period of decay: takes the empty slabs off that nobody needed all through it, and answers whether there
@@ -183,7 +183,7 @@ impl Node {
     pub(crate) fn reclaim_idle<P: Host>(&self, platform: &P, into: &mut Reclaim) -> bool {
         let mut lists = self.lists.lock(platform);
         let keep = lists.stats.empty - lists.empty_low.min(lists.stats.empty);
-        trim_empty(&mut lists, keep, into);
+        reclaim_superfluous(&mut lists, keep, into);
         lists.empty_low = lists.stats.empty;
         lists.stats.empty > 0
     }
@@ -238,7 +238,7 @@ impl Lists {
                 self.empty.push(slab, ListId::Empty);
                 self.stats.empty += 1;
                 let keep = kept(self);
-                trim_empty(self, keep, into);
+                reclaim_superfluous(self, keep, into);
             }
             seen
         }
@@ -253,7 +253,7 @@ fn kept(lists: &Lists) -> usize {
 }
 
 /// Takes empty slabs off until `keep` are left.
-fn trim_empty(lists: &mut Lists, keep: usize, into: &mut Reclaim) {
+fn reclaim_superfluous(lists: &mut Lists, keep: usize, into: &mut Reclaim) {
     if into.is_closed() {
         if let Some(slab) = lists.empty.head.filter(|_| lists.stats.empty > keep) {
             // SAFETY: the lock is held, and a cache outlives its slabs.

@@ -61,14 +61,14 @@ impl Reclaim {
     /// Answers the bytes of the slabs.
     ///
     /// A destructor that panics costs nothing but itself: the slabs are given back while unwinding.
-    pub(crate) fn release<P: Host>(self, env: &Env<'_, P>, inside: &Inside) -> usize {
+    pub(crate) fn into_heap<P: Host>(self, env: &Env<'_, P>, inside: &Inside) -> usize {
         debug_assert!(
             env.platform.held_ranks().is_none_or(|held| held.at_most_gate()),
             "destructors run, and pages go back, without a lock (I31, I34)"
         );
-        let mut releasing = Releasing { list: self, env, inside, bytes: 0 };
-        releasing.run();
-        releasing.bytes
+        let mut reclaiming = Reclaiming { list: self, env, inside, bytes: 0 };
+        reclaiming.run();
+        reclaiming.bytes
     }
 }
 
@@ -78,21 +78,21 @@ impl Default for Reclaim {
     }
 }
 
-struct Releasing<'a, P: Host> {
+struct Reclaiming<'a, P: Host> {
     list: Reclaim,
     env: &'a Env<'a, P>,
     inside: &'a Inside,
     bytes: usize,
 }
 
-impl<P: Host> Releasing<'_, P> {
+impl<P: Host> Reclaiming<'_, P> {
     fn run(&mut self) {
         while let Some(slab) = self.list.pop() {
-            self.release_one(slab);
+            self.reclaim_one(slab);
         }
     }
 
-    fn release_one(&mut self, mut slab: NonNull<Slab>) {
+    fn reclaim_one(&mut self, mut slab: NonNull<Slab>) {
         // SAFETY: the slab is ours; its cache outlives its slabs (destroy waits for them).
         let cache = unsafe { slab.as_ref().cache.as_ref() };
         if let Some(destruct) = cache.ops().and_then(|ops| ops.destructor()) {
@@ -114,7 +114,7 @@ impl<P: Host> Releasing<'_, P> {
     }
 }
 
-impl<P: Host> Drop for Releasing<'_, P> {
+impl<P: Host> Drop for Reclaiming<'_, P> {
     fn drop(&mut self) {
         // Empty unless a destructor panicked. Then the rest goes back here; a second panic aborts, as everywhere in
         // Rust.

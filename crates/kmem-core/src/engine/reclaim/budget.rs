@@ -40,13 +40,13 @@ impl<P: Platform> Engine<P> {
 
     /// Moves what all depots hold to the slabs, and gives the empty slabs back; caches with a destructor are left alone:
     /// it is somebody's code, which never runs on a thread that does upkeep. Answers the bytes of the slabs. No lock may be held.
-    pub fn empty_depots(&self) -> usize {
+    pub fn reap_depots(&self) -> usize {
         let mut bytes = 0;
         self.registry.for_each(&self.platform, |cache| {
             if !cache.has_destructor() {
                 let mut reclaim = Reclaim::new();
-                self.drain_depots(cache, &mut reclaim);
-                bytes += self.release(reclaim);
+                self.reap(cache, &mut reclaim);
+                bytes += self.reclaim(reclaim);
             }
         });
         bytes
@@ -58,7 +58,7 @@ impl<P: Platform> Engine<P> {
     /// It waits for no transition (while one runs, slots keep what they have), and leaves caches with a destructor
     /// alone, so it runs nobody's code. No lock may be held.
     pub fn relieve(&self, spare: &CpuSet) -> usize {
-        self.give_back_areas(0);
-        self.drain_all(spare, |cache| self.purge_pages(cache)) + self.heap.purge(&self.platform)
+        self.unmap_kept_areas(0);
+        self.reclaim_all(spare, |cache| self.purge_pages(cache)) + self.heap.purge(&self.platform)
     }
 }

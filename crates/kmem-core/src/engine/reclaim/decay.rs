@@ -61,7 +61,7 @@ impl<P: Platform> Engine<P> {
                 all.left |= decayed.left;
             }
         });
-        let areas_left = self.give_back_areas(kept_areas::PERIODS);
+        let areas_left = self.unmap_kept_areas(kept_areas::PERIODS);
         let (bytes, left) = self.heap.decay(&self.platform);
         Decayed { bytes: all.bytes + bytes, left: all.left | left | areas_left }
     }
@@ -70,7 +70,7 @@ impl<P: Platform> Engine<P> {
     /// as soon as it is freed.
     pub fn no_decay(&self) -> Decayed {
         self.heap.expect_decay(&self.platform, false);
-        self.give_back_areas(0);
+        self.unmap_kept_areas(0);
         Decayed { bytes: self.heap.purge(&self.platform), left: false }
     }
 
@@ -83,21 +83,21 @@ impl<P: Platform> Engine<P> {
             for _ in 0..idle {
                 // Never in this thread's hands alone: a destroy beside this would count them as in use (I16).
                 // SAFETY: what is in a depot is nobody's, and of its cache.
-                node.depot.empty_one(&self.platform, |objects| unsafe { self.put_on_slabs(objects, &mut reclaim) });
+                node.depot.reap_one(&self.platform, |objects| unsafe { self.return_to_slabs(objects, &mut reclaim) });
             }
             if idle > 0 || !others {
                 node.depot.free_empty(&self.platform, &self.meta);
             }
             left |= others;
-            self.release(reclaim);
+            self.reclaim(reclaim);
         }
         for node in cache.nodes() {
             let mut reclaim = Reclaim::new();
             left |= node.slabs.reclaim_idle(&self.platform, &mut reclaim);
-            self.release(reclaim);
+            self.reclaim(reclaim);
             let mut reclaim = Reclaim::new();
             let (pages, more) = node.slabs.purge_pages(Which::Untouched, Limit::slabs(LOOK), &self.env(), &mut reclaim);
-            self.release(reclaim);
+            self.reclaim(reclaim);
             bytes += pages;
             left |= more;
         }
@@ -117,7 +117,7 @@ impl<P: Platform> Engine<P> {
             let limit = Limit::slabs(2 * node.slabs.stats(&self.platform).slabs);
             bytes += node.slabs.purge_pages(Which::All, limit, &self.env(), &mut reclaim).0;
         }
-        self.release(reclaim);
+        self.reclaim(reclaim);
         bytes
     }
 }

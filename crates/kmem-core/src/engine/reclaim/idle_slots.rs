@@ -106,23 +106,23 @@ impl<P: Platform> Engine<P> {
     /// hotplug callback, nothing is done. It runs nobody's code: slabs that become empty stay with their caches. Costs
     /// O(caches + enabled slots), and a fence for each 32 caches that have a still slot.
     pub fn age(&self, spare: &CpuSet) -> Aged {
-        self.empty_slots(How::Still, |cache, cpu| self.look(cache, cpu) && !spare.contains(cpu))
+        self.drain_slots(How::Still, |cache, cpu| self.look(cache, cpu) && !spare.contains(cpu))
     }
 
     /// The same for the CPU alone that the calling thread is on, and without asking the kernel for anything.
     pub fn age_here(&self) -> Aged {
         let here = self.platform.current_cpu();
-        self.empty_slots(How::StillHere, |cache, cpu| cpu == here && self.look(cache, cpu))
+        self.drain_slots(How::StillHere, |cache, cpu| cpu == here && self.look(cache, cpu))
     }
 
     /// Empties all slots of these CPUs, in use or not; for the rest as [`age`](Self::age).
-    pub fn empty_cpus(&self, cpus: &CpuSet) -> Aged {
-        self.empty_slots(How::All, |_, cpu| cpus.contains(cpu))
+    pub fn drain_cpus(&self, cpus: &CpuSet) -> Aged {
+        self.drain_slots(How::All, |_, cpu| cpus.contains(cpu))
     }
 
     /// Empties the enabled slots that are `wanted`.
     #[cold]
-    fn empty_slots(&self, how: How, wanted: impl Fn(&CacheDesc, usize) -> bool) -> Aged {
+    fn drain_slots(&self, how: How, wanted: impl Fn(&CacheDesc, usize) -> bool) -> Aged {
         let Some(gate) = self.gate.try_read(&self.platform) else {
             return Aged { slots: 0, left: true };
         };
@@ -144,11 +144,11 @@ impl<P: Platform> Engine<P> {
             }
             group.add(cache);
             if group.len == AT_ONCE {
-                slots += self.empty_group(&online, &group, how);
+                slots += self.drain_group(&online, &group, how);
                 group.clear();
             }
         }
-        slots += self.empty_group(&online, &group, how);
+        slots += self.drain_group(&online, &group, how);
         Aged { slots, left: enabled > slots }
     }
 
@@ -163,7 +163,7 @@ impl<P: Platform> Engine<P> {
     /// Stops the group's CPUs, looks again if only still slots are meant, and empties them; returns how many they were.
     #[cold]
     #[inline(never)]
-    fn empty_group(&self, online: &OnlineCpus<'_>, group: &Group<'_, P>, how: How) -> usize {
+    fn drain_group(&self, online: &OnlineCpus<'_>, group: &Group<'_, P>, how: How) -> usize {
         if group.cpus.is_empty() {
             return 0;
         }
@@ -181,7 +181,7 @@ impl<P: Platform> Engine<P> {
                 let is_meant = unsafe { if how == How::All { area.is_enabled(slot) } else { area.is_still(slot) } };
                 if is_meant {
                     // SAFETY: the CPU is stopped.
-                    unsafe { self.empty_slot(cache, cpu, area, Destination::Depot, &mut Reclaim::closed()) };
+                    unsafe { self.drain_slot(cache, cpu, area, Destination::Depot, &mut Reclaim::closed()) };
                     slots += 1;
                 }
             }

@@ -23,7 +23,7 @@ impl<P: Platform> Engine<P> {
     /// # Safety
     /// The caller holds the gate; the CPU is not online, its area was withdrawn and fenced, and its slots are empty and
     /// disabled (I36).
-    pub(crate) unsafe fn put_away(&self, cpu: usize) {
+    pub(crate) unsafe fn keep_or_unmap_area(&self, cpu: usize) {
         let Some(control) = self.cpus.get(cpu) else { return };
         if self.heap.expects_decay(&self.platform) {
             let mut control = control.lock.lock(&self.platform);
@@ -41,15 +41,15 @@ impl<P: Platform> Engine<P> {
     }
 
     /// To be called at the end of a transition: if nobody calls decay any more since, its area goes now.
-    pub(crate) fn give_back_without_decay(&self) {
+    pub(crate) fn unmap_areas_without_decay(&self) {
         if !self.heap.expects_decay(&self.platform) {
-            self.give_back_areas(0);
+            self.unmap_kept_areas(0);
         }
     }
 
     /// Gives back the areas that were kept for so many calls, this one among them; answers whether others are left.
     #[cold]
-    pub(crate) fn give_back_areas(&self, periods: u8) -> bool {
+    pub(crate) fn unmap_kept_areas(&self, periods: u8) -> bool {
         let mut left = false;
         for cpu in self.cpus.kept.iter() {
             let Some(control) = self.cpus.get(cpu) else { break };

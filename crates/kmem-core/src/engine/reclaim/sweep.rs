@@ -45,18 +45,18 @@ impl<P: Platform> Engine<P> {
             let piece = node.slabs.next_piece(&self.platform);
             if piece.begins {
                 // SAFETY: what is in a depot is nobody's, and of its cache.
-                let put = |objects: &[usize], into: &mut Reclaim| unsafe { self.put_on_slabs(objects, into) };
-                while node.depot.empty_one(&self.platform, |objects| put(objects, &mut reclaim)) {}
+                let put = |objects: &[usize], into: &mut Reclaim| unsafe { self.return_to_slabs(objects, into) };
+                while node.depot.reap_one(&self.platform, |objects| put(objects, &mut reclaim)) {}
                 node.depot.free_empty(&self.platform, &self.meta);
                 node.slabs.reclaim_empty(&self.platform, true, &mut reclaim);
-                self.release(reclaim);
+                self.reclaim(reclaim);
                 reclaim = Reclaim::new();
             }
             let limit = Limit { slabs: 8 * piece.slabs, released: piece.slabs };
             let (bytes, _) = node.slabs.purge_pages(Which::Rest, limit, &self.env(), &mut reclaim);
             node.slabs.end_piece(&self.platform, bytes, false);
             self.heap.spend_credit(&self.platform, bytes);
-            self.release(reclaim);
+            self.reclaim(reclaim);
         }
     }
 }
