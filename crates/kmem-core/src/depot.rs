@@ -88,7 +88,7 @@ impl State {
 unsafe impl Send for State {}
 
 /// The depot of a cache on a node.
-pub struct Depot {
+pub(crate) struct Depot {
     state: Mutex<State>,
     /// How many objects are in it. Changed under the lock, at the end of what changes it: who sees without the lock that
     /// [`reap_one`](Self::reap_one) left the depot empty sees where its objects went.
@@ -99,13 +99,13 @@ pub struct Depot {
 
 impl Depot {
     /// A depot without magazines, for objects of `size` bytes that `cpus` CPUs move `batch` at a time.
-    pub fn new(size: usize, batch: usize, cpus: usize) -> Self {
+    pub(crate) fn new(size: usize, batch: usize, cpus: usize) -> Self {
         let limit = ((BYTES_A_CPU * cpus).min(BYTES_MAX) / (size * batch)).clamp(LEAST, 256);
         Self { state: Mutex::new(Rank::Depot, State::default()), objects: AtomicUsize::new(0), batch, limit }
     }
 
     /// How many objects the depot holds.
-    pub fn count(&self) -> usize {
+    pub(crate) fn count(&self) -> usize {
         self.objects.load(Ordering::Acquire)
     }
 
@@ -115,7 +115,7 @@ impl Depot {
     }
 
     /// Takes one magazine's objects, or the loose ones; answers how many.
-    pub fn take<P: Host>(&self, platform: &P, out: &mut Batch) -> usize {
+    pub(crate) fn take<P: Host>(&self, platform: &P, out: &mut Batch) -> usize {
         if self.count() == 0 {
             return 0;
         }
@@ -154,7 +154,7 @@ impl Depot {
     }
 
     /// Takes one object.
-    pub fn take_one<P: Host>(&self, platform: &P) -> Option<usize> {
+    pub(crate) fn take_one<P: Host>(&self, platform: &P) -> Option<usize> {
         if self.count() == 0 {
             return None;
         }
@@ -183,7 +183,7 @@ impl Depot {
     }
 
     /// Takes objects over, as many as it has room for, and answers how many, from the front.
-    pub fn put<P: Host>(&self, platform: &P, meta: &Meta, objects: &[usize]) -> usize {
+    pub(crate) fn put<P: Host>(&self, platform: &P, meta: &Meta, objects: &[usize]) -> usize {
         if self.count() >= self.limit * self.batch {
             return 0;
         }
@@ -246,7 +246,7 @@ impl Depot {
     }
 
     /// Gives the empty magazines' memory back.
-    pub fn free_empty<P: Host>(&self, platform: &P, meta: &Meta) {
+    pub(crate) fn free_empty<P: Host>(&self, platform: &P, meta: &Meta) {
         let mut state = self.state.lock(platform);
         while let Some(magazine) = state.empty.pop() {
             // SAFETY: an empty magazine is nobody's.

@@ -11,6 +11,7 @@
 //!
 //! | module | what it holds |
 //! |---|---|
+//! | `internals` | what tests of this workspace reach inside of; no promise is made of it |
 //! | [`engine`] | the allocator, put together: all that an embedder calls |
 //! | [`platform`] | the traits that a home of the engine implements, in one list |
 //! | [`cache`], [`slab`] | what a cache is, and the registry of all; slabs: layout, out-of-band bitmaps, the lists of a node |
@@ -19,12 +20,13 @@
 //! | `depot` | full and empty magazines that travel between CPUs |
 //! | [`classes`] | the size classes |
 //! | [`pages`] | runs of pages, and which class a page belongs to |
-//! | [`meta`] | memory for descriptors, areas and magazines |
+//! | `meta` | memory for descriptors, areas and magazines |
 //! | `batch` | a few objects in the hands of one thread |
 //! | `host` | the traits that the data structures ask for: pages, time, CPU numbers |
 //! | [`sync`] | the only module that names atomics and cells; locks, their ranks, and what they sleep by |
 //! | [`error`], [`hint`] | what can go wrong; paths that are seldom taken |
 #![cfg_attr(not(test), no_std)]
+#![warn(unreachable_pub, missing_debug_implementations)]
 
 mod batch;
 pub mod cache;
@@ -35,7 +37,9 @@ pub mod engine;
 pub mod error;
 pub mod hint;
 mod host;
-pub mod meta;
+#[doc(hidden)]
+pub mod internals;
+mod meta;
 pub mod pages;
 pub mod percpu;
 pub mod platform;

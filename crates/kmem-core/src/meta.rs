@@ -5,6 +5,7 @@
 //! steps a doubling, so at most a quarter is lost; what is larger than a chunk's quarter is mapped by itself. The lock
 //! is the last but one in the order ([`Rank::Meta`]): every floor may call in.
 
+use core::fmt;
 use core::ptr::NonNull;
 
 use crate::host::{Host, PageSource};
@@ -47,6 +48,12 @@ unsafe impl Send for Arena {}
 /// The arena.
 pub struct Meta {
     arena: Mutex<Arena>,
+}
+
+impl fmt::Debug for Meta {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Meta").field("arena", &self.arena).finish()
+    }
 }
 
 /// The class of a size up to [`LARGEST`], and the bytes of its pieces.

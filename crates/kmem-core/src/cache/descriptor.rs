@@ -1,5 +1,6 @@
 //! A cache's descriptor: what it makes, how it is doing, and where its objects are.
 
+use core::fmt;
 use core::ptr::NonNull;
 
 use super::{CacheStep, Observer, Step};
@@ -47,7 +48,7 @@ pub type ObjectFn = unsafe fn(context: *mut (), object: *mut u8);
 ///
 /// A cache without a destructor is looked after as one without a constructor is: an object whose memory went back is
 /// constructed again when it is handed out.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub struct ObjectOps {
     context: *mut (),
     construct: ObjectFn,
@@ -123,6 +124,16 @@ pub struct CacheDesc {
     misses: AtomicU32,
     /// 1 where superfluous empty slabs wait for a thread that may run their destructors.
     overdue: AtomicU32,
+}
+
+impl fmt::Debug for CacheDesc {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CacheDesc")
+            .field("id", &self.id)
+            .field("name", &self.name())
+            .field("layout", &self.layout)
+            .finish_non_exhaustive()
+    }
 }
 
 // SAFETY: what changes is behind locks or atomic; a constructor's context is shared by the rule of `ObjectOps`' giver.
@@ -268,7 +279,7 @@ impl CacheDesc {
     }
 
     /// The class of a general cache; 0 for others.
-    pub fn class(&self) -> u8 {
+    pub(crate) fn class(&self) -> u8 {
         self.class
     }
 
@@ -312,7 +323,7 @@ impl CacheDesc {
     }
 
     /// Objects that a batch moves: half a new magazine, and no more than a magazine of the depot holds.
-    pub fn batch(&self) -> usize {
+    pub(crate) fn batch(&self) -> usize {
         batch_of(self.capacity().min(start_capacity(self.layout.size)))
     }
 

@@ -15,7 +15,7 @@ pub trait Observer {
 }
 
 /// A step of the calling thread.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub enum Step<'a> {
     /// The thread has done something with a cache.
     Cache {
@@ -52,7 +52,7 @@ pub enum Step<'a> {
 }
 
 /// A step in the life of a cache.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub enum CacheStep<'a> {
     /// There is a descriptor of so many bytes.
     Described {

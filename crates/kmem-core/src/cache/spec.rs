@@ -5,7 +5,7 @@ use crate::error::CreateError;
 use crate::slab::{Layout, MAX_ALIGN, MAX_SIZE};
 
 /// What a new cache shall be.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub struct CacheSpec<'a> {
     /// Its name, 1 to [`NAME_MAX`] bytes, unlike that of any other cache; `kmalloc-` and the size of a class is that of a
     /// general one, in use or not. The cache keeps a copy.

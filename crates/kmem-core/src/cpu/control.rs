@@ -1,5 +1,6 @@
 //! The control of each CPU: its state, its area, and the lock of whoever changes either.
 
+use core::fmt;
 use core::ptr::NonNull;
 
 use super::proxy::Question;
@@ -9,7 +10,7 @@ use crate::percpu::{Area, CpuTable};
 use crate::sync::{AtomicUsize, Mutex, Rank};
 
 /// What the lock of a CPU guards.
-pub struct Control {
+pub(crate) struct Control {
     state: CpuState,
     /// The CPU's area, once something was cached there. Published in the table only while the CPU is online and not
     /// stopped; kept for a while when it is offline.
@@ -22,7 +23,7 @@ pub struct Control {
 
 impl Control {
     /// Where the CPU stands.
-    pub fn state(&self) -> CpuState {
+    pub(crate) fn state(&self) -> CpuState {
         self.state
     }
 
@@ -47,6 +48,12 @@ pub struct CpuControl {
     pub(crate) question: Question,
 }
 
+impl fmt::Debug for CpuControl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CpuControl").field("lock", &self.lock).finish_non_exhaustive()
+    }
+}
+
 /// All possible CPUs.
 pub struct Cpus {
     controls: NonNull<CpuControl>,
@@ -60,6 +67,12 @@ pub struct Cpus {
 unsafe impl Send for Cpus {}
 // SAFETY: as above.
 unsafe impl Sync for Cpus {}
+
+impl fmt::Debug for Cpus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Cpus").field("possible", &self.count).field("online", &self.online()).finish_non_exhaustive()
+    }
+}
 
 impl Cpus {
     /// `count` CPUs, of which those in `online` are online, with nothing cached yet.

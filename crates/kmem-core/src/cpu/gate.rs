@@ -18,6 +18,7 @@
 //! thread that forks does ([`sync::fork`](crate::sync)). In the child those are gone, and with them a transition that
 //! was under way: its CPU is taken for what the set of online CPUs says.
 
+use core::fmt;
 use core::marker::PhantomData;
 
 use super::{CpuSet, Cpus, Defences};
@@ -33,6 +34,7 @@ pub struct InsideCallback;
 const PLACES: usize = if MODEL { 2 } else { 64 };
 
 /// The gate.
+#[derive(Debug)]
 pub struct Gate {
     turnstile: Mutex<()>,
     readers: [Word; PLACES],
@@ -63,6 +65,24 @@ pub struct WriteGuard<'a, P: Park> {
 /// [`Protocol`](super::Protocol) without it, it proves nothing.)
 pub struct OnlineCpus<'g> {
     cpus: &'g Cpus,
+}
+
+impl<P: Park> fmt::Debug for ReadGuard<'_, P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ReadGuard").field("place", &self.place).finish_non_exhaustive()
+    }
+}
+
+impl<P: Park> fmt::Debug for WriteGuard<'_, P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WriteGuard").field("gate", &self.gate).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for OnlineCpus<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("OnlineCpus").field(&self.set()).finish()
+    }
 }
 
 impl Gate {

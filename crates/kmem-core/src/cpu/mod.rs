@@ -9,20 +9,21 @@
 //!
 //! A simulator can take either away, or both: see [`Protocol`].
 
-mod control;
-mod gate;
+pub(crate) mod control;
+pub(crate) mod gate;
 mod listener;
 mod protocol;
-mod proxy;
-mod state;
+pub(crate) mod proxy;
+pub(crate) mod state;
 mod stop;
 
-pub use crate::host::{AtomicCpuSet, CpuSet, MAX_CPUS};
-pub use control::{Control, CpuControl, Cpus};
-pub use gate::{Gate, InsideCallback, OnlineCpus, ReadGuard, WriteGuard};
+pub(crate) use crate::host::AtomicCpuSet;
+pub use crate::host::{CpuSet, MAX_CPUS};
+pub(crate) use control::{Control, Cpus};
+pub(crate) use gate::{Gate, OnlineCpus, ReadGuard, WriteGuard};
 pub use listener::{Event, Listener, Refused};
 pub(crate) use listener::{Listeners, MAX_LISTENERS};
 pub use protocol::{Defences, Protocol};
-pub use proxy::Question;
-pub use state::{CpuEvent, CpuState};
+pub(crate) use state::CpuEvent;
+pub use state::CpuState;
 pub(crate) use stop::Stopped;

@@ -29,6 +29,7 @@ use crate::sync::{AtomicUsize, Ordering};
 
 /// Whether somebody wants to know that a CPU's sections are over: an odd number while it is asked, the next even number
 /// once it is answered.
+#[derive(Debug)]
 pub struct Question(AtomicUsize);
 
 impl Question {

@@ -18,7 +18,7 @@ use crate::percpu::{Area, CpuTable, Sections};
 /// Having it tells you: for each CPU of the set from `from` on and below `to`, you hold its control, no section on it can
 /// commit, and its area is yours (I36, I38). Dropping it lets the online ones run again.
 #[must_use]
-pub struct Stopped<'a, P: Host + Sections> {
+pub(crate) struct Stopped<'a, P: Host + Sections> {
     cpus: &'a Cpus,
     table: &'a CpuTable,
     platform: &'a P,
@@ -31,7 +31,13 @@ impl<'a, P: Host + Sections> Stopped<'a, P> {
     /// Stops the CPUs of `set` that are possible. Costs one fence if any of them has its area published.
     #[cold]
     #[inline(never)]
-    pub fn new(_gate: &OnlineCpus<'_>, cpus: &'a Cpus, table: &'a CpuTable, platform: &'a P, set: &'a CpuSet) -> Self {
+    pub(crate) fn new(
+        _gate: &OnlineCpus<'_>,
+        cpus: &'a Cpus,
+        table: &'a CpuTable,
+        platform: &'a P,
+        set: &'a CpuSet,
+    ) -> Self {
         let mut stopped = Self { cpus, table, platform, set, from: 0, to: 0 };
         let mut published = CpuSet::new();
         for cpu in set.iter() {
@@ -50,7 +56,7 @@ impl<'a, P: Host + Sections> Stopped<'a, P> {
 
     /// Stops one CPU, if it can be fenced without asking the kernel.
     #[cold]
-    pub fn quietly(
+    pub(crate) fn quietly(
         _gate: &OnlineCpus<'_>,
         cpus: &'a Cpus,
         table: &'a CpuTable,
@@ -73,7 +79,7 @@ impl<'a, P: Host + Sections> Stopped<'a, P> {
     /// Calls `work` with each CPU and its private area, and lets the CPU run again behind it. A CPU on which nothing
     /// was ever cached has no area.
     #[cold]
-    pub fn for_each(self, mut work: impl FnMut(usize, Area)) {
+    pub(crate) fn for_each(self, mut work: impl FnMut(usize, Area)) {
         self.for_each_place(|cpu, area| work(cpu, *area));
     }
 

@@ -16,6 +16,7 @@
 //!
 //! The modules beside this one are the parts that it is made of; none of them knows of it.
 
+use core::fmt;
 use core::mem::MaybeUninit;
 
 use crate::cache::{CacheDesc, Inside, Registry};
@@ -61,7 +62,7 @@ pub enum Population {
 const CACHES_MAX: usize = 1 << 24;
 
 /// How an engine shall be.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub struct Config {
     /// Most caches at one time, the general ones among them, whether they are used or not: with general caches at least
     /// [`CLASSES`], and below 2^24.
@@ -111,6 +112,16 @@ pub struct Engine<P: Platform> {
     pub(crate) forks: Word,
 }
 
+impl<P: Platform> fmt::Debug for Engine<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Engine")
+            .field("config", &self.config)
+            .field("cpus", &self.cpus)
+            .field("heap", &self.heap)
+            .finish_non_exhaustive()
+    }
+}
+
 impl<P: Platform> Engine<P> {
     /// An allocator on `platform`, with its general caches.
     ///
@@ -154,7 +165,7 @@ impl<P: Platform> Engine<P> {
     /// As for [`new`](Self::new).
     ///
     /// # Safety
-    /// Nothing of [`general`](general) but `free_bytes`, `extent` and `usable_size` is used.
+    /// Nothing of [`general`] but `free_bytes`, `extent` and `usable_size` is used.
     pub unsafe fn without_general(platform: P, config: Config) -> Result<Self, AllocError> {
         let mut place = MaybeUninit::uninit();
         Self::map(&mut place, || platform, config, 0)?;

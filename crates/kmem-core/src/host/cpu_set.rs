@@ -139,38 +139,38 @@ impl FromIterator<usize> for CpuSet {
 /// A set of CPUs that threads change one CPU at a time. A read of it is a hint unless the reader holds what orders the
 /// writers.
 #[derive(Debug)]
-pub struct AtomicCpuSet {
+pub(crate) struct AtomicCpuSet {
     words: [AtomicU64; WORDS],
 }
 
 impl AtomicCpuSet {
     /// No CPU.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { words: core::array::from_fn(|_| AtomicU64::new(0)) }
     }
 
     /// Adds a CPU below [`MAX_CPUS`].
-    pub fn insert(&self, cpu: usize) {
+    pub(crate) fn insert(&self, cpu: usize) {
         self.words[cpu / 64].fetch_or(1 << (cpu % 64), Ordering::AcqRel);
     }
 
     /// Removes a CPU below [`MAX_CPUS`].
-    pub fn remove(&self, cpu: usize) {
+    pub(crate) fn remove(&self, cpu: usize) {
         self.words[cpu / 64].fetch_and(!(1 << (cpu % 64)), Ordering::AcqRel);
     }
 
     /// Whether the CPU is in the set.
-    pub fn contains(&self, cpu: usize) -> bool {
+    pub(crate) fn contains(&self, cpu: usize) -> bool {
         cpu < MAX_CPUS && self.words[cpu / 64].load(Ordering::Acquire) & (1 << (cpu % 64)) != 0
     }
 
     /// What the set holds, word by word.
-    pub fn snapshot(&self) -> CpuSet {
+    pub(crate) fn snapshot(&self) -> CpuSet {
         CpuSet { words: core::array::from_fn(|index| self.words[index].load(Ordering::Acquire)) }
     }
 
     /// The CPUs in ascending order, as the set is when the walk comes to their word.
-    pub fn iter(&self) -> impl Iterator<Item = usize> + '_ {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = usize> + '_ {
         each(|index| self.words[index].load(Ordering::Acquire))
     }
 }

@@ -7,7 +7,8 @@
 mod cpu_set;
 mod pages;
 
-pub use cpu_set::{AtomicCpuSet, CpuSet, MAX_CPUS};
+pub(crate) use cpu_set::AtomicCpuSet;
+pub use cpu_set::{CpuSet, MAX_CPUS};
 pub use pages::{CommitError, MoveError, PageSource, Window};
 
 use crate::sync::Park;

@@ -15,7 +15,7 @@ pub struct LargeStats {
 
 impl PageHeap {
     /// The large objects. Costs O(runs) of the heap. What is handed out or taken back meanwhile is counted or not.
-    pub fn large<P: Host>(&self, platform: &P) -> LargeStats {
+    pub(crate) fn large<P: Host>(&self, platform: &P) -> LargeStats {
         let top = self.state.lock(platform).top;
         let mut stats = LargeStats::default();
         let mut granule = 0;

@@ -48,12 +48,12 @@ impl PageHeap {
     }
 
     /// What covers `address`.
-    pub fn owner(&self, address: usize) -> Owner {
+    pub(crate) fn owner(&self, address: usize) -> Owner {
         self.maps.owner(address)
     }
 
     /// The class of `address`; 0 outside of the window.
-    pub fn class_at(&self, address: usize) -> u8 {
+    pub(crate) fn class_at(&self, address: usize) -> u8 {
         match self.maps.granule_of(address) {
             // SAFETY: the granule is below the reach.
             Some(granule) => unsafe { self.maps.classes().add(granule).as_ref() }.load(Ordering::Relaxed) / CLASS_STEP,
@@ -61,15 +61,7 @@ impl PageHeap {
         }
     }
 
-    /// A run of `granules`, its address a multiple of `align` bytes (a power of two).
-    ///
-    /// # Safety
-    /// The platform is the one that the heap was made with.
-    pub unsafe fn alloc<P: Host>(&self, platform: &P, granules: usize, align: usize) -> Option<Run> {
-        self.alloc_for(platform, granules, align, Use::Any)
-    }
-
-    /// The same, with what is known of its use.
+    /// A run of `granules`, its address a multiple of `align` bytes (a power of two), with what is known of its use.
     pub(crate) fn alloc_for<P: Host>(&self, platform: &P, granules: usize, align: usize, what: Use) -> Option<Run> {
         if granules == 0 || !self.could_hold(granules, align) {
             return None;
@@ -134,7 +126,7 @@ impl PageHeap {
     /// # Safety
     /// The run is one that `alloc` gave, marked as large, and the caller's; nobody uses the part that is cut off. No
     /// allocator lock is held (I34).
-    pub unsafe fn resize<P: Host>(&self, platform: &P, address: usize, old: usize, new: usize) -> bool {
+    pub(crate) unsafe fn resize<P: Host>(&self, platform: &P, address: usize, old: usize, new: usize) -> bool {
         let first = (address - self.maps.base) / GRANULE;
         let age = self.maps.entry(first).age();
         if new < old {
@@ -186,7 +178,7 @@ impl PageHeap {
     }
 
     /// Whether an empty window would have room for such a run.
-    pub fn could_hold(&self, granules: usize, align: usize) -> bool {
+    pub(crate) fn could_hold(&self, granules: usize, align: usize) -> bool {
         let pad = (align / GRANULE).saturating_sub(1);
         granules.checked_add(pad).is_some_and(|want| want <= self.maps.granules)
     }
@@ -195,7 +187,7 @@ impl PageHeap {
     ///
     /// # Safety
     /// The run is one that `alloc` gave and nobody uses it any more.
-    pub unsafe fn free<P: Host>(&self, platform: &P, address: usize, granules: usize) {
+    pub(crate) unsafe fn free<P: Host>(&self, platform: &P, address: usize, granules: usize) {
         if self.take_moved(address) {
             // SAFETY: the run is the caller's, and nobody uses it any more.
             unsafe { platform.uncommit(address, granules * GRANULE) };
@@ -320,12 +312,12 @@ impl PageHeap {
     ///
     /// # Safety
     /// The run is one that `alloc` gave, and the caller's.
-    pub unsafe fn set_large(&self, run: &Run) {
+    pub(crate) unsafe fn set_large(&self, run: &Run) {
         self.maps.set_large((run.address - self.maps.base) / GRANULE, run.granules);
     }
 
     /// What the heap holds.
-    pub fn stats<P: Host>(&self, platform: &P) -> PageStats {
+    pub(crate) fn stats<P: Host>(&self, platform: &P) -> PageStats {
         self.state.lock(platform).stats
     }
 

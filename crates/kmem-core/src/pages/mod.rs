@@ -18,10 +18,11 @@ mod heap;
 mod moving;
 mod purge;
 mod runs;
-mod state;
-mod table;
+pub(crate) mod state;
+pub(crate) mod table;
 
 pub use census::LargeStats;
-pub(crate) use state::Use;
-pub use state::{PageHeap, PageStats, Run};
-pub use table::{CLASS_STEP, GRANULE, GRANULE_SHIFT, Owner};
+pub use state::{PageHeap, PageStats};
+pub(crate) use state::{Run, Use};
+pub(crate) use table::Owner;
+pub use table::{CLASS_STEP, GRANULE, GRANULE_SHIFT};

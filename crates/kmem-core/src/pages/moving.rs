@@ -36,7 +36,7 @@ impl PageHeap {
     /// # Safety
     /// The run is one that `alloc` gave, marked as large, and the caller's; nobody uses it meanwhile or afterwards. No
     /// allocator lock is held (I34).
-    pub unsafe fn relocate<P: Host>(
+    pub(crate) unsafe fn relocate<P: Host>(
         &self,
         platform: &P,
         address: usize,

@@ -3,6 +3,7 @@
 use super::bounds::Bounds;
 use super::table::{GRANULE, Maps};
 use crate::sync::{AtomicU32, Mutex};
+use core::fmt;
 
 /// Granules committed at a time: 2 MiB, what a transparent huge page covers.
 pub(super) const COMMIT_STEP: usize = (2 << 20) / GRANULE;
@@ -77,6 +78,15 @@ pub struct PageHeap {
     pub(super) state: Mutex<State>,
     /// 1 where frees may release memory by themselves.
     pub(super) at_free: AtomicU32,
+}
+
+impl fmt::Debug for PageHeap {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PageHeap")
+            .field("base", &self.maps.base)
+            .field("granules", &self.maps.granules)
+            .finish_non_exhaustive()
+    }
 }
 
 /// A run that was free, and is on no list now.

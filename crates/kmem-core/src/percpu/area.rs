@@ -39,6 +39,7 @@ const STILL: usize = 1;
 
 /// The place of one CPU in one cache, as the fast path sees it. Both are offsets in bytes from the area.
 #[repr(C)]
+#[derive(Debug)]
 pub struct Slot {
     /// Behind the newest object. The commit of every section is a store to it.
     pub cursor: AtomicUsize,

@@ -93,7 +93,7 @@ pub unsafe trait Sections {
 }
 
 /// What a push saw.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub struct Room {
     cursor: usize,
     end: usize,

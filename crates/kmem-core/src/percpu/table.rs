@@ -4,6 +4,7 @@
 //! CPU number carries. An entry is the CPU's area, or the empty area while the CPU is offline, stopped or not
 //! populated. Entries are written only by who holds the CPU's control; they are read inside sections.
 
+use core::fmt;
 use core::ptr::NonNull;
 
 use super::area::{Area, SlotIndex};
@@ -37,6 +38,12 @@ pub struct CpuTable {
 unsafe impl Send for CpuTable {}
 // SAFETY: as above.
 unsafe impl Sync for CpuTable {}
+
+impl fmt::Debug for CpuTable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CpuTable").field("cpus", &self.cpus).field("slots", &self.slots).finish_non_exhaustive()
+    }
+}
 
 impl CpuTable {
     const fn bytes(cpus: usize) -> usize {

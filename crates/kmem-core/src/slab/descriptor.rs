@@ -32,7 +32,7 @@ pub(super) enum ListId {
 }
 
 /// The descriptor. Lives in the metadata arena, with its bitmaps behind it. Guarded by its node's lock.
-pub struct Slab {
+pub(crate) struct Slab {
     pub(super) next: Option<NonNull<Slab>>,
     pub(super) prev: Option<NonNull<Slab>>,
     /// The cache whose objects these are.
@@ -164,7 +164,7 @@ impl Slab {
     }
 
     /// Objects of the slab.
-    pub fn objects(&self) -> usize {
+    pub(crate) fn objects(&self) -> usize {
         self.objects as usize
     }
 

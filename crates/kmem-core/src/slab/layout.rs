@@ -11,7 +11,7 @@ use crate::pages::GRANULE;
 
 /// Bytes of the smallest object: a word, so that object addresses are even and the mark of a magazine can be told from
 /// them.
-pub const MIN_SIZE: usize = 8;
+pub(super) const MIN_SIZE: usize = 8;
 /// Bytes of the largest object of a cache.
 pub const MAX_SIZE: usize = 4 << 20;
 /// The largest alignment of a cache.

@@ -21,7 +21,7 @@ mod sweep;
 
 pub(crate) use descriptor::Slab;
 pub(crate) use idle::{Limit, Which};
-pub use layout::{Layout, MAX_ALIGN, MAX_SIZE, MIN_SIZE};
+pub use layout::{Layout, MAX_ALIGN, MAX_SIZE};
 pub use node::FreeError;
 pub(crate) use node::{Env, Node, find, put_back};
 pub(crate) use reclaim::Reclaim;

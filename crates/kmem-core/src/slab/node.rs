@@ -46,7 +46,7 @@ unsafe impl Send for Lists {}
 
 /// What a node holds of a cache.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct NodeStats {
+pub(crate) struct NodeStats {
     /// Slabs.
     pub slabs: usize,
     /// Of these, without an object in use.
@@ -59,7 +59,7 @@ pub struct NodeStats {
 
 /// What a refill brought.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Refill {
+pub(crate) struct Refill {
     /// Objects added to the batch.
     pub count: usize,
     /// Bit `i` is set where the `i`-th added object still needs its constructor.
@@ -78,13 +78,13 @@ pub enum FreeError {
 }
 
 /// The slabs of a cache on a node.
-pub struct Node {
+pub(crate) struct Node {
     pub(super) lists: Mutex<Lists>,
 }
 
 impl Node {
     /// A node without slabs.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { lists: Mutex::new(Rank::Node, Lists::default()) }
     }
 
@@ -167,7 +167,7 @@ impl Node {
     }
 
     /// What the node holds.
-    pub fn stats<P: Host>(&self, platform: &P) -> NodeStats {
+    pub(crate) fn stats<P: Host>(&self, platform: &P) -> NodeStats {
         self.lists.lock(platform).stats
     }
 

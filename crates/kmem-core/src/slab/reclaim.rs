@@ -9,7 +9,7 @@ use crate::host::Host;
 
 /// Empty slabs that are nobody's any more and wait for a moment without locks to go back (I31, I34).
 #[must_use = "slabs on this list are lost unless they are released"]
-pub struct Reclaim {
+pub(crate) struct Reclaim {
     head: Option<NonNull<Slab>>,
     closed: bool,
     due: bool,
@@ -17,7 +17,7 @@ pub struct Reclaim {
 
 impl Reclaim {
     /// No slab.
-    pub const fn new() -> Self {
+    pub(crate) const fn new() -> Self {
         Self { head: None, closed: false, due: false }
     }
 

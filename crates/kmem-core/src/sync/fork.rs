@@ -26,6 +26,7 @@
 use super::waiters::{Note, Why};
 use super::word::{CONTENDED, FORK, Word, owner};
 use super::{Cell, Ordering, Park, types};
+use core::fmt;
 
 /// How often a thread lets others fork first.
 const COURTESIES: u32 = 100;
@@ -41,6 +42,12 @@ pub struct Forker<'a, P: Park> {
     park: &'a P,
     me: usize,
     courtesies: Cell<u32>,
+}
+
+impl<P: Park> fmt::Debug for Forker<'_, P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Forker").field("thread", &self.me).finish_non_exhaustive()
+    }
 }
 
 impl<'a, P: Park> Forker<'a, P> {

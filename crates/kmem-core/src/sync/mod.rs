@@ -10,8 +10,8 @@
 //! Besides the primitive types it holds the one lock of the engine, [`Mutex`], which sleeps through the platform's
 //! [`Park`], the [`Rank`] that every lock carries (I29), and what a [fork](Forker) does with locks.
 
-mod fork;
-mod mutex;
+pub(crate) mod fork;
+pub(crate) mod mutex;
 mod park;
 mod place;
 mod rank;
@@ -23,8 +23,9 @@ mod word;
 #[cfg_attr(not(any(kmem_loom, kmem_shuttle)), path = "core_types.rs")]
 mod types;
 
-pub use fork::{Forker, OtherFirst};
-pub use mutex::{Guard, Mutex};
+pub(crate) use fork::Forker;
+pub use fork::OtherFirst;
+pub(crate) use mutex::{Guard, Mutex};
 pub use park::{LockStep, Park};
 pub(crate) use place::{Zeroed, place_zeroed, spoil};
 pub use rank::{HeldRanks, Rank};

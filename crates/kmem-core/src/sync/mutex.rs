@@ -6,6 +6,7 @@
 //!
 //! A thread that took the lock for a fork may lock it again: the guards of then are *nested*, and leave it held.
 
+use core::fmt;
 use core::marker::PhantomData;
 use core::ops::{Deref, DerefMut};
 
@@ -30,6 +31,18 @@ pub struct Guard<'a, T, P: Park> {
     lock: &'a Mutex<T>,
     park: &'a P,
     _thread: OfThread,
+}
+
+impl<T> fmt::Debug for Mutex<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Mutex").field("rank", &self.rank).field("word", &self.word).finish_non_exhaustive()
+    }
+}
+
+impl<T: fmt::Debug, P: Park> fmt::Debug for Guard<'_, T, P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&**self, f)
+    }
 }
 
 impl<T> Mutex<T> {

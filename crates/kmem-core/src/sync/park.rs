@@ -3,7 +3,7 @@
 use super::{AtomicUsize, HeldRanks, OtherFirst, Rank, Waiters, Word};
 
 /// What the calling thread does with a lock, as a simulator sees it.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub enum LockStep<'a> {
     /// The thread is about to take the lock with this word, and cannot while the word is not 0.
     Lock {

@@ -19,6 +19,7 @@
 //! If all places are taken the thread does not sleep, but looks again and again until there is one. The atomics here are
 //! `core`'s in every build: model checkers look at the words, not at this.
 
+use core::fmt;
 use core::ptr::null_mut;
 use core::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
 
@@ -42,12 +43,14 @@ pub enum Why {
     Fork,
 }
 
+#[derive(Debug)]
 struct Place {
     who: AtomicUsize,
     word: AtomicPtr<Word>,
 }
 
 /// The notes of one engine's threads.
+#[derive(Debug)]
 pub struct Waiters {
     places: [Place; PLACES],
 }
@@ -56,6 +59,12 @@ pub struct Waiters {
 pub struct Note<'a, P: Park> {
     place: &'a Place,
     park: &'a P,
+}
+
+impl<P: Park> fmt::Debug for Note<'_, P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Note").field(self.place).finish()
+    }
 }
 
 impl Waiters {

@@ -26,13 +26,14 @@
 use super::{AtomicUsize, Ordering};
 
 /// Some thread may sleep until the word changes.
-pub const CONTENDED: usize = 1;
+pub(super) const CONTENDED: usize = 1;
 /// Taken for a fork, between two operations.
-pub const FORK: usize = 2;
+pub(super) const FORK: usize = 2;
 const MARKS: usize = CONTENDED | FORK;
 
 /// The word. 0 is free.
 #[repr(transparent)]
+#[derive(Debug)]
 pub struct Word(pub AtomicUsize);
 
 /// The thread that holds a word of this value; 0: none does.

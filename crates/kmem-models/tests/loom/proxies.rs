@@ -3,8 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use kmem_core::cpu::Question;
-use kmem_core::meta::Meta;
+use kmem_core::internals::{Meta, Question};
 use kmem_core::percpu::{Area, CpuTable, SlotIndex, section};
 use kmem_core::platform::Sections;
 
