@@ -1,9 +1,9 @@
 //! Creating a cache.
 //!
-//! Everything that can fail is done before the cache is listed; listing it is one step under the registry's lock, so no
-//! callback ever sees a listed cache that is partly made (race 1, I11). What room it needs in areas, and the slots where
-//! the embedder wants them eagerly, are made after listing and under the gate; a failure there takes the way of a destroy,
-//! which is valid after none, part or all of it (I12, I23).
+//! Everything that can fail is done before the cache is listed. Listing it is one step under the registry's lock, so no
+//! callback ever sees a listed cache that is partly made (race 1, I11). Room in the areas, and slots if the embedder
+//! wants them eagerly, are made after listing and under the gate. If that fails the cache is destroyed, which is valid
+//! after none, part or all of it (I12, I23).
 
 use core::ptr::NonNull;
 
@@ -25,7 +25,7 @@ impl<P: Platform> Engine<P> {
         let gate = self.gate.read(&self.platform).map_err(|_| CreateError::InsideCallback)?;
         let desc = CacheDesc::new(spec.name, spec.size, layout, 0, spec.ops, &self.meta, &self.platform)
             .ok_or(CreateError::NoMemory)?;
-        // SAFETY: the descriptor is new and nobody else knows it; it is freed only where that is still so.
+        // SAFETY: the descriptor is new and known to no other thread; it is freed only while that is still so.
         let described = || unsafe { desc.as_ref() };
         self.tell(described(), CacheStep::Described { bytes: described().bytes_of_all() });
         let not_listed = |_: &CreateError| {
@@ -40,7 +40,7 @@ impl<P: Platform> Engine<P> {
         described().begin_to_live(&self.platform);
         // SAFETY: the descriptor is new; a destroy frees it when it is off the list and not pinned.
         let id = unsafe { self.registry.list(&self.platform, desc) }.inspect_err(not_listed)?;
-        // SAFETY: nobody knows the id but this create, so nobody can destroy the cache.
+        // SAFETY: only this create knows the id, so no other thread can destroy the cache.
         self.tell(unsafe { desc.as_ref() }, CacheStep::Listed);
         let mut made = self.widen_areas(&gate.online(&self.cpus), SlotIndex(id.index));
         if made && self.config.population == Population::Eager {
@@ -49,7 +49,7 @@ impl<P: Platform> Engine<P> {
         if !made {
             drop(gate);
             // No user knows the cache yet: it cannot be busy.
-            // SAFETY: as they say, nobody is inside alloc or free of it.
+            // SAFETY: for the same reason no thread is inside alloc or free of it.
             let undone = unsafe { self.destroy(id) };
             debug_assert!(undone.is_ok());
             return Err(CreateError::NoMemory);
@@ -57,7 +57,7 @@ impl<P: Platform> Engine<P> {
         Ok(id)
     }
 
-    /// Enables the slots of a new cache on the online CPUs; `false`: not all of them.
+    /// Enables the slots of a new cache on the online CPUs. Returns `false` if it could not enable all of them.
     fn make_slots(&self, id: CacheId, online: &OnlineCpus<'_>) -> bool {
         let online = online.set();
         self.registry.pin(&self.platform, id).is_some_and(|cache| {
@@ -67,8 +67,8 @@ impl<P: Platform> Engine<P> {
         })
     }
 
-    /// The descriptor of a cache, for handles that see to it themselves that the cache lives while they use it; `None`
-    /// where the id names none.
+    /// The descriptor of a cache, for handles that make sure themselves that the cache lives while they use it; `None`
+    /// if the id names no cache.
     pub fn descriptor(&self, id: CacheId) -> Option<NonNull<CacheDesc>> {
         self.registry.pin(&self.platform, id).map(|cache| NonNull::from(&*cache))
     }

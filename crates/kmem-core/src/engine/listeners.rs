@@ -5,21 +5,22 @@ use crate::engine::Engine;
 use crate::platform::Platform;
 
 impl<P: Platform> Engine<P> {
-    /// One of the listeners, looked up by itself so that it is called under no lock. During a transition there are always
-    /// the same: who adds one holds the gate's write side, and none is ever removed.
+    /// One of the listeners, looked up by itself so that it is called under no lock. They do not change during a
+    /// transition: adding one needs the gate's write side, and none is ever removed.
     fn listener(&self, index: usize) -> Option<&'static dyn Listener> {
         self.listeners.lock(&self.platform).get(index)
     }
 
-    /// Tells all listeners; no answer counts.
+    /// Tells all listeners; their results are ignored.
     pub(super) fn tell_listeners(&self, event: Event, cpu: usize) {
         for listener in (0..).map_while(|index| self.listener(index)) {
-            // A refusal of an event that has happened means nothing.
+            // It is too late to refuse an event that has happened.
             let _ = listener.event(event, cpu);
         }
     }
 
-    /// Asks all, also behind a refusal (I28); if there was one, those that had granted hear `undo`, the last one first.
+    /// Asks all listeners, even after a refusal (I28). If there was one, those that had granted hear `undo`, the last
+    /// one first.
     #[cold]
     pub(super) fn ask_listeners(&self, event: Event, undo: Event, cpu: usize) -> Result<(), Refused> {
         let (mut asked, mut granted) = (0, 0u32);

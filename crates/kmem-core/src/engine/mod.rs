@@ -50,31 +50,30 @@ pub use reclaim::{Aged, CachedOn, Decayed};
 /// When the magazines of a CPU come into being.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Population {
-    /// At the first miss of a cache on a CPU: what is not used costs nothing, and create costs the same on 2 CPUs and
-    /// on 1,024.
+    /// At the first miss of a cache on a CPU: an unused slot costs nothing, and create costs the same on 2 CPUs and on
+    /// 1,024.
     OnFirstUse,
-    /// With the cache on every online CPU, and with the CPU for every live cache: what the kernel of the seed did, and
-    /// what a kernel wants that must not allocate later. Create and prepare can fail for it.
+    /// With the cache on every online CPU, and with the CPU for every live cache: what the kernel of 2004 did, and what
+    /// a kernel needs that must not allocate later. It can make create and prepare fail.
     Eager,
 }
 
-/// So many caches no engine has.
+/// No engine has so many caches.
 const CACHES_MAX: usize = 1 << 24;
 
-/// How an engine shall be.
+/// How an engine is made.
 #[derive(Clone, Copy, Debug)]
 pub struct Config {
-    /// Most caches at one time, the general ones among them, whether they are used or not: with general caches at least
-    /// [`CLASSES`], and below 2^24.
+    /// The most caches at one time, including the general ones, whether they are used or not: at least [`CLASSES`] in
+    /// an engine with general caches, and below 2^24.
     pub max_caches: usize,
     /// When magazines come into being.
     pub population: Population,
-    /// Called with a pointer that was freed but is no live object. Must not come back into the engine; may end the
-    /// program.
+    /// Called with a pointer that was freed but is no live object. It must not call the engine; it may end the program.
     pub bad_free: fn(object: usize, error: FreeError),
 }
 
-/// Makes a part where it is to be. It has a frame of its own, so that the stack holds one part at a time.
+/// Makes a part in its final place. This is a frame of its own, so that the stack holds one part at a time.
 ///
 /// # Safety
 /// The place is valid for a write.
@@ -95,7 +94,7 @@ impl General {
     }
 }
 
-/// An allocator: the caches, the CPUs, the pages. Everything else hangs off it.
+/// An allocator: the caches, the CPUs, the pages. Everything else belongs to it.
 pub struct Engine<P: Platform> {
     pub(crate) platform: P,
     pub(crate) config: Config,
@@ -126,8 +125,8 @@ impl<P: Platform> Engine<P> {
     /// An allocator on `platform`, with its general caches.
     ///
     /// # Errors
-    /// The platform has no memory, or there is no room for the general caches ([`Config::max_caches`]). What was mapped is
-    /// given back.
+    /// The platform has no memory, or there is no room for the general caches ([`Config::max_caches`]). What was mapped
+    /// is unmapped.
     pub fn new(platform: P, config: Config) -> Result<Self, AllocError> {
         let mut place = MaybeUninit::uninit();
         Self::new_in(&mut place, || platform, config)?;
@@ -135,11 +134,11 @@ impl<P: Platform> Engine<P> {
         Ok(unsafe { place.assume_init() })
     }
 
-    /// The same, made where it is to be, and its platform too. An engine is several kilobytes; of a small stack this takes
-    /// one at most.
+    /// The same, made in its final place, and its platform too. An engine is several kilobytes; this takes one kilobyte
+    /// of the stack at most.
     ///
     /// # Errors
-    /// As for [`new`](Self::new); nothing is there then.
+    /// As for [`new`](Self::new); nothing is in the place then.
     pub fn new_in(
         place: &mut MaybeUninit<Self>,
         platform: impl FnOnce() -> P,
@@ -149,7 +148,7 @@ impl<P: Platform> Engine<P> {
         match engine.populate_general() {
             Ok(()) => Ok(engine),
             Err(error) => {
-                // SAFETY: nobody else has seen the engine, and this is the last of it.
+                // SAFETY: no other thread has seen the engine, and it is not used after this.
                 unsafe {
                     engine.unmake();
                     core::ptr::drop_in_place(engine);
@@ -182,7 +181,7 @@ impl<P: Platform> Engine<P> {
         general: usize,
     ) -> Result<&mut Self, AllocError> {
         let engine = place.as_mut_ptr();
-        // SAFETY: the place is ours; each part of it is written once, and none is used before.
+        // SAFETY: the place is this function's; each part of it is written once, and none is used before.
         unsafe {
             put(&raw mut (*engine).platform, platform);
             if config.max_caches < general
@@ -203,10 +202,10 @@ impl<P: Platform> Engine<P> {
         }
     }
 
-    /// Makes the parts for which something is mapped, all of them or none.
+    /// Makes the parts that have a mapping: all of them, or none.
     ///
     /// # Safety
-    /// The engine is the caller's, and so far has nothing but its platform.
+    /// The engine is the caller's, and so far it has only its platform.
     #[inline(never)]
     unsafe fn map_tables(engine: *mut Self, config: &Config, general: usize) -> bool {
         // SAFETY: the platform is there.
@@ -220,7 +219,7 @@ impl<P: Platform> Engine<P> {
             // SAFETY: the place of the CPUs is not written yet.
             unsafe { Self::map_cpus(&raw mut (*engine).cpus, platform, possible) },
         );
-        // SAFETY: places of the engine's that are not written yet; and parts that were made just now and nobody uses.
+        // SAFETY: these places of the engine are not written yet, and the parts were just made and are not used yet.
         unsafe {
             if let (Some(table), Some(registry), Some(maps), true) = parts {
                 put(&raw mut (*engine).table, || table);
@@ -241,7 +240,7 @@ impl<P: Platform> Engine<P> {
         false
     }
 
-    /// Makes the CPUs, the initial ones online, but at least one; `false`: no memory.
+    /// Makes the CPUs, with the initial ones online, but at least one. Returns `false` if there is no memory.
     ///
     /// # Safety
     /// The place is valid for a write.
@@ -257,25 +256,25 @@ impl<P: Platform> Engine<P> {
         cpus.map(|cpus| unsafe { place.write(cpus) }).is_some()
     }
 
-    /// Gives back what an engine without users has mapped.
+    /// Unmaps everything that an engine without users has mapped.
     ///
     /// # Safety
-    /// Nobody uses the engine, and it is not used afterwards.
+    /// No thread uses the engine, now or later.
     unsafe fn unmake(&self) {
         let platform = &self.platform;
         while let (Ok(gate), Some(cache)) = (self.gate.read(platform), self.registry.pin_next(platform, 0)) {
-            // SAFETY: nobody uses the engine.
+            // SAFETY: no other thread uses the engine.
             if unsafe { self.destroy_pinned(gate, cache) }.is_err() {
                 break;
             }
         }
         for cpu in self.cpus.iter() {
             if let Some(area) = cpu.lock.lock(platform).area.take() {
-                // SAFETY: no section runs any more, and there is no cache whose slot could hold something.
+                // SAFETY: no section runs from here on, and there is no cache whose slot could hold something.
                 unsafe { area.unmap(platform) };
             }
         }
-        // SAFETY: all of these are the engine's, which nobody uses.
+        // SAFETY: all of these are the engine's, which no other thread uses.
         unsafe {
             self.meta.unmap(platform);
             self.cpus.unmap(platform);
@@ -309,7 +308,7 @@ impl<P: Platform> Engine<P> {
         self.gate.is_writer(&self.platform)
     }
 
-    /// The CPUs that have an area published: sections find something there at this moment.
+    /// The CPUs that have an area published: where sections find objects at this moment.
     pub fn active_cpus(&self) -> CpuSet {
         self.cpus.online_now().filter(|cpu| self.table.get(*cpu) != self.table.empty()).collect()
     }

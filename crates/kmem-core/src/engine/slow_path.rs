@@ -1,17 +1,17 @@
 //! The slow paths of alloc and free: how objects flow between slots, depot and slabs.
 //!
-//! A miss never holds a slot while it works (I37): it moves a batch through its own hands, and gives it to whatever CPU
-//! it is on at the end by one more section. Where no slot can be had (the CPU is offline, stopped or not prepared, the
-//! cache is dying, metadata is out) it moves single objects, and nobody waits for the CPU.
+//! A miss never holds a slot while it works (I37): the thread takes a batch of objects, and gives what it does not need
+//! to the slot of the CPU that it is on at the end, by one more section. Where no slot is available (the CPU is
+//! offline, stopped or not prepared, the cache is dying, there is no metadata) the miss moves single objects, and no
+//! thread waits for the CPU.
 
 use core::ptr::NonNull;
 
+use super::general::Fresh;
 use crate::batch::Batch;
-use crate::cache::Miss;
-use crate::cache::{CacheDesc, ObjectOps};
+use crate::cache::{CacheDesc, Miss, ObjectOps};
 use crate::engine::Engine;
 use crate::error::AllocError;
-use crate::general::Fresh;
 use crate::hint::cold_path;
 use crate::platform::Platform;
 use crate::slab::{self, FreeError, Reclaim};
@@ -34,7 +34,7 @@ impl<P: Platform> Engine<P> {
         }
     }
 
-    /// Gives an object of `cache` back.
+    /// Frees an object of `cache`: the section, and the slow path where it misses.
     ///
     /// # Safety
     /// The object is one of this cache's, the caller's, and not used afterwards (I7). The cache lives.
@@ -51,8 +51,8 @@ impl<P: Platform> Engine<P> {
 
     /// What [`alloc`](Self::alloc) does when the slot has no object.
     ///
-    /// A batch is half a kilobyte of a stack that is not ours. So none is there while the slot or its CPU is brought up, and
-    /// while memory is looked for in all caches: whoever has one on its stack is called between these.
+    /// A batch is half a kilobyte of a stack that is not ours. So no frame that has one is on the stack while the slot
+    /// or its CPU is brought up, nor while memory is reclaimed from all caches.
     ///
     /// # Safety
     /// As for `alloc`.
@@ -80,17 +80,17 @@ impl<P: Platform> Engine<P> {
         self.take_some(cache, cpu, want, &mut batch);
         let object = newest(&mut batch)?;
         if !batch.is_empty() {
-            // SAFETY: the objects are ours; the slot is the cache's.
+            // SAFETY: the objects are this thread's; the slot is the cache's.
             let kept = unsafe { self.platform.push_batch(&self.table, cache.slot(), batch.as_slice()) };
-            // A sweep is for the next free that sees that one is due.
-            // SAFETY: what the slot did not take is ours still.
+            // The next free that sees that a sweep is due begins it.
+            // SAFETY: what the slot did not take is still this thread's.
             unsafe { self.return_objects(cache, cpu, &batch.as_slice()[kept..]) };
         }
         Ok(object)
     }
 
-    /// Takes an object of `cache`, and says whether it is known to read as zero: for objects that are so long that it
-    /// counts. Where the slot has none it takes a single one, for what is known of an object is forgotten in a slot.
+    /// Takes an object of `cache`, and says whether it is known to read as zero: for objects so long that clearing them
+    /// counts. Where the slot has none it takes a single object, because an object in a slot no longer counts as zero.
     ///
     /// # Safety
     /// As for `alloc`.
@@ -121,10 +121,12 @@ impl<P: Platform> Engine<P> {
     pub unsafe fn free_slow(&self, cache: &CacheDesc, object: NonNull<u8>) {
         // SAFETY: passed on.
         unsafe { self.give_to_slot_or_depot(cache, object) };
-        // The object went first: a destructor that panics loses nothing.
+        // After the object was freed, so that a destructor that panics loses nothing.
         self.end_overdue(cache);
     }
 
+    /// Returns an object to the slot, to the depot, or to its slab.
+    ///
     /// # Safety
     /// As for `free`.
     #[inline]
@@ -145,14 +147,15 @@ impl<P: Platform> Engine<P> {
         }
     }
 
-    /// Puts an object into a slot that is full, and what was newest there into the depot; returns whether a sweep is due.
+    /// Puts an object into a slot that is full, and the newest objects of that slot into the depot. Returns whether a
+    /// sweep is due.
     ///
     /// # Safety
     /// As for [`free`](Self::free).
     #[inline(never)]
     unsafe fn make_room(&self, cache: &CacheDesc, cpu: usize, object: NonNull<u8>) -> bool {
         let mut batch = Batch::new();
-        // SAFETY: the slot is the cache's; what comes out is ours.
+        // SAFETY: the slot is the cache's; the objects that come out are this thread's.
         unsafe {
             batch.fill(cache.batch(), |room| self.platform.pop_batch(&self.table, cache.slot(), room));
             // A magazine's newest object is its last.
@@ -166,8 +169,8 @@ impl<P: Platform> Engine<P> {
         unsafe { self.return_objects(cache, cpu, batch.as_slice()) }
     }
 
-    /// Gives back the slabs of `cache` that became empty where no destructor may run: on a thread that does upkeep. This
-    /// one came to use the cache. No lock may be held.
+    /// Reclaims the slabs of `cache` that became empty on a thread that may run no destructor: one that does upkeep.
+    /// The calling thread uses the cache, so it may. It holds no lock.
     #[inline]
     fn end_overdue(&self, cache: &CacheDesc) {
         if cache.take_overdue() {
@@ -176,7 +179,7 @@ impl<P: Platform> Engine<P> {
         }
     }
 
-    /// Takes up to `out.len()` objects and answers how many; fewer only where memory ends.
+    /// Takes up to `out.len()` objects and returns how many: fewer only if there is no memory.
     ///
     /// # Safety
     /// As for [`alloc`](Self::alloc).
@@ -197,7 +200,7 @@ impl<P: Platform> Engine<P> {
         done
     }
 
-    /// Gives objects back.
+    /// Frees objects of `cache`.
     ///
     /// # Safety
     /// As for [`free`](Self::free), for each of them.
@@ -214,8 +217,8 @@ impl<P: Platform> Engine<P> {
         }
     }
 
-    /// Whether a batch given to the slot of `cache` on `cpu` would be taken; brings CPU and slot up if nobody has to be
-    /// waited for.
+    /// Whether the slot of `cache` on `cpu` would take a batch. Brings the CPU and the slot up, if that needs no
+    /// waiting.
     fn slot_ready(&self, cache: &CacheDesc, cpu: usize) -> bool {
         if cache.enabled_on.contains(cpu) && self.table.get(cpu) != self.table.empty() {
             return true;
@@ -233,8 +236,8 @@ impl<P: Platform> Engine<P> {
         self.try_enable(cache, cpu) || (self.try_adopt(cpu) && self.try_enable(cache, cpu))
     }
 
-    /// Takes up to `want` objects from the depot of the CPU's node, else from its slabs, else from another node's; none
-    /// where memory ends. Returns whether all of them are known to read as zero.
+    /// Takes up to `want` objects from the depot of the CPU's node, or else from its slabs, or else from another node;
+    /// none if there is no memory. Returns whether all of them are known to read as zero.
     fn take_some(&self, cache: &CacheDesc, cpu: usize, want: usize, batch: &mut Batch) -> bool {
         let home = self.platform.node_of(cpu);
         let depot = &cache.node(home).depot;
@@ -249,13 +252,13 @@ impl<P: Platform> Engine<P> {
         }
         let zero = self.refill(cache, home, want, batch);
         if batch.is_empty() {
-            // Memory is out. What other nodes' depots and slabs still hold serves too.
+            // Memory is out. Objects in depots and slabs of other nodes serve too.
             self.take_anywhere(cache, want, batch);
         }
         zero
     }
 
-    /// Takes objects from whichever node has some.
+    /// Takes objects from the first node that has some.
     fn take_anywhere(&self, cache: &CacheDesc, want: usize, batch: &mut Batch) {
         for node in 0..cache.node_count() {
             if cache.node(node).depot.take(&self.platform, batch) > 0 {
@@ -268,9 +271,9 @@ impl<P: Platform> Engine<P> {
         }
     }
 
-    /// Takes objects from the slabs, constructed, the lowest address last. Small ones are spread: a thread that allocates
-    /// for others then gives none of them the rest of another's cache line. Answers whether there are some, which are known
-    /// to read as zero.
+    /// Takes objects from the slabs, constructed, the lowest address last. Small ones are spread, so that a thread
+    /// which allocates for other threads does not give two of them parts of one cache line. Returns whether it took
+    /// any, all of which are known to read as zero.
     fn refill(&self, cache: &CacheDesc, node: usize, want: usize, batch: &mut Batch) -> bool {
         let refill = cache.node(node).slabs.refill(cache, node % cache.node_count(), want, batch, &self.env());
         if let (Some(ops), true) = (cache.ops(), refill.raw != 0) {
@@ -280,8 +283,8 @@ impl<P: Platform> Engine<P> {
         refill.count > 0 && refill.zero.count_ones() as usize == refill.count
     }
 
-    /// Gives objects to the depot of the CPU's node, and what it does not take to their slabs, and returns whether a
-    /// [sweep](super::reclaim) is due there. No lock may be held.
+    /// Returns objects to the depot of the CPU's node, and what it does not take to their slabs. Returns whether a
+    /// [sweep](super::reclaim) is due there. The caller holds no lock.
     ///
     /// # Safety
     /// The objects are the cache's, the caller's, and not used afterwards (I7). The cache lives.
@@ -294,7 +297,7 @@ impl<P: Platform> Engine<P> {
         due
     }
 
-    /// The same under a CPU's control; slabs that become superfluous go to `reclaim`.
+    /// The same under a CPU's control; slabs that become superfluous are added to `reclaim`.
     ///
     /// # Safety
     /// As for [`return_objects`](Self::return_objects).
@@ -311,7 +314,7 @@ impl<P: Platform> Engine<P> {
         unsafe { self.return_to_slabs(&objects[taken..], reclaim) };
     }
 
-    /// Gives objects to their slabs.
+    /// Returns objects to their slabs.
     ///
     /// # Safety
     /// As for [`return_objects`](Self::return_objects).
@@ -323,7 +326,7 @@ impl<P: Platform> Engine<P> {
         }
     }
 
-    /// Makes the slot's magazine twice as large, if nobody has to be waited for.
+    /// Makes the slot's magazine twice as large, if that needs no waiting.
     fn try_grow(&self, cache: &CacheDesc, cpu: usize) {
         let Some(control) = self.cpus.get(cpu) else { return };
         let Some(guard) = control.lock.try_lock(&self.platform) else { return };
@@ -333,18 +336,19 @@ impl<P: Platform> Engine<P> {
         }
     }
 
-    /// Whoever passes a pointer that is not a live object is told so; the embedder decides how.
+    /// Reports a pointer that was freed but is no live object; the embedder decides what happens then.
     pub(crate) fn bad_free(&self, object: usize, error: FreeError) {
         (self.config.bad_free)(object, error);
     }
 }
 
-/// Takes the object out that is to be handed out first.
+/// Takes out the object that is to be handed out first.
 fn newest(batch: &mut Batch) -> Result<NonNull<u8>, AllocError> {
     batch.pop().and_then(|object| NonNull::new(object as *mut u8)).ok_or(AllocError)
 }
 
-/// The objects of a bulk so far. If a constructor panics, they go back: nobody would know how many they are (I31).
+/// The objects of a bulk so far. If a constructor panics they are freed, because the caller would not learn how many
+/// there are (I31).
 struct Bulk<'a, P: Platform> {
     engine: &'a Engine<P>,
     cache: &'a CacheDesc,
@@ -354,12 +358,12 @@ struct Bulk<'a, P: Platform> {
 
 impl<P: Platform> Drop for Bulk<'_, P> {
     fn drop(&mut self) {
-        // SAFETY: the first `done` objects were taken from this cache and nobody has them yet.
+        // SAFETY: the first `done` objects were taken from this cache, and no other thread has seen them.
         unsafe { self.engine.free_bulk(self.cache, &self.out[..self.done]) };
     }
 }
 
-/// A batch whose objects still need their constructor. If one panics, every object goes back to its slab: nothing is
+/// A batch whose objects still need their constructor. If one panics, every object returns to its slab, so nothing is
 /// lost (I31).
 struct Constructing<'a, P: Platform> {
     engine: &'a Engine<P>,
@@ -377,7 +381,7 @@ impl<P: Platform> Constructing<'_, P> {
         );
         while self.raw != 0 {
             let object = self.batch.as_slice()[self.raw.trailing_zeros() as usize];
-            // SAFETY: the object was just taken from its slab, is ours, and is not constructed.
+            // SAFETY: this thread has just taken the object from its slab, and it is not constructed.
             unsafe { ops.construct(object) };
             self.raw &= self.raw - 1;
         }
@@ -393,7 +397,7 @@ impl<P: Platform> Drop for Constructing<'_, P> {
         let mut reclaim = Reclaim::new();
         let constructed = |place: usize| raw & (1 << place) == 0;
         let bad = |object, error| engine.bad_free(object, error);
-        // SAFETY: the objects were taken from their slabs by this thread, and nobody has seen them.
+        // SAFETY: this thread took the objects from their slabs, and no other thread has seen them.
         unsafe { slab::put_back(self.batch.as_slice(), constructed, &engine.env(), &mut reclaim, bad) };
         self.batch.truncate(0);
         engine.reclaim(reclaim);

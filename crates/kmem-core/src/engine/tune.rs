@@ -7,10 +7,11 @@
 //!                      and what no longer fits goes to the depot (I9)
 //! ```
 //! The capacity is stored under the lock under which slots are enabled, so every slot either was enabled before, and is
-//! among those that are stopped, or has the new capacity. A destroy that begins meanwhile waits at the CPU's control for
-//! each slot in turn, and finds its objects there or in the depot (I16).
+//! among those that are stopped, or has the new capacity. A destroy that begins meanwhile waits for the CPU's control
+//! at each slot in turn, and finds the objects in the slot or in the depot (I16).
 //!
-//! No step needs memory: a slot for whose new magazine there is none is disabled, and comes back with the first miss.
+//! No step depends on memory: if there is none for a slot's new magazine, the slot is disabled, and the next miss
+//! enables it again.
 
 use super::reclaim::{Destination, IN_HAND};
 use crate::cache::{CacheDesc, CacheId, CacheState};
@@ -22,15 +23,15 @@ use crate::platform::Platform;
 use crate::slab::Reclaim;
 
 impl<P: Platform> Engine<P> {
-    /// Lets each magazine of the cache hold `capacity` objects, on all CPUs, now and later; they no longer grow by
-    /// themselves. A small one bounds what CPUs keep for later, a large one spares misses.
+    /// Sets the capacity of the cache's magazines, on all CPUs, now and later; from then on they do not grow by
+    /// themselves. A small capacity bounds what CPUs keep for later use, a large one avoids misses.
     ///
     /// Takes the gate's read side, and costs one fence and O(what the slots hold). Threads that use the cache meanwhile
     /// are served by the depot and the slabs.
     ///
     /// # Errors
     /// The capacity is 0, or more than 2,047 objects or 256 KiB of them (the error says how many those are); the cache
-    /// is gone or dying; or a hotplug callback asked. Nothing has changed then.
+    /// is gone or dying; or the caller is a hotplug callback. On an error nothing has changed.
     pub fn tune(&self, id: CacheId, capacity: usize) -> Result<(), TuneError> {
         let gate = self.gate.read(&self.platform).map_err(|_| TuneError::InsideCallback)?;
         let cache = self.registry.pin(&self.platform, id).ok_or(TuneError::NoSuchCache)?;
@@ -61,13 +62,13 @@ impl<P: Platform> Engine<P> {
 
     /// Gives the slot of `cache` the capacity that was asked for. It may have been disabled since it was seen enabled.
     ///
-    /// The capacity is read here, under the CPU's control. Were it passed on from `tune`, two tunes would leave a slot
-    /// of the other's:
+    /// The capacity is read here, under the CPU's control. If `tune` passed it on, one of two tunes could leave a slot
+    /// with the capacity of the other:
     /// ```text
     /// tune to 16: stores 16                                        |                      resizes CPU 0 to 16
     /// tune to 2:                 stores 2, resizes CPU 0 to 2      |
     /// ```
-    /// The model `tune_against_tune_and_up` fails then.
+    /// The model `tune_against_tune_and_up` would fail.
     ///
     /// # Safety
     /// The area is private to the caller: as for [`drain_slot`](Self::drain_slot).
@@ -94,8 +95,8 @@ impl<P: Platform> Engine<P> {
         }
     }
 
-    /// Gives the slot of `cache` a magazine of twice the capacity, and its objects with it, if the CPU can be fenced without
-    /// asking the kernel; the next overflow tries again.
+    /// Doubles the capacity of the slot's magazine, which keeps its objects, if the CPU can be fenced without a system
+    /// call. Otherwise the next overflow tries again.
     ///
     /// # Safety
     /// The area is that of the CPU, whose control the caller holds.

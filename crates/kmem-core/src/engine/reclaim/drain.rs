@@ -10,8 +10,8 @@ use crate::platform::{CacheStep, Platform, SlotStep, Step};
 use crate::slab::Reclaim;
 use crate::sync::Ordering;
 
-/// Objects that a thread holds at a time while it drains a slot. Few, because this happens deep in the stack of a thread
-/// that is out of memory. The depot makes whole magazines of them all the same.
+/// Objects that a thread holds at a time while it drains a slot. Few, because this happens deep in the stack of a
+/// thread that is out of memory. The depot makes whole magazines of them all the same.
 pub(crate) const IN_HAND: usize = 16;
 
 /// Where a drain moves the objects of a slot.
@@ -24,12 +24,12 @@ pub(crate) enum Destination {
 }
 
 impl<P: Platform> Engine<P> {
-    /// Drains every slot of the cache to the slabs, reaps its depots, and adds the empty slabs to `reclaim`. The slots are
-    /// disabled; in a live cache each is enabled again on first use.
+    /// Drains every slot of the cache to the slabs, reaps its depots, and adds the empty slabs to `reclaim`. The slots
+    /// are disabled; in a live cache each is enabled again on first use.
     ///
-    /// Only CPUs whose slot is enabled are disturbed, and none of `spare`, whose slots stay as they are. The set of enabled
-    /// slots is read after whatever keeps new ones out: in a dying cache none can be added (I39), and in a live one a
-    /// slot that is enabled later counts as enabled after the shrink.
+    /// Only CPUs whose slot is enabled are disturbed, and none of `spare`, whose slots stay as they are. The set of
+    /// enabled slots is read after whatever keeps new ones out: in a dying cache none can be added (I39), and in a live
+    /// one a slot that is enabled later counts as enabled after the shrink.
     #[cold]
     pub(crate) fn drain_and_reap(
         &self,
@@ -54,7 +54,8 @@ impl<P: Platform> Engine<P> {
     #[cold]
     pub(crate) fn reap(&self, cache: &CacheDesc, reclaim: &mut Reclaim) {
         for node in cache.nodes() {
-            // The objects are never in this thread's hands alone: a concurrent destroy would count them as in use (I16).
+            // The objects are never in this thread's hands alone: a concurrent destroy would count them as in use
+            // (I16).
             // SAFETY: objects in a depot are free, and of its cache.
             while node.depot.reap_one(&self.platform, |objects| unsafe { self.return_to_slabs(objects, reclaim) }) {}
             node.depot.free_empty(&self.platform, &self.meta);

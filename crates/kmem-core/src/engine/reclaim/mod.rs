@@ -55,7 +55,8 @@ impl<P: Platform> Engine<P> {
         Ok(self.shrink_pinned(&cache)? + self.purge_pages(&cache))
     }
 
-    /// The slabs' part of a shrink. The caller has pinned the cache, which keeps it while its destructors run here (I19).
+    /// The slabs' part of a shrink. The caller has pinned the cache, which keeps it while its destructors run here
+    /// (I19).
     #[cold]
     fn shrink_pinned(&self, cache: &CacheDesc) -> Result<usize, DestroyError> {
         let gate = self.gate.read(&self.platform).map_err(|_| DestroyError::InsideCallback)?;
@@ -84,8 +85,8 @@ impl<P: Platform> Engine<P> {
 
     /// Memory is out: reclaims all that caches hold for later use, and returns even the address space of free runs.
     ///
-    /// This runs inside any allocation, in whatever state its caller is. So it waits for no transition (during one, only
-    /// the free runs go), and skips caches with a destructor, because a destructor is the user's code.
+    /// This runs inside any allocation, in whatever state its caller is. So it waits for no transition (during one,
+    /// only the free runs go), and skips caches with a destructor, because a destructor is the user's code.
     #[cold]
     pub(super) fn reclaim_everything(&self) {
         self.reclaim_all(CpuSet::NONE, |_| 0);
@@ -93,8 +94,8 @@ impl<P: Platform> Engine<P> {
         self.heap.uncommit(&self.platform);
     }
 
-    /// Drains, reaps and reclaims every cache without a destructor, except for the slots of the CPUs in `spare`, and lets
-    /// `more` release what else it finds of each. Skips caches while a transition runs. Returns the bytes of all.
+    /// Drains, reaps and reclaims every cache without a destructor, except for the slots of the CPUs in `spare`, and
+    /// lets `more` release what else it finds of each. Skips caches while a transition runs. Returns the bytes of all.
     fn reclaim_all(&self, spare: &CpuSet, more: impl Fn(&CacheDesc) -> usize) -> usize {
         let mut bytes = 0;
         self.registry.for_each(&self.platform, |cache| {
@@ -111,13 +112,14 @@ impl<P: Platform> Engine<P> {
         bytes
     }
 
-    /// Reclaims slabs. The caller holds no lock (I31, I34), nor the gate, except that a hotplug callback may free objects.
+    /// Reclaims slabs. The caller holds no lock (I31, I34), nor the gate, except that a hotplug callback may free
+    /// objects.
     pub(super) fn reclaim(&self, reclaim: Reclaim) -> usize {
         reclaim.into_heap(&self.env(), &self.inside)
     }
 
-    /// Reclaims the slabs that became empty under a closed [`Reclaim`], of the caches that are `meant`. Each cache is pinned
-    /// meanwhile. The caller holds no lock.
+    /// Reclaims the slabs that became empty under a closed [`Reclaim`], of the caches that are `meant`. Each cache is
+    /// pinned meanwhile. The caller holds no lock.
     pub(super) fn reclaim_empty(&self, meant: impl Fn(&CacheDesc) -> bool) {
         self.registry.for_each(&self.platform, |cache| {
             if meant(cache) {
