@@ -1,4 +1,4 @@
-//! A cache's descriptor: what it makes, how it is doing, and where its objects are.
+//! The descriptor of a cache: what its objects are like, its state, and where its objects are.
 
 use core::fmt;
 use core::ptr::NonNull;
@@ -12,17 +12,18 @@ use crate::percpu::SlotIndex;
 use crate::slab::{Layout, Node};
 use crate::sync::{AtomicU32, AtomicUsize, Mutex, Ordering, Rank, Word};
 
-/// Most bytes of a cache's name.
+/// The most bytes of a cache's name.
 pub const NAME_MAX: usize = 63;
-/// Bytes of objects that one slot holds at most, however much its capacity grows.
+/// The most bytes of objects that one slot holds, however much its capacity grows.
 const SLOT_BYTES_MAX: usize = 256 << 10;
-/// Nodes with a depot and slabs of their own, at most; others share theirs. A slab notes its node in 16 bits.
+/// The most nodes with a depot and slabs of their own; others share theirs. A slab notes its node in 16 bits.
 const NODES_MAX: usize = 1 << 16;
-/// Objects that one slot holds at most: with its mark, a piece of metadata, not a mapping of its own.
+/// The most objects that one slot holds: with its mark, such a magazine is a piece of metadata, not a mapping of its
+/// own.
 const CAPACITY_MAX: usize = 2047;
 const _: () = assert!(crate::sync::MODEL || (CAPACITY_MAX + 1) * size_of::<usize>() <= crate::meta::LARGEST);
 
-/// Where a cache stands. Guarded by its life lock.
+/// The state of a cache, guarded by its life lock.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum CacheState {
     /// Not listed yet.
@@ -31,7 +32,7 @@ pub enum CacheState {
     Live,
     /// Being destroyed: listed, and no slot can be enabled.
     Dying,
-    /// Nothing is held, cached or listed any more.
+    /// Nothing of it is held, cached or listed.
     Drained,
 }
 
@@ -40,14 +41,14 @@ pub type ObjectFn = unsafe fn(context: *mut (), object: *mut u8);
 
 /// Constructor and destructor of a cache whose objects stay constructed between uses. Both run without a lock (I31).
 ///
-/// Which threads run them: the constructor a thread that takes an object; the destructor a thread that frees, allocates
-/// (and finds slabs that were left to it), shrinks, trims or destroys, or that takes a CPU down with the right to run
-/// others' code. What an embedder calls for upkeep ([`age`](crate::Engine::age), [`decay`](crate::Engine::decay),
+/// The constructor runs on a thread that takes an object. The destructor runs on a thread that frees, allocates (and
+/// finds slabs that were left to it), shrinks, trims or destroys, or that takes a CPU down and may run the program's
+/// code. What an embedder calls for upkeep ([`age`](crate::Engine::age), [`decay`](crate::Engine::decay),
 /// [`relieve`](crate::Engine::relieve), [`drain_cpus`](crate::Engine::drain_cpus),
 /// [`reap_depots`](crate::Engine::reap_depots), [`cpu_left_quietly`](crate::Engine::cpu_left_quietly)) runs neither.
 ///
-/// A cache without a destructor is looked after as one without a constructor is: an object whose memory went back is
-/// constructed again when it is handed out.
+/// Upkeep treats a cache with only a constructor like one without: an object whose memory was purged is constructed
+/// again when it is handed out.
 #[derive(Clone, Copy, Debug)]
 pub struct ObjectOps {
     context: *mut (),
@@ -56,12 +57,12 @@ pub struct ObjectOps {
 }
 
 impl ObjectOps {
-    /// A constructor, and a destructor where objects have something to end.
+    /// A constructor, and a destructor if objects have something to end.
     ///
     /// # Safety
     /// As long as there is a cache with these: any thread may call both with this context, several at a time;
-    /// `construct` may be called with memory of an object of the cache that is unused and aligned, and makes an object
-    /// there unless it unwinds; `destruct` may be called with an object that was constructed and is nobody's.
+    /// `construct` may be called with unused, aligned memory of an object of the cache, and makes an object there
+    /// unless it unwinds; `destruct` may be called with an object that was constructed and that no user holds.
     pub const unsafe fn new(context: *mut (), construct: ObjectFn, destruct: Option<ObjectFn>) -> Self {
         Self { context, construct, destruct }
     }
@@ -71,19 +72,19 @@ impl ObjectOps {
     /// # Safety
     /// The address is that of an object's memory, unused and aligned.
     pub(crate) unsafe fn construct(&self, object: usize) {
-        // SAFETY: passed on, by the word of `new`'s caller.
+        // SAFETY: the caller's promise is what the caller of `new` asks for.
         unsafe { (self.construct)(self.context, object as *mut u8) }
     }
 
-    /// What ends an object, if anything does. It may be called with the address of a constructed object that nobody uses.
+    /// The destructor, if there is one. It may be called with the address of a constructed object that no user holds.
     pub(crate) fn destructor(&self) -> Option<impl Fn(usize)> {
         let Self { context, destruct, .. } = *self;
-        // SAFETY: such an object is all that it is called with.
+        // SAFETY: it is called only with such an object.
         destruct.map(|destruct| move |object| unsafe { destruct(context, object as *mut u8) })
     }
 }
 
-/// Names a cache. Ids are not used twice: one that was destroyed names nothing (I20).
+/// Names a cache. Ids are not used twice: the id of a destroyed cache names no cache (I20).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct CacheId {
     pub(crate) index: u32,
@@ -114,7 +115,7 @@ pub struct CacheDesc {
     capacity: AtomicU32,
     /// Objects that a magazine may grow to hold: what a tune asked for, or more. Changed with `capacity`.
     capacity_max: AtomicU32,
-    /// CPUs whose slot of this cache is enabled. Changed by who holds the CPU's control; a hint for others.
+    /// CPUs whose slot of this cache is enabled. Changed under the CPU's control; a hint for other threads.
     pub(crate) enabled_on: AtomicCpuSet,
     /// Readers that keep the descriptor from being freed. Changed under the registry's lock.
     pub(crate) pins: AtomicUsize,
@@ -122,7 +123,7 @@ pub struct CacheDesc {
     pub(crate) insides: AtomicU32,
     /// What the last miss was, and how often overflow and underflow took turns: see `note_miss`.
     misses: AtomicU32,
-    /// 1 where superfluous empty slabs wait for a thread that may run their destructors.
+    /// 1 if superfluous empty slabs wait for a thread that may run their destructors.
     overdue: AtomicU32,
 }
 
@@ -136,21 +137,22 @@ impl fmt::Debug for CacheDesc {
     }
 }
 
-// SAFETY: what changes is behind locks or atomic; a constructor's context is shared by the rule of `ObjectOps`' giver.
+// SAFETY: what changes is guarded by locks or atomic; the caller of `ObjectOps::new` allows any thread to use the
+// context.
 unsafe impl Send for CacheDesc {}
 // SAFETY: as above.
 unsafe impl Sync for CacheDesc {}
 
-/// Which way a miss went.
+/// Which kind of miss it was.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Miss {
     Underflow,
     Overflow,
 }
 
-/// Objects that a new magazine holds, by object size: what the 2004 code chose up to half a granule, so that a CPU caches
-/// between 16 and 256 KiB of a cache. Of larger objects it caches what a program that uses one at a time needs: there are
-/// many sizes of them, and a batch spares nothing that counts beside the use of such an object.
+/// Objects that a new magazine holds, by object size: what the 2004 code chose up to half a granule, so that a CPU
+/// caches between 16 and 256 KiB of a cache. Of larger objects it holds what a program needs that uses one at a time:
+/// there are many sizes of them, and a batch saves little compared with the use of such an object.
 const fn start_capacity(size: usize) -> usize {
     match size {
         0..=256 => 120,
@@ -162,7 +164,7 @@ const fn start_capacity(size: usize) -> usize {
     }
 }
 
-/// Objects that a batch moves where a magazine holds `capacity`.
+/// Objects that a batch moves if a magazine holds `capacity`.
 fn batch_of(capacity: usize) -> usize {
     capacity.div_ceil(2).min(BATCH_MAX)
 }
@@ -196,7 +198,7 @@ impl CacheDesc {
         let desc = memory.cast::<Self>();
         let capacity = start_capacity(layout.size);
         let capacity_max = most_capacity(layout.size);
-        // SAFETY: the piece has room for the descriptor and the nodes behind it, and is aligned to 64.
+        // SAFETY: the piece has room for the descriptor and the nodes after it, and is aligned to 64.
         unsafe {
             let nodes = desc.add(1).cast::<NodeCache>();
             for node in 0..node_count {
@@ -228,7 +230,7 @@ impl CacheDesc {
         Some(desc)
     }
 
-    /// Gives the descriptor back.
+    /// Frees the descriptor.
     ///
     /// # Safety
     /// The cache is drained, unlisted, without slabs, magazines and pins (I19).
@@ -240,7 +242,7 @@ impl CacheDesc {
         }
     }
 
-    /// Bytes of the descriptor and of what stands behind it.
+    /// Bytes of the descriptor and of the nodes after it.
     pub(crate) fn bytes_of_all(&self) -> usize {
         Self::bytes(self.node_count)
     }
@@ -250,7 +252,7 @@ impl CacheDesc {
         *self.life.lock(platform) = CacheState::Live;
     }
 
-    /// Live -> Dying; `false` where it is not live.
+    /// Live -> Dying. Returns `false` if the cache is not live.
     pub(crate) fn begin_to_die<P: Host + Observer>(&self, platform: &P) -> bool {
         let mut life = self.life.lock(platform);
         let live = *life == CacheState::Live;
@@ -262,7 +264,7 @@ impl CacheDesc {
     }
 
     /// # Safety
-    /// The descriptor is not listed, and nobody reads its id meanwhile.
+    /// The descriptor is not listed, and no other thread reads its id meanwhile.
     pub(crate) unsafe fn set_id(desc: NonNull<Self>, id: CacheId) {
         // SAFETY: the caller's promise.
         unsafe { (&raw mut (*desc.as_ptr()).id).write(id) };
@@ -289,7 +291,7 @@ impl CacheDesc {
         unsafe { core::str::from_utf8_unchecked(&self.name[..self.name_len as usize]) }
     }
 
-    /// Bytes of an object as its creator asked for it.
+    /// Bytes of an object as the cache's creator asked for it.
     pub fn object_size(&self) -> usize {
         self.object_size
     }
@@ -304,19 +306,19 @@ impl CacheDesc {
         self.ops.as_ref()
     }
 
-    /// Whether giving slabs back runs somebody's code.
+    /// Whether reclaiming slabs runs the program's code.
     pub(crate) fn has_destructor(&self) -> bool {
         self.ops.is_some_and(|ops| ops.destruct.is_some())
     }
 
-    /// Notes that a slab became superfluous where no destructor may run.
+    /// Notes that a slab became superfluous on a thread that may run no destructor.
     pub(crate) fn note_overdue(&self) {
         if self.has_destructor() {
             self.overdue.store(1, Ordering::Relaxed);
         }
     }
 
-    /// Whether there is such a slab; the caller sees to it.
+    /// Whether there is such a slab. If so, the caller reclaims it.
     #[inline]
     pub(crate) fn take_overdue(&self) -> bool {
         self.overdue.load(Ordering::Relaxed) != 0 && self.overdue.swap(0, Ordering::Relaxed) != 0
@@ -342,7 +344,7 @@ impl CacheDesc {
         most_capacity(self.layout.size)
     }
 
-    /// New magazines hold `capacity` objects from here on, and do not grow by themselves. The caller holds the life
+    /// From here on new magazines hold `capacity` objects and do not grow by themselves. The caller holds the life
     /// lock.
     pub(crate) fn set_capacity(&self, capacity: usize) {
         self.capacity.store(capacity as u32, Ordering::Relaxed);
@@ -378,7 +380,7 @@ impl CacheDesc {
         self.life.word()
     }
 
-    /// Notes a miss and answers whether magazines are too small: overflow and underflow kept taking turns, which a
+    /// Notes a miss and returns whether magazines are too small: overflow and underflow kept taking turns, which a
     /// larger magazine would have absorbed. A quiet cache, or one that only allocates or only frees, never grows.
     pub(crate) fn note_miss(&self, miss: Miss) -> bool {
         // Bit 0 is the kind of the last miss, the rest counts turns. Lost updates only delay growth.

@@ -1,9 +1,9 @@
 //! The registry: the list of all caches, by index and by name.
 //!
-//! A cache is listed from the moment it can be used until it is drained. Whoever walks the list holds one cache at a
-//! time, by a *pin*; a destroy unlists first, gives the gate back, and then waits for the pins to go (I18, I19),
-//! holding no lock (I32). All of it is O(1), or O(caches of the same hash), whatever the number of caches (I21); a create
-//! that finds the table of entries full exchanges it for one of four times the length.
+//! A cache is listed from the moment it can be used until it is drained. A thread that walks the list holds one cache
+//! at a time, by a *pin*; a destroy unlists first, releases the gate, and then waits for the pins to go (I18, I19),
+//! holding no lock (I32). All of it is O(1), or O(caches of the same hash), whatever the number of caches (I21); a
+//! create that finds the table of entries full exchanges it for one of four times the length.
 
 use core::ops::Deref;
 use core::ptr::NonNull;
@@ -18,7 +18,7 @@ const BUCKETS: usize = 4096;
 /// Entries of the first table: a page of them.
 const FIRST_ROOM: u32 = 256;
 
-/// One index. Index 0 is nobody's, so 0 ends a chain.
+/// One index. No cache has index 0, so 0 ends a chain.
 #[repr(C)]
 struct Entry {
     desc: Option<NonNull<CacheDesc>>,
@@ -67,7 +67,8 @@ impl State {
         false
     }
 
-    /// Sees to it that there is an entry for one more cache, if there may be one; answers a table that nobody uses any more.
+    /// Makes sure that there is an entry for one more cache, if there may be one. Returns a table that is no longer
+    /// used.
     fn make_room<P: Host>(&mut self, platform: &P, max: u32) -> Result<Option<Table>, CreateError> {
         if self.free != 0 || self.fresh < self.room || self.room >= max {
             return Ok(None);
@@ -80,7 +81,7 @@ impl State {
         Ok(Some(old))
     }
 
-    /// Gives a descriptor that nobody else knows an index. There is [room](Self::make_room) for it.
+    /// Gives an index to a descriptor that no other thread knows. There is [room](Self::make_room) for it.
     ///
     /// # Safety
     /// The descriptor is valid and the caller's alone.
@@ -97,7 +98,7 @@ impl State {
             }
         };
         let id = CacheId { index, generation: self.entry(index).generation };
-        // SAFETY: nobody has seen the descriptor yet.
+        // SAFETY: no other thread has seen the descriptor.
         unsafe { CacheDesc::set_id(desc, id) };
         Ok(id)
     }
@@ -105,8 +106,8 @@ impl State {
     /// Puts a descriptor with an index on the list.
     ///
     /// # Safety
-    /// The descriptor is valid and not listed, its index is its own, and it is not freed before it is taken off the list and
-    /// its pins are gone (I19).
+    /// The descriptor is valid and not listed, its index is its own, and it is not freed before it is unlisted and its
+    /// pins are gone (I19).
     unsafe fn link(&mut self, desc: NonNull<CacheDesc>) {
         // SAFETY: the descriptor is valid.
         let cache = unsafe { desc.as_ref() };
@@ -136,7 +137,7 @@ impl Table {
     }
 
     /// # Safety
-    /// Nobody uses the table any more.
+    /// The table is no longer used.
     unsafe fn unmap<P: Host>(&self, platform: &P) {
         // SAFETY: the mapping is that of `map`.
         unsafe { platform.unmap(self.entries.cast(), Self::bytes(self.room)) }
@@ -168,7 +169,8 @@ impl<P: Host> Deref for Pinned<'_, P> {
 }
 
 impl<P: Host> Pinned<'_, P> {
-    /// Leaves the cache pinned; [`Registry::adopt`] takes the pin up again. (A third of the size, for who has many.)
+    /// Leaves the cache pinned; [`Registry::adopt`] takes the pin up again. (A third of the size, for a caller with
+    /// many.)
     pub(crate) fn keep(self) -> NonNull<CacheDesc> {
         let desc = self.desc;
         core::mem::forget(self);
@@ -179,8 +181,8 @@ impl<P: Host> Pinned<'_, P> {
 impl<P: Host> Drop for Pinned<'_, P> {
     fn drop(&mut self) {
         let state = self.registry.state.lock(self.platform);
-        // Who waits for the last pin but its own frees the descriptor only after it has looked under the lock that is
-        // held here.
+        // A thread that waits for the last pin but its own frees the descriptor only after it has looked under the lock
+        // that is held here.
         let pins = self.pins.load(Ordering::Relaxed).saturating_sub(1);
         self.pins.store(pins, Ordering::Release);
         if pins == 1 {
@@ -201,7 +203,7 @@ impl Registry {
         let (max, general) = (max as u32, general as u32);
         let table = Table::map(platform, FIRST_ROOM.max(general + 1).min(max))?;
         let Some(buckets) = platform.map(BUCKETS * size_of::<u32>()) else {
-            // SAFETY: just mapped, nobody knows it.
+            // SAFETY: it was just mapped, and no other thread knows it.
             unsafe { table.unmap(platform) };
             return None;
         };
@@ -211,7 +213,7 @@ impl Registry {
     }
 
     /// # Safety
-    /// Nobody uses the registry any more.
+    /// The registry is no longer used.
     pub(crate) unsafe fn unmap<P: Host>(&self, platform: &P) {
         let state = self.state.lock(platform);
         // SAFETY: the mappings are those of `map`.
@@ -229,7 +231,7 @@ impl Registry {
     /// Lists a new cache and gives it its index. Of two creates of one name, one wins (I13).
     ///
     /// # Safety
-    /// The descriptor is valid and the caller's alone. Once it is listed it is not freed before it is off the list again
+    /// The descriptor is valid and the caller's alone. Once it is listed it is not freed before it is unlisted again
     /// and its pins are gone (I19).
     pub(crate) unsafe fn list<P: Host>(&self, platform: &P, desc: NonNull<CacheDesc>) -> Result<CacheId, CreateError> {
         // SAFETY: the descriptor is valid.
@@ -252,13 +254,14 @@ impl Registry {
         };
         drop(state);
         if let Some(old) = old {
-            // SAFETY: the registry has another since, and entries are used under its lock. No lock is held (I34).
+            // SAFETY: the registry has another table by now, and entries are used under its lock. No lock is held
+            // (I34).
             unsafe { old.unmap(platform) };
         }
         id
     }
 
-    /// Lists a new general cache under the index of its class, unless another thread has done so; answers the one that
+    /// Lists a new general cache under the index of its class, unless another thread has done so. Returns the one that
     /// is listed.
     ///
     /// # Safety
@@ -316,7 +319,7 @@ impl Registry {
         Ok(())
     }
 
-    /// Lists a cache again that was unlisted, and turned out to be busy (the order of 2004).
+    /// Lists a cache again that was unlisted and turned out to be busy (the order of 2004).
     ///
     /// # Safety
     /// It is not listed.
@@ -325,7 +328,7 @@ impl Registry {
         unsafe { self.state.lock(pinned.platform).link(pinned.desc) };
     }
 
-    /// Takes a drained cache off the list: nobody can pin it any more.
+    /// Takes a drained cache off the list: no thread can pin it from here on.
     pub(crate) fn unlist<P: Host>(&self, pinned: &Pinned<'_, P>) {
         let hash = hash(pinned.name());
         let index = pinned.id().index;
@@ -346,14 +349,14 @@ impl Registry {
 
     /// Waits until the caller's pin is the only one of an unlisted cache. The descriptor is the caller's from then on.
     ///
-    /// No lock may be held, and the gate neither: whoever has a pin may be in a destructor or a visitor of the
+    /// The caller holds no lock, nor the gate: a thread that has a pin may be in a destructor or a visitor of the
     /// statistics, and wait for the gate there (I32).
     pub(crate) fn only_pin<P: Host>(&self, pinned: Pinned<'_, P>) -> NonNull<CacheDesc> {
         let platform = pinned.platform;
         let mut state = self.state.lock(platform);
         loop {
             let pins = pinned.pins.load(Ordering::Acquire);
-            // None where it was forgotten: see `forget_pins`.
+            // `None` if it was forgotten: see `forget_pins`.
             if pins <= 1 {
                 let desc = pinned.desc;
                 core::mem::forget(pinned);
@@ -365,7 +368,7 @@ impl Registry {
         }
     }
 
-    /// Lets the index of an unlisted cache be used again, under another generation (I20).
+    /// Makes the index of an unlisted cache available again, under another generation (I20).
     pub(crate) fn recycle<P: Host>(&self, platform: &P, id: CacheId) {
         let mut state = self.state.lock(platform);
         let free = state.free;
@@ -399,10 +402,10 @@ impl Registry {
         Pinned { registry: self, platform, desc }
     }
 
-    /// Takes a pin up.
+    /// Takes up a pin that was kept.
     ///
     /// # Safety
-    /// It is one of this registry's that was [kept](Pinned::keep), and is taken up once.
+    /// The pin is one of this registry's that was [kept](Pinned::keep), and is taken up once.
     pub(crate) unsafe fn adopt<'a, P: Host>(&'a self, platform: &'a P, desc: NonNull<CacheDesc>) -> Pinned<'a, P> {
         Pinned { registry: self, platform, desc }
     }
@@ -421,15 +424,16 @@ impl Registry {
         self.state.word()
     }
 
-    /// Calls `visit` with every listed cache, without the lock: for a thread that forks. Nobody lists or unlists a cache
-    /// meanwhile, for it has the lock, or it is in the middle of that itself, further up in its stack, or whoever is cannot
-    /// go on. The list is whole at each moment: a cache is on it by one word, which is written when the descriptor is.
+    /// Calls `visit` with every listed cache, without the lock: for a thread that forks. No cache is listed or unlisted
+    /// meanwhile, because this thread holds the lock, or is itself in the middle of that further up in its stack, or
+    /// the thread that is cannot go on. The list is whole at each moment: a cache is on it by one word, which is
+    /// written after the descriptor.
     pub(crate) fn for_each_in_fork<P: Host>(
         &self,
         platform: &P,
         visit: &mut dyn FnMut(&CacheDesc) -> Result<(), OtherFirst>,
     ) -> Result<(), OtherFirst> {
-        // SAFETY: nobody else changes the state, as said; the guard is kept, for the lock stays as it is.
+        // SAFETY: no other thread changes the state, as said; the guard is kept, because the lock stays as it is.
         let mut state = unsafe { self.state.adopt(platform) };
         let mut visited = Ok(());
         for index in 1..state.fresh {
@@ -442,9 +446,10 @@ impl Registry {
         visited
     }
 
-    /// Forgets the pins of threads that fork did not take along: in the child nobody else would ever give them back. The
-    /// calling thread's own, if a visitor or a signal handler forks, are forgotten with them: it is in the engine itself, and
-    /// gives them back without one, or waits for no other than its own ([`only_pin`](Self::only_pin)).
+    /// In a child, forgets the pins of threads that do not exist there, because no other thread would ever release
+    /// them. The calling thread's own, if a visitor or a signal handler forks, are forgotten with them: the thread is
+    /// in the engine itself, and either releases them without a check, or waits for no other than its own
+    /// ([`only_pin`](Self::only_pin)).
     pub(crate) fn forget_pins<P: Host>(&self, platform: &P) {
         let _ = self.for_each_in_fork(platform, &mut |cache| {
             cache.pins.store(0, Ordering::Relaxed);

@@ -1,14 +1,14 @@
-//! What the user asks of a new cache, and what is refused.
+//! What a user asks of a new cache, and what is refused.
 
 use super::{NAME_MAX, ObjectOps};
 use crate::error::CreateError;
 use crate::slab::{Layout, MAX_ALIGN, MAX_SIZE};
 
-/// What a new cache shall be.
+/// What a new cache is like.
 #[derive(Clone, Copy, Debug)]
 pub struct CacheSpec<'a> {
-    /// Its name, 1 to [`NAME_MAX`] bytes, unlike that of any other cache; `kmalloc-` and the size of a class is that of a
-    /// general one, in use or not. The cache keeps a copy.
+    /// Its name, 1 to [`NAME_MAX`] bytes, different from that of any other cache. (`kmalloc-` and the size of a class
+    /// is the name of a general cache, whether it is in use or not.) The cache keeps a copy.
     pub name: &'a str,
     /// Bytes of an object, 1 to [`MAX_SIZE`].
     pub size: usize,

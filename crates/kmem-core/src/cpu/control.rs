@@ -1,4 +1,4 @@
-//! The control of each CPU: its state, its area, and the lock of whoever changes either.
+//! The control of each CPU: its state, its area, and the lock under which both are changed.
 
 use core::fmt;
 use core::ptr::NonNull;
@@ -17,20 +17,20 @@ pub(crate) struct Control {
     pub(crate) area: Option<Area>,
     /// Periods of decay that the area was kept for.
     pub(crate) kept_for: u8,
-    /// Stays down until somebody brings it up by name: a thread that runs there does not.
+    /// The CPU stays down until it is brought up by name: a thread that runs there does not bring it up.
     pub(crate) held_down: bool,
 }
 
 impl Control {
-    /// Where the CPU stands.
+    /// The state of the CPU.
     pub(crate) fn state(&self) -> CpuState {
         self.state
     }
 
-    /// Moves the CPU on.
+    /// Changes the state by an event.
     ///
     /// # Panics
-    /// If the event cannot happen in the CPU's state: the transition functions have looked before.
+    /// If the event cannot happen in the CPU's state: transitions have checked that before.
     pub(crate) fn apply(&mut self, event: CpuEvent) {
         let next = self.state.next(event);
         debug_assert!(next.is_some(), "{event:?} in state {:?}", self.state);
@@ -97,7 +97,7 @@ impl Cpus {
     }
 
     /// # Safety
-    /// Nobody uses the controls any more.
+    /// The controls are no longer used.
     pub(crate) unsafe fn unmap<P: Host>(&self, platform: &P) {
         // SAFETY: the mapping is that of `map`.
         unsafe { platform.unmap(self.controls.cast(), self.count * size_of::<CpuControl>()) }
@@ -108,7 +108,7 @@ impl Cpus {
         self.count
     }
 
-    /// The CPUs that are online at this moment: a hint for who does not hold the gate.
+    /// The CPUs that are online at this moment: a hint for a caller that does not hold the gate.
     pub fn online(&self) -> CpuSet {
         self.online.snapshot()
     }
@@ -122,8 +122,8 @@ impl Cpus {
         if online { self.online.insert(cpu) } else { self.online.remove(cpu) }
     }
 
-    /// Lets CPUs run again that were stopped by a thread which fork did not take along, and ends a transition of its, if one
-    /// was under way: a CPU is where the set of online CPUs says. In the child.
+    /// In a child, lets CPUs run again that were stopped by a thread that does not exist there, and ends its
+    /// transition, if one was under way: each CPU is in the state that the set of online CPUs says.
     pub(crate) fn settle<P: Host>(&self, platform: &P, table: &CpuTable, in_transition: bool) {
         for (cpu, control) in self.iter().enumerate() {
             let Some(mut control) = control.lock.try_lock(platform) else { continue };
@@ -139,7 +139,7 @@ impl Cpus {
         }
     }
 
-    /// The control of a CPU; `None` for an id out of range: the one place where ids are checked (I5).
+    /// The control of a CPU; `None` for an id out of range. This is the one place where ids are checked (I5).
     pub fn get(&self, cpu: usize) -> Option<&CpuControl> {
         // SAFETY: there are `count` controls.
         (cpu < self.count).then(|| unsafe { self.controls.add(cpu).as_ref() })

@@ -1,6 +1,6 @@
 //! Listeners: an embedder's code that is told of every transition, and may refuse some.
 //!
-//! Every listener hears every event, whatever the others answer (I28); a refused preparation is canceled for those that
+//! Every listener hears every event, whatever the others return (I28); a refused preparation is canceled for those that
 //! had granted it, the last one first. Listeners are called with the gate's write side held and no other lock; they may
 //! allocate and free, but not create or destroy caches or start transitions (I33).
 
@@ -22,13 +22,13 @@ pub enum Event {
     Dead,
 }
 
-/// A listener's answer to `UpPrepare` or `DownPrepare`: the transition shall not happen.
+/// A listener's refusal of `UpPrepare` or `DownPrepare`: the transition does not happen.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Refused;
 
-/// Whoever wants to know about transitions.
+/// A listener: it is told of transitions.
 pub trait Listener: Sync {
-    /// Called for each step; a refusal counts for [`Event::UpPrepare`] and [`Event::DownPrepare`] only.
+    /// Called for each step. A refusal counts for [`Event::UpPrepare`] and [`Event::DownPrepare`] only.
     fn event(&self, event: Event, cpu: usize) -> Result<(), Refused>;
 }
 

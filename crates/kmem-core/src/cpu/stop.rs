@@ -3,8 +3,8 @@
 //! The protocol is that of [`percpu`](crate::percpu): lock the controls in ascending order, withdraw the areas, fence
 //! once, work, publish, unlock. Threads on a stopped CPU miss and go to the depot; they never wait for this.
 //!
-//! Since controls are locked in that order, and given back in it, what is still stopped is a stretch of the caller's set:
-//! two numbers, and no copy of the set.
+//! Controls are locked in that order, and unlocked in it, so the CPUs that are still stopped are a stretch of the
+//! caller's set: two numbers, and no copy of the set.
 //!
 //! The fence is the caller's own presence, a [proxy](super::proxy)'s, or an interrupt.
 
@@ -54,7 +54,7 @@ impl<'a, P: Host + Sections> Stopped<'a, P> {
         stopped
     }
 
-    /// Stops one CPU, if it can be fenced without asking the kernel.
+    /// Stops one CPU, if it can be fenced without a system call.
     #[cold]
     pub(crate) fn quietly(
         _gate: &OnlineCpus<'_>,
@@ -72,18 +72,18 @@ impl<'a, P: Host + Sections> Stopped<'a, P> {
         }
         // SAFETY: the control is held.
         unsafe { table.withdraw(number) };
-        // Dropped where it is not fenced: the CPU runs again.
+        // If the CPU is not fenced this is dropped, and the CPU runs again.
         platform.fence_quietly(number).then_some(stopped)
     }
 
-    /// Calls `work` with each CPU and its private area, and lets the CPU run again behind it. A CPU on which nothing
-    /// was ever cached has no area.
+    /// Calls `work` with each CPU and its private area, and lets the CPU run again after it. A CPU on which nothing was
+    /// ever cached has no area.
     #[cold]
     pub(crate) fn for_each(self, mut work: impl FnMut(usize, Area)) {
         self.for_each_place(|cpu, area| work(cpu, *area));
     }
 
-    /// The same for work that may put another area into the place of the old: one that holds what the old one held.
+    /// The same for work that may replace the area by another one, which holds what the old one held.
     #[cold]
     pub(crate) fn for_each_place(mut self, mut work: impl FnMut(usize, &mut Area)) {
         let (set, to) = (self.set, self.to);

@@ -1,7 +1,7 @@
 //! Sets of CPUs: one bit a CPU, up to [`MAX_CPUS`].
 //!
 //! A set is 128 bytes, which is much on a stack that is not ours. So slow paths pass sets by reference, change them in
-//! place, and walk over a set that threads share without a copy of it ([`AtomicCpuSet::iter`]).
+//! place, and walk over a shared set without a copy of it ([`AtomicCpuSet::iter`]).
 
 use crate::sync::{AtomicU64, MODEL, Ordering};
 
@@ -17,7 +17,7 @@ pub struct CpuSet {
 }
 
 impl CpuSet {
-    /// The set of no CPU, for who wants to pass it.
+    /// The set of no CPU, to be passed by reference.
     pub const NONE: &'static Self = &Self::new();
 
     /// No CPU.
@@ -53,7 +53,7 @@ impl CpuSet {
         }
     }
 
-    /// Removes the CPUs that `stays` does not want.
+    /// Removes the CPUs for which `stays` returns `false`.
     pub fn retain(&mut self, mut stays: impl FnMut(usize) -> bool) {
         for index in 0..WORDS {
             for bit in bits(self.words[index]) {
@@ -136,8 +136,8 @@ impl FromIterator<usize> for CpuSet {
     }
 }
 
-/// A set of CPUs that threads change one CPU at a time. A read of it is a hint unless the reader holds what orders the
-/// writers.
+/// A set of CPUs that threads change one CPU at a time. What is read from it is a hint, unless the reader holds the
+/// lock that orders the writers.
 #[derive(Debug)]
 pub(crate) struct AtomicCpuSet {
     words: [AtomicU64; WORDS],

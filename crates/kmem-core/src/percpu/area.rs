@@ -7,11 +7,11 @@
 //! Slot 0 belongs to no cache and stays disabled: whatever has no class (a large, foreign or NULL pointer) uses it and
 //! misses.
 //!
-//! An area is as *wide* as there are caches, roughly: most programs have few, and areas for all that there may be would
-//! be most of what a small program holds where its memory is locked. When there are more, each is exchanged for a wider
-//! one ([`widen`](crate::cache)). Sections do not look how wide an area is, so that is done before anybody has the new
-//! cache; whatever finds a cache on the list may look for its slot in an area that is not wide enough yet, and finds it
-//! disabled.
+//! An area is as *wide* as there are caches, roughly. Most programs have few caches, and areas for all that there may
+//! be would be most of what a small program holds if its memory is locked. When there are more, each area is exchanged
+//! for a wider one (`widen.rs` of the engine). Sections do not check how wide an area is, so that is done before any
+//! thread has the new cache. A thread that finds a cache on the list may look for its slot in an area that is not wide
+//! enough yet, and finds it disabled.
 
 use core::ptr::NonNull;
 
@@ -19,7 +19,7 @@ use crate::host::{Host, PageSource};
 use crate::meta::{Meta, READABLE};
 use crate::sync::{AtomicUsize, Ordering, Zeroed, place_zeroed};
 
-/// More slots than this no area has: bytes are counted without an overflow.
+/// No area has more slots than this: bytes are counted without an overflow.
 const SLOTS_MAX: usize = isize::MAX as usize / 64;
 
 /// Which slot of an area: the index of its cache in the registry.
@@ -29,7 +29,7 @@ pub struct SlotIndex(pub u32);
 
 /// The odd word that stands before each magazine and before each area.
 pub(super) const MARK: usize = 1;
-/// Bytes of a magazine word: those of a machine word, but under a model checker, whose atomics may be larger.
+/// Bytes of a magazine word: those of a machine word, except under a model checker, whose atomics may be larger.
 pub(super) const WORD: usize = size_of::<AtomicUsize>();
 /// Bytes before slot 0; the last word of them is the mark.
 const HEADER: usize = (READABLE * WORD).next_multiple_of(64);
@@ -41,9 +41,9 @@ const STILL: usize = 1;
 #[repr(C)]
 #[derive(Debug)]
 pub struct Slot {
-    /// Behind the newest object. The commit of every section is a store to it.
+    /// Just after the newest object. The commit of every section is a store to it.
     pub cursor: AtomicUsize,
-    /// Behind the magazine's last word; 0 where the slot is disabled.
+    /// Just after the magazine's last word; 0 if the slot is disabled.
     pub end: AtomicUsize,
 }
 
@@ -72,7 +72,7 @@ unsafe impl Zeroed for Keep {
     }
 }
 
-/// The address of an area. Copying it copies no right: who may read or write what says [`super`].
+/// The address of an area. A copy gives no right to it: [`super`] says which thread may read or write what.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(transparent)]
 pub struct Area(NonNull<u8>);
@@ -125,10 +125,10 @@ impl Area {
         }
     }
 
-    /// Gives the area's mapping back.
+    /// Unmaps the area.
     ///
     /// # Safety
-    /// The area is one of [`map`](Self::map); no section, drain or statistics reader can reach it any more (I36).
+    /// The area is one of [`map`](Self::map); no section, drain or statistics reader can reach it from here on (I36).
     pub unsafe fn unmap<P: PageSource>(self, source: &P) {
         // SAFETY: nobody uses the area.
         unsafe { source.unmap(self.0.sub(HEADER), Self::bytes(self.width())) }
@@ -150,8 +150,8 @@ impl Area {
         unsafe { self.0.sub(HEADER).cast().read() }
     }
 
-    /// An area with `width` slots, to which what is in the slots of this one was moved; this one is to be
-    /// [unmapped](Self::unmap). `None`: no memory, and this one is as it was.
+    /// An area with `width` slots, to which the content of this one's slots was moved; this one is to be
+    /// [unmapped](Self::unmap). `None` if there is no memory; then this one is as it was.
     ///
     /// # Safety
     /// The area is private, as for [`section::take`](super::section::take); `width` is more than this one's.
@@ -197,7 +197,7 @@ impl Area {
     /// A slot of the area.
     ///
     /// # Safety
-    /// The area is mapped for as long as the answer is used, and `slot` is below its number of slots.
+    /// The area stays mapped while the result is used, and `slot` is below its number of slots.
     pub unsafe fn slot<'a>(self, slot: SlotIndex) -> &'a Slot {
         // SAFETY: slots stand at the area's address, as many as the caller says.
         unsafe { self.0.cast::<Slot>().add(slot.0 as usize).as_ref() }
@@ -220,16 +220,16 @@ impl Area {
         unsafe { &*(self.address().wrapping_add(offset) as *const AtomicUsize) }
     }
 
-    /// Whether the slot has a magazine. One that the area is not wide enough for has none.
+    /// Whether the slot has a magazine. A slot for which the area is not wide enough has none.
     ///
     /// # Safety
-    /// The area is mapped for as long as the answer is used; the caller holds the CPU's control.
+    /// The area stays mapped while the result is used; the caller holds the CPU's control.
     pub unsafe fn is_enabled(self, slot: SlotIndex) -> bool {
         // SAFETY: the slot is one of the area's.
         unsafe { (slot.0 as usize) < self.width() && self.slot(slot).end.load(Ordering::Relaxed) != 0 }
     }
 
-    /// How many objects the slot's magazine holds. Exact where the area is private, else a moment's view.
+    /// How many objects the slot's magazine holds: exact if the area is private, otherwise of a moment.
     ///
     /// # Safety
     /// As for [`is_enabled`](Self::is_enabled).
@@ -245,7 +245,7 @@ impl Area {
         }
     }
 
-    /// Objects that fit into the slot's magazine; 0 where it is disabled.
+    /// Objects that fit into the slot's magazine; 0 if the slot is disabled.
     ///
     /// # Safety
     /// As for [`is_enabled`](Self::is_enabled).
@@ -267,8 +267,8 @@ impl Area {
         }
     }
 
-    /// Notes where the slot's cursor is, and answers whether it is enabled and still: its cursor is where the look before
-    /// this one saw it.
+    /// Notes where the slot's cursor is, and returns whether the slot is enabled and still: its cursor is where the
+    /// previous look saw it.
     ///
     /// # Safety
     /// As for [`is_enabled`](Self::is_enabled).
@@ -291,7 +291,7 @@ impl Area {
     /// Sections may read the mark and the words before it, [`READABLE`] in all, and ignore these. There are so many: the
     /// metadata arena's chunks begin with a header of that length, and no magazine is a mapping of its own.
     ///
-    /// Answers `false`, and leaves the slot disabled, where metadata is exhausted, or the area not wide enough.
+    /// Returns `false`, and leaves the slot disabled, if there is no metadata or the area is not wide enough.
     ///
     /// # Safety
     /// The caller holds the CPU's control; the area is mapped; the slot is disabled, or the area is private.
@@ -320,12 +320,12 @@ impl Area {
         true
     }
 
-    /// Disables an empty slot of a private area, if it is enabled, and gives the magazine's memory back.
+    /// Disables an empty slot of a private area, if it is enabled, and frees the magazine.
     ///
     /// # Safety
     /// The area is private, as for [`section::take`](super::section::take); the magazine is empty.
     pub unsafe fn disable<P: Host>(self, slot: SlotIndex, meta: &Meta, platform: &P) {
-        // SAFETY: the area is private, so no section uses the storage that goes back; an enabled slot is one of its.
+        // SAFETY: the area is private, so no section uses the storage that is freed; an enabled slot is one of its.
         unsafe {
             if !self.is_enabled(slot) {
                 return;
@@ -344,7 +344,7 @@ impl Area {
     }
 
     /// Gives an enabled slot of a private area a magazine for `capacity` objects, at least as many as are in it now,
-    /// and moves them there. Without memory it stays as it is, and the answer is `false`.
+    /// and moves them there. Without memory the slot stays as it is, and the result is `false`.
     ///
     /// # Safety
     /// The area is private, as for [`section::take`](super::section::take); the slot is enabled.
@@ -371,7 +371,7 @@ impl Area {
         true
     }
 
-    /// Calls `visit` with each object in the slot of an area that nobody changes meanwhile.
+    /// Calls `visit` with each object in the slot of an area that no thread changes meanwhile.
     ///
     /// # Safety
     /// The area is private, as for [`section::take`](super::section::take), or the whole allocator is quiescent.

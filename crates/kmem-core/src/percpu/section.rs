@@ -26,8 +26,8 @@ use crate::sync::Ordering;
 /// # Safety
 /// Implementers guarantee: (1) sections on one CPU take effect one after another; (2) when `fence(S)` returns, every
 /// section on a CPU of S that had read the table before the call has either committed, visibly to the caller, or will
-/// never commit, and `fence_here(k)` that answers `true` is `fence({k})`; (3) a section writes only magazine words at or
-/// above the cursor, and the cursor.
+/// never commit, and a `fence_here(k)` that returns `true` is `fence({k})`; (3) a section writes only magazine words at
+/// or above the cursor, and the cursor.
 pub unsafe trait Sections {
     /// Takes the newest object of the slot; `None` on every unusual case (empty, disabled, stopped, unregistered
     /// thread).
@@ -42,13 +42,13 @@ pub unsafe trait Sections {
     /// As for [`pop`](Self::pop); the object belongs to the slot's cache and to the caller (I7).
     unsafe fn push(&self, table: &CpuTable, slot: SlotIndex, object: NonNull<u8>) -> bool;
 
-    /// Moves up to `out.len()` of the newest objects into `out` in one section and answers how many.
+    /// Moves up to `out.len()` of the newest objects into `out` in one section, and returns how many.
     ///
     /// # Safety
     /// As for [`pop`](Self::pop).
     unsafe fn pop_batch(&self, table: &CpuTable, slot: SlotIndex, out: &mut [usize]) -> usize;
 
-    /// Moves the first objects of `objects` into the slot in one section, as many as fit, and answers how many.
+    /// Moves the first objects of `objects` into the slot in one section, as many as fit, and returns how many.
     ///
     /// # Safety
     /// As for [`push`](Self::push), for each object.
@@ -57,27 +57,28 @@ pub unsafe trait Sections {
     /// Waits until no section that began before the call can still commit on any CPU of `cpus`.
     fn fence(&self, cpus: &CpuSet);
 
-    /// A fence of the CPU that the thread is on, where being there is one: no other thread is inside a section there, and
-    /// those that were will not commit. `false`, and no fence, where the thread is not on `cpu`, or where it is not so.
+    /// Fences `cpu` for free if the calling thread is on it. Where preemption aborts sections, being on a CPU proves
+    /// that no other thread is inside a section there, and that those that were will not commit. Returns `false`, and
+    /// fences nothing, if the thread is not on `cpu`, or if the platform gives no such guarantee.
     ///
-    /// It costs nothing, waits for nobody and cannot fail, so that any slow path may call it.
+    /// It costs nothing, waits for no other thread and cannot fail, so any slow path may call it.
     fn fence_here(&self, _cpu: usize) -> bool {
         false
     }
 
-    /// A fence of one CPU, if that asks the kernel for nothing: for what can be done another time as well. `false`, and no
-    /// fence, where it cannot be had so.
+    /// Fences one CPU if that needs no system call: for work that can be done another time as well. Returns `false`,
+    /// and fences nothing, otherwise.
     fn fence_quietly(&self, cpu: usize) -> bool {
         self.fence_here(cpu)
     }
 
-    /// How often it is worth to look whether somebody on a stopped CPU has called [`fence_here`](Self::fence_here) there,
-    /// before it is fenced from afar. 0: a fence costs no more than that.
+    /// How many times to look whether a thread on a stopped CPU has called [`fence_here`](Self::fence_here), before the
+    /// CPU is fenced from afar. 0 if a fence costs no more than a look.
     fn patience(&self) -> u32 {
         0
     }
 
-    /// Whether a fence can be had at this moment. Asked before one is taken that could be done without.
+    /// Whether a fence is possible at this moment. Asked before a fence that could be done without.
     fn can_fence(&self) -> bool {
         true
     }
@@ -86,7 +87,7 @@ pub unsafe trait Sections {
     fn current_cpu(&self) -> usize;
 
     /// Whether the thread may run on `cpu` at this moment. Asked before a CPU comes up because a thread runs there: a
-    /// platform whose [`current_cpu`](Self::current_cpu) is out of date for long looks here.
+    /// platform whose [`current_cpu`](Self::current_cpu) may be long out of date checks here.
     fn is_on(&self, _cpu: usize) -> bool {
         true
     }
@@ -99,7 +100,7 @@ pub struct Room {
     end: usize,
 }
 
-/// First half of a pop: reads the newest objects, the newest first, and answers the cursor behind which they end, and
+/// First half of a pop: reads the newest objects, the newest first, and returns the cursor after which they end, and
 /// how many they are.
 ///
 /// # Safety
@@ -109,7 +110,7 @@ pub unsafe fn peek(area: Area, slot: SlotIndex, out: &mut [usize]) -> (usize, us
     // SAFETY: the word before a cursor is an object, the magazine's mark, or the area's mark (I3); a mark ends the
     // walk.
     unsafe {
-        // Acquire: who sees the cursor of a slot that was just enabled sees the mark in front of it.
+        // Acquire: a section that sees the cursor of a slot that was just enabled sees the mark before it.
         let mut cursor = area.slot(slot).cursor.load(Ordering::Acquire);
         let mut count = 0;
         while count < out.len() {
@@ -131,7 +132,7 @@ pub unsafe fn peek(area: Area, slot: SlotIndex, out: &mut [usize]) -> (usize, us
 /// that.
 ///
 /// # Safety
-/// See the module; `cursor` and `count` are what [`peek`] answered.
+/// See the module; `cursor` and `count` are what [`peek`] returned.
 #[inline]
 pub unsafe fn commit_pop(area: Area, slot: SlotIndex, cursor: usize, count: usize) {
     if count > 0 {
@@ -152,7 +153,7 @@ pub unsafe fn room(area: Area, slot: SlotIndex) -> Room {
     Room { cursor: slot.cursor.load(Ordering::Relaxed), end }
 }
 
-/// Second half of a push: puts in the first objects, as many as there is room for, and answers how many.
+/// Second half of a push: puts in the first objects, as many as there is room for, and returns how many.
 ///
 /// # Safety
 /// See the module; the objects are the caller's (I7).
@@ -192,7 +193,7 @@ pub unsafe fn pop_batch(area: Area, slot: SlotIndex, out: &mut [usize]) -> usize
 /// # Safety
 /// `slot` is below the area's number of slots. The area is private: its CPU is stopped, or was never published (I36, I38).
 pub unsafe fn take(area: Area, slot: SlotIndex, out: &mut [usize]) -> usize {
-    // SAFETY: nobody else touches the area, which is more than a section asks for; an enabled slot is one of its.
+    // SAFETY: no other thread touches the area, which is more than a section asks for; an enabled slot is one of its.
     unsafe { if area.is_enabled(slot) { pop_batch(area, slot, out) } else { 0 } }
 }
 
