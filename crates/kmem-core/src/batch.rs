@@ -1,6 +1,6 @@
 //! The batch: a few objects in the hands of one thread, on their way between slots, depots and slabs.
 
-/// Most objects that one batch moves: the bound of work under a lock (I41).
+/// The most objects that one batch moves: the bound of work under a lock (I41).
 pub(crate) const BATCH_MAX: usize = 64;
 
 /// A few objects in the hands of one thread, between two containers (I7).
@@ -54,8 +54,8 @@ impl Batch {
         self.len = self.len.min(len);
     }
 
-    /// Puts objects that come in order of address into the order in which they are to be handed out, the first last. For
-    /// a `stride` above 1 successive ones do not lie in the same cache line, as far as `stride` of them share one: each
+    /// Puts objects that are in order of address into the order in which they are to be handed out, the first last.
+    /// With a `stride` above 1, successive objects are not in the same cache line, if `stride` objects share one: each
     /// `stride`-th, then each `stride`-th from the second on, and so on.
     pub(crate) fn lay_out(&mut self, stride: usize) {
         if stride == 1 {

@@ -6,8 +6,8 @@
 //!
 //! # Floors
 //!
-//! Each module uses only those below it. (A slab names its cache and a cache has its slabs, so these two are one floor.)
-//! `tests/floors.py` reads this table, and holds every import against it.
+//! Each module uses only those below it. (A slab names its cache and a cache has its slabs, so these two are one
+//! floor.) `tests/floors.py` reads this table, and holds every import against it.
 //!
 //! | module | what it holds |
 //! |---|---|

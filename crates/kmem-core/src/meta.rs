@@ -1,9 +1,9 @@
 //! Memory for the engine's own descriptors, magazines and tables: the allocator never allocates from itself.
 //!
 //! Pieces are cut from chunks that the page source maps, and returned to a free list of their size, which is linked
-//! through the pieces themselves (this is the engine's memory, no user ever writes to it). Sizes are rounded up to four
-//! steps a doubling, so at most a quarter is lost; what is larger than a chunk's quarter is mapped by itself. The lock
-//! is the last but one in the order ([`Rank::Meta`]): every floor may call in.
+//! through the pieces themselves (this is the engine's memory, which no user ever writes to). Sizes are rounded up to
+//! four steps a doubling, so at most a quarter is lost; a piece larger than a quarter of a chunk is mapped by itself.
+//! The lock is the last but one in the order ([`Rank::Meta`]): every floor may call in.
 
 use core::fmt;
 use core::ptr::NonNull;
@@ -91,7 +91,7 @@ impl Meta {
         let mut arena = self.arena.lock(platform);
         if let Some(piece) = arena.free[class] {
             arena.used += size;
-            // SAFETY: a piece on a free list is ours and starts with its link.
+            // SAFETY: a piece on a free list is the arena's and starts with its link.
             arena.free[class] = unsafe { piece.as_ref() }.next;
             return Some(piece.cast());
         }
@@ -112,10 +112,10 @@ impl Meta {
         NonNull::new(start as *mut u8)
     }
 
-    /// Gives a piece back.
+    /// Frees a piece.
     ///
     /// # Safety
-    /// `piece` and `size` are those of one `alloc` of this arena, and nobody uses it any more.
+    /// `piece` and `size` are those of one `alloc` of this arena, and the piece is no longer used.
     pub unsafe fn free<P: Host>(&self, platform: &P, piece: NonNull<u8>, size: usize) {
         if size > LARGEST {
             self.arena.lock(platform).used -= size;
@@ -133,10 +133,10 @@ impl Meta {
         arena.used -= size;
     }
 
-    /// Gives the chunks back.
+    /// Unmaps the chunks.
     ///
     /// # Safety
-    /// Nobody uses a piece any more, and pieces larger than a quarter of a chunk were given back.
+    /// No piece is used any longer, and pieces larger than a quarter of a chunk were freed.
     pub(crate) unsafe fn unmap<P: Host>(&self, platform: &P) {
         let mut arena = self.arena.lock(platform);
         while let Some(chunk) = arena.chunks {
@@ -148,7 +148,7 @@ impl Meta {
         }
     }
 
-    /// Bytes handed out and not given back.
+    /// Bytes handed out and not freed.
     pub fn used<P: Host>(&self, platform: &P) -> usize {
         self.arena.lock(platform).used
     }

@@ -9,8 +9,8 @@
 //! | [`Topology`], [`Clock`] | system calls | tables | fields |
 //! | [`Observer`], [`Defences`] | nothing | nothing | who runs next, and without what |
 //!
-//! Each trait is defined beside the types that it speaks of; this is the one place where all of them are found. Every
-//! method may be called from any slow path: none may allocate from the engine.
+//! Each trait is defined beside the types that it speaks of; this is the one place that lists all of them. Every method
+//! may be called from any slow path: none may allocate from the engine.
 
 pub use crate::cache::{CacheStep, CpuStep, Observer, Place, SlotStep, Step};
 pub use crate::cpu::{Defences, Protocol};

@@ -235,7 +235,7 @@ impl CacheDesc {
     /// # Safety
     /// The cache is drained, unlisted, without slabs, magazines and pins (I19).
     pub(crate) unsafe fn free<P: Host>(desc: NonNull<Self>, meta: &Meta, platform: &P) {
-        // SAFETY: passed on.
+        // SAFETY: the caller's promise.
         unsafe {
             let bytes = Self::bytes(desc.as_ref().node_count);
             meta.free(platform, desc.cast(), bytes);

@@ -1,8 +1,8 @@
 //! What a simulator sees of the engine while it runs: what each thread just did.
 //!
 //! The engine calls [`Observer::step`] after each step of the protocol between caches and CPUs, and
-//! [`Park::at_lock`](crate::sync::Park::at_lock) around each lock. Everywhere but in a simulator these are empty functions,
-//! inlined, and their argument only borrows what is there anyway.
+//! [`Park::at_lock`](crate::sync::Park::at_lock) around each lock. Everywhere but in a simulator these are empty
+//! functions, inlined, and their argument only borrows what is there anyway.
 
 use super::CacheDesc;
 use crate::host::CpuSet;

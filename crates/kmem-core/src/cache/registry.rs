@@ -244,7 +244,7 @@ impl Registry {
             return Err(CreateError::NameTaken);
         }
         let old = state.make_room(platform, self.max)?;
-        // SAFETY: passed on.
+        // SAFETY: the caller's promise.
         let id = unsafe {
             let id = state.assign(desc, self.max);
             if id.is_ok() {
@@ -274,7 +274,7 @@ impl Registry {
         if let Some(listed) = state.entry(index).desc {
             return listed;
         }
-        // SAFETY: passed on; the index is that of the class, which no other cache gets.
+        // SAFETY: the caller's promise; the index is that of the class, which no other cache gets.
         unsafe {
             CacheDesc::set_id(desc, CacheId { index, generation: 0 });
             state.link(desc);
@@ -293,7 +293,7 @@ impl Registry {
     ) -> Result<CacheId, CreateError> {
         let mut state = self.state.lock(platform);
         let old = state.make_room(platform, self.max)?;
-        // SAFETY: passed on.
+        // SAFETY: the caller's promise.
         let id = unsafe { state.assign(desc, self.max) };
         drop(state);
         if let Some(old) = old {
@@ -309,7 +309,7 @@ impl Registry {
     /// As for `list`; the descriptor has its index.
     pub(crate) unsafe fn link_new<P: Host>(&self, platform: &P, desc: NonNull<CacheDesc>) -> Result<(), CreateError> {
         let mut state = self.state.lock(platform);
-        // SAFETY: passed on.
+        // SAFETY: the caller's promise.
         unsafe {
             if state.is_taken(desc.as_ref().name()) {
                 return Err(CreateError::NameTaken);

@@ -15,8 +15,8 @@ use crate::percpu::{Area, CpuTable, Sections};
 
 /// Some CPUs are stopped.
 ///
-/// Having it tells you: for each CPU of the set from `from` on and below `to`, you hold its control, no section on it can
-/// commit, and its area is yours (I36, I38). Dropping it lets the online ones run again.
+/// Having it tells you: for each CPU of the set from `from` on and below `to`, you hold its control, no section on it
+/// can commit, and its area is yours (I36, I38). Dropping it lets the online ones run again.
 #[must_use]
 pub(crate) struct Stopped<'a, P: Host + Sections> {
     cpus: &'a Cpus,

@@ -34,7 +34,7 @@ impl<P: Platform> Engine<P> {
     #[cold]
     pub unsafe fn destroy(&self, id: CacheId) -> Result<(), DestroyError> {
         if !self.platform.protocol().keep_listed {
-            // SAFETY: passed on.
+            // SAFETY: the caller's promise.
             return unsafe { self.destroy_historic(id) };
         }
         let gate = self.gate.read(&self.platform).map_err(|_| DestroyError::InsideCallback)?;
@@ -42,7 +42,7 @@ impl<P: Platform> Engine<P> {
         if cache.class() != 0 {
             return Err(DestroyError::General);
         }
-        // SAFETY: passed on.
+        // SAFETY: the caller's promise.
         unsafe { self.destroy_pinned(gate, cache) }
     }
 

@@ -74,7 +74,7 @@ pub fn stays(usable: usize, size: usize) -> bool {
 /// The heap returned this descriptor for the address, and the descriptor and its cache live.
 unsafe fn extent_on(slab: NonNull<u8>, address: usize) -> Result<Extent, FreeError> {
     let slab = slab.cast::<slab::Slab>();
-    // SAFETY: passed on.
+    // SAFETY: the caller's promise.
     unsafe {
         slab::Slab::index_of(slab, address).ok_or(FreeError::NotAnObject)?;
         let (cache, _) = slab::Slab::home_of(slab);

@@ -79,7 +79,7 @@ pub struct Config {
 /// The place is valid for a write.
 #[inline(never)]
 unsafe fn put<T>(place: *mut T, make: impl FnOnce() -> T) {
-    // SAFETY: passed on.
+    // SAFETY: the caller's promise.
     unsafe { place.write(make()) }
 }
 
@@ -252,7 +252,7 @@ impl<P: Platform> Engine<P> {
             initial.insert(0);
         }
         let cpus = Cpus::map(platform, possible, &initial);
-        // SAFETY: passed on.
+        // SAFETY: the caller's promise.
         cpus.map(|cpus| unsafe { place.write(cpus) }).is_some()
     }
 

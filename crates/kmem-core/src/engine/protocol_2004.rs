@@ -35,14 +35,14 @@ impl<P: Platform> Engine<P> {
         desc: NonNull<CacheDesc>,
         online: &OnlineCpus<'_>,
     ) -> Result<CacheId, CreateError> {
-        // SAFETY: passed on.
+        // SAFETY: the caller's promise.
         let id = unsafe { self.registry.assign(&self.platform, desc)? };
         // SAFETY: the descriptor is valid, and from here on only shared.
         let cache = unsafe { desc.as_ref() };
         let cpus = online.set();
         let made = cpus.iter().all(|cpu| self.enable_historic(cache, cpu));
         self.tell(cache, CacheStep::SlotsMade { cpus: &cpus });
-        // SAFETY: passed on; it has an index.
+        // SAFETY: the caller's promise; it has an index.
         let link = || unsafe { self.registry.link_new(&self.platform, desc) };
         let listed = if made { link() } else { Err(CreateError::NoMemory) };
         if let Err(error) = listed {

@@ -28,7 +28,7 @@ impl<P: Platform> Engine<P> {
             Some(object) => Ok(object),
             None => {
                 cold_path();
-                // SAFETY: passed on.
+                // SAFETY: the caller's promise.
                 unsafe { self.alloc_slow(cache) }
             }
         }
@@ -119,7 +119,7 @@ impl<P: Platform> Engine<P> {
     /// As for `free`.
     #[inline(never)]
     pub unsafe fn free_slow(&self, cache: &CacheDesc, object: NonNull<u8>) {
-        // SAFETY: passed on.
+        // SAFETY: the caller's promise.
         unsafe { self.give_to_slot_or_depot(cache, object) };
         // After the object was freed, so that a destructor that panics loses nothing.
         self.end_overdue(cache);
@@ -186,10 +186,10 @@ impl<P: Platform> Engine<P> {
     pub unsafe fn alloc_bulk(&self, cache: &CacheDesc, out: &mut [usize]) -> usize {
         let mut bulk = Bulk { engine: self, cache, out, done: 0 };
         while bulk.done < bulk.out.len() {
-            // SAFETY: passed on.
+            // SAFETY: the caller's promise.
             bulk.done += unsafe { self.platform.pop_batch(&self.table, cache.slot(), &mut bulk.out[bulk.done..]) };
             if bulk.done < bulk.out.len() {
-                // SAFETY: passed on.
+                // SAFETY: the caller's promise.
                 let Ok(object) = (unsafe { self.alloc_slow(cache) }) else { break };
                 bulk.out[bulk.done] = object.as_ptr() as usize;
                 bulk.done += 1;
@@ -207,10 +207,10 @@ impl<P: Platform> Engine<P> {
     pub unsafe fn free_bulk(&self, cache: &CacheDesc, objects: &[usize]) {
         let mut done = 0;
         while done < objects.len() {
-            // SAFETY: passed on.
+            // SAFETY: the caller's promise.
             done += unsafe { self.platform.push_batch(&self.table, cache.slot(), &objects[done..]) };
             if let Some(object) = objects.get(done).and_then(|object| NonNull::new(*object as *mut u8)) {
-                // SAFETY: passed on.
+                // SAFETY: the caller's promise.
                 unsafe { self.free_slow(cache, object) };
                 done += 1;
             }
@@ -290,7 +290,7 @@ impl<P: Platform> Engine<P> {
     /// The objects are the cache's, the caller's, and not used afterwards (I7). The cache lives.
     pub(super) unsafe fn return_objects(&self, cache: &CacheDesc, cpu: usize, objects: &[usize]) -> bool {
         let mut reclaim = Reclaim::new();
-        // SAFETY: passed on.
+        // SAFETY: the caller's promise.
         unsafe { self.return_objects_into(cache, cpu, objects, &mut reclaim) };
         let due = reclaim.is_due() && self.heap.may_release_at_free();
         self.reclaim(reclaim);
@@ -310,7 +310,7 @@ impl<P: Platform> Engine<P> {
     ) {
         let depot = &cache.node(self.platform.node_of(cpu)).depot;
         let taken = depot.put(&self.platform, &self.meta, objects);
-        // SAFETY: passed on.
+        // SAFETY: the caller's promise.
         unsafe { self.return_to_slabs(&objects[taken..], reclaim) };
     }
 
@@ -321,7 +321,7 @@ impl<P: Platform> Engine<P> {
     pub(crate) unsafe fn return_to_slabs(&self, objects: &[usize], reclaim: &mut Reclaim) {
         if !objects.is_empty() {
             let bad = |object, error| self.bad_free(object, error);
-            // SAFETY: passed on.
+            // SAFETY: the caller's promise.
             unsafe { slab::put_back(objects, |_| true, &self.env(), reclaim, bad) };
         }
     }

@@ -1,4 +1,5 @@
-//! What the data structures ask of the world outside: pages, a place to sleep, time, and which CPUs and nodes there are.
+//! What the data structures ask of the world outside: pages, a place to sleep, time, and which CPUs and nodes there
+//! are.
 //!
 //! The rest of what an embedder implements, and all of it in one list, is in [`platform`](crate::platform).
 //!

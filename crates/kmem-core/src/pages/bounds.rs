@@ -1,8 +1,8 @@
 //! How much memory free runs may hold, in granules.
 //!
 //! Memory that was just given back will most likely be asked for again, and giving it back to the source to fault it in
-//! anew costs a hundred times as much as to hand it out again. So where free runs [decay](super::purge) they may
-//! hold as much as was *used at most of late*: who replaced large blocks for a while keeps what he needs for that, and a
+//! anew costs a hundred times as much as to hand it out again. So where free runs [decay](super::purge) they may hold
+//! as much as was *used at most of late*: who replaced large blocks for a while keeps what he needs for that, and a
 //! quarter of it is forgotten each period. (A quarter more, for who frees all that he has: what was free before is
 //! dirty besides.) Where nobody calls for decay they hold little, for they would do so for ever.
 //!
@@ -12,12 +12,12 @@
 //! | all free runs | 128 MiB, or 5/4 of the most used of late | 32 MiB | 1 MiB, or a 128th of what is used, while there is credit; else as with decay |
 //! | all of them, when a run of [`EXCHANGE`] granules takes memory afresh | 32 MiB, or the most used of late | 8 MiB | as with decay |
 //!
-//! The last column is for a process in which no thread of the allocator's lives: frees release memory themselves, as far
-//! as their [credit](super::credit) reaches.
+//! The last column is for a process in which no thread of the allocator's lives: frees release memory themselves, as
+//! far as their [credit](super::credit) reaches.
 //!
 //! Shorter runs that take memory afresh, except for slabs that will be filled, exchange it beyond 8 MiB, or a sixteenth
-//! of what is used: there are many sizes of them, and what one leaves is mostly too short for the next. Where objects of
-//! 40 to 200 KiB come and go that is a fifth less memory, for a sixth more time.
+//! of what is used: there are many sizes of them, and what one leaves is mostly too short for the next. Where objects
+//! of 40 to 200 KiB come and go that is a fifth less memory, for a sixth more time.
 //!
 //! The last is for blocks that are too long for what is free: a process does not grow much by what it has but cannot
 //! use. Where large blocks come and go in many sizes, to exchange always made them a hundred times as slow, and from a
@@ -93,8 +93,8 @@ impl Bounds {
         if self.decays || self.at_free { mib(128) } else { HOLDS }
     }
 
-    /// How much the free of a run of `freed` granules should release where frees do so: all that free runs hold, if that
-    /// is more than a little, in a piece that is bounded by what was freed.
+    /// How much the free of a run of `freed` granules should release where frees do so: all that free runs hold, if
+    /// that is more than a little, in a piece that is bounded by what was freed.
     pub(super) fn due_at_free(&self, stats: &PageStats, freed: usize) -> usize {
         let least = mib(1).max(stats.used / 128);
         if stats.dirty > least { stats.dirty.min(mib(1).max(2 * freed)) } else { 0 }

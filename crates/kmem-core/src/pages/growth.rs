@@ -5,8 +5,8 @@ use super::state::{COMMIT_STEP, COMMIT_TRIES, Found, PageHeap, State, Use};
 use super::table::{GRANULE, KIND_CLEAN, KIND_DIRTY, KIND_RAW};
 use crate::host::{CommitError, PageSource};
 
-/// The first of all, and then as many as there are, up to a whole step: where memory is locked, all that is committed is
-/// in memory at once, and a small program shall have little.
+/// The first of all, and then as many as there are, up to a whole step: where memory is locked, all that is committed
+/// is in memory at once, and a small program shall have little.
 const FIRST_STEP: usize = (512 << 10) / GRANULE;
 /// The first granules of the window (8 MiB) are never said to be [filled](PageSource::fills), for the same reason.
 const SMALL: usize = 4 * COMMIT_STEP;
@@ -98,8 +98,8 @@ impl PageHeap {
         Ok(())
     }
 
-    /// The end of the step of so many granules that ends with `granule`, or goes on behind it: steps are aligned to their
-    /// size in address space, as huge pages are.
+    /// The end of the step of so many granules that ends with `granule`, or goes on behind it: steps are aligned to
+    /// their size in address space, as huge pages are.
     fn step_end(&self, granule: usize, step: usize) -> usize {
         let address = self.maps.address_of(granule);
         granule + (address.next_multiple_of(step * GRANULE) - address) / GRANULE

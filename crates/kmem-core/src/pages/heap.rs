@@ -36,8 +36,8 @@ impl PageHeap {
         (self.maps.base, self.maps.granules)
     }
 
-    /// How many of the window's granules, from the first on, have a byte in the class map. No others were handed out; what
-    /// makes it more [tells](crate::host::PageSource::reaches) the page source.
+    /// How many of the window's granules, from the first on, have a byte in the class map. No others were handed out;
+    /// what makes it more [tells](crate::host::PageSource::reaches) the page source.
     pub fn reach(&self) -> usize {
         self.maps.reach()
     }
@@ -262,8 +262,8 @@ impl PageHeap {
         self.at_free.load(Ordering::Relaxed) != 0
     }
 
-    /// Says so in a child made by fork, where the thread that did is gone; unless the calling thread is in the middle of
-    /// something here itself, which then is in the child as it was in the parent until its first decay.
+    /// Says so in a child made by fork, where the thread that did is gone; unless the calling thread is in the middle
+    /// of something here itself, which then is in the child as it was in the parent until its first decay.
     pub(crate) fn expect_no_decay<P: Host>(&self, platform: &P) {
         if let Some(mut state) = self.state.try_lock(platform) {
             state.bounds.expect_decay(false);
@@ -278,16 +278,16 @@ impl PageHeap {
     /// Notes that a run is a slab with this descriptor and, for general caches, this class.
     ///
     /// # Safety
-    /// The run is one that `alloc` gave, and the caller's. The descriptor is a valid [`Slab`](crate::slab::Slab), and stays
-    /// so until [`free`](Self::free) has returned for the run; so does its cache.
+    /// The run is one that `alloc` gave, and the caller's. The descriptor is a valid [`Slab`](crate::slab::Slab), and
+    /// stays so until [`free`](Self::free) has returned for the run; so does its cache.
     pub(crate) unsafe fn set_slab(&self, run: &Run, slab: NonNull<u8>, class: u8) {
         let first = (run.address - self.maps.base) / GRANULE;
         self.maps.set_slab(first, run.granules, slab);
         self.maps.set_class(first, run.granules, class);
     }
 
-    /// Lets `look` have the descriptor of the slab that covers `address`, any address, if there is one. It is valid while
-    /// `look` runs, and so is its cache.
+    /// Lets `look` have the descriptor of the slab that covers `address`, any address, if there is one. It is valid
+    /// while `look` runs, and so is its cache.
     ///
     /// ```text
     /// a slab goes back                              somebody asks for an address in it

@@ -6,9 +6,9 @@
 //!   reads, and
 //! - one entry in the **granule table**, which leads slow paths to the slab, or to the length of a large run.
 //!
-//! Runs go back with no allocator lock held but the heap's own (I34). Free runs are kept by length, those whose memory
-//! was given back (*clean*) apart from those that still hold some (*dirty*); neighbours are merged through the table.
-//! Fresh granules come from the bottom of the untouched rest of the window, committed in steps of 2 MiB.
+//! Runs are freed with no allocator lock held but the heap's own (I34). Free runs are kept by length, those that were
+//! purged (*clean*) apart from those that still hold memory (*dirty*); neighbours are merged through the table. Fresh
+//! granules come from the bottom of the untouched rest of the window, committed in steps of 2 MiB.
 
 mod bounds;
 mod census;

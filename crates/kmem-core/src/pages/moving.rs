@@ -1,14 +1,14 @@
 //! Moving a large run: its pages change their address instead of being copied.
 //!
-//! A run that shall grow and has no room behind it takes another one, and has its pages moved there. What it leaves is
-//! raw: address space without memory. The new run's rest and the room behind it come from the same move, so a source
-//! that works with mappings has them in one, and can move that one again when the run has grown into its room. It never
-//! grows further than that where it lies, whatever is free there (the room of a run with a large alignment has much of
-//! that behind it): it would be two mappings then, which no source moves, and would be copied.
+//! A run that is to grow and has no room after it takes another one, and has its pages moved there. What it leaves is
+//! raw: address space without memory. The new run's rest and the room after it come from the same move, so a source
+//! that works with mappings has them in one, and can move that one again when the run has grown into its room. The run
+//! never grows further than that in place, whatever is free there (a run with a large alignment has much room after
+//! it): it would then be two mappings, which no source moves, and would be copied.
 //!
-//! Where the source moves pages by changing mappings, moved ones stay apart from their neighbours for ever, and a
-//! process may only have so many mappings. So a run remembers that it was *moved*; when it is freed its address space
-//! goes back (the run becomes raw, and is mapped afresh, in one piece with its neighbours, when it serves again), and
+//! If the source moves pages by changing mappings, moved ones stay apart from their neighbours for ever, and a process
+//! may have only so many mappings. So a run remembers that it was *moved*; when it is freed its address space is
+//! released (the run becomes raw, and is mapped afresh, in one piece with its neighbours, when it serves again), and
 //! only so many runs may be moved at a time. Beyond that, they are copied.
 
 use super::state::{Found, PageHeap, State, Use};
@@ -83,8 +83,8 @@ impl PageHeap {
         Some(moved)
     }
 
-    /// Notes that the moved run which begins at granule `first` may grow up to granule `bound`. The entry of a large run
-    /// has no other use for this place.
+    /// Notes that the moved run which begins at granule `first` may grow up to granule `bound`. The entry of a large
+    /// run has no other use for this place.
     pub(super) fn set_bound(&self, first: usize, bound: usize) {
         self.maps.entry(first).next.store(bound, Ordering::Relaxed);
     }

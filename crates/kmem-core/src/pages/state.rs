@@ -1,4 +1,4 @@
-//! What the page heap is made of: its state, and the runs that its parts pass to each other. It does nothing here.
+//! What the page heap is made of: its state, and the runs that its parts pass to each other.
 
 use super::bounds::Bounds;
 use super::table::{GRANULE, Maps};
@@ -22,7 +22,7 @@ pub(super) const DIRTY: usize = 0;
 pub(super) const CLEAN: usize = 1;
 pub(super) const RAW: usize = 2;
 
-/// A run of granules that somebody owns.
+/// A run of granules that was handed out.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Run {
     /// Address of the first byte.
@@ -36,7 +36,8 @@ pub struct Run {
 /// What is known of how a run will be used.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Use {
-    /// All of it soon, and what lies around it in the same way: slabs of small objects, of a cache that has some already.
+    /// All of it soon, and what lies around it in the same way: slabs of small objects, of a cache that has some
+    /// already.
     Dense,
     /// Nothing: large objects may be used in part, or not at all, and of a cache's first slabs little.
     Any,
@@ -49,13 +50,13 @@ pub struct PageStats {
     pub committed: usize,
     /// In free runs that still hold memory.
     pub dirty: usize,
-    /// In free runs whose memory was given back.
+    /// In free runs that were purged.
     pub clean: usize,
     /// Handed out.
     pub used: usize,
     /// In free runs that have to be committed before they serve again.
     pub raw: usize,
-    /// Skipped, because something else lay there.
+    /// Skipped, because something else was mapped there.
     pub skipped: usize,
 }
 
@@ -76,7 +77,7 @@ pub(super) struct State {
 pub struct PageHeap {
     pub(super) maps: Maps,
     pub(super) state: Mutex<State>,
-    /// 1 where frees may release memory by themselves.
+    /// 1 if frees may release memory by themselves.
     pub(super) at_free: AtomicU32,
 }
 

@@ -2,9 +2,9 @@
 //!
 //! A byte of the class map is a class times [`CLASS_STEP`]. Both maps stand in the window's *head*, before the first
 //! granule that serves: a terabyte of window has 64 MiB of class map and 1 GiB of granule table. They are committed as
-//! the heap grows, so a process has of them (in memory, and in all that limits and locks count) what its heap needs: the
-//! bytes and entries of granules below the *reach* exist. The fast path asks for nothing else than whether an address is
-//! below it, which the page source is [told](PageSource::reaches).
+//! the heap grows, so a process has of them (in memory, and in all that limits and locks count) what its heap needs:
+//! the bytes and entries of granules below the *reach* exist. The fast path asks for nothing else than whether an
+//! address is below it, which the page source is [told](PageSource::reaches).
 //!
 //! An entry is written only by who owns its granules (the heap's lock for free runs, the run's owner else), and read
 //! without a lock by whoever frees an object: the object is live, so its granule's entry cannot change meanwhile. A
@@ -20,8 +20,8 @@ pub const GRANULE_SHIFT: u32 = if MODEL { 16 } else { 14 };
 /// Bytes of a granule.
 pub const GRANULE: usize = 1 << GRANULE_SHIFT;
 
-/// What a class is multiplied by in the class map: with it, `free` reaches the slot of 16 bytes by one address scaled by
-/// 8, and spends no instruction on a product.
+/// What a class is multiplied by in the class map: with it, `free` reaches the slot of 16 bytes by one address scaled
+/// by 8, and spends no instruction on a product.
 pub const CLASS_STEP: u8 = 2;
 
 /// What covers a granule.
@@ -105,7 +105,8 @@ pub(crate) struct Maps {
     entries: NonNull<Entry>,
     /// The bytes and entries of granules below this exist. Moved on under the heap's lock.
     reach: AtomicUsize,
-    /// Granules whose bytes exist: more than those of entries, where these could not be had. Changed under the heap's lock.
+    /// Granules whose bytes exist: more than those of entries, where these could not be had. Changed under the heap's
+    /// lock.
     bytes: AtomicUsize,
 }
 

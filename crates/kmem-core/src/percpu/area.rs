@@ -234,7 +234,7 @@ impl Area {
     /// # Safety
     /// As for [`is_enabled`](Self::is_enabled).
     pub unsafe fn count(self, slot: SlotIndex) -> usize {
-        // SAFETY: passed on.
+        // SAFETY: the caller's promise.
         unsafe {
             if !self.is_enabled(slot) {
                 return 0;
@@ -250,7 +250,7 @@ impl Area {
     /// # Safety
     /// As for [`is_enabled`](Self::is_enabled).
     pub unsafe fn capacity(self, slot: SlotIndex) -> usize {
-        // SAFETY: passed on; an enabled slot is one of the area's.
+        // SAFETY: the caller's promise; an enabled slot is one of the area's.
         unsafe { if self.is_enabled(slot) { self.keep(slot).capacity.load(Ordering::Relaxed) } else { 0 } }
     }
 
@@ -259,7 +259,7 @@ impl Area {
     /// # Safety
     /// As for [`is_enabled`](Self::is_enabled).
     pub unsafe fn is_still(self, slot: SlotIndex) -> bool {
-        // SAFETY: passed on; an enabled slot is one of the area's.
+        // SAFETY: the caller's promise; an enabled slot is one of the area's.
         unsafe {
             self.is_enabled(slot)
                 && self.keep(slot).seen.load(Ordering::Relaxed)
@@ -273,7 +273,7 @@ impl Area {
     /// # Safety
     /// As for [`is_enabled`](Self::is_enabled).
     pub unsafe fn look(self, slot: SlotIndex) -> bool {
-        // SAFETY: passed on; an enabled slot is one of the area's.
+        // SAFETY: the caller's promise; an enabled slot is one of the area's.
         unsafe {
             if !self.is_enabled(slot) {
                 return false;
@@ -288,8 +288,8 @@ impl Area {
 
     /// Gives a disabled slot a magazine for `capacity` objects. Needs no fence: see [`super`].
     ///
-    /// Sections may read the mark and the words before it, [`READABLE`] in all, and ignore these. There are so many: the
-    /// metadata arena's chunks begin with a header of that length, and no magazine is a mapping of its own.
+    /// Sections may read the mark and the words before it, [`READABLE`] in all, and ignore these. There are so many:
+    /// the metadata arena's chunks begin with a header of that length, and no magazine is a mapping of its own.
     ///
     /// Returns `false`, and leaves the slot disabled, if there is no metadata or the area is not wide enough.
     ///

@@ -1,5 +1,5 @@
-//! Sections: what a platform promises of them, and the four operations written plainly, each as what it reads and what it
-//! commits.
+//! Sections: what a platform promises of them, and the four operations written plainly, each as what it reads and what
+//! it commits.
 //!
 //! Called whole, the functions are right wherever something else keeps sections on one CPU apart: a lock (Linux without
 //! restartable sequences) or interrupts off (bare metal). The restartable sequences of Linux are the same operations in
@@ -136,7 +136,7 @@ pub unsafe fn peek(area: Area, slot: SlotIndex, out: &mut [usize]) -> (usize, us
 #[inline]
 pub unsafe fn commit_pop(area: Area, slot: SlotIndex, cursor: usize, count: usize) {
     if count > 0 {
-        // SAFETY: passed on.
+        // SAFETY: the caller's promise.
         unsafe { area.slot(slot) }.cursor.store(cursor, Ordering::Relaxed);
     }
 }
@@ -147,7 +147,7 @@ pub unsafe fn commit_pop(area: Area, slot: SlotIndex, cursor: usize, count: usiz
 /// See the module.
 #[inline]
 pub unsafe fn room(area: Area, slot: SlotIndex) -> Room {
-    // SAFETY: passed on.
+    // SAFETY: the caller's promise.
     let slot = unsafe { area.slot(slot) };
     let end = slot.end.load(Ordering::Acquire);
     Room { cursor: slot.cursor.load(Ordering::Relaxed), end }
@@ -180,7 +180,7 @@ pub unsafe fn commit_push(area: Area, slot: SlotIndex, room: Room, objects: &[us
 /// # Safety
 /// See the module.
 pub unsafe fn pop_batch(area: Area, slot: SlotIndex, out: &mut [usize]) -> usize {
-    // SAFETY: passed on.
+    // SAFETY: the caller's promise.
     unsafe {
         let (cursor, count) = peek(area, slot, out);
         commit_pop(area, slot, cursor, count);
@@ -191,7 +191,8 @@ pub unsafe fn pop_batch(area: Area, slot: SlotIndex, out: &mut [usize]) -> usize
 /// Takes up to `out.len()` objects out of a slot of a private area, if it is enabled.
 ///
 /// # Safety
-/// `slot` is below the area's number of slots. The area is private: its CPU is stopped, or was never published (I36, I38).
+/// `slot` is below the area's number of slots. The area is private: its CPU is stopped, or was never published (I36,
+/// I38).
 pub unsafe fn take(area: Area, slot: SlotIndex, out: &mut [usize]) -> usize {
     // SAFETY: no other thread touches the area, which is more than a section asks for; an enabled slot is one of its.
     unsafe { if area.is_enabled(slot) { pop_batch(area, slot, out) } else { 0 } }
@@ -202,7 +203,7 @@ pub unsafe fn take(area: Area, slot: SlotIndex, out: &mut [usize]) -> usize {
 /// # Safety
 /// See the module; the objects are the caller's (I7).
 pub unsafe fn push_batch(area: Area, slot: SlotIndex, objects: &[usize]) -> usize {
-    // SAFETY: passed on.
+    // SAFETY: the caller's promise.
     unsafe { commit_push(area, slot, room(area, slot), objects) }
 }
 
@@ -213,7 +214,7 @@ pub unsafe fn push_batch(area: Area, slot: SlotIndex, objects: &[usize]) -> usiz
 #[inline]
 pub unsafe fn pop(area: Area, slot: SlotIndex) -> Option<NonNull<u8>> {
     let mut object = [0];
-    // SAFETY: passed on; an object's address is not 0.
+    // SAFETY: the caller's promise; an object's address is not 0.
     unsafe { (pop_batch(area, slot, &mut object) == 1).then(|| NonNull::new_unchecked(object[0] as *mut u8)) }
 }
 
@@ -223,6 +224,6 @@ pub unsafe fn pop(area: Area, slot: SlotIndex) -> Option<NonNull<u8>> {
 /// See the module; the object is the caller's (I7).
 #[inline]
 pub unsafe fn push(area: Area, slot: SlotIndex, object: NonNull<u8>) -> bool {
-    // SAFETY: passed on.
+    // SAFETY: the caller's promise.
     unsafe { push_batch(area, slot, &[object.as_ptr() as usize]) == 1 }
 }

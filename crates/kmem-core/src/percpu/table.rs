@@ -153,7 +153,7 @@ impl CpuTable {
     /// # Safety
     /// The caller holds the CPU's control, or is the only one that writes its entry.
     pub unsafe fn withdraw(&self, cpu: usize) {
-        // SAFETY: passed on; the empty area lives as long as the table.
+        // SAFETY: the caller's promise; the empty area lives as long as the table.
         unsafe { self.publish(cpu, self.empty) };
     }
 }

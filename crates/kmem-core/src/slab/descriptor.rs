@@ -54,8 +54,8 @@ pub(crate) struct Slab {
     /// How many bits of `purged` are set.
     dry: u32,
     free: Bitmap,
-    /// Pages that read as zero, and hold no memory, as far as is known: it went back, or the slab is new, and no object was
-    /// handed out there since.
+    /// Pages that read as zero, and hold no memory, as far as is known: it went back, or the slab is new, and no object
+    /// was handed out there since.
     purged: Bitmap,
     /// Objects that a constructor made and that are still so, for caches with a constructor.
     constructed: Option<Bitmap>,
@@ -173,7 +173,7 @@ impl Slab {
     /// # Safety
     /// The slab lives.
     pub(crate) unsafe fn index_of(slab: NonNull<Self>, address: usize) -> Option<usize> {
-        // SAFETY: passed on.
+        // SAFETY: the caller's promise.
         unsafe { Ruler::of(slab) }.index(address)
     }
 
@@ -195,8 +195,8 @@ impl Slab {
         self.in_use == self.objects
     }
 
-    /// Takes free objects in order of address, as many as there is room for, if there are so many. One call takes at most
-    /// 64.
+    /// Takes free objects in order of address, as many as there is room for, if there are so many. One call takes at
+    /// most 64.
     ///
     /// # Safety
     /// The node's lock is held.
@@ -214,7 +214,7 @@ impl Slab {
         let mut taken = Taken { count, ..Taken::default() };
         if self.dry > 0 || self.constructed.is_some() {
             for (place, object) in room[..count].iter().enumerate() {
-                // SAFETY: passed on; these are objects of the slab.
+                // SAFETY: the caller's promise; these are objects of the slab.
                 unsafe {
                     taken.zero |= u64::from(self.wet(*object)) << place;
                     taken.raw |= u64::from(!self.is_constructed(*object)) << place;
@@ -360,7 +360,7 @@ impl Slab {
         let offset = self.first - self.run.address;
         let mut count = 0;
         for page in 0..self.run.granules * GRANULE / PAGE {
-            // SAFETY: passed on.
+            // SAFETY: the caller's promise.
             unsafe {
                 if self.purged.get(page) {
                     let from = (page * PAGE).saturating_sub(offset) / self.size as usize;
@@ -381,7 +381,7 @@ impl Slab {
     /// # Safety
     /// The allocator is quiescent and the node's lock is held.
     pub(crate) unsafe fn replace_free(&mut self, index: usize, free: bool) -> bool {
-        // SAFETY: passed on.
+        // SAFETY: the caller's promise.
         unsafe { self.free.replace(index, free) }
     }
 
@@ -390,7 +390,7 @@ impl Slab {
     /// # Safety
     /// As for [`replace_free`](Self::replace_free).
     pub(crate) unsafe fn counts(&self) -> (usize, usize) {
-        // SAFETY: passed on.
+        // SAFETY: the caller's promise.
         let free = (0..self.objects()).filter(|index| unsafe { self.free.get(*index) }).count();
         (free, self.in_use as usize)
     }
@@ -426,8 +426,8 @@ impl Ruler {
         }
     }
 
-    /// `None` where no object begins: the product's lower half is below the reciprocal exactly for multiples of the size
-    /// (Lemire, Kaser and Kurz, Faster remainder by direct computation, 2019).
+    /// `None` where no object begins: the product's lower half is below the reciprocal exactly for multiples of the
+    /// size (Lemire, Kaser and Kurz, Faster remainder by direct computation, 2019).
     #[inline(always)]
     fn index(&self, address: usize) -> Option<usize> {
         let offset = address.wrapping_sub(self.first);

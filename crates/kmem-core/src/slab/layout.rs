@@ -1,9 +1,9 @@
 //! How objects lie in a slab: size, alignment, granules a slab, objects a slab, colours.
 //!
 //! A slab is the smallest number of granules that leaves at most an eighth of it unused, but not less than 64 KiB where
-//! objects are small, so that slabs are few. Objects longer than two granules come one to a slab, or a few, and leave at
-//! most a sixteenth: such a slab comes and goes with its objects, so that its granules serve other sizes, and all that it
-//! is longer than they are counts where address space is limited, or memory locked. What is left over moves the
+//! objects are small, so that slabs are few. Objects longer than two granules come one to a slab, or a few, and leave
+//! at most a sixteenth: such a slab comes and goes with its objects, so that its granules serve other sizes, and all
+//! that it is longer than they are counts where address space is limited, or memory locked. What is left over moves the
 //! first object of successive slabs by whole *colours*, so that the first objects of slabs do not fight for the same
 //! cache sets; a slab without a rest has no colours, and colouring never costs memory.
 
@@ -70,8 +70,8 @@ impl Layout {
         self.granules * GRANULE
     }
 
-    /// Which next object is the first that has no cache line in common with an object; 1 for objects of a line and more,
-    /// of which at most a part of one is shared.
+    /// Which next object is the first that has no cache line in common with an object; 1 for objects of a line and
+    /// more, of which at most a part of one is shared.
     pub(crate) const fn stride(&self) -> usize {
         if self.size >= LINE {
             return 1;

@@ -201,7 +201,8 @@ impl Default for Node {
 }
 
 impl Lists {
-    /// Puts the first of these objects on their slab, as many as are successively of it, and answers how many these are.
+    /// Puts the first of these objects on their slab, as many as are successively of it, and answers how many these
+    /// are.
     ///
     /// # Safety
     /// The slab is of this node, and the first of these is an object of it.
@@ -283,9 +284,9 @@ pub(crate) struct Env<'a, P: Host> {
     pub(crate) meta: &'a Meta,
 }
 
-/// Puts objects back onto their slabs, keeping a node's lock while successive objects belong to it, and looking a slab up
-/// once for successive objects of it. A pointer that is no object of ours is reported to `bad` and left alone; nothing
-/// else is lost by it.
+/// Puts objects back onto their slabs, keeping a node's lock while successive objects belong to it, and looking a slab
+/// up once for successive objects of it. A pointer that is no object of ours is reported to `bad` and left alone;
+/// nothing else is lost by it.
 ///
 /// # Safety
 /// Each object was handed out by a slab of this heap, or is in no slab of it at all; it is the caller's, and its slab's
@@ -300,7 +301,7 @@ pub(crate) unsafe fn put_back<P: Host>(
     let mut held: Option<(&CacheDesc, usize, Guard<'_, Lists, P>)> = None;
     let mut at = 0;
     while let Some(object) = objects.get(at) {
-        // SAFETY: passed on.
+        // SAFETY: the caller's promise.
         let Some((slab, _)) = (unsafe { find(env.heap, *object) }) else {
             bad(*object, FreeError::NotAnObject);
             at += 1;
@@ -320,13 +321,14 @@ pub(crate) unsafe fn put_back<P: Host>(
 /// The slab and the index of the object at `address`, if one begins there.
 ///
 /// # Safety
-/// The slab that covers the address, if one does, lives: an object of it is the caller's, or in a place that it looks at.
+/// The slab that covers the address, if one does, lives: an object of it is the caller's, or in a place that it looks
+/// at.
 pub(crate) unsafe fn find(heap: &PageHeap, address: usize) -> Option<(NonNull<Slab>, usize)> {
     let Owner::Slab(slab) = heap.owner(address) else {
         return None;
     };
     let slab = slab.cast::<Slab>();
-    // SAFETY: passed on: an entry that names a slab names one that lives while an object of it does.
+    // SAFETY: the caller's promise: an entry that names a slab names one that lives while an object of it does.
     let index = unsafe { Slab::index_of(slab, address) }?;
     Some((slab, index))
 }

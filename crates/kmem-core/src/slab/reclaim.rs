@@ -22,9 +22,9 @@ impl Reclaim {
     }
 
     /// A list that takes no slab: those that become empty stay with their node. For who works on many caches under the
-    /// gate, and would have to keep all of them from being destroyed until their slabs are released (I19), and for who does
-    /// upkeep, and must not run destructors. A cache that has one remembers that there is something to give back, and
-    /// the next thread that misses there does it.
+    /// gate, and would have to keep all of them from being destroyed until their slabs are released (I19), and for who
+    /// does upkeep, and must not run destructors. A cache that has one remembers that there is something to give back,
+    /// and the next thread that misses there does it.
     pub(crate) const fn closed() -> Self {
         Self { head: None, closed: true, due: false }
     }

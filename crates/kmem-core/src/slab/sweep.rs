@@ -1,13 +1,14 @@
 //! When a node's slabs are worth a sweep.
 //!
-//! A sweep looks at all slabs that are partly in use, and releases the pages that hold only free objects. Where frees do
-//! that themselves (see `cache::sweep` of the engine) two things decide what it costs and what it brings:
+//! A sweep looks at all slabs that are partly in use, and releases the pages that hold only free objects. Where frees
+//! do that themselves (see `cache::sweep` of the engine) two things decide what it costs and what it brings:
 //!
-//! - *How many objects were freed* says little: a program that frees and allocates in turn frees all day. What counts is
-//!   how far the number of objects in use has **fallen** below the highest since the last sweep.
+//! - *How many objects were freed* says little: a program that frees and allocates in turn frees all day. What counts
+//!   is how far the number of objects in use has **fallen** below the highest since the last sweep.
 //! - *Pages become free late.* Of 64 objects on a page, freed in random order, the last decides; so the sweeps have to
-//!   come closer together as the heap empties. A sweep is therefore due when the number has fallen by an eighth of what is
-//!   left; by a quarter where the last sweep found next to nothing, and by a sixteenth where little is left of the heap.
+//!   come closer together as the heap empties. A sweep is therefore due when the number has fallen by an eighth of what
+//!   is left; by a quarter where the last sweep found next to nothing, and by a sixteenth where little is left of the
+//!   heap.
 //!
 //! What stays after the last free is what was freed after the last sweep: some hundredths of the heap.
 
@@ -70,8 +71,8 @@ pub(crate) struct Piece {
 impl Node {
     /// Begins a sweep, unless one is under way, and says what the next piece of it is to do.
     ///
-    /// Few frees are still to come where little is left of the heap, so the pieces are larger there: the sweep has to be
-    /// through before the last free.
+    /// Few frees are still to come where little is left of the heap, so the pieces are larger there: the sweep has to
+    /// be through before the last free.
     pub(crate) fn next_piece<P: Host>(&self, platform: &P) -> Piece {
         let mut lists = self.lists.lock(platform);
         let begins = !core::mem::replace(&mut lists.sweep.running, true);

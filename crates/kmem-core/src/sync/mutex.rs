@@ -1,10 +1,10 @@
 //! The one lock of the engine: a [`Word`] that says which thread holds it, and sleeps through the platform.
 //!
-//! A contender spins briefly, then marks the word as contended and parks until it changes. It is held for at most a batch of
-//! work, except where [`Rank::Cpu`] waits for a fence. The lock carries its [`Rank`]; debug builds assert the order at every
-//! acquire.
+//! A contender spins briefly, then marks the word as contended and parks until it changes. The lock is held for at most
+//! a batch of work, except when [`Rank::Cpu`] waits for a fence. It carries its [`Rank`]; debug builds assert the order
+//! at every acquire.
 //!
-//! A thread that took the lock for a fork may lock it again: the guards of then are *nested*, and leave it held.
+//! A thread that took the lock for a fork may lock it again: such guards are *nested*, and leave it held.
 
 use core::fmt;
 use core::marker::PhantomData;
@@ -25,7 +25,7 @@ unsafe impl<T: Send> Sync for Mutex<T> {}
 // SAFETY: moving the lock moves the data.
 unsafe impl<T: Send> Send for Mutex<T> {}
 
-/// The lock is held; dropping this gives it back. It stays on its thread.
+/// The lock is held; dropping this releases it. It stays on its thread.
 #[must_use]
 pub struct Guard<'a, T, P: Park> {
     lock: &'a Mutex<T>,
@@ -147,10 +147,10 @@ impl<T, P: Park> DerefMut for Guard<'_, T, P> {
 impl<T, P: Park> Drop for Guard<'_, T, P> {
     fn drop(&mut self) {
         super::rank::unhold(self.park, self.lock.rank);
-        // The lock may be gone as soon as it is free: what is told of it is told from a copy.
+        // The lock may be gone as soon as it is free: the rank is read before.
         let rank = self.lock.rank;
         if self.lock.word.release() {
-            // The address is all that is used of it.
+            // Only its address is used.
             self.park.wake_one(&self.lock.word.0);
         }
         self.park.at_lock(LockStep::Unlocked { rank });

@@ -19,7 +19,7 @@ pub enum LockStep<'a> {
         /// The lock's word.
         word: &'a AtomicUsize,
     },
-    /// The thread has given a lock of this rank back, or its side of the gate.
+    /// The thread has released a lock of this rank, or its side of the gate.
     Unlocked {
         /// The lock's rank.
         rank: Rank,
@@ -29,8 +29,8 @@ pub enum LockStep<'a> {
 /// Sleeping and waking on a word, and who a thread is.
 ///
 /// # Safety
-/// `thread_token` differs between threads that are alive, is never 0, is a multiple of 4, and stays what it is for the thread
-/// that goes on in a child made by fork; `held_ranks` belongs to the calling thread alone.
+/// `thread_token` differs between threads that are alive, is never 0, is a multiple of 4, and stays the same for the
+/// thread that goes on in a child made by fork; `held_ranks` belongs to the calling thread alone.
 pub unsafe trait Park {
     /// Sleeps while `*word == expected`; may return early.
     fn wait(&self, word: &AtomicUsize, expected: usize);
@@ -40,22 +40,22 @@ pub unsafe trait Park {
     fn wake_all(&self, word: &AtomicUsize);
     /// A number for the calling thread.
     fn thread_token(&self) -> usize;
-    /// The lock ranks that the calling thread holds (asserted in debug builds only), and its forks. `None`: not known,
-    /// nothing is asserted, and the thread does not fork.
+    /// The lock ranks that the calling thread holds (asserted in debug builds only), and its forks. `None` if they are
+    /// not known: then nothing is asserted, and the thread does not fork.
     fn held_ranks(&self) -> Option<&HeldRanks>;
 
-    /// Lets others run for a while; the longer, the more tries there were.
+    /// Lets other threads run for a while: the longer, the more tries there were.
     fn rest(&self, tries: u32);
 
-    /// Where threads that sleep leave a note. `None`: nobody forks in a signal handler here.
+    /// Where threads that sleep leave a note. `None` if no thread forks in a signal handler.
     fn waiters(&self) -> Option<&Waiters> {
         None
     }
 
-    /// A fork begins, and holds no lock of the engine yet: for locks of others that come before.
+    /// Called when a fork begins and holds no lock of the engine yet: for other locks that come before these.
     fn lock_outer(&self) {}
 
-    /// A fork has given all back but what [`lock_outer`](Self::lock_outer) took.
+    /// Called when a fork has released all but what [`lock_outer`](Self::lock_outer) took.
     fn unlock_outer(&self) {}
 
     /// The words that sections of the platform hold, if any: a fork takes them last.

@@ -4,24 +4,25 @@
 //! 0                 free
 //! token | bits      held by the thread of this token; CONTENDED: some thread may sleep; FORK: taken for a fork
 //! ```
-//! A lock is taken by one compare-and-swap, which writes the owner with it: there is no moment at which a lock is held and
-//! its word does not say by whom. So a thread that finds itself in a signal handler knows of every lock whether it holds
-//! it itself further up in its stack, and a fork can tell (see [`fork`](super::fork)):
+//! A lock is taken by one compare-and-swap, which writes the owner with it: there is no moment at which a lock is held
+//! and its word does not say by whom. So a thread that finds itself in a signal handler knows of every lock whether it
+//! holds it itself further up in its stack, and a fork can tell (see [`fork`](super::fork)):
 //!
 //! - *It is free, or another thread's*: the fork takes it, with the mark FORK.
-//! - *It is the thread's own*: the handler interrupted the operation that holds it. Nobody else is in it, and the operation
-//!   goes on when the handler returns, in the parent and in the child. The fork leaves it as it is.
-//! - *It is the thread's own, for a fork*: what was taken for a fork was taken between two operations, so the thread may
-//!   begin an operation under it. That is what a fork handler of the program does that allocates. [`try_take`](Word::try_take)
-//!   lets it pass, and [`release`](Word::release) leaves it held.
+//! - *It is the thread's own*: the handler interrupted the operation that holds it. Nobody else is in it, and the
+//!   operation goes on when the handler returns, in the parent and in the child. The fork leaves it as it is.
+//! - *It is the thread's own, for a fork*: what was taken for a fork was taken between two operations, so the thread
+//!   may begin an operation under it. That is what a fork handler of the program does that allocates.
+//!   [`try_take`](Word::try_take) lets it pass, and [`release`](Word::release) leaves it held.
 //!
 //! # The token
-//! It is [`Park::thread_token`](crate::platform::Park::thread_token), the number that the platform has for a thread anyway
-//! (on Linux the thread pointer, which is one load). It differs between all threads that live, so no two threads can take
-//! each other for themselves, however many there were before: numbers from a counter would wrap around some day, and cost
-//! a field of each thread. Its two lowest bits are 0, and carry the marks. A thread keeps it over fork, for the child's
-//! thread has its parent's thread pointer. A platform that sleeps on half of a word sees the marks in its lower half; two
-//! owners whose lower halves are the same only let a thread sleep on, which the mark CONTENDED wakes as ever.
+//! It is [`Park::thread_token`](crate::platform::Park::thread_token), the number that the platform has for a thread
+//! anyway (on Linux the thread pointer, which is one load). It differs between all threads that live, so no two threads
+//! can take each other for themselves, however many there were before: numbers from a counter would wrap around some
+//! day, and cost a field of each thread. Its two lowest bits are 0, and carry the marks. A thread keeps it over fork,
+//! for the child's thread has its parent's thread pointer. A platform that sleeps on half of a word sees the marks in
+//! its lower half; two owners whose lower halves are the same only let a thread sleep on, which the mark CONTENDED
+//! wakes as ever.
 
 use super::{AtomicUsize, Ordering};
 
@@ -72,8 +73,8 @@ impl Word {
         self.take_free(me) || self.is_mine_for_fork(me)
     }
 
-    /// Takes the word if it is free; else sees to it that the thread is woken when it is, and answers the value to sleep on.
-    /// Whoever slept once cannot know whether others still do, and takes it with the mark.
+    /// Takes the word if it is free; else sees to it that the thread is woken when it is, and answers the value to
+    /// sleep on. Whoever slept once cannot know whether others still do, and takes it with the mark.
     #[cold]
     pub(super) fn take_or_mark(&self, me: usize) -> Option<usize> {
         loop {
@@ -104,8 +105,8 @@ impl Word {
         (seen != 0).then_some(seen)
     }
 
-    /// Gives the word back, and answers whether a thread may sleep on it. What was taken for a fork stays taken until the
-    /// fork is over.
+    /// Gives the word back, and answers whether a thread may sleep on it. What was taken for a fork stays taken until
+    /// the fork is over.
     #[inline]
     pub(crate) fn release(&self) -> bool {
         if self.value() & FORK != 0 {
