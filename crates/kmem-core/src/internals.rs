@@ -20,7 +20,7 @@ pub fn alloc_run<P: Platform>(engine: &Engine<P>, granules: usize, align: usize)
 /// Gives the granules at `address` back to the page heap.
 ///
 /// # Safety
-/// They are of a run of [`alloc_run`], or of the rest of one, and nobody uses them.
+/// They are of a run of [`alloc_run`], or of the rest of one, and no thread uses them.
 pub unsafe fn free_run<P: Platform>(engine: &Engine<P>, address: usize, granules: usize) {
     // SAFETY: the caller's promise.
     unsafe { engine.heap.free(&engine.platform, address, granules) }

@@ -104,7 +104,7 @@ pub enum CpuStep {
     Canceled,
     /// CPU_DOWN_PREPARE was granted.
     Draining,
-    /// It is not online any more; CPU_DEAD is to come.
+    /// It is no longer online; CPU_DEAD is to come.
     Offline,
     /// CPU_DEAD is done.
     Dead,

@@ -7,9 +7,9 @@
 //! prepare   a slot of every listed cache
 //! dead      take the slot of every listed cache away
 //! ```
-//! It is right under the gate, and falls without it: a CPU that changes its state between two of these steps is missed
-//! by one and met by another. Slots are not made at a miss here, and a drain leaves them; whoever finds none where the
-//! order counts on one reports [`Step::NoSlot`].
+//! It is right under the gate, and fails without it: a CPU that changes its state between two of these steps is missed
+//! by one and met by another. Slots are not made at a miss here, and a drain leaves them; a thread that finds none
+//! although the order relies on one reports [`Step::NoSlot`].
 //!
 //! The kernel held a semaphore over each change of the list and over each walk. Here a cache's life lock stands for it:
 //! it is *on the list* while it is listed and live, and both sides look at that, and act on it, under the lock.

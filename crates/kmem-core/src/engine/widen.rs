@@ -1,12 +1,12 @@
 //! Room for the slot of a new cache in every area.
 //!
 //! ```text
-//! the cache is listed    whoever finds it there finds its slot disabled, also in an area that has no such slot
+//! the cache is listed    a thread that finds it there finds its slot disabled, also in an area that has no such slot
 //! width = more           an area that is made from here on, under its CPU's control, is as wide
 //! each CPU in turn       looked at under its control: if its area is not as wide, it is stopped, its area exchanged for a
 //!                        wider one that holds the same, and it runs again (I6, I36)
 //! sure = more            all areas are as wide; the next creates need not look
-//! create answers         only now can a section be asked for the slot
+//! create returns         only now can a section be asked for the slot
 //! ```
 //! The gate keeps CPUs from coming up meanwhile. An area that is made without the gate (a thread misses on a CPU that
 //! is online and has no area) is made under the CPU's control, either before the look or after the store. Areas at

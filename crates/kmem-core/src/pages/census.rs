@@ -1,4 +1,4 @@
-//! What large objects there are: counted by a walk, when somebody asks, so that nobody who allocates counts.
+//! The large objects: counted by a walk on request, so that allocations need not count.
 
 use super::state::PageHeap;
 use super::table::{KIND_CLEAN, KIND_DIRTY, KIND_LARGE, KIND_RAW, KIND_SLAB};

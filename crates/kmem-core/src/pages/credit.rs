@@ -1,9 +1,9 @@
 //! Credit: how much memory frees may release by themselves.
 //!
-//! Where no thread of the allocator's lives, frees have to release what the program no longer needs, since the last of
-//! them may be the last call that the program ever makes. But memory that is used again at once must not go: to release
-//! a mebibyte and to fault it in anew costs 0.7 ms, as much as ten thousand frees. At the moment of a free the two
-//! cannot be told apart. What can be bounded is the cost:
+//! In a process without a thread of the allocator, frees have to release what the program no longer needs, because the
+//! last of them may be the last call that the program ever makes. But memory that is used again at once must not go: to
+//! release a mebibyte and fault it in again costs 0.7 ms, as much as ten thousand frees. At the moment of a free the
+//! two cannot be told apart. What can be bounded is the cost:
 //!
 //! - a byte that the program uses for the first time (the peak grows) earns one byte: the single release of a heap that
 //!   was built once is complete;

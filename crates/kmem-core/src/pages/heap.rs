@@ -1,7 +1,7 @@
-//! The page heap: runs are handed out, resized and taken back.
+//! The page heap: runs are handed out, resized and freed.
 //!
-//! What is free is in [`runs`](super::runs), what was never handed out in [`growth`](super::growth); how memory goes
-//! back to the source is in [`purge`](super::purge).
+//! Free runs are in [`runs`](super::runs), what was never handed out in [`growth`](super::growth);
+//! [`purge`](super::purge) releases memory to the source.
 
 use core::ptr::NonNull;
 
@@ -31,7 +31,7 @@ impl PageHeap {
         Self { maps, state: Mutex::new(Rank::Pages, state), at_free: AtomicU32::new(0) }
     }
 
-    /// Address of the window's first granule, behind the maps in its head, and how many granules there are.
+    /// Address of the window's first granule, after the maps in its head, and how many granules there are.
     pub fn window(&self) -> (usize, usize) {
         (self.maps.base, self.maps.granules)
     }
@@ -66,8 +66,7 @@ impl PageHeap {
         if granules == 0 || !self.could_hold(granules, align) {
             return None;
         }
-        // Where only dirty and clean runs together would do, they become one by giving the memory of the dirty ones
-        // back.
+        // If only dirty and clean runs together are long enough, purging the dirty ones makes them one.
         let run = self
             .search(platform, granules, align, what)
             .or_else(|| if self.purge(platform) > 0 { self.search(platform, granules, align, what) } else { None })?;
@@ -92,7 +91,7 @@ impl PageHeap {
             let start = (self.maps.address_of(first).next_multiple_of(align.max(GRANULE)) - self.maps.base) / GRANULE;
             let address = self.maps.address_of(start);
             if kind == KIND_RAW {
-                // SAFETY: the granules were committed before, and given back since.
+                // SAFETY: the granules were committed before, and uncommitted since.
                 match unsafe { platform.commit(address, granules * GRANULE) } {
                     Ok(()) => {
                         state.stats.committed += granules;
@@ -103,7 +102,7 @@ impl PageHeap {
                         return None;
                     }
                     Err(CommitError::Taken) => {
-                        // Somebody else is there by now: the whole run is left to him.
+                        // Another mapping is there by now: the whole run is left to it.
                         state.stats.skipped += len;
                         state.stats.raw -= len;
                         continue;
@@ -121,10 +120,10 @@ impl PageHeap {
         None
     }
 
-    /// Makes a large run longer or shorter where it lies; `false` where something is behind it, and it stays as it was.
+    /// Makes a large run longer or shorter in place. Returns `false` if something is after it; then it stays as it was.
     ///
     /// # Safety
-    /// The run is one that `alloc` gave, marked as large, and the caller's; nobody uses the part that is cut off. No
+    /// The run is a large one that was handed out, and the caller's; no thread uses the part that is cut off. No
     /// allocator lock is held (I34).
     pub(crate) unsafe fn resize<P: Host>(&self, platform: &P, address: usize, old: usize, new: usize) -> bool {
         let first = (address - self.maps.base) / GRANULE;
@@ -135,7 +134,7 @@ impl PageHeap {
             let (tail, len) = (address + new * GRANULE, old - new);
             if age > 0 {
                 self.set_bound(first, first + new);
-                // SAFETY: the tail is the caller's, and nobody uses it.
+                // SAFETY: the tail is the caller's, and no thread uses it.
                 unsafe { platform.uncommit(tail, len * GRANULE) };
                 self.put_back(platform, tail, len, KIND_RAW);
             } else {
@@ -183,13 +182,13 @@ impl PageHeap {
         granules.checked_add(pad).is_some_and(|want| want <= self.maps.granules)
     }
 
-    /// Takes a run back. No allocator lock may be held (I34).
+    /// Frees a run. No allocator lock is held (I34).
     ///
     /// # Safety
-    /// The run is one that `alloc` gave and nobody uses it any more.
+    /// The run was handed out, and is no longer used.
     pub(crate) unsafe fn free<P: Host>(&self, platform: &P, address: usize, granules: usize) {
         if self.take_moved(address) {
-            // SAFETY: the run is the caller's, and nobody uses it any more.
+            // SAFETY: the run is the caller's, and is no longer used.
             unsafe { platform.uncommit(address, granules * GRANULE) };
             self.state.lock(platform).moved -= 1;
             self.put_back(platform, address, granules, KIND_RAW);
@@ -198,7 +197,7 @@ impl PageHeap {
         self.maps.set_class((address - self.maps.base) / GRANULE, granules, 0);
         let mut kind = KIND_DIRTY;
         if granules > HOLDS && granules > self.state.lock(platform).bounds.longest() {
-            // SAFETY: the run is still ours alone.
+            // SAFETY: the run is still this thread's alone.
             unsafe { platform.purge(address, granules * GRANULE) };
             kind = KIND_CLEAN;
         }
@@ -210,7 +209,7 @@ impl PageHeap {
         }
     }
 
-    /// Takes a slab's run back whose memory was released: it reads as zero.
+    /// Frees a slab's run that was purged: it reads as zero.
     ///
     /// # Safety
     /// As for [`free`](Self::free).
@@ -230,7 +229,7 @@ impl PageHeap {
         self.spend_credit(platform, released);
     }
 
-    /// How many of `wanted` bytes a free may release by itself at this moment; 0 where frees do not do that.
+    /// How many of `wanted` bytes a free may release by itself at this moment; 0 if frees do not do that.
     pub(crate) fn credit<P: Host>(&self, platform: &P, wanted: usize) -> usize {
         let mut state = self.state.lock(platform);
         let State { bounds, stats, .. } = &mut *state;
@@ -245,12 +244,12 @@ impl PageHeap {
         }
     }
 
-    /// Says whether somebody calls [`decay`](Self::decay) from now on: then free runs may hold more memory meanwhile.
+    /// Says whether [`decay`](Self::decay) will be called from now on: then free runs may hold more memory meanwhile.
     pub(crate) fn expect_decay<P: Host>(&self, platform: &P, expected: bool) {
         self.state.lock(platform).bounds.expect_decay(expected);
     }
 
-    /// Says whether frees release memory by themselves where no decay is expected.
+    /// Says whether frees release memory by themselves while no decay is expected.
     pub(crate) fn set_release_at_free<P: Host>(&self, platform: &P, wanted: bool) {
         let now = platform.now();
         self.state.lock(platform).bounds.release_at_free(wanted, now);
@@ -262,15 +261,16 @@ impl PageHeap {
         self.at_free.load(Ordering::Relaxed) != 0
     }
 
-    /// Says so in a child made by fork, where the thread that did is gone; unless the calling thread is in the middle
-    /// of something here itself, which then is in the child as it was in the parent until its first decay.
+    /// Says in a child made by fork that decay is not called, because the thread that did so does not exist there. If
+    /// the calling thread is itself in the middle of something here, the child expects what its parent did until its
+    /// first decay.
     pub(crate) fn expect_no_decay<P: Host>(&self, platform: &P) {
         if let Some(mut state) = self.state.try_lock(platform) {
             state.bounds.expect_decay(false);
         }
     }
 
-    /// Whether somebody does.
+    /// Whether decay is expected.
     pub(crate) fn expects_decay<P: Host>(&self, platform: &P) -> bool {
         self.state.lock(platform).bounds.expects_decay()
     }
@@ -278,16 +278,16 @@ impl PageHeap {
     /// Notes that a run is a slab with this descriptor and, for general caches, this class.
     ///
     /// # Safety
-    /// The run is one that `alloc` gave, and the caller's. The descriptor is a valid [`Slab`](crate::slab::Slab), and
-    /// stays so until [`free`](Self::free) has returned for the run; so does its cache.
+    /// The run was handed out, and is the caller's. The descriptor is a valid [`Slab`](crate::slab::Slab), and stays so
+    /// until [`free`](Self::free) has returned for the run; so does its cache.
     pub(crate) unsafe fn set_slab(&self, run: &Run, slab: NonNull<u8>, class: u8) {
         let first = (run.address - self.maps.base) / GRANULE;
         self.maps.set_slab(first, run.granules, slab);
         self.maps.set_class(first, run.granules, class);
     }
 
-    /// Lets `look` have the descriptor of the slab that covers `address`, any address, if there is one. It is valid
-    /// while `look` runs, and so is its cache.
+    /// Calls `look` with the descriptor of the slab that covers `address`, any address, if there is one. The descriptor
+    /// is valid while `look` runs, and so is its cache.
     ///
     /// ```text
     /// a slab goes back                              somebody asks for an address in it

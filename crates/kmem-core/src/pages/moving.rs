@@ -19,22 +19,22 @@ use crate::sync::Ordering;
 
 /// Runs shorter than this (1 MiB) are copied as quickly.
 pub(super) const MOVE_LEAST: usize = (1 << 20) / GRANULE;
-/// Where a moved run begins, if it is so long: from one such place to another its pages move 2 MiB at a time, by their
-/// page tables.
+/// A moved run begins at a multiple of this, if it is so long: from one such address to another its pages move 2 MiB at
+/// a time, by their page tables.
 const WHOLE: usize = 2 << 20;
-/// A run that grew once will most likely grow again: it is moved together with this part of it as room behind it, which
-/// is free for everybody, so nothing is lost where others take it.
+/// A run that grew once will probably grow again: it is moved together with this part of it as room after it, which is
+/// free for every thread, so nothing is lost if others take it.
 const ROOM: usize = 4;
-/// Runs that may be moved at a time: each costs four mappings at most (itself, its room, what was around both), of
+/// How many runs may be moved at a time: each costs four mappings at most (itself, its room, what was around both), of
 /// 65,530 that Linux allows a process.
 const MOVED_MAX: usize = 4096;
 
 impl PageHeap {
-    /// Moves a large run of `old` granules to a new, longer one of `new` granules; `None` where there is no room for
-    /// that, or it is not worth it, and the run stays as it was.
+    /// Moves a large run of `old` granules to a new, longer one of `new` granules. Returns `None` if there is no room
+    /// for that, or it is not worth it; then the run stays as it was.
     ///
     /// # Safety
-    /// The run is one that `alloc` gave, marked as large, and the caller's; nobody uses it meanwhile or afterwards. No
+    /// The run is a large one that was handed out, and the caller's; no thread uses it meanwhile or afterwards. No
     /// allocator lock is held (I34).
     pub(crate) unsafe fn relocate<P: Host>(
         &self,
@@ -102,7 +102,7 @@ impl PageHeap {
             .or_else(|| self.alloc_for(platform, granules, align, Use::Any))
     }
 
-    /// Whether the large run at `address` was moved; it does not count as such any more.
+    /// Whether the large run at `address` was moved; it no longer counts as such.
     pub(super) fn take_moved(&self, address: usize) -> bool {
         let entry = self.maps.entry((address - self.maps.base) / GRANULE);
         let moved = matches!(self.owner(address), Owner::Large(_)) && entry.age() > 0;
@@ -112,8 +112,8 @@ impl PageHeap {
         moved
     }
 
-    /// Takes a run back, or a part of one, that is of this kind now; answers what free runs hold
-    /// [too much](super::bounds::Bounds::excess) by now.
+    /// Frees a run, or a part of one, that is of this kind now. Returns what free runs hold [too
+    /// much](super::bounds::Bounds::excess) by now.
     pub(super) fn put_back<P: Host>(&self, platform: &P, address: usize, granules: usize, kind: u32) -> usize {
         let first = (address - self.maps.base) / GRANULE;
         for granule in first..first + granules {

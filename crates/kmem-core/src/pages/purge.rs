@@ -63,7 +63,7 @@ impl PageHeap {
     /// Releases the memory of a run that was taken off its list: no other thread has it meanwhile, so no lock is held
     /// during the call to the source.
     fn purge_run<P: Host>(&self, platform: &P, run: Found) {
-        // SAFETY: the run is on no list, so nobody else uses it.
+        // SAFETY: the run is on no list, so no other thread uses it.
         unsafe { platform.purge(self.maps.address_of(run.first), run.len * GRANULE) };
         self.merge(&mut self.state.lock(platform), Found { kind: KIND_CLEAN, ..run });
     }
@@ -81,7 +81,7 @@ impl PageHeap {
                 let run = self.remove(&mut state, first);
                 drop(state);
                 budget = budget.saturating_sub(run.len);
-                // SAFETY: the run is on no list, so nobody else uses it.
+                // SAFETY: the run is on no list, so no other thread uses it.
                 unsafe { platform.uncommit(self.maps.address_of(first), run.len * GRANULE) };
                 let mut state = self.state.lock(platform);
                 state.stats.committed -= run.len;

@@ -57,7 +57,7 @@ impl PageHeap {
     }
 
     /// Puts back what is left of a run of which the granules from `start` to `end` are handed out, and set aside. What
-    /// gets its memory together with those is dirty by that, so it goes back like other dirty runs if nobody needs it.
+    /// gets its memory together with those is dirty by that, so it is purged like other dirty runs if it is not needed.
     pub(super) fn leave<P: PageSource>(&self, platform: &P, state: &mut State, found: Found, start: usize, end: usize) {
         let Found { first, len, kind, .. } = found;
         let (mut from, mut to) = (start, end);
@@ -176,9 +176,9 @@ impl PageHeap {
         }
     }
 
-    /// Puts a run on its list, together with free neighbours of its kind. Others keep apart: a dirty megabyte must not
-    /// make a clean gigabyte dirty, which would then be given back again and again. They come together when all are
-    /// given back.
+    /// Puts a run on its list, together with free neighbours of its kind. Other kinds stay apart: a dirty megabyte must
+    /// not make a clean gigabyte dirty, which would then be purged again and again. They come together when all are
+    /// purged.
     pub(super) fn merge(&self, state: &mut State, mut run: Found) {
         if let Some(head) = self.run_before(run.first).filter(|head| self.maps.entry(*head).kind() == run.kind) {
             let before = self.remove(state, head);

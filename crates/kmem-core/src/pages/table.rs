@@ -6,9 +6,9 @@
 //! the bytes and entries of granules below the *reach* exist. The fast path asks for nothing else than whether an
 //! address is below it, which the page source is [told](PageSource::reaches).
 //!
-//! An entry is written only by who owns its granules (the heap's lock for free runs, the run's owner else), and read
-//! without a lock by whoever frees an object: the object is live, so its granule's entry cannot change meanwhile. A
-//! wild pointer reads some entry, harmlessly, and is refused.
+//! An entry is written only by the owner of its granules (for free runs the holder of the heap's lock, otherwise the
+//! run's owner), and read without a lock by a thread that frees an object: the object is live, so its granule's entry
+//! cannot change meanwhile. A wild pointer reads some entry, harmlessly, and is refused.
 
 use core::ptr::NonNull;
 
@@ -105,8 +105,8 @@ pub(crate) struct Maps {
     entries: NonNull<Entry>,
     /// The bytes and entries of granules below this exist. Moved on under the heap's lock.
     reach: AtomicUsize,
-    /// Granules whose bytes exist: more than those of entries, where these could not be had. Changed under the heap's
-    /// lock.
+    /// Granules whose bytes exist: more than those of entries, if there was no memory for these. Changed under the
+    /// heap's lock.
     bytes: AtomicUsize,
 }
 
@@ -154,7 +154,7 @@ impl Maps {
         })
     }
 
-    /// Sees to it that the bytes and entries of all granules below `granule` exist. Called with the heap's lock held.
+    /// Makes sure that the bytes and entries of all granules below `granule` exist. Called with the heap's lock held.
     #[cold]
     pub(super) fn extend<P: PageSource>(&self, source: &P, granule: usize) -> Result<(), CommitError> {
         let reach = self.reach.load(Ordering::Relaxed);
@@ -164,7 +164,7 @@ impl Maps {
         let next = granule.next_multiple_of(STEP.max(source.page_size())).min(self.granules);
         let bytes = self.bytes.load(Ordering::Relaxed);
         if bytes < next {
-            // SAFETY: that part of the head holds nothing else, and nobody looks behind the reach.
+            // SAFETY: that part of the head holds nothing else, and no thread looks beyond the reach.
             unsafe { lengthen(source, self.classes, bytes, next)? };
             self.bytes.store(next, Ordering::Relaxed);
         }

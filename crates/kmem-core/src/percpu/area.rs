@@ -110,7 +110,7 @@ impl Area {
     /// Maps an area whose slots are all disabled and remain so.
     pub(super) fn map_empty<P: PageSource>(source: &P, slots: usize) -> Option<Self> {
         let memory = source.map(Self::bytes_of_empty(slots))?;
-        // SAFETY: as above. It is of no width: nobody finds a slot there to enable.
+        // SAFETY: as above. It is of no width: no thread finds a slot there to enable.
         Some(unsafe { Self::begin(memory, slots) })
     }
 
@@ -130,14 +130,14 @@ impl Area {
     /// # Safety
     /// The area is one of [`map`](Self::map); no section, drain or statistics reader can reach it from here on (I36).
     pub unsafe fn unmap<P: PageSource>(self, source: &P) {
-        // SAFETY: nobody uses the area.
+        // SAFETY: no thread uses the area.
         unsafe { source.unmap(self.0.sub(HEADER), Self::bytes(self.width())) }
     }
 
     /// # Safety
     /// The area is one of [`map_empty`](Self::map_empty) with as many slots; else as for [`unmap`](Self::unmap).
     pub(super) unsafe fn unmap_empty<P: PageSource>(self, source: &P, slots: usize) {
-        // SAFETY: nobody uses the area.
+        // SAFETY: no thread uses the area.
         unsafe { source.unmap(self.0.sub(HEADER), Self::bytes_of_empty(slots)) }
     }
 

@@ -1,4 +1,4 @@
-//! A slab's descriptor: where it lies, which objects are free, which list it is on.
+//! A slab's descriptor: its address, which objects are free, which list it is on.
 
 use core::ptr::NonNull;
 
@@ -14,9 +14,9 @@ use crate::pages::{GRANULE, PageHeap, Run, Use};
 #[derive(Clone, Copy, Default)]
 pub(super) struct Taken {
     pub(super) count: usize,
-    /// Bit `i` is set where the `i`-th still needs its constructor.
+    /// Bit `i` is set if the `i`-th still needs its constructor.
     pub(super) raw: u64,
-    /// Bit `i` is set where the `i`-th is known to read as zero.
+    /// Bit `i` is set if the `i`-th is known to read as zero.
     pub(super) zero: u64,
 }
 
@@ -26,12 +26,12 @@ pub(super) enum ListId {
     Partial,
     Full,
     Empty,
-    /// Of its node's [`idle`](super::idle) walk, while pages of it go back.
+    /// Set aside by its node's [`idle`](super::idle) walk, while pages of it are purged.
     Aside,
     None,
 }
 
-/// The descriptor. Lives in the metadata arena, with its bitmaps behind it. Guarded by its node's lock.
+/// The descriptor. It is in the metadata arena, followed by its bitmaps. Guarded by its node's lock.
 pub(crate) struct Slab {
     pub(super) next: Option<NonNull<Slab>>,
     pub(super) prev: Option<NonNull<Slab>>,
@@ -54,8 +54,8 @@ pub(crate) struct Slab {
     /// How many bits of `purged` are set.
     dry: u32,
     free: Bitmap,
-    /// Pages that read as zero, and hold no memory, as far as is known: it went back, or the slab is new, and no object
-    /// was handed out there since.
+    /// Pages that read as zero and hold no memory, as far as is known: they were purged, or the slab is new, and no
+    /// object was handed out there since.
     purged: Bitmap,
     /// Objects that a constructor made and that are still so, for caches with a constructor.
     constructed: Option<Bitmap>,
@@ -67,7 +67,7 @@ impl Slab {
         size_of::<Self>() + (words + Bitmap::words_for(layout.pages())) * 8
     }
 
-    /// A slab of `cache` with all objects free, known to the page heap. Nothing is left where either memory is missing
+    /// A slab of `cache` with all objects free, known to the page heap. If either memory is missing, nothing is left
     /// (I12).
     pub(crate) fn new<P: Host>(
         cache: &CacheDesc,
@@ -82,15 +82,15 @@ impl Slab {
         let bytes = Self::bytes(layout, constructed);
         let memory = meta.alloc(platform, bytes)?;
         let Some(run) = heap.alloc_for(platform, layout.granules, layout.align, what) else {
-            // SAFETY: just allocated, nobody knows it.
+            // SAFETY: it was just allocated, and no other thread knows it.
             unsafe { meta.free(platform, memory, bytes) };
             return None;
         };
         let slab = memory.cast::<Self>();
         let words = Bitmap::words_for(layout.objects);
-        // Of small objects many share a page: to know which of them are untouched is not worth its while.
+        // Many small objects share a page: to know which of them are untouched is not worth the cost.
         let untouched = run.zero && layout.size >= PAGE;
-        // SAFETY: the piece has room for the descriptor and the bitmaps behind it, whose words are aligned as the
+        // SAFETY: the piece has room for the descriptor and the bitmaps after it, whose words are aligned as the
         // descriptor is.
         unsafe {
             let bits = slab.add(1).cast::<u64>();
@@ -128,7 +128,7 @@ impl Slab {
         Some(slab)
     }
 
-    /// Gives the slab's pages and its descriptor back, and answers the bytes of its pages.
+    /// Frees the slab's pages and its descriptor, and returns the bytes of its pages.
     ///
     /// # Safety
     /// The slab is the caller's, on no list and without an object in use, and is not used afterwards.
@@ -138,8 +138,8 @@ impl Slab {
             let this = slab.as_ref();
             let (run, bytes) = (this.run, Self::bytes(this.cache.as_ref().layout(), this.constructed.is_some()));
             if this.dry as usize * 2 >= run.granules * (GRANULE / PAGE) {
-                // Most of its pages were released one by one. The rest goes too, so that they are not released again as
-                // a run that holds memory.
+                // Most of its pages were purged one by one. The rest is purged too, so that they are not purged again
+                // as a run that holds memory.
                 platform.purge(run.address, run.granules * GRANULE);
                 heap.free_purged(platform, run.address, run.granules);
             } else {
@@ -168,7 +168,7 @@ impl Slab {
         self.objects as usize
     }
 
-    /// The index of the object at `address`; `None` where no object begins there.
+    /// The index of the object at `address`; `None` if no object begins there.
     ///
     /// # Safety
     /// The slab lives.
@@ -224,7 +224,7 @@ impl Slab {
         taken
     }
 
-    /// An object is handed out: its pages have memory from now on. Answers whether none of them had any.
+    /// An object is handed out: its pages have memory from now on. Returns whether none of them had any.
     ///
     /// # Safety
     /// The node's lock is held, and the object is one of the slab.
@@ -237,7 +237,7 @@ impl Slab {
         dry == end - first
     }
 
-    /// Whether no constructor has to make the object.
+    /// Whether the object is constructed already.
     ///
     /// # Safety
     /// As for [`wet`](Self::wet).
@@ -246,8 +246,8 @@ impl Slab {
         self.constructed.is_none_or(|made| unsafe { made.get((object - self.first) / self.size as usize) })
     }
 
-    /// Marks the first of these objects free again, as many as are successively objects of this slab, and answers how
-    /// many these are, and how many of them were marked. Those that were free already (a double free, I7) go to `bad`.
+    /// Marks the first of these objects free again, as many as are successively objects of this slab. Returns how many
+    /// these are, and how many of them were marked. Those that were free already (a double free, I7) go to `bad`.
     ///
     /// Successive objects with bits in the same word, which is most of them, are marked at once.
     ///
@@ -297,7 +297,7 @@ impl Slab {
     }
 
     /// Calls `found` with each stretch of whole pages (first and end) that hold free objects only and were not purged,
-    /// as long as it answers `true`. Pages behind the last object count as free.
+    /// as long as it returns `true`. Pages after the last object count as free.
     ///
     /// # Safety
     /// The node's lock is held.
@@ -329,8 +329,8 @@ impl Slab {
         }
     }
 
-    /// Notes that pages were purged, those of a stretch of [`free_pages`](Self::free_pages). Objects that lie there, if
-    /// only in part, are not constructed any more; all of them are free.
+    /// Notes that pages were purged, those of a stretch of [`free_pages`](Self::free_pages). Objects that are there, if
+    /// only in part, no longer count as constructed; all of them are free.
     ///
     /// # Safety
     /// The node's lock is held.
@@ -352,7 +352,7 @@ impl Slab {
         self.run.address + index * PAGE
     }
 
-    /// How many pages count as purged; `None` where one of them holds an object that is not free. For `validate`.
+    /// How many pages count as purged; `None` if one of them holds an object that is not free. For `validate`.
     ///
     /// # Safety
     /// As for [`replace_free`](Self::replace_free).

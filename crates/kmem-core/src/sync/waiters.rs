@@ -168,7 +168,8 @@ impl<P: Park> Drop for Note<'_, P> {
     }
 }
 
-/// Sleeps on `word` until `look`, which answers the value to sleep on, has none. Whoever sleeps has left a note.
+/// Sleeps on `word` until `look`, which returns the value to sleep on, returns `None`. A thread that sleeps has left a
+/// note.
 #[cold]
 pub(crate) fn sleep<P: Park>(park: &P, word: &Word, mut look: impl FnMut() -> Option<usize>) {
     let (mut note, mut tries) = (None, 0);

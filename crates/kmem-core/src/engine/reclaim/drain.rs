@@ -1,6 +1,6 @@
 //! Drain and reap: the first two steps of the way (see [the head](super)), for shrink, destroy, and CPUs that leave.
 //!
-//! A slot is taken away by the one protocol of [`percpu`](crate::percpu), whoever asks for it.
+//! Every drain takes a slot away by the one protocol of [`percpu`](crate::percpu).
 
 use crate::cache::CacheDesc;
 use crate::cpu::{CpuSet, OnlineCpus, Stopped};
