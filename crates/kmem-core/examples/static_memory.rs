@@ -10,7 +10,7 @@ use kmem_core::cache::CacheSpec;
 use kmem_core::cpu::CpuSet;
 use kmem_core::pages::GRANULE;
 use kmem_core::percpu::{CpuTable, SlotIndex, section};
-use kmem_core::platform::{Clock, CommitError, PageSource, Park, Sections, Topology, Window};
+use kmem_core::platform::{Clock, CommitError, Defences, Observer, PageSource, Park, Sections, Topology, Window};
 use kmem_core::sync::{AtomicUsize, HeldRanks, Ordering};
 use kmem_core::{Config, Engine, Population};
 
@@ -145,6 +145,10 @@ impl Clock for Static {
         0
     }
 }
+
+// For simulators only.
+impl Observer for Static {}
+impl Defences for Static {}
 
 fn main() {
     let config = Config {

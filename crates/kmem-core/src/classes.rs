@@ -1,14 +1,15 @@
-//! Size classes of the general caches: from a size to a class, by one table look-up; and how they are called.
+//! Size classes of the general caches: from a size to a class, by one table look-up; and their names.
 //!
 //! Up to 128 bytes the classes are 16 bytes apart, from there on eight to a doubling, so that at most an eighth of an
 //! object is unused (except among the smallest). Class 0 is no class. A class's objects are aligned to the largest
 //! power of two that divides its size, up to a granule.
 //!
-//! Up to [`SMALL`] bytes size and alignment tell the class of the memory that serves them: whoever frees with both needs
-//! not look at the address. Above it they do not, and there the address is asked. So what is larger may become longer
-//! or shorter where it lies, be it an object or a run of its own, and whoever frees it needs not know which.
+//! Up to [`SMALL`] bytes, size and alignment tell the class of the memory that serves them: a program that frees with
+//! both need not look at the address. Above that they do not, and the address is looked up. So larger memory may become
+//! longer or shorter in place, whether it is an object or a run of its own, and the program that frees it need not know
+//! which.
 
-use crate::pages::GRANULE;
+use crate::pages::{CLASS_STEP, GRANULE};
 
 /// Bytes of the largest general object; larger ones are runs of their own.
 pub const LARGEST: usize = 256 << 10;
@@ -20,6 +21,8 @@ pub const SMALL: usize = 32 << 10;
 pub const SMALL_CLASSES: usize = 8 + 8 * 8;
 /// Every general object is aligned to at least this.
 pub const MIN_ALIGN: usize = 16;
+
+const _: () = assert!(CLASSES * CLASS_STEP as usize <= u8::MAX as usize, "a class has a byte in the class map");
 
 /// Sizes up to here are looked up by 16 bytes, those up to [`SMALL`] by 128, and larger ones by a page.
 const FINE_MAX: usize = 1024;
@@ -84,7 +87,7 @@ pub fn class_of(size: usize) -> Option<u8> {
     }
 }
 
-/// The class for objects of `size` bytes aligned to `align`, a power of two; `None` where there is none.
+/// The class for objects of `size` bytes aligned to `align`, a power of two; `None` if there is none.
 #[inline]
 pub fn class_of_aligned(size: usize, align: usize) -> Option<u8> {
     if align <= MIN_ALIGN {
@@ -105,8 +108,8 @@ pub fn class_of_aligned(size: usize, align: usize) -> Option<u8> {
     Some(class)
 }
 
-/// The class that size and alignment tell by themselves: memory that serves them is an object of it, and nothing else.
-/// `None`: what serves them is known by its address only.
+/// The class that size and alignment tell by themselves: memory that serves them is an object of this class. `None` if
+/// only the address tells what serves them.
 #[inline]
 pub fn class_told_by(size: usize, align: usize) -> Option<u8> {
     class_of_aligned(size, align).filter(|class| *class as usize <= SMALL_CLASSES)

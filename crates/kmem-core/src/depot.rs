@@ -2,27 +2,26 @@
 //!
 //! A miss on an empty slot takes a full magazine, a miss on a full slot leaves one: O(1) for a batch of objects, whose
 //! memory is not touched. Single objects (from CPUs without a slot) gather in the *loose* magazine until it is full.
-//! The depot holds at most [`Depot::limit`] full magazines, a few for each CPU; what is beyond goes back to the slabs,
-//! from where objects come in order of address again. A program that builds a large structure, ends it and builds the
-//! next would otherwise get every one in an order more confused than that of the one before. Empty magazines come from
-//! the metadata arena, and where that has none, objects go to the slabs as well: nothing here can fail with an object
-//! in its hands.
+//! The depot holds at most [`Depot::limit`] full magazines, a few for each CPU; further objects return to the slabs,
+//! which hand them out in order of address again. Otherwise a program that repeatedly builds and frees a large
+//! structure would receive its objects in an increasingly scrambled order. Empty magazines come from the metadata
+//! arena, and if that has none, objects return to the slabs as well: nothing here can fail with an object in its hands.
 
 use core::ptr::NonNull;
 
+use crate::batch::{BATCH_MAX, Batch};
+use crate::host::Host;
 use crate::meta::Meta;
-use crate::percpu::{BATCH_MAX, Batch};
-use crate::platform::Platform;
 use crate::sync::{AtomicUsize, Mutex, Ordering, Rank, Word};
 
-/// Bytes of objects that a depot holds at most for each CPU of its node, apart from the least number of magazines.
+/// The most bytes of objects that a depot holds for each CPU of its node, apart from the least number of magazines.
 const BYTES_A_CPU: usize = 16 << 10;
 /// The same for all CPUs.
 const BYTES_MAX: usize = 1 << 20;
 /// Magazines that a depot may hold however large the objects are.
 const LEAST: usize = 2;
 
-/// A magazine in the depot; its objects stand behind it.
+/// A magazine in the depot; its objects are after it.
 struct Magazine {
     next: Option<NonNull<Magazine>>,
     len: usize,
@@ -36,7 +35,7 @@ impl Magazine {
     /// # Safety
     /// The magazine is the caller's, and has room for `batch` objects.
     unsafe fn objects<'a>(magazine: NonNull<Self>, batch: usize) -> &'a mut [usize] {
-        // SAFETY: the objects stand behind the head, in the same piece of metadata, which is written before it is read.
+        // SAFETY: the objects are after the head, in the same piece of metadata, which is written before it is read.
         unsafe { core::slice::from_raw_parts_mut(magazine.add(1).cast::<usize>().as_ptr(), batch) }
     }
 }
@@ -69,7 +68,7 @@ struct State {
     full: Stack,
     empty: Stack,
     loose: Option<NonNull<Magazine>>,
-    /// Least number of full magazines since the last [`Depot::idle`]: so many nobody needed.
+    /// The least number of full magazines since the last [`Depot::idle`]: so many were not needed.
     low: usize,
     /// Whether anything was put or taken since then.
     stirred: bool,
@@ -88,10 +87,10 @@ impl State {
 unsafe impl Send for State {}
 
 /// The depot of a cache on a node.
-pub struct Depot {
+pub(crate) struct Depot {
     state: Mutex<State>,
-    /// How many objects are in it. Changed under the lock, at the end of what changes it: who sees without the lock that
-    /// [`empty_one`](Self::empty_one) left the depot empty sees where its objects went.
+    /// How many objects are in it. Changed under the lock, at the end of each change: a thread that sees without the
+    /// lock that [`reap_one`](Self::reap_one) left the depot empty sees where its objects went.
     objects: AtomicUsize,
     batch: usize,
     limit: usize,
@@ -99,13 +98,13 @@ pub struct Depot {
 
 impl Depot {
     /// A depot without magazines, for objects of `size` bytes that `cpus` CPUs move `batch` at a time.
-    pub fn new(size: usize, batch: usize, cpus: usize) -> Self {
+    pub(crate) fn new(size: usize, batch: usize, cpus: usize) -> Self {
         let limit = ((BYTES_A_CPU * cpus).min(BYTES_MAX) / (size * batch)).clamp(LEAST, 256);
         Self { state: Mutex::new(Rank::Depot, State::default()), objects: AtomicUsize::new(0), batch, limit }
     }
 
     /// How many objects the depot holds.
-    pub fn count(&self) -> usize {
+    pub(crate) fn count(&self) -> usize {
         self.objects.load(Ordering::Acquire)
     }
 
@@ -114,8 +113,8 @@ impl Depot {
         self.objects.store(objects, Ordering::Release);
     }
 
-    /// Takes one magazine's objects, or the loose ones; answers how many.
-    pub fn take<P: Platform>(&self, platform: &P, out: &mut Batch) -> usize {
+    /// Takes one magazine's objects, or the loose ones; returns how many.
+    pub(crate) fn take<P: Host>(&self, platform: &P, out: &mut Batch) -> usize {
         if self.count() == 0 {
             return 0;
         }
@@ -138,9 +137,9 @@ impl Depot {
         len
     }
 
-    /// Lets `put` move one magazine's objects elsewhere, or the loose ones, and answers whether there were any. The
-    /// lock is held meanwhile, so whoever finds the depot empty finds the objects where they were put.
-    pub(crate) fn empty_one<P: Platform>(&self, platform: &P, put: impl FnOnce(&[usize])) -> bool {
+    /// Lets `put` move one magazine's objects elsewhere, or the loose ones, and returns whether there were any. The
+    /// lock is held meanwhile, so a thread that finds the depot empty finds the objects where they were put.
+    pub(crate) fn reap_one<P: Host>(&self, platform: &P, put: impl FnOnce(&[usize])) -> bool {
         let mut state = self.state.lock(platform);
         let Some(magazine) = state.pop_full().or_else(|| state.loose.take()) else {
             return false;
@@ -154,7 +153,7 @@ impl Depot {
     }
 
     /// Takes one object.
-    pub fn take_one<P: Platform>(&self, platform: &P) -> Option<usize> {
+    pub(crate) fn take_one<P: Host>(&self, platform: &P) -> Option<usize> {
         if self.count() == 0 {
             return None;
         }
@@ -182,8 +181,8 @@ impl Depot {
         Some(object)
     }
 
-    /// Takes objects over, as many as it has room for, and answers how many, from the front.
-    pub fn put<P: Platform>(&self, platform: &P, meta: &Meta, objects: &[usize]) -> usize {
+    /// Takes over as many of the objects as it has room for, from the front, and returns how many.
+    pub(crate) fn put<P: Host>(&self, platform: &P, meta: &Meta, objects: &[usize]) -> usize {
         if self.count() >= self.limit * self.batch {
             return 0;
         }
@@ -201,7 +200,8 @@ impl Depot {
                 Magazine::objects(magazine, self.batch)[len..len + count].copy_from_slice(&objects[put..put + count]);
                 magazine.as_mut().len = len + count;
                 put += count;
-                // At once: a child made by fork may find the depot while its parent waits for the next magazine's memory.
+                // At once: a child made by fork may find the depot while its parent waits for memory for the next
+                // magazine.
                 self.note(self.count() + count);
                 len + count == self.batch
             };
@@ -216,7 +216,7 @@ impl Depot {
     }
 
     /// An empty magazine, while the depot is below its limit and there is memory.
-    fn empty<P: Platform>(&self, state: &mut State, platform: &P, meta: &Meta) -> Option<NonNull<Magazine>> {
+    fn empty<P: Host>(&self, state: &mut State, platform: &P, meta: &Meta) -> Option<NonNull<Magazine>> {
         if state.full.count >= self.limit {
             return None;
         }
@@ -234,9 +234,9 @@ impl Depot {
         Some(magazine)
     }
 
-    /// Ends a period of decay: answers how many magazines nobody needed all through it ([`empty_one`](Self::empty_one)
+    /// Ends a period of decay: returns how many magazines were not needed all through it ([`reap_one`](Self::reap_one)
     /// takes them away), and whether the depot holds others, which a later period may find idle.
-    pub(crate) fn idle<P: Platform>(&self, platform: &P) -> (usize, bool) {
+    pub(crate) fn idle<P: Host>(&self, platform: &P) -> (usize, bool) {
         let mut state = self.state.lock(platform);
         let magazines = state.full.count + usize::from(state.loose.is_some());
         let answer =
@@ -245,17 +245,17 @@ impl Depot {
         answer
     }
 
-    /// Gives the empty magazines' memory back.
-    pub fn free_empty<P: Platform>(&self, platform: &P, meta: &Meta) {
+    /// Frees the empty magazines.
+    pub(crate) fn free_empty<P: Host>(&self, platform: &P, meta: &Meta) {
         let mut state = self.state.lock(platform);
         while let Some(magazine) = state.empty.pop() {
-            // SAFETY: an empty magazine is nobody's.
+            // SAFETY: an empty magazine is the depot's alone.
             unsafe { meta.free(platform, magazine.cast(), Magazine::bytes(self.batch)) };
         }
     }
 
-    /// Calls `visit` with each object, and answers how many there are by the count; the lock is held meanwhile.
-    pub(crate) fn for_each<P: Platform>(&self, platform: &P, mut visit: impl FnMut(usize)) -> usize {
+    /// Calls `visit` with each object, and returns how many there are by the count; the lock is held meanwhile.
+    pub(crate) fn for_each<P: Host>(&self, platform: &P, mut visit: impl FnMut(usize)) -> usize {
         let state = self.state.lock(platform);
         let mut at = state.loose;
         let mut next = state.full.head;
@@ -265,7 +265,7 @@ impl Depot {
                 Magazine::objects(magazine, self.batch)[..magazine.as_ref().len]
                     .iter()
                     .for_each(|object| visit(*object));
-                // The loose magazine is on no list: behind it comes the first full one.
+                // The loose magazine is on no list: after it comes the first full one.
                 at = if Some(magazine) == state.loose { None } else { magazine.as_ref().next };
             }
         }

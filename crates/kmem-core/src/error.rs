@@ -38,7 +38,7 @@ pub enum CreateError {
         /// Largest alignment allowed.
         max: usize,
     },
-    /// As many caches exist as there can be.
+    /// There are as many caches as there can be.
     TooManyCaches {
         /// Most caches at one time.
         max: usize,
@@ -106,7 +106,7 @@ pub enum DestroyError {
     InsideCallback,
     /// The cache is a general one: these live as long as the allocator.
     General,
-    /// Called by one of the cache's own destructors, or by code that was called to look at it.
+    /// Called by a destructor of the cache's own objects, or by code that was called to look at the cache.
     InsideItself,
 }
 
@@ -163,7 +163,7 @@ impl fmt::Display for TuneError {
 
 impl core::error::Error for TuneError {}
 
-/// Why a CPU did not change its state. It is where it was (I22, I25).
+/// Why a CPU did not change its state. It is in the state that it was in (I22, I25).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum HotplugError {
@@ -204,7 +204,7 @@ pub enum HotplugError {
         /// The CPU.
         cpu: usize,
     },
-    /// Somebody listens, and the calling thread must run nobody's code.
+    /// There are listeners, and the calling thread must not run the program's code.
     HasListeners {
         /// The CPU.
         cpu: usize,
@@ -250,7 +250,7 @@ pub enum SubscribeError {
         /// The limit.
         max: usize,
     },
-    /// There is no memory for the allocator whose transitions were to be heard.
+    /// There is no memory for the allocator.
     NoMemory,
     /// Called from inside a hotplug callback (I30).
     InsideCallback,

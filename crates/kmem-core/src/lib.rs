@@ -4,44 +4,47 @@
 //! CPU-local sections, a fence, pages, parking and a clock; Linux user space, bare metal and the virtual CPUs of
 //! `kmem-sim` are such platforms. It has no dependency, needs no `alloc`, and never allocates from itself.
 //!
-//! The floors, each of which uses only those below:
+//! # Floors
+//!
+//! Each module uses only those below it. (A slab names its cache and a cache has its slabs, so these two are one
+//! floor.) `tests/floors.py` reads this table, and holds every import against it.
 //!
 //! | module | what it holds |
 //! |---|---|
-//! | [`engine`] | the whole allocator, put together; the entry points of an embedder |
-//! | `fork` | what fork takes and gives back |
-//! | [`general`] | size classes and large objects: what `malloc` needs |
-//! | [`decay`] | giving back what was not needed for a while |
-//! | [`cache`] | create, destroy, shrink, tune; the registry; the slow paths of alloc and free |
-//! | [`cpu`] | CPU states, the gate, who may iterate CPUs, up and down |
-//! | [`percpu`] | areas, slots, magazines, taking a CPU's magazines away |
+//! | `internals` | what tests of this workspace reach inside of; no promise is made of it |
+//! | [`engine`] | the allocator, put together: all that an embedder calls |
+//! | [`platform`] | the traits that a home of the engine implements, in one list |
+//! | [`cache`], [`slab`] | what a cache is, and the registry of all; slabs: layout, out-of-band bitmaps, the lists of a node |
+//! | [`cpu`] | CPU states, the gate, who may iterate CPUs, stopping them |
+//! | [`percpu`] | areas, slots, the table of areas; what sections are |
 //! | `depot` | full and empty magazines that travel between CPUs |
-//! | [`slab`] | layout, out-of-band bitmaps, partial and empty slabs |
+//! | [`classes`] | the size classes |
 //! | [`pages`] | runs of pages, and which class a page belongs to |
-//! | [`meta`] | memory for descriptors, areas and magazines |
-//! | [`platform`] | the traits that a home of the engine implements |
-//! | [`sync`] | the only module that names atomics and cells; locks and their ranks |
+//! | `meta` | memory for descriptors, areas and magazines |
+//! | `batch` | a few objects in the hands of one thread |
+//! | `host` | the traits that the data structures ask for: pages, time, CPU numbers |
+//! | [`sync`] | the only module that names atomics and cells; locks, their ranks, and what they sleep by |
+//! | [`error`], [`hint`] | what can go wrong; paths that are seldom taken |
 #![cfg_attr(not(test), no_std)]
+#![warn(unreachable_pub, missing_debug_implementations)]
 
+mod batch;
 pub mod cache;
 pub mod classes;
 pub mod cpu;
-pub mod decay;
 mod depot;
 pub mod engine;
 pub mod error;
-mod fork;
-pub mod general;
 pub mod hint;
-pub mod meta;
+mod host;
+#[doc(hidden)]
+pub mod internals;
+mod meta;
 pub mod pages;
 pub mod percpu;
 pub mod platform;
 pub mod slab;
-pub mod stats;
 pub mod sync;
-pub mod validate;
 
-pub use decay::Decayed;
-pub use engine::{Config, Engine, Population};
+pub use engine::{Config, Decayed, Engine, Population, general, stats, validate};
 pub use error::{AllocError, CreateError, DestroyError, HotplugError, SubscribeError, TuneError};

@@ -1,14 +1,14 @@
 //! Memory for the engine's own descriptors, magazines and tables: the allocator never allocates from itself.
 //!
 //! Pieces are cut from chunks that the page source maps, and returned to a free list of their size, which is linked
-//! through the pieces themselves (this is the engine's memory, no user ever writes to it). Sizes are rounded up to four
-//! steps a doubling, so at most a quarter is lost; what is larger than a chunk's quarter is mapped by itself. The lock
-//! is the last but one in the order ([`Rank::Meta`]): every floor may call in.
+//! through the pieces themselves (this is the engine's memory, which no user ever writes to). Sizes are rounded up to
+//! four steps a doubling, so at most a quarter is lost; a piece larger than a quarter of a chunk is mapped by itself.
+//! The lock is the last but one in the order ([`Rank::Meta`]): every floor may call in.
 
+use core::fmt;
 use core::ptr::NonNull;
 
-use crate::percpu::READABLE;
-use crate::platform::{PageSource, Platform};
+use crate::host::{Host, PageSource};
 use crate::sync::{self, Mutex, Rank, Word};
 
 /// Bytes that are mapped at a time. Few in a model, so that it sees chunks begin, and calls for them fail.
@@ -19,6 +19,9 @@ pub(crate) const LARGEST: usize = CHUNK / 4;
 const SMALLEST: usize = 32;
 /// Pieces are aligned to a cache line from this size on, so that a descriptor's lock shares its line with nothing else.
 const LINE: usize = 64;
+/// Words before each piece that may be read, whatever stands there: sections read below a cursor, the mark of an empty
+/// magazine and what stands before it.
+pub const READABLE: usize = 16;
 /// Bytes at the beginning of a chunk that belong to no piece: its link, and what may be read before the first.
 const HEADER: usize = READABLE * size_of::<usize>();
 const STEPS: usize = 4;
@@ -47,6 +50,12 @@ pub struct Meta {
     arena: Mutex<Arena>,
 }
 
+impl fmt::Debug for Meta {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Meta").field("arena", &self.arena).finish()
+    }
+}
+
 /// The class of a size up to [`LARGEST`], and the bytes of its pieces.
 fn class_of(size: usize) -> (usize, usize) {
     let size = size.max(SMALLEST);
@@ -72,7 +81,7 @@ impl Meta {
     }
 
     /// A piece of at least `size` bytes, aligned to 16, and to 64 from 64 bytes on. Its content is not defined.
-    pub fn alloc<P: Platform>(&self, platform: &P, size: usize) -> Option<NonNull<u8>> {
+    pub fn alloc<P: Host>(&self, platform: &P, size: usize) -> Option<NonNull<u8>> {
         if size > LARGEST {
             let piece = platform.map(size)?;
             self.arena.lock(platform).used += size;
@@ -82,7 +91,7 @@ impl Meta {
         let mut arena = self.arena.lock(platform);
         if let Some(piece) = arena.free[class] {
             arena.used += size;
-            // SAFETY: a piece on a free list is ours and starts with its link.
+            // SAFETY: a piece on a free list is the arena's and starts with its link.
             arena.free[class] = unsafe { piece.as_ref() }.next;
             return Some(piece.cast());
         }
@@ -103,11 +112,11 @@ impl Meta {
         NonNull::new(start as *mut u8)
     }
 
-    /// Gives a piece back.
+    /// Frees a piece.
     ///
     /// # Safety
-    /// `piece` and `size` are those of one `alloc` of this arena, and nobody uses it any more.
-    pub unsafe fn free<P: Platform>(&self, platform: &P, piece: NonNull<u8>, size: usize) {
+    /// `piece` and `size` are those of one `alloc` of this arena, and the piece is no longer used.
+    pub unsafe fn free<P: Host>(&self, platform: &P, piece: NonNull<u8>, size: usize) {
         if size > LARGEST {
             self.arena.lock(platform).used -= size;
             // SAFETY: pieces of this size are mappings of their own.
@@ -124,11 +133,11 @@ impl Meta {
         arena.used -= size;
     }
 
-    /// Gives the chunks back.
+    /// Unmaps the chunks.
     ///
     /// # Safety
-    /// Nobody uses a piece any more, and pieces larger than a quarter of a chunk were given back.
-    pub(crate) unsafe fn unmap<P: Platform>(&self, platform: &P) {
+    /// No piece is used any longer, and pieces larger than a quarter of a chunk were freed.
+    pub(crate) unsafe fn unmap<P: Host>(&self, platform: &P) {
         let mut arena = self.arena.lock(platform);
         while let Some(chunk) = arena.chunks {
             // SAFETY: the chunk is a mapping of `alloc`, and begins with its link.
@@ -139,13 +148,13 @@ impl Meta {
         }
     }
 
-    /// Bytes handed out and not given back.
-    pub fn used<P: Platform>(&self, platform: &P) -> usize {
+    /// Bytes handed out and not freed.
+    pub fn used<P: Host>(&self, platform: &P) -> usize {
         self.arena.lock(platform).used
     }
 
     /// Bytes mapped in chunks.
-    pub fn bytes<P: Platform>(&self, platform: &P) -> usize {
+    pub fn bytes<P: Host>(&self, platform: &P) -> usize {
         self.arena.lock(platform).bytes
     }
 

@@ -232,7 +232,7 @@ fn cpus_are_emptied_by_name_and_depots_too() {
     let engine = engine(4);
     let cache = cached(&engine, "surplus", 4);
     let mut held = Vec::new();
-    let aged = engine.empty_cpus(&[1, 3].into_iter().collect());
+    let aged = engine.drain_cpus(&[1, 3].into_iter().collect());
     assert_eq!((aged.slots, aged.left), (2, true));
     assert_eq!(cache.figures().cpus, 2);
     assert_eq!(engine.cached_on(1), Default::default());
@@ -242,7 +242,7 @@ fn cpus_are_emptied_by_name_and_depots_too() {
     assert_eq!((in_slots, in_depots), (cache.figures().in_slots * 64, cache.figures().in_depot * 64));
     assert!(in_depots > 0);
     held.push(cache.alloc());
-    engine.empty_depots();
+    engine.reap_depots();
     assert_eq!(cache.figures().in_depot, 0);
     cache.free(held[0]);
     assert!(engine.relieve(&CpuSet::new()) > 0);
@@ -257,7 +257,7 @@ fn a_thread_that_is_not_there_any_more_does_not_bring_a_cpu_up() {
         let engine = engine_of(Machine { hint_is_checked, ..Machine::with_cpus(2) }, config(Population::OnFirstUse));
         let cache = cached(&engine, "stale hint", 2);
         engine.cpu_left(1).expect("CPU 0 stays");
-        assert_eq!(engine.empty_cpus(&CpuSet::of(0)).slots, 1, "so that the next one misses");
+        assert_eq!(engine.drain_cpus(&CpuSet::of(0)).slots, 1, "so that the next one misses");
         fake::believe(Some(1));
         let object = cache.alloc();
         assert_eq!(engine.online_cpus().contains(1), comes_up);

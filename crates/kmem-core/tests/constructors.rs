@@ -348,7 +348,7 @@ fn for_want_of_memory_no_destructor_runs() {
     }
     let before = cache.figures();
     assert!(before.in_slots > 0 && before.in_depot > 0, "{before:?}");
-    engine.empty_depots();
+    engine.reap_depots();
     assert_eq!(cache.figures(), before);
     engine.relieve(&CpuSet::new());
     assert_eq!(cache.figures(), before);

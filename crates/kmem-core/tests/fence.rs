@@ -7,7 +7,8 @@
 mod common;
 
 use common::{Cache, E, config, distinct, engine_of, valid};
-use kmem_core::cpu::{CpuSet, Question};
+use kmem_core::cpu::CpuSet;
+use kmem_core::internals::Question;
 use kmem_core::slab::FreeError;
 use kmem_core::{Config, DestroyError, Population};
 use kmem_sim::fake::{self, Machine};

@@ -62,7 +62,7 @@ fn nothing_that_upkeep_calls_runs_a_constructor_or_a_destructor() {
         assert!(engine.try_cpu_left(1));
         let none = CpuSet::new();
         for _ in 0..4 {
-            let _ = (engine.age(&none), engine.empty_cpus(&CpuSet::first(2)), engine.empty_depots());
+            let _ = (engine.age(&none), engine.drain_cpus(&CpuSet::first(2)), engine.reap_depots());
             let _ = (engine.age_here(), engine.end_period(), engine.relieve(&none), engine.decay());
         }
         let _ = engine.no_decay();
@@ -81,7 +81,7 @@ fn ends_what_was_left(come: impl FnOnce(&Cache)) {
     // All of it comes to the slabs, and none goes further.
     on_upkeep(&engine, |engine| {
         engine.cpu_left_quietly(1).expect("CPU 0 stays");
-        let _ = engine.empty_cpus(&CpuSet::of(0));
+        let _ = engine.drain_cpus(&CpuSet::of(0));
     });
     let left = cache.figures();
     assert!(left.slabs > 6, "{left:?}");
@@ -113,7 +113,7 @@ fn a_free_ends_what_upkeep_left() {
     leave_some(&cache);
     on_upkeep(&engine, |engine| {
         engine.cpu_left_quietly(1).expect("CPU 0 stays");
-        let _ = engine.empty_cpus(&CpuSet::of(0));
+        let _ = engine.drain_cpus(&CpuSet::of(0));
     });
     let before = counted.destructed.load(Ordering::Relaxed);
     // There is no slot: a miss, whose object the depot has room for.
@@ -131,7 +131,7 @@ fn a_panic_in_what_was_left_loses_nothing() {
     leave_some(&cache);
     on_upkeep(&engine, |engine| {
         engine.cpu_left_quietly(1).expect("CPU 0 stays");
-        let _ = engine.empty_cpus(&CpuSet::of(0));
+        let _ = engine.drain_cpus(&CpuSet::of(0));
     });
     counted.on_destruct(Counted::panic_at(0));
     assert!(common::panics(|| _ = cache.alloc()));

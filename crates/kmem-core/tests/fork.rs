@@ -4,9 +4,10 @@
 mod common;
 
 use common::{Cache, E, config, eager, ends, engine, engine_of, holds_no_lock, listen, spec, valid};
+use kmem_core::internals::Forker;
 use kmem_core::platform::Park;
 use kmem_core::slab::FreeError;
-use kmem_core::sync::{Forker, Waiters, Why, Word};
+use kmem_core::sync::{Waiters, Why, Word};
 use kmem_core::{Config, Population};
 use kmem_sim::fake::{self, Machine};
 use std::cell::RefCell;

@@ -4,7 +4,8 @@
 mod common;
 
 use common::{Cache, Footprint, config, distinct, eager, engine, engine_of, listen, valid};
-use kmem_core::cpu::{CpuEvent as E, CpuSet, CpuState as S, Event, Refused};
+use kmem_core::cpu::{CpuSet, CpuState as S, Event, Refused};
+use kmem_core::internals::CpuEvent as E;
 use kmem_core::{HotplugError, Population};
 use kmem_sim::fake::{self, Machine};
 use std::sync::atomic::Ordering;

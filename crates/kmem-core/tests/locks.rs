@@ -3,9 +3,10 @@
 mod common;
 
 use common::ends;
-use kmem_core::cpu::{CpuSet, Gate, InsideCallback, ReadGuard, WriteGuard};
+use kmem_core::cpu::CpuSet;
+use kmem_core::internals::{Gate, Guard, InsideCallback, Mutex, ReadGuard, WriteGuard};
 use kmem_core::platform::Park;
-use kmem_core::sync::{Guard, Mutex, Rank};
+use kmem_core::sync::Rank;
 use kmem_sim::fake::{Fake, Machine};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};

@@ -4,7 +4,8 @@
 mod common;
 
 use common::{Cache, E, Rng, books_of_pages, config, engine_of, own_granules, with_granules};
-use kmem_core::pages::{GRANULE, Owner, Run};
+use kmem_core::internals::{self, Owner, Run, alloc_run, class_at, free_run, owner, resize_run, set_large};
+use kmem_core::pages::GRANULE;
 use kmem_core::{Population, classes};
 use std::ptr::NonNull;
 
@@ -13,8 +14,7 @@ fn heap(granules: usize) -> E {
 }
 
 fn alloc(engine: &E, granules: usize, align: usize) -> Option<Run> {
-    // SAFETY: it is the heap's platform.
-    let run = unsafe { engine.heap().alloc(engine.platform(), granules, align) }?;
+    let run = alloc_run(engine, granules, align)?;
     assert_eq!(run.granules, granules);
     assert!(run.address.is_multiple_of(align.max(GRANULE)));
     Some(run)
@@ -22,7 +22,7 @@ fn alloc(engine: &E, granules: usize, align: usize) -> Option<Run> {
 
 fn free(engine: &E, run: Run) {
     // SAFETY: the run is the test's, and nobody uses it any more.
-    unsafe { engine.heap().free(engine.platform(), run.address, run.granules) }
+    unsafe { free_run(engine, run.address, run.granules) }
 }
 
 fn bytes(run: &mut Run) -> &mut [u8] {
@@ -88,7 +88,7 @@ fn random_runs_never_overlap_and_all_merge_in_the_end() {
                     assert_eq!(place.replace(step), None, "a granule was handed out twice");
                 }
                 // SAFETY: the run is the test's.
-                unsafe { engine.heap().set_large(&run) };
+                unsafe { set_large(&engine, &run) };
                 held.push(run);
             } else if !held.is_empty() {
                 let mut run = rng.take(&mut held);
@@ -98,14 +98,14 @@ fn random_runs_never_overlap_and_all_merge_in_the_end() {
                     // Longer or shorter where it lies, if that can be.
                     let granules = 1 + rng.below(2 * run.granules + 4);
                     // SAFETY: the run is the test's, and holds nothing.
-                    let resize = |to| unsafe { engine.heap().resize(engine.platform(), run.address, run.granules, to) };
+                    let resize = |to| unsafe { resize_run(&engine, run.address, run.granules, to) };
                     if granules != run.granules && resize(granules) {
                         run.granules = granules;
                     }
                     for place in &mut owner[first..first + run.granules] {
                         assert_eq!(place.replace(step), None, "a granule was handed out twice");
                     }
-                    assert_eq!(engine.heap().owner(run.address), Owner::Large(run.granules));
+                    assert_eq!(internals::owner(&engine, run.address), Owner::Large(run.granules));
                     held.push(run);
                 } else {
                     free(&engine, run);
@@ -388,15 +388,15 @@ fn a_window_that_is_taken_everywhere_is_an_error() {
 fn the_granule_table_knows_who_owns_what() {
     let engine = heap(64);
     let (window, granules) = engine.heap().window();
-    assert_eq!(engine.heap().owner(window), Owner::None);
-    assert_eq!(engine.heap().owner(window.wrapping_sub(1)), Owner::None);
-    assert_eq!(engine.heap().owner(window + granules * GRANULE), Owner::None);
+    assert_eq!(owner(&engine, window), Owner::None);
+    assert_eq!(owner(&engine, window.wrapping_sub(1)), Owner::None);
+    assert_eq!(owner(&engine, window + granules * GRANULE), Owner::None);
     let run = alloc(&engine, 4, 1).expect("room");
-    assert_eq!(engine.heap().owner(run.address), Owner::None, "handed out, but nothing yet");
+    assert_eq!(owner(&engine, run.address), Owner::None, "handed out, but nothing yet");
     // SAFETY: the run is the test's.
-    unsafe { engine.heap().set_large(&run) };
-    assert_eq!(engine.heap().owner(run.address + 5), Owner::Large(4));
-    assert_eq!(engine.heap().owner(run.address + 4 * GRANULE - 1), Owner::LargeTail);
+    unsafe { set_large(&engine, &run) };
+    assert_eq!(owner(&engine, run.address + 5), Owner::Large(4));
+    assert_eq!(owner(&engine, run.address + 4 * GRANULE - 1), Owner::LargeTail);
     free(&engine, run);
     // A slab of one granule, of a class, and one of several, of none.
     let general = engine.alloc_bytes(30_000, 1).expect("memory").address.as_ptr() as usize;
@@ -406,10 +406,10 @@ fn the_granule_table_knows_who_owns_what() {
     assert!(granules > 1);
     for (object, granules, class) in [(general, 1, classes::class_of(30_000)), (object, granules, None)] {
         let (first, class) = (object & !(GRANULE - 1), class.unwrap_or(0));
-        let Owner::Slab(slab) = engine.heap().owner(object) else { panic!("a slab covers its object") };
+        let Owner::Slab(slab) = owner(&engine, object) else { panic!("a slab covers its object") };
         for n in 0..granules {
-            assert_eq!(engine.heap().owner(first + n * GRANULE), Owner::Slab(slab));
-            assert_eq!(engine.heap().class_at(first + n * GRANULE), class);
+            assert_eq!(owner(&engine, first + n * GRANULE), Owner::Slab(slab));
+            assert_eq!(class_at(&engine, first + n * GRANULE), class);
         }
     }
     long.free(object);
@@ -417,7 +417,7 @@ fn the_granule_table_knows_who_owns_what() {
     unsafe { engine.free_bytes(NonNull::new(general as *mut u8).expect("an address")) };
     engine.trim().expect("not in a callback");
     for granule in (general & !(GRANULE - 1)..).step_by(GRANULE).take(1 + granules) {
-        assert_eq!((engine.heap().owner(granule), engine.heap().class_at(granule)), (Owner::None, 0));
+        assert_eq!((owner(&engine, granule), class_at(&engine, granule)), (Owner::None, 0));
     }
-    assert_eq!(engine.heap().class_at(0), 0);
+    assert_eq!(class_at(&engine, 0), 0);
 }

@@ -1,6 +1,6 @@
 //! What sections may read below a cursor is there, wherever a magazine begins.
 
-use kmem_core::meta::Meta;
+use kmem_core::internals::Meta;
 use kmem_core::percpu::READABLE;
 use kmem_sim::fake::{Fake, Machine};
 

@@ -20,10 +20,13 @@ use std::collections::BTreeSet;
 use std::ptr::NonNull;
 use std::sync::{Arc, Mutex as StdMutex};
 
-use kmem_core::cpu::{CpuSet, Protocol};
+use kmem_core::cpu::CpuSet;
 use kmem_core::pages::GRANULE;
 use kmem_core::percpu::{Area, CpuTable, SlotIndex, section};
-use kmem_core::platform::{Clock, CommitError, MoveError, PageSource, Park, Sections, Step, Topology, Window};
+use kmem_core::platform::{
+    Clock, CommitError, Defences, LockStep, MoveError, Observer, PageSource, Park, Protocol, Sections, Step, Topology,
+    Window,
+};
 use kmem_core::sync::{AtomicU64, AtomicUsize, HeldRanks, Ordering, Waiters};
 
 use crate::explore::seat;
@@ -492,10 +495,18 @@ unsafe impl Park for Fake {
         Some(&self.waiters)
     }
 
+    fn at_lock(&self, step: LockStep<'_>) {
+        seat::at_lock(step);
+    }
+}
+
+impl Observer for Fake {
     fn step(&self, step: Step<'_>) {
         seat::step(step);
     }
+}
 
+impl Defences for Fake {
     fn protocol(&self) -> Protocol {
         self.machine.protocol
     }

@@ -2,8 +2,9 @@
 #![cfg(debug_assertions)]
 
 use kmem::linux::Linux;
+use kmem_core::internals::Mutex;
 use kmem_core::platform::Park;
-use kmem_core::sync::{Mutex, Rank};
+use kmem_core::sync::Rank;
 
 fn wrong_order(linux: &Linux) {
     let (node, registry) = (Mutex::new(Rank::Node, ()), Mutex::new(Rank::Registry, ()));

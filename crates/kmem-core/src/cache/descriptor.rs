@@ -1,26 +1,29 @@
-//! A cache's descriptor: what it makes, how it is doing, and where its objects are.
+//! The descriptor of a cache: what its objects are like, its state, and where its objects are.
 
+use core::fmt;
 use core::ptr::NonNull;
 
-use crate::cpu::AtomicCpuSet;
+use super::{CacheStep, Observer, Step};
+use crate::batch::BATCH_MAX;
 use crate::depot::Depot;
+use crate::host::{AtomicCpuSet, CpuSet, Host};
 use crate::meta::Meta;
-use crate::percpu::{BATCH_MAX, SlotIndex, start_capacity};
-use crate::platform::{CacheStep, Platform, Step};
+use crate::percpu::SlotIndex;
 use crate::slab::{Layout, Node};
 use crate::sync::{AtomicU32, AtomicUsize, Mutex, Ordering, Rank, Word};
 
-/// Most bytes of a cache's name.
+/// The most bytes of a cache's name.
 pub const NAME_MAX: usize = 63;
-/// Bytes of objects that one slot holds at most, however much its capacity grows.
+/// The most bytes of objects that one slot holds, however much its capacity grows.
 const SLOT_BYTES_MAX: usize = 256 << 10;
-/// Nodes with a depot and slabs of their own, at most; others share theirs. A slab notes its node in 16 bits.
+/// The most nodes with a depot and slabs of their own; others share theirs. A slab notes its node in 16 bits.
 const NODES_MAX: usize = 1 << 16;
-/// Objects that one slot holds at most: with its mark, a piece of metadata, not a mapping of its own.
+/// The most objects that one slot holds: with its mark, such a magazine is a piece of metadata, not a mapping of its
+/// own.
 const CAPACITY_MAX: usize = 2047;
 const _: () = assert!(crate::sync::MODEL || (CAPACITY_MAX + 1) * size_of::<usize>() <= crate::meta::LARGEST);
 
-/// Where a cache stands. Guarded by its life lock.
+/// The state of a cache, guarded by its life lock.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum CacheState {
     /// Not listed yet.
@@ -29,7 +32,7 @@ pub enum CacheState {
     Live,
     /// Being destroyed: listed, and no slot can be enabled.
     Dying,
-    /// Nothing is held, cached or listed any more.
+    /// Nothing of it is held, cached or listed.
     Drained,
 }
 
@@ -38,15 +41,15 @@ pub type ObjectFn = unsafe fn(context: *mut (), object: *mut u8);
 
 /// Constructor and destructor of a cache whose objects stay constructed between uses. Both run without a lock (I31).
 ///
-/// Which threads run them: the constructor a thread that takes an object; the destructor a thread that frees, allocates
-/// (and finds slabs that were left to it), shrinks, trims or destroys, or that takes a CPU down with the right to run
-/// others' code. What an embedder calls for upkeep ([`age`](crate::Engine::age), [`decay`](crate::Engine::decay),
-/// [`relieve`](crate::Engine::relieve), [`empty_cpus`](crate::Engine::empty_cpus),
-/// [`empty_depots`](crate::Engine::empty_depots), [`cpu_left_quietly`](crate::Engine::cpu_left_quietly)) runs neither.
+/// The constructor runs on a thread that takes an object. The destructor runs on a thread that frees, allocates (and
+/// finds slabs that were left to it), shrinks, trims or destroys, or that takes a CPU down and may run the program's
+/// code. What an embedder calls for upkeep ([`age`](crate::Engine::age), [`decay`](crate::Engine::decay),
+/// [`relieve`](crate::Engine::relieve), [`drain_cpus`](crate::Engine::drain_cpus),
+/// [`reap_depots`](crate::Engine::reap_depots), [`cpu_left_quietly`](crate::Engine::cpu_left_quietly)) runs neither.
 ///
-/// A cache without a destructor is looked after as one without a constructor is: an object whose memory went back is
-/// constructed again when it is handed out.
-#[derive(Clone, Copy)]
+/// Upkeep treats a cache with only a constructor like one without: an object whose memory was purged is constructed
+/// again when it is handed out.
+#[derive(Clone, Copy, Debug)]
 pub struct ObjectOps {
     context: *mut (),
     construct: ObjectFn,
@@ -54,12 +57,12 @@ pub struct ObjectOps {
 }
 
 impl ObjectOps {
-    /// A constructor, and a destructor where objects have something to end.
+    /// A constructor, and a destructor if objects have something to end.
     ///
     /// # Safety
     /// As long as there is a cache with these: any thread may call both with this context, several at a time;
-    /// `construct` may be called with memory of an object of the cache that is unused and aligned, and makes an object
-    /// there unless it unwinds; `destruct` may be called with an object that was constructed and is nobody's.
+    /// `construct` may be called with unused, aligned memory of an object of the cache, and makes an object there
+    /// unless it unwinds; `destruct` may be called with an object that was constructed and that no user holds.
     pub const unsafe fn new(context: *mut (), construct: ObjectFn, destruct: Option<ObjectFn>) -> Self {
         Self { context, construct, destruct }
     }
@@ -69,23 +72,23 @@ impl ObjectOps {
     /// # Safety
     /// The address is that of an object's memory, unused and aligned.
     pub(crate) unsafe fn construct(&self, object: usize) {
-        // SAFETY: passed on, by the word of `new`'s caller.
+        // SAFETY: the caller's promise is what the caller of `new` asks for.
         unsafe { (self.construct)(self.context, object as *mut u8) }
     }
 
-    /// What ends an object, if anything does. It may be called with the address of a constructed object that nobody uses.
+    /// The destructor, if there is one. It may be called with the address of a constructed object that no user holds.
     pub(crate) fn destructor(&self) -> Option<impl Fn(usize)> {
         let Self { context, destruct, .. } = *self;
-        // SAFETY: such an object is all that it is called with.
+        // SAFETY: it is called only with such an object.
         destruct.map(|destruct| move |object| unsafe { destruct(context, object as *mut u8) })
     }
 }
 
-/// Names a cache. Ids are not used twice: one that was destroyed names nothing (I20).
+/// Names a cache. Ids are not used twice: the id of a destroyed cache names no cache (I20).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct CacheId {
-    pub(super) index: u32,
-    pub(super) generation: u32,
+    pub(crate) index: u32,
+    pub(crate) generation: u32,
 }
 
 /// A cache's depot and slabs on one node.
@@ -107,36 +110,61 @@ pub struct CacheDesc {
     nodes: NonNull<NodeCache>,
     node_count: usize,
     name: [u8; NAME_MAX + 1],
-    pub(super) life: Mutex<CacheState>,
+    pub(crate) life: Mutex<CacheState>,
     /// Objects that a new magazine holds. Changed under the life lock, by a tune.
     capacity: AtomicU32,
     /// Objects that a magazine may grow to hold: what a tune asked for, or more. Changed with `capacity`.
     capacity_max: AtomicU32,
-    /// CPUs whose slot of this cache is enabled. Changed by who holds the CPU's control; a hint for others.
-    pub(super) enabled_on: AtomicCpuSet,
+    /// CPUs whose slot of this cache is enabled. Changed under the CPU's control; a hint for other threads.
+    pub(crate) enabled_on: AtomicCpuSet,
     /// Readers that keep the descriptor from being freed. Changed under the registry's lock.
-    pub(super) pins: AtomicUsize,
+    pub(crate) pins: AtomicUsize,
     /// How often threads are [inside](super::inside) of it.
-    pub(super) insides: AtomicU32,
+    pub(crate) insides: AtomicU32,
     /// What the last miss was, and how often overflow and underflow took turns: see `note_miss`.
     misses: AtomicU32,
-    /// 1 where superfluous empty slabs wait for a thread that may run their destructors.
+    /// 1 if superfluous empty slabs wait for a thread that may run their destructors.
     overdue: AtomicU32,
 }
 
-// SAFETY: what changes is behind locks or atomic; a constructor's context is shared by the rule of `ObjectOps`' giver.
+impl fmt::Debug for CacheDesc {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CacheDesc")
+            .field("id", &self.id)
+            .field("name", &self.name())
+            .field("layout", &self.layout)
+            .finish_non_exhaustive()
+    }
+}
+
+// SAFETY: what changes is guarded by locks or atomic; the caller of `ObjectOps::new` allows any thread to use the
+// context.
 unsafe impl Send for CacheDesc {}
 // SAFETY: as above.
 unsafe impl Sync for CacheDesc {}
 
-/// Which way a miss went.
+/// Which kind of miss it was.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Miss {
+pub(crate) enum Miss {
     Underflow,
     Overflow,
 }
 
-/// Objects that a batch moves where a magazine holds `capacity`.
+/// Objects that a new magazine holds, by object size: what the 2004 code chose up to half a granule, so that a CPU
+/// caches between 16 and 256 KiB of a cache. Of larger objects it holds what a program needs that uses one at a time:
+/// there are many sizes of them, and a batch saves little compared with the use of such an object.
+const fn start_capacity(size: usize) -> usize {
+    match size {
+        0..=256 => 120,
+        257..=1024 => 54,
+        1025..=4096 => 24,
+        4097..=32_768 => 8,
+        32_769..=65_536 => 2,
+        _ => 1,
+    }
+}
+
+/// Objects that a batch moves if a magazine holds `capacity`.
 fn batch_of(capacity: usize) -> usize {
     capacity.div_ceil(2).min(BATCH_MAX)
 }
@@ -155,7 +183,7 @@ impl CacheDesc {
     }
 
     /// A descriptor in state Creating, with nothing in it.
-    pub(crate) fn new<P: Platform>(
+    pub(crate) fn new<P: Host>(
         name: &str,
         object_size: usize,
         layout: Layout,
@@ -170,7 +198,7 @@ impl CacheDesc {
         let desc = memory.cast::<Self>();
         let capacity = start_capacity(layout.size);
         let capacity_max = most_capacity(layout.size);
-        // SAFETY: the piece has room for the descriptor and the nodes behind it, and is aligned to 64.
+        // SAFETY: the piece has room for the descriptor and the nodes after it, and is aligned to 64.
         unsafe {
             let nodes = desc.add(1).cast::<NodeCache>();
             for node in 0..node_count {
@@ -202,30 +230,30 @@ impl CacheDesc {
         Some(desc)
     }
 
-    /// Gives the descriptor back.
+    /// Frees the descriptor.
     ///
     /// # Safety
     /// The cache is drained, unlisted, without slabs, magazines and pins (I19).
-    pub(crate) unsafe fn free<P: Platform>(desc: NonNull<Self>, meta: &Meta, platform: &P) {
-        // SAFETY: passed on.
+    pub(crate) unsafe fn free<P: Host>(desc: NonNull<Self>, meta: &Meta, platform: &P) {
+        // SAFETY: the caller's promise.
         unsafe {
             let bytes = Self::bytes(desc.as_ref().node_count);
             meta.free(platform, desc.cast(), bytes);
         }
     }
 
-    /// Bytes of the descriptor and of what stands behind it.
+    /// Bytes of the descriptor and of the nodes after it.
     pub(crate) fn bytes_of_all(&self) -> usize {
         Self::bytes(self.node_count)
     }
 
     /// Creating -> Live.
-    pub(crate) fn begin_to_live<P: Platform>(&self, platform: &P) {
+    pub(crate) fn begin_to_live<P: Host>(&self, platform: &P) {
         *self.life.lock(platform) = CacheState::Live;
     }
 
-    /// Live -> Dying; `false` where it is not live.
-    pub(super) fn begin_to_die<P: Platform>(&self, platform: &P) -> bool {
+    /// Live -> Dying. Returns `false` if the cache is not live.
+    pub(crate) fn begin_to_die<P: Host + Observer>(&self, platform: &P) -> bool {
         let mut life = self.life.lock(platform);
         let live = *life == CacheState::Live;
         if live {
@@ -236,8 +264,8 @@ impl CacheDesc {
     }
 
     /// # Safety
-    /// The descriptor is not listed, and nobody reads its id meanwhile.
-    pub(super) unsafe fn set_id(desc: NonNull<Self>, id: CacheId) {
+    /// The descriptor is not listed, and no other thread reads its id meanwhile.
+    pub(crate) unsafe fn set_id(desc: NonNull<Self>, id: CacheId) {
         // SAFETY: the caller's promise.
         unsafe { (&raw mut (*desc.as_ptr()).id).write(id) };
     }
@@ -253,7 +281,7 @@ impl CacheDesc {
     }
 
     /// The class of a general cache; 0 for others.
-    pub fn class(&self) -> u8 {
+    pub(crate) fn class(&self) -> u8 {
         self.class
     }
 
@@ -263,7 +291,7 @@ impl CacheDesc {
         unsafe { core::str::from_utf8_unchecked(&self.name[..self.name_len as usize]) }
     }
 
-    /// Bytes of an object as its creator asked for it.
+    /// Bytes of an object as the cache's creator asked for it.
     pub fn object_size(&self) -> usize {
         self.object_size
     }
@@ -278,26 +306,26 @@ impl CacheDesc {
         self.ops.as_ref()
     }
 
-    /// Whether giving slabs back runs somebody's code.
+    /// Whether reclaiming slabs runs the program's code.
     pub(crate) fn has_destructor(&self) -> bool {
         self.ops.is_some_and(|ops| ops.destruct.is_some())
     }
 
-    /// Notes that a slab became superfluous where no destructor may run.
+    /// Notes that a slab became superfluous on a thread that may run no destructor.
     pub(crate) fn note_overdue(&self) {
         if self.has_destructor() {
             self.overdue.store(1, Ordering::Relaxed);
         }
     }
 
-    /// Whether there is such a slab; the caller sees to it.
+    /// Whether there is such a slab. If so, the caller reclaims it.
     #[inline]
-    pub(super) fn take_overdue(&self) -> bool {
+    pub(crate) fn take_overdue(&self) -> bool {
         self.overdue.load(Ordering::Relaxed) != 0 && self.overdue.swap(0, Ordering::Relaxed) != 0
     }
 
     /// Objects that a batch moves: half a new magazine, and no more than a magazine of the depot holds.
-    pub fn batch(&self) -> usize {
+    pub(crate) fn batch(&self) -> usize {
         batch_of(self.capacity().min(start_capacity(self.layout.size)))
     }
 
@@ -307,18 +335,18 @@ impl CacheDesc {
     }
 
     /// Objects that a magazine may grow to hold.
-    pub(super) fn capacity_max(&self) -> usize {
+    pub(crate) fn capacity_max(&self) -> usize {
         self.capacity_max.load(Ordering::Relaxed) as usize
     }
 
     /// Objects that a magazine may be tuned to hold.
-    pub(super) fn tunable_to(&self) -> usize {
+    pub(crate) fn tunable_to(&self) -> usize {
         most_capacity(self.layout.size)
     }
 
-    /// New magazines hold `capacity` objects from here on, and do not grow by themselves. The caller holds the life
+    /// From here on new magazines hold `capacity` objects and do not grow by themselves. The caller holds the life
     /// lock.
-    pub(super) fn set_capacity(&self, capacity: usize) {
+    pub(crate) fn set_capacity(&self, capacity: usize) {
         self.capacity.store(capacity as u32, Ordering::Relaxed);
         self.capacity_max.store(capacity as u32, Ordering::Relaxed);
     }
@@ -338,7 +366,7 @@ impl CacheDesc {
     }
 
     /// CPUs whose slot of this cache is enabled, at this moment.
-    pub(crate) fn holders(&self) -> crate::cpu::CpuSet {
+    pub(crate) fn holders(&self) -> CpuSet {
         self.enabled_on.snapshot()
     }
 
@@ -352,9 +380,9 @@ impl CacheDesc {
         self.life.word()
     }
 
-    /// Notes a miss and answers whether magazines are too small: overflow and underflow kept taking turns, which a
+    /// Notes a miss and returns whether magazines are too small: overflow and underflow kept taking turns, which a
     /// larger magazine would have absorbed. A quiet cache, or one that only allocates or only frees, never grows.
-    pub(super) fn note_miss(&self, miss: Miss) -> bool {
+    pub(crate) fn note_miss(&self, miss: Miss) -> bool {
         // Bit 0 is the kind of the last miss, the rest counts turns. Lost updates only delay growth.
         let seen = self.misses.load(Ordering::Relaxed);
         let kind = (miss == Miss::Overflow) as u32;

@@ -1,9 +1,9 @@
-//! Code of the user's that runs while its thread keeps a cache from being freed: destructors, and visitors of the
+//! Code of the program that runs while its thread keeps a cache from being freed: destructors, and visitors of the
 //! statistics.
 //!
-//! A destroy waits until nobody has the cache pinned any more (I19). Called by such code, for the cache that its own thread
-//! keeps, it would wait for ever, though nothing but safe code did it: a value that owns its cache, say, dropped by a
-//! trim. So a thread notes what it is *inside* of, and a destroy from there is refused
+//! A destroy waits until the cache is no longer pinned (I19). If such code called it for the cache that its own thread
+//! keeps pinned, it would wait for ever, and safe code can do that: by a value that owns its cache and is dropped by a
+//! trim, for example. So a thread notes what it is *inside* of, and a destroy from there is refused
 //! ([`DestroyError::InsideItself`](crate::DestroyError)).
 //!
 //! ```text
@@ -12,13 +12,13 @@
 //!     destroy              refused: the cache is as it was
 //!   ...                    the note goes
 //! ```
-//! Notes stand on the stacks of their threads, linked under a lock that nothing else is taken under. A cache counts its
-//! own, so a destroy of one that has none takes no lock; a thread always sees those that it made itself.
+//! Notes are on the stacks of their threads, linked under a lock; no other lock is taken under it. A cache counts its
+//! notes, so a destroy of one that has none takes no lock; a thread always sees the notes that it made itself.
 
 use core::ptr::NonNull;
 
 use super::CacheDesc;
-use crate::platform::Platform;
+use crate::host::Host;
 use crate::sync::{Mutex, Ordering, Rank, Word};
 
 /// A thread is inside of a cache.
@@ -57,15 +57,15 @@ pub(crate) struct Inside {
     notes: Mutex<Notes>,
 }
 
-/// Unlinks a note, also where the code unwinds.
-struct Leave<'a, P: Platform> {
+/// Unlinks a note, even if the code unwinds.
+struct Leave<'a, P: Host> {
     inside: &'a Inside,
     platform: &'a P,
     cache: &'a CacheDesc,
     note: NonNull<Note>,
 }
 
-impl<P: Platform> Drop for Leave<'_, P> {
+impl<P: Host> Drop for Leave<'_, P> {
     fn drop(&mut self) {
         let note = self.note;
         self.inside.notes.lock(self.platform).retain(|other| NonNull::from(other) != note);
@@ -78,8 +78,9 @@ impl Inside {
         Self { notes: Mutex::new(Rank::Stats, Notes::default()) }
     }
 
-    /// Runs the user's `code`, inside of `cache`, which the calling thread keeps from being freed. No lock may be held.
-    pub(crate) fn run<P: Platform, R>(&self, platform: &P, cache: &CacheDesc, code: impl FnOnce() -> R) -> R {
+    /// Runs the program's `code` inside of `cache`, which the calling thread keeps from being freed. The caller holds
+    /// no lock.
+    pub(crate) fn run<P: Host, R>(&self, platform: &P, cache: &CacheDesc, code: impl FnOnce() -> R) -> R {
         let mut note = Note { thread: platform.thread_token(), cache: NonNull::from(cache), next: None };
         let note = NonNull::from(&mut note);
         cache.insides.fetch_add(1, Ordering::Relaxed);
@@ -94,7 +95,7 @@ impl Inside {
     }
 
     /// Whether the calling thread is inside of `cache`.
-    pub(crate) fn is_in<P: Platform>(&self, platform: &P, cache: &CacheDesc) -> bool {
+    pub(crate) fn is_in<P: Host>(&self, platform: &P, cache: &CacheDesc) -> bool {
         if cache.insides.load(Ordering::Relaxed) == 0 {
             return false;
         }
@@ -117,14 +118,14 @@ impl Inside {
         self.notes.word()
     }
 
-    /// Forgets, in a child, what threads were inside of that fork did not take along: their stacks will be used for others.
-    /// Nothing is done where the calling thread is in the middle of something here itself.
-    pub(crate) fn forget_others<P: Platform>(&self, platform: &P) {
+    /// In a child, forgets the notes of threads that do not exist there, because their stacks will be reused. Does
+    /// nothing if the calling thread is itself in the middle of something here.
+    pub(crate) fn forget_others<P: Host>(&self, platform: &P) {
         let Some(mut notes) = self.notes.try_lock(platform) else { return };
         let thread = platform.thread_token();
         notes.retain(|note| {
             if note.thread != thread {
-                // SAFETY: its cache was pinned, and this process has not freed anything yet.
+                // SAFETY: its cache was pinned, and this process has freed nothing yet.
                 unsafe { note.cache.as_ref() }.insides.fetch_sub(1, Ordering::Relaxed);
             }
             note.thread == thread

@@ -7,26 +7,15 @@
 //! no slot of it can be enabled: that is the second defence against CPUs that come and go meanwhile (see
 //! [`cpu`](crate::cpu)). The order of a destroy is that of I18.
 
-mod age;
-mod bound;
-mod create;
 mod descriptor;
-mod destroy;
-mod enable;
-mod flow;
-mod historic;
 mod inside;
+mod observer;
 mod registry;
-mod shrink;
-mod sweep;
-mod tune;
-mod widen;
+mod spec;
 
-pub use age::Aged;
-pub use bound::CachedOn;
-pub use create::CacheSpec;
+pub(crate) use descriptor::Miss;
 pub use descriptor::{CacheDesc, CacheId, CacheState, NAME_MAX, ObjectFn, ObjectOps};
-
 pub(crate) use inside::Inside;
-pub(crate) use registry::Registry;
-pub(crate) use shrink::Destination;
+pub use observer::{CacheStep, CpuStep, Observer, Place, SlotStep, Step};
+pub(crate) use registry::{Pinned, Registry};
+pub use spec::CacheSpec;

@@ -1,9 +1,9 @@
 //! The registry: the list of all caches, by index and by name.
 //!
-//! A cache is listed from the moment it can be used until it is drained. Whoever walks the list holds one cache at a
-//! time, by a *pin*; a destroy unlists first, gives the gate back, and then waits for the pins to go (I18, I19),
-//! holding no lock (I32). All of it is O(1), or O(caches of the same hash), whatever the number of caches (I21); a create
-//! that finds the table of entries full exchanges it for one of four times the length.
+//! A cache is listed from the moment it can be used until it is drained. A thread that walks the list holds one cache
+//! at a time, by a *pin*; a destroy unlists first, releases the gate, and then waits for the pins to go (I18, I19),
+//! holding no lock (I32). All of it is O(1), or O(caches of the same hash), whatever the number of caches (I21); a
+//! create that finds the table of entries full exchanges it for one of four times the length.
 
 use core::ops::Deref;
 use core::ptr::NonNull;
@@ -11,14 +11,14 @@ use core::ptr::NonNull;
 use super::{CacheDesc, CacheId};
 use crate::classes;
 use crate::error::CreateError;
-use crate::platform::Platform;
+use crate::host::Host;
 use crate::sync::{Mutex, Ordering, OtherFirst, Rank, Word};
 
 const BUCKETS: usize = 4096;
 /// Entries of the first table: a page of them.
 const FIRST_ROOM: u32 = 256;
 
-/// One index. Index 0 is nobody's, so 0 ends a chain.
+/// One index. No cache has index 0, so 0 ends a chain.
 #[repr(C)]
 struct Entry {
     desc: Option<NonNull<CacheDesc>>,
@@ -67,8 +67,9 @@ impl State {
         false
     }
 
-    /// Sees to it that there is an entry for one more cache, if there may be one; answers a table that nobody uses any more.
-    fn make_room<P: Platform>(&mut self, platform: &P, max: u32) -> Result<Option<Table>, CreateError> {
+    /// Makes sure that there is an entry for one more cache, if there may be one. Returns a table that is no longer
+    /// used.
+    fn make_room<P: Host>(&mut self, platform: &P, max: u32) -> Result<Option<Table>, CreateError> {
         if self.free != 0 || self.fresh < self.room || self.room >= max {
             return Ok(None);
         }
@@ -80,7 +81,7 @@ impl State {
         Ok(Some(old))
     }
 
-    /// Gives a descriptor that nobody else knows an index. There is [room](Self::make_room) for it.
+    /// Gives an index to a descriptor that no other thread knows. There is [room](Self::make_room) for it.
     ///
     /// # Safety
     /// The descriptor is valid and the caller's alone.
@@ -97,7 +98,7 @@ impl State {
             }
         };
         let id = CacheId { index, generation: self.entry(index).generation };
-        // SAFETY: nobody has seen the descriptor yet.
+        // SAFETY: no other thread has seen the descriptor.
         unsafe { CacheDesc::set_id(desc, id) };
         Ok(id)
     }
@@ -105,8 +106,8 @@ impl State {
     /// Puts a descriptor with an index on the list.
     ///
     /// # Safety
-    /// The descriptor is valid and not listed, its index is its own, and it is not freed before it is taken off the list and
-    /// its pins are gone (I19).
+    /// The descriptor is valid and not listed, its index is its own, and it is not freed before it is unlisted and its
+    /// pins are gone (I19).
     unsafe fn link(&mut self, desc: NonNull<CacheDesc>) {
         // SAFETY: the descriptor is valid.
         let cache = unsafe { desc.as_ref() };
@@ -131,13 +132,13 @@ impl Table {
         room as usize * size_of::<Entry>()
     }
 
-    fn map<P: Platform>(platform: &P, room: u32) -> Option<Self> {
+    fn map<P: Host>(platform: &P, room: u32) -> Option<Self> {
         Some(Self { entries: platform.map(Self::bytes(room))?.cast(), room })
     }
 
     /// # Safety
-    /// Nobody uses the table any more.
-    unsafe fn unmap<P: Platform>(&self, platform: &P) {
+    /// The table is no longer used.
+    unsafe fn unmap<P: Host>(&self, platform: &P) {
         // SAFETY: the mapping is that of `map`.
         unsafe { platform.unmap(self.entries.cast(), Self::bytes(self.room)) }
     }
@@ -153,13 +154,13 @@ pub(crate) struct Registry {
 
 /// A cache that cannot be freed while this lives.
 #[must_use]
-pub(crate) struct Pinned<'a, P: Platform> {
+pub(crate) struct Pinned<'a, P: Host> {
     registry: &'a Registry,
     platform: &'a P,
     desc: NonNull<CacheDesc>,
 }
 
-impl<P: Platform> Deref for Pinned<'_, P> {
+impl<P: Host> Deref for Pinned<'_, P> {
     type Target = CacheDesc;
     fn deref(&self) -> &CacheDesc {
         // SAFETY: a pinned descriptor is not freed (I19).
@@ -167,20 +168,21 @@ impl<P: Platform> Deref for Pinned<'_, P> {
     }
 }
 
-impl<P: Platform> Pinned<'_, P> {
-    /// Leaves the cache pinned; [`Registry::adopt`] takes the pin up again. (A third of the size, for who has many.)
-    pub(super) fn keep(self) -> NonNull<CacheDesc> {
+impl<P: Host> Pinned<'_, P> {
+    /// Leaves the cache pinned; [`Registry::adopt`] takes the pin up again. (A third of the size, for a caller with
+    /// many.)
+    pub(crate) fn keep(self) -> NonNull<CacheDesc> {
         let desc = self.desc;
         core::mem::forget(self);
         desc
     }
 }
 
-impl<P: Platform> Drop for Pinned<'_, P> {
+impl<P: Host> Drop for Pinned<'_, P> {
     fn drop(&mut self) {
         let state = self.registry.state.lock(self.platform);
-        // Who waits for the last pin but its own frees the descriptor only after it has looked under the lock that is
-        // held here.
+        // A thread that waits for the last pin but its own frees the descriptor only after it has looked under the lock
+        // that is held here.
         let pins = self.pins.load(Ordering::Relaxed).saturating_sub(1);
         self.pins.store(pins, Ordering::Release);
         if pins == 1 {
@@ -197,11 +199,11 @@ fn hash(name: &str) -> u32 {
 
 impl Registry {
     /// A list for caches with indexes below `max`, the first `general` of which are those of the general caches.
-    pub(crate) fn map<P: Platform>(platform: &P, max: usize, general: usize) -> Option<Self> {
+    pub(crate) fn map<P: Host>(platform: &P, max: usize, general: usize) -> Option<Self> {
         let (max, general) = (max as u32, general as u32);
         let table = Table::map(platform, FIRST_ROOM.max(general + 1).min(max))?;
         let Some(buckets) = platform.map(BUCKETS * size_of::<u32>()) else {
-            // SAFETY: just mapped, nobody knows it.
+            // SAFETY: it was just mapped, and no other thread knows it.
             unsafe { table.unmap(platform) };
             return None;
         };
@@ -211,8 +213,8 @@ impl Registry {
     }
 
     /// # Safety
-    /// Nobody uses the registry any more.
-    pub(crate) unsafe fn unmap<P: Platform>(&self, platform: &P) {
+    /// The registry is no longer used.
+    pub(crate) unsafe fn unmap<P: Host>(&self, platform: &P) {
         let state = self.state.lock(platform);
         // SAFETY: the mappings are those of `map`.
         unsafe {
@@ -222,20 +224,16 @@ impl Registry {
     }
 
     /// How many caches are listed.
-    pub(crate) fn count<P: Platform>(&self, platform: &P) -> usize {
+    pub(crate) fn count<P: Host>(&self, platform: &P) -> usize {
         self.state.lock(platform).count
     }
 
     /// Lists a new cache and gives it its index. Of two creates of one name, one wins (I13).
     ///
     /// # Safety
-    /// The descriptor is valid and the caller's alone. Once it is listed it is not freed before it is off the list again
+    /// The descriptor is valid and the caller's alone. Once it is listed it is not freed before it is unlisted again
     /// and its pins are gone (I19).
-    pub(super) unsafe fn list<P: Platform>(
-        &self,
-        platform: &P,
-        desc: NonNull<CacheDesc>,
-    ) -> Result<CacheId, CreateError> {
+    pub(crate) unsafe fn list<P: Host>(&self, platform: &P, desc: NonNull<CacheDesc>) -> Result<CacheId, CreateError> {
         // SAFETY: the descriptor is valid.
         let name = unsafe { desc.as_ref() }.name();
         if self.general > 0 && classes::is_name(name) {
@@ -246,7 +244,7 @@ impl Registry {
             return Err(CreateError::NameTaken);
         }
         let old = state.make_room(platform, self.max)?;
-        // SAFETY: passed on.
+        // SAFETY: the caller's promise.
         let id = unsafe {
             let id = state.assign(desc, self.max);
             if id.is_ok() {
@@ -256,22 +254,19 @@ impl Registry {
         };
         drop(state);
         if let Some(old) = old {
-            // SAFETY: the registry has another since, and entries are used under its lock. No lock is held (I34).
+            // SAFETY: the registry has another table by now, and entries are used under its lock. No lock is held
+            // (I34).
             unsafe { old.unmap(platform) };
         }
         id
     }
 
-    /// Lists a new general cache under the index of its class, unless another thread has done so; answers the one that
+    /// Lists a new general cache under the index of its class, unless another thread has done so. Returns the one that
     /// is listed.
     ///
     /// # Safety
     /// The descriptor is valid and the caller's alone. Once it is listed it is never freed.
-    pub(crate) unsafe fn list_general<P: Platform>(
-        &self,
-        platform: &P,
-        desc: NonNull<CacheDesc>,
-    ) -> NonNull<CacheDesc> {
+    pub(crate) unsafe fn list_general<P: Host>(&self, platform: &P, desc: NonNull<CacheDesc>) -> NonNull<CacheDesc> {
         // SAFETY: the descriptor is valid.
         let index = u32::from(unsafe { desc.as_ref() }.class());
         assert!((1..=self.general).contains(&index), "an engine without general caches");
@@ -279,7 +274,7 @@ impl Registry {
         if let Some(listed) = state.entry(index).desc {
             return listed;
         }
-        // SAFETY: passed on; the index is that of the class, which no other cache gets.
+        // SAFETY: the caller's promise; the index is that of the class, which no other cache gets.
         unsafe {
             CacheDesc::set_id(desc, CacheId { index, generation: 0 });
             state.link(desc);
@@ -291,14 +286,14 @@ impl Registry {
     ///
     /// # Safety
     /// As for `list`.
-    pub(super) unsafe fn assign<P: Platform>(
+    pub(crate) unsafe fn assign<P: Host>(
         &self,
         platform: &P,
         desc: NonNull<CacheDesc>,
     ) -> Result<CacheId, CreateError> {
         let mut state = self.state.lock(platform);
         let old = state.make_room(platform, self.max)?;
-        // SAFETY: passed on.
+        // SAFETY: the caller's promise.
         let id = unsafe { state.assign(desc, self.max) };
         drop(state);
         if let Some(old) = old {
@@ -312,13 +307,9 @@ impl Registry {
     ///
     /// # Safety
     /// As for `list`; the descriptor has its index.
-    pub(super) unsafe fn link_new<P: Platform>(
-        &self,
-        platform: &P,
-        desc: NonNull<CacheDesc>,
-    ) -> Result<(), CreateError> {
+    pub(crate) unsafe fn link_new<P: Host>(&self, platform: &P, desc: NonNull<CacheDesc>) -> Result<(), CreateError> {
         let mut state = self.state.lock(platform);
-        // SAFETY: passed on.
+        // SAFETY: the caller's promise.
         unsafe {
             if state.is_taken(desc.as_ref().name()) {
                 return Err(CreateError::NameTaken);
@@ -328,17 +319,17 @@ impl Registry {
         Ok(())
     }
 
-    /// Lists a cache again that was unlisted, and turned out to be busy (the order of 2004).
+    /// Lists a cache again that was unlisted and turned out to be busy (the order of 2004).
     ///
     /// # Safety
     /// It is not listed.
-    pub(super) unsafe fn relist<P: Platform>(&self, pinned: &Pinned<'_, P>) {
+    pub(crate) unsafe fn relist<P: Host>(&self, pinned: &Pinned<'_, P>) {
         // SAFETY: a pinned descriptor is not freed (I19); it kept its index.
         unsafe { self.state.lock(pinned.platform).link(pinned.desc) };
     }
 
-    /// Takes a drained cache off the list: nobody can pin it any more.
-    pub(super) fn unlist<P: Platform>(&self, pinned: &Pinned<'_, P>) {
+    /// Takes a drained cache off the list: no thread can pin it from here on.
+    pub(crate) fn unlist<P: Host>(&self, pinned: &Pinned<'_, P>) {
         let hash = hash(pinned.name());
         let index = pinned.id().index;
         let mut state = self.state.lock(pinned.platform);
@@ -358,14 +349,14 @@ impl Registry {
 
     /// Waits until the caller's pin is the only one of an unlisted cache. The descriptor is the caller's from then on.
     ///
-    /// No lock may be held, and the gate neither: whoever has a pin may be in a destructor or a visitor of the
+    /// The caller holds no lock, nor the gate: a thread that has a pin may be in a destructor or a visitor of the
     /// statistics, and wait for the gate there (I32).
-    pub(super) fn only_pin<P: Platform>(&self, pinned: Pinned<'_, P>) -> NonNull<CacheDesc> {
+    pub(crate) fn only_pin<P: Host>(&self, pinned: Pinned<'_, P>) -> NonNull<CacheDesc> {
         let platform = pinned.platform;
         let mut state = self.state.lock(platform);
         loop {
             let pins = pinned.pins.load(Ordering::Acquire);
-            // None where it was forgotten: see `forget_pins`.
+            // `None` if it was forgotten: see `forget_pins`.
             if pins <= 1 {
                 let desc = pinned.desc;
                 core::mem::forget(pinned);
@@ -377,8 +368,8 @@ impl Registry {
         }
     }
 
-    /// Lets the index of an unlisted cache be used again, under another generation (I20).
-    pub(super) fn recycle<P: Platform>(&self, platform: &P, id: CacheId) {
+    /// Makes the index of an unlisted cache available again, under another generation (I20).
+    pub(crate) fn recycle<P: Host>(&self, platform: &P, id: CacheId) {
         let mut state = self.state.lock(platform);
         let free = state.free;
         let entry = state.entry(id.index);
@@ -388,7 +379,7 @@ impl Registry {
     }
 
     /// Pins the cache of this id, if it is listed.
-    pub(crate) fn pin<'a, P: Platform>(&'a self, platform: &'a P, id: CacheId) -> Option<Pinned<'a, P>> {
+    pub(crate) fn pin<'a, P: Host>(&'a self, platform: &'a P, id: CacheId) -> Option<Pinned<'a, P>> {
         let mut state = self.state.lock(platform);
         if id.index == 0 || id.index >= state.fresh {
             return None;
@@ -399,28 +390,28 @@ impl Registry {
     }
 
     /// Pins the listed cache with the lowest index above `after` (0 to begin).
-    pub(crate) fn pin_next<'a, P: Platform>(&'a self, platform: &'a P, after: u32) -> Option<Pinned<'a, P>> {
+    pub(crate) fn pin_next<'a, P: Host>(&'a self, platform: &'a P, after: u32) -> Option<Pinned<'a, P>> {
         let mut state = self.state.lock(platform);
         let desc = (after + 1..state.fresh).find_map(|index| state.entry(index).desc)?;
         Some(self.pin_listed(platform, desc))
     }
 
-    fn pin_listed<'a, P: Platform>(&'a self, platform: &'a P, desc: NonNull<CacheDesc>) -> Pinned<'a, P> {
+    fn pin_listed<'a, P: Host>(&'a self, platform: &'a P, desc: NonNull<CacheDesc>) -> Pinned<'a, P> {
         // SAFETY: the descriptor is listed and the registry's lock is held, so it is not freed.
         unsafe { desc.as_ref() }.pins.fetch_add(1, Ordering::Relaxed);
         Pinned { registry: self, platform, desc }
     }
 
-    /// Takes a pin up.
+    /// Takes up a pin that was kept.
     ///
     /// # Safety
-    /// It is one of this registry's that was [kept](Pinned::keep), and is taken up once.
-    pub(super) unsafe fn adopt<'a, P: Platform>(&'a self, platform: &'a P, desc: NonNull<CacheDesc>) -> Pinned<'a, P> {
+    /// The pin is one of this registry's that was [kept](Pinned::keep), and is taken up once.
+    pub(crate) unsafe fn adopt<'a, P: Host>(&'a self, platform: &'a P, desc: NonNull<CacheDesc>) -> Pinned<'a, P> {
         Pinned { registry: self, platform, desc }
     }
 
     /// Calls `visit` with every listed cache, one at a time, with a pin and no lock held.
-    pub(crate) fn for_each<P: Platform>(&self, platform: &P, mut visit: impl FnMut(&CacheDesc)) {
+    pub(crate) fn for_each<P: Host>(&self, platform: &P, mut visit: impl FnMut(&CacheDesc)) {
         let mut after = 0;
         while let Some(pinned) = self.pin_next(platform, after) {
             after = pinned.id().index;
@@ -433,15 +424,16 @@ impl Registry {
         self.state.word()
     }
 
-    /// Calls `visit` with every listed cache, without the lock: for a thread that forks. Nobody lists or unlists a cache
-    /// meanwhile, for it has the lock, or it is in the middle of that itself, further up in its stack, or whoever is cannot
-    /// go on. The list is whole at each moment: a cache is on it by one word, which is written when the descriptor is.
-    pub(crate) fn for_each_in_fork<P: Platform>(
+    /// Calls `visit` with every listed cache, without the lock: for a thread that forks. No cache is listed or unlisted
+    /// meanwhile, because this thread holds the lock, or is itself in the middle of that further up in its stack, or
+    /// the thread that is cannot go on. The list is whole at each moment: a cache is on it by one word, which is
+    /// written after the descriptor.
+    pub(crate) fn for_each_in_fork<P: Host>(
         &self,
         platform: &P,
         visit: &mut dyn FnMut(&CacheDesc) -> Result<(), OtherFirst>,
     ) -> Result<(), OtherFirst> {
-        // SAFETY: nobody else changes the state, as said; the guard is kept, for the lock stays as it is.
+        // SAFETY: no other thread changes the state, as said; the guard is kept, because the lock stays as it is.
         let mut state = unsafe { self.state.adopt(platform) };
         let mut visited = Ok(());
         for index in 1..state.fresh {
@@ -454,10 +446,11 @@ impl Registry {
         visited
     }
 
-    /// Forgets the pins of threads that fork did not take along: in the child nobody else would ever give them back. The
-    /// calling thread's own, if a visitor or a signal handler forks, are forgotten with them: it is in the engine itself, and
-    /// gives them back without one, or waits for no other than its own ([`only_pin`](Self::only_pin)).
-    pub(crate) fn forget_pins<P: Platform>(&self, platform: &P) {
+    /// In a child, forgets the pins of threads that do not exist there, because no other thread would ever release
+    /// them. The calling thread's own, if a visitor or a signal handler forks, are forgotten with them: the thread is
+    /// in the engine itself, and either releases them without a check, or waits for no other than its own
+    /// ([`only_pin`](Self::only_pin)).
+    pub(crate) fn forget_pins<P: Host>(&self, platform: &P) {
         let _ = self.for_each_in_fork(platform, &mut |cache| {
             cache.pins.store(0, Ordering::Relaxed);
             Ok(())

@@ -1,36 +1,37 @@
-//! The control of each CPU: its state, its area, and the lock of whoever changes either.
+//! The control of each CPU: its state, its area, and the lock under which both are changed.
 
+use core::fmt;
 use core::ptr::NonNull;
 
 use super::proxy::Question;
 use super::{AtomicCpuSet, CpuEvent, CpuSet, CpuState};
+use crate::host::Host;
 use crate::percpu::{Area, CpuTable};
-use crate::platform::Platform;
 use crate::sync::{AtomicUsize, Mutex, Rank};
 
 /// What the lock of a CPU guards.
-pub struct Control {
+pub(crate) struct Control {
     state: CpuState,
     /// The CPU's area, once something was cached there. Published in the table only while the CPU is online and not
-    /// stopped; [kept](super::kept) for a while when it is offline.
+    /// stopped; kept for a while when it is offline.
     pub(crate) area: Option<Area>,
     /// Periods of decay that the area was kept for.
-    pub(super) kept_for: u8,
-    /// Stays down until somebody brings it up by name: a thread that runs there does not.
+    pub(crate) kept_for: u8,
+    /// The CPU stays down until it is brought up by name: a thread that runs there does not bring it up.
     pub(crate) held_down: bool,
 }
 
 impl Control {
-    /// Where the CPU stands.
-    pub fn state(&self) -> CpuState {
+    /// The state of the CPU.
+    pub(crate) fn state(&self) -> CpuState {
         self.state
     }
 
-    /// Moves the CPU on.
+    /// Changes the state by an event.
     ///
     /// # Panics
-    /// If the event cannot happen in the CPU's state: the transition functions have looked before.
-    pub(super) fn apply(&mut self, event: CpuEvent) {
+    /// If the event cannot happen in the CPU's state: transitions have checked that before.
+    pub(crate) fn apply(&mut self, event: CpuEvent) {
         let next = self.state.next(event);
         debug_assert!(next.is_some(), "{event:?} in state {:?}", self.state);
         self.state = next.unwrap_or(self.state);
@@ -47,13 +48,19 @@ pub struct CpuControl {
     pub(crate) question: Question,
 }
 
+impl fmt::Debug for CpuControl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CpuControl").field("lock", &self.lock).finish_non_exhaustive()
+    }
+}
+
 /// All possible CPUs.
 pub struct Cpus {
     controls: NonNull<CpuControl>,
     count: usize,
     online: AtomicCpuSet,
     /// The CPUs whose area is kept although they are down.
-    pub(super) kept: AtomicCpuSet,
+    pub(crate) kept: AtomicCpuSet,
 }
 
 // SAFETY: the controls are locks in a mapping that lives as long as this.
@@ -61,9 +68,15 @@ unsafe impl Send for Cpus {}
 // SAFETY: as above.
 unsafe impl Sync for Cpus {}
 
+impl fmt::Debug for Cpus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Cpus").field("possible", &self.count).field("online", &self.online()).finish_non_exhaustive()
+    }
+}
+
 impl Cpus {
     /// `count` CPUs, of which those in `online` are online, with nothing cached yet.
-    pub(crate) fn map<P: Platform>(platform: &P, count: usize, online: &CpuSet) -> Option<Self> {
+    pub(crate) fn map<P: Host>(platform: &P, count: usize, online: &CpuSet) -> Option<Self> {
         let controls = platform.map(count * size_of::<CpuControl>())?.cast::<CpuControl>();
         let cpus = Self { controls, count, online: AtomicCpuSet::new(), kept: AtomicCpuSet::new() };
         for cpu in 0..count {
@@ -84,8 +97,8 @@ impl Cpus {
     }
 
     /// # Safety
-    /// Nobody uses the controls any more.
-    pub(crate) unsafe fn unmap<P: Platform>(&self, platform: &P) {
+    /// The controls are no longer used.
+    pub(crate) unsafe fn unmap<P: Host>(&self, platform: &P) {
         // SAFETY: the mapping is that of `map`.
         unsafe { platform.unmap(self.controls.cast(), self.count * size_of::<CpuControl>()) }
     }
@@ -95,7 +108,7 @@ impl Cpus {
         self.count
     }
 
-    /// The CPUs that are online at this moment: a hint for who does not hold the gate.
+    /// The CPUs that are online at this moment: a hint for a caller that does not hold the gate.
     pub fn online(&self) -> CpuSet {
         self.online.snapshot()
     }
@@ -105,13 +118,13 @@ impl Cpus {
         self.online.iter()
     }
 
-    pub(super) fn set_online(&self, cpu: usize, online: bool) {
+    pub(crate) fn set_online(&self, cpu: usize, online: bool) {
         if online { self.online.insert(cpu) } else { self.online.remove(cpu) }
     }
 
-    /// Lets CPUs run again that were stopped by a thread which fork did not take along, and ends a transition of its, if one
-    /// was under way: a CPU is where the set of online CPUs says. In the child.
-    pub(crate) fn settle<P: Platform>(&self, platform: &P, table: &CpuTable, in_transition: bool) {
+    /// In a child, lets CPUs run again that were stopped by a thread that does not exist there, and ends its
+    /// transition, if one was under way: each CPU is in the state that the set of online CPUs says.
+    pub(crate) fn settle<P: Host>(&self, platform: &P, table: &CpuTable, in_transition: bool) {
         for (cpu, control) in self.iter().enumerate() {
             let Some(mut control) = control.lock.try_lock(platform) else { continue };
             if in_transition {
@@ -126,7 +139,7 @@ impl Cpus {
         }
     }
 
-    /// The control of a CPU; `None` for an id out of range: the one place where ids are checked (I5).
+    /// The control of a CPU; `None` for an id out of range. This is the one place where ids are checked (I5).
     pub fn get(&self, cpu: usize) -> Option<&CpuControl> {
         // SAFETY: there are `count` controls.
         (cpu < self.count).then(|| unsafe { self.controls.add(cpu).as_ref() })

@@ -1,28 +1,32 @@
-//! The gate: a readers-writer lock between CPU transitions (writers) and whoever needs a stable set of CPUs (readers).
+//! The gate: a readers-writer lock between CPU transitions (writers) and threads that need a stable set of CPUs
+//! (readers).
 //!
 //! A writer takes the turnstile and waits until the readers inside have left; a reader passes the turnstile on its way
-//! in. So a writer waits for at most the readers it finds, however many more arrive (I40), and readers are let in
-//! between writers. The gate is not recursive: who comes back while his own thread holds the write side gets
-//! [`InsideCallback`] (I30, I33), for that is what a hotplug callback does that creates a cache; a reader that comes
-//! back is caught by the lock ranks in debug builds.
+//! in. So a writer waits for at most the readers that it finds, however many more arrive (I40), and readers are let in
+//! between writers. The gate is not recursive. A thread that comes back while it holds the write side gets
+//! [`InsideCallback`] (I30, I33): that is a hotplug callback that creates a cache. A reader that comes back is caught
+//! by the lock ranks in debug builds.
 //!
 //! # Places
-//! A reader inside holds a *place*, a [`Word`] that says which thread it is. A count would do for writers, but not for a fork
-//! in a signal handler: there the thread has to know whether it is inside itself, further up in its stack, and by one store
-//! into a place it comes in and says so, by one swap it leaves, with no moment between. There are more places than threads
-//! are ever inside at once; who finds none waits in the turnstile for one to become free, which needs nothing of anybody
-//! who waits there. A writer waits for one place after the other: nobody comes in meanwhile.
+//! A reader inside holds a *place*, a [`Word`] that says which thread it is. A count would be enough for writers, but
+//! not for a fork in a signal handler: there the thread has to know whether it is inside itself, further up in its
+//! stack. One store into a place brings the thread in and says so, one swap takes it out, and there is no moment
+//! between. There are more places than threads are ever inside at once; a thread that finds none waits in the turnstile
+//! for one to become free, and no reader needs the turnstile to leave. A writer waits for one place after the other: no
+//! thread comes in meanwhile.
 //!
 //! # Fork
-//! A fork takes the turnstile and waits for the readers, as a writer does, but for none that cannot get on before the
-//! thread that forks does ([`sync::fork`](crate::sync)). In the child those are gone, and with them a transition that
-//! was under way: its CPU is taken for what the set of online CPUs says.
+//! A fork takes the turnstile and waits for the readers, as a writer does, except for those that cannot go on before
+//! the forking thread does ([`sync::fork`](crate::sync)). In the child these readers do not exist. Nor does a
+//! transition that was under way: its CPU is in the state that the set of online CPUs says.
 
+use core::fmt;
 use core::marker::PhantomData;
 
-use super::{CpuSet, Cpus};
-use crate::platform::{Park, Step};
-use crate::sync::{self, AtomicUsize, Forker, Guard, MODEL, Mutex, OfThread, Ordering, OtherFirst, Rank, Word};
+use super::{CpuSet, Cpus, Defences};
+use crate::sync::{
+    self, AtomicUsize, Forker, Guard, LockStep, MODEL, Mutex, OfThread, Ordering, OtherFirst, Park, Rank, Word,
+};
 
 /// The calling thread is inside a hotplug callback.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -32,6 +36,7 @@ pub struct InsideCallback;
 const PLACES: usize = if MODEL { 2 } else { 64 };
 
 /// The gate.
+#[derive(Debug)]
 pub struct Gate {
     turnstile: Mutex<()>,
     readers: [Word; PLACES],
@@ -39,7 +44,7 @@ pub struct Gate {
     writer: AtomicUsize,
 }
 
-/// The read side is held: no CPU changes its state. It is given back by the thread that took it (I30).
+/// The read side is held: no CPU changes its state. The thread that took it releases it (I30).
 #[must_use]
 pub struct ReadGuard<'a, P: Park> {
     /// `None`: a simulator has taken the gate away.
@@ -48,7 +53,7 @@ pub struct ReadGuard<'a, P: Park> {
     _thread: OfThread,
 }
 
-/// The write side is held: a CPU may change its state, and no named cache is being created, and none destroyed.
+/// The write side is held: a CPU may change its state, and no named cache is being created or destroyed.
 #[must_use]
 pub struct WriteGuard<'a, P: Park> {
     gate: &'a Gate,
@@ -57,15 +62,33 @@ pub struct WriteGuard<'a, P: Park> {
 
 /// Proof that the set of online CPUs cannot change while this lives (I35).
 ///
-/// Having it tells you: somebody holds the gate, so no CPU is between two states, and a CPU that is not online has
-/// nothing but disabled slots. Only a guard of the gate gives it out. (In a simulator that has taken the gate away, a
+/// Having it tells you: the gate is held, so no CPU is between two states, and a CPU that is not online has only
+/// disabled slots. Only a guard of the gate gives it out. (In a simulator that has taken the gate away, by a
 /// [`Protocol`](super::Protocol) without it, it proves nothing.)
 pub struct OnlineCpus<'g> {
     cpus: &'g Cpus,
 }
 
+impl<P: Park> fmt::Debug for ReadGuard<'_, P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ReadGuard").field("place", &self.place).finish_non_exhaustive()
+    }
+}
+
+impl<P: Park> fmt::Debug for WriteGuard<'_, P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WriteGuard").field("gate", &self.gate).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for OnlineCpus<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("OnlineCpus").field(&self.set()).finish()
+    }
+}
+
 impl Gate {
-    /// A gate nobody holds.
+    /// A gate that no thread holds.
     pub fn new() -> Self {
         Self {
             turnstile: Mutex::new(Rank::Gate, ()),
@@ -75,7 +98,7 @@ impl Gate {
     }
 
     /// Takes the read side, waiting for a transition to end.
-    pub fn read<'a, P: Park>(&'a self, park: &'a P) -> Result<ReadGuard<'a, P>, InsideCallback> {
+    pub fn read<'a, P: Park + Defences>(&'a self, park: &'a P) -> Result<ReadGuard<'a, P>, InsideCallback> {
         self.refuse_callback(park)?;
         let place = park.protocol().gate.then(|| self.enter(park));
         Ok(ReadGuard { place, park, _thread: PhantomData })
@@ -94,9 +117,10 @@ impl Gate {
         place
     }
 
-    /// A place that nobody has, if there is one. The caller holds the turnstile, and nobody else takes places.
+    /// A free place, if there is one. The caller holds the turnstile, so no other thread takes places.
     fn free_place(&self) -> Option<&Word> {
-        // Acquired: behind what the reader did that had it before, for a writer will see who has it last.
+        // Acquire: after what the reader did that had the place before, because a writer will see only the thread that
+        // has it last.
         self.readers.iter().find(|place| place.0.load(Ordering::Acquire) == 0)
     }
 
@@ -106,7 +130,7 @@ impl Gate {
     }
 
     /// Takes the read side if no transition is running or waiting; never inside a hotplug callback.
-    pub fn try_read<'a, P: Park>(&'a self, park: &'a P) -> Option<ReadGuard<'a, P>> {
+    pub fn try_read<'a, P: Park + Defences>(&'a self, park: &'a P) -> Option<ReadGuard<'a, P>> {
         self.refuse_callback(park).ok()?;
         let mut place = None;
         if park.protocol().gate {
@@ -127,7 +151,7 @@ impl Gate {
         Ok(WriteGuard { gate: self, _turnstile: turnstile })
     }
 
-    /// Takes the write side if nobody is inside.
+    /// Takes the write side if no thread is inside.
     pub fn try_write<'a, P: Park>(&'a self, park: &'a P) -> Option<WriteGuard<'a, P>> {
         let turnstile = self.turnstile.try_lock(park)?;
         if self.readers.iter().any(|place| place.0.load(Ordering::Acquire) != 0) {
@@ -137,7 +161,8 @@ impl Gate {
         Some(WriteGuard { gate: self, _turnstile: turnstile })
     }
 
-    /// Waits until no reader is inside. The caller holds the turnstile: none comes in meanwhile, and nobody else waits.
+    /// Waits until no reader is inside. The caller holds the turnstile: no thread comes in meanwhile, and no other
+    /// thread waits.
     fn wait_for_readers<P: Park>(&self, park: &P) {
         for place in &self.readers {
             if place.0.load(Ordering::Acquire) != 0 {
@@ -161,12 +186,12 @@ impl Gate {
         self.readers.iter().try_for_each(|place| forker.wait_for(place))
     }
 
-    /// Gives it back.
+    /// Releases it.
     pub(crate) fn unlock_after_fork<P: Park>(&self, forker: &Forker<'_, P>) {
         forker.give_back(self.turnstile.word());
     }
 
-    /// In the child: lets those go that are gone, and answers whether there was a transition among them.
+    /// In the child: removes the threads that do not exist there, and returns whether one of them was in a transition.
     pub(crate) fn inherit<P: Park>(&self, forker: &Forker<'_, P>) -> bool {
         self.readers.iter().for_each(|place| _ = forker.inherit(place));
         let gone = forker.inherit(self.turnstile.word());
@@ -190,7 +215,7 @@ impl<P: Park> Drop for ReadGuard<'_, P> {
         if place.release() {
             self.park.wake_all(&place.0);
         }
-        self.park.step(Step::Unlocked { rank: Rank::Gate });
+        self.park.at_lock(LockStep::Unlocked { rank: Rank::Gate });
     }
 }
 

@@ -1,11 +1,8 @@
 //! Listeners: an embedder's code that is told of every transition, and may refuse some.
 //!
-//! Every listener hears every event, whatever the others answer (I28); a refused preparation is canceled for those that
+//! Every listener hears every event, whatever the others return (I28); a refused preparation is canceled for those that
 //! had granted it, the last one first. Listeners are called with the gate's write side held and no other lock; they may
 //! allocate and free, but not create or destroy caches or start transitions (I33).
-
-use crate::engine::Engine;
-use crate::platform::Platform;
 
 /// A step of a transition, as listeners hear it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -25,18 +22,18 @@ pub enum Event {
     Dead,
 }
 
-/// A listener's answer to `UpPrepare` or `DownPrepare`: the transition shall not happen.
+/// A listener's refusal of `UpPrepare` or `DownPrepare`: the transition does not happen.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Refused;
 
-/// Whoever wants to know about transitions.
+/// A listener: it is told of transitions.
 pub trait Listener: Sync {
-    /// Called for each step; a refusal counts for [`Event::UpPrepare`] and [`Event::DownPrepare`] only.
+    /// Called for each step. A refusal counts for [`Event::UpPrepare`] and [`Event::DownPrepare`] only.
     fn event(&self, event: Event, cpu: usize) -> Result<(), Refused>;
 }
 
 /// Most listeners of one engine.
-pub(super) const MAX_LISTENERS: usize = 16;
+pub(crate) const MAX_LISTENERS: usize = 16;
 const _: () = assert!(MAX_LISTENERS <= u32::BITS as usize, "each has a bit of a set of those that granted");
 
 /// The listeners, in the order of their subscription.
@@ -47,7 +44,7 @@ pub(crate) struct Listeners {
 }
 
 impl Listeners {
-    pub(super) fn add(&mut self, listener: &'static dyn Listener) -> bool {
+    pub(crate) fn add(&mut self, listener: &'static dyn Listener) -> bool {
         match self.list.get_mut(self.len) {
             Some(place) => *place = Some(listener),
             None => return false,
@@ -56,43 +53,11 @@ impl Listeners {
         true
     }
 
+    pub(crate) fn get(&self, index: usize) -> Option<&'static dyn Listener> {
+        self.list.get(index).copied().flatten()
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.len == 0
-    }
-}
-
-impl<P: Platform> Engine<P> {
-    /// One of the listeners, looked up by itself so that it is called under no lock. During a transition there are always
-    /// the same: who adds one holds the gate's write side, and none is ever removed.
-    fn listener(&self, index: usize) -> Option<&'static dyn Listener> {
-        self.listeners.lock(&self.platform).list.get(index).copied().flatten()
-    }
-
-    /// Tells all listeners; no answer counts.
-    pub(super) fn tell_listeners(&self, event: Event, cpu: usize) {
-        for listener in (0..).map_while(|index| self.listener(index)) {
-            // A refusal of an event that has happened means nothing.
-            let _ = listener.event(event, cpu);
-        }
-    }
-
-    /// Asks all, also behind a refusal (I28); if there was one, those that had granted hear `undo`, the last one first.
-    #[cold]
-    pub(super) fn ask_listeners(&self, event: Event, undo: Event, cpu: usize) -> Result<(), Refused> {
-        let (mut asked, mut granted) = (0, 0u32);
-        while let Some(listener) = self.listener(asked) {
-            granted |= u32::from(listener.event(event, cpu).is_ok()) << asked;
-            asked += 1;
-        }
-        if granted.count_ones() as usize == asked {
-            return Ok(());
-        }
-        for listener in
-            (0..asked).rev().filter(|index| granted & (1 << index) != 0).map_while(|index| self.listener(index))
-        {
-            // It is told, not asked.
-            let _ = listener.event(undo, cpu);
-        }
-        Err(Refused)
     }
 }

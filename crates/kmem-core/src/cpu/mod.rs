@@ -1,31 +1,29 @@
-//! CPUs come and go: their states, the gate that serialises transitions against whoever needs a stable set of CPUs, and
-//! the transitions.
+//! CPUs come and go: their states, the gate that serialises transitions against threads that need a stable set of CPUs,
+//! and stopping a CPU.
 //!
 //! Two defences stand between the caches and the CPUs, each sufficient alone:
-//! 1. **The gate.** A transition holds its write side, create, destroy and shrink hold its read side. Whatever iterates
-//!    CPUs asks for an [`OnlineCpus`], which only a holder of the gate has (I35).
+//! 1. **The gate.** A transition holds its write side; create, destroy and shrink hold its read side. A function that
+//!    iterates CPUs asks for an [`OnlineCpus`], which only a holder of the gate has (I35).
 //! 2. **A dying cache stays listed, and its slots cannot be enabled.** So a CPU that goes down during a destroy still
 //!    finds the cache and drains its slot, and one that comes up cannot give it a new one (I14, I15).
 //!
 //! A simulator can take either away, or both: see [`Protocol`].
 
-mod control;
-mod gate;
-mod hotplug;
-pub(crate) mod kept;
+pub(crate) mod control;
+pub(crate) mod gate;
 mod listener;
 mod protocol;
-mod proxy;
-mod set;
-mod state;
+pub(crate) mod proxy;
+pub(crate) mod state;
 mod stop;
 
-pub use control::{Control, CpuControl, Cpus};
-pub use gate::{Gate, InsideCallback, OnlineCpus, ReadGuard, WriteGuard};
-pub(crate) use listener::Listeners;
+pub(crate) use crate::host::AtomicCpuSet;
+pub use crate::host::{CpuSet, MAX_CPUS};
+pub(crate) use control::{Control, Cpus};
+pub(crate) use gate::{Gate, OnlineCpus, ReadGuard, WriteGuard};
 pub use listener::{Event, Listener, Refused};
-pub use protocol::Protocol;
-pub use proxy::Question;
-pub use set::{AtomicCpuSet, CpuSet, MAX_CPUS};
-pub use state::{CpuEvent, CpuState};
+pub(crate) use listener::{Listeners, MAX_LISTENERS};
+pub use protocol::{Defences, Protocol};
+pub(crate) use state::CpuEvent;
+pub use state::CpuState;
 pub(crate) use stop::Stopped;

@@ -1,8 +1,8 @@
-//! Which defences stand between the caches and the CPUs: both, but for a simulator.
+//! The defences that stand between the caches and the CPUs: both, except in a simulator.
 //!
-//! The engine has two, each sufficient alone (see [`cpu`](super)). That is a claim, and a claim that no experiment can
-//! contradict is worth little. So a platform may answer [`Park::protocol`](crate::platform::Park::protocol) with one of
-//! the four corners, and whoever explores schedules on it sees which corner falls:
+//! The engine has two, each sufficient alone (see [`cpu`](super)). A claim that no experiment can contradict is worth
+//! little. So a platform may return one of four corners from [`Defences::protocol`], and a program that explores
+//! schedules on it sees which corner falls:
 //!
 //! | | off the list before the drain, online CPUs only | listed until drained, every CPU that holds something |
 //! |---|---|---|
@@ -10,8 +10,9 @@
 //! | **gate** | [`GATE`](Protocol::GATE): the fix of 2004 | [`BOTH`](Protocol::BOTH): what runs everywhere else |
 //!
 //! Every other platform keeps the default, [`BOTH`](Protocol::BOTH), a constant: the compiler leaves nothing of the
-//! other corners in it. Their steps are in `cache/historic.rs`; where the order of 2004 counts on a slot that is not
-//! there, which was the oops, it says so by [`Step::NoSlot`](crate::platform::Step) and goes on as if that were a miss.
+//! other corners in it. Their steps are in `engine/protocol_2004.rs`. If the order of 2004 relies on a slot that does
+//! not exist, which was the oops, it reports [`Step::NoSlot`](crate::platform::Step) and goes on as if that were a
+//! miss.
 
 /// The defences that are on.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -34,4 +35,14 @@ impl Protocol {
     pub const Y2004: Self = Self { gate: false, keep_listed: false };
     /// The four corners.
     pub const ALL: [Self; 4] = [Self::Y2004, Self::GATE, Self::LISTED, Self::BOTH];
+}
+
+/// Which defences a platform has: both, except in a simulator.
+pub trait Defences {
+    /// The defences that are on: a simulator tries what happens to the engine without them. Both, everywhere else. It
+    /// must not change.
+    #[inline(always)]
+    fn protocol(&self) -> Protocol {
+        Protocol::BOTH
+    }
 }

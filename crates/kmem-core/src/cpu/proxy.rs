@@ -1,10 +1,10 @@
-//! Fencing stopped CPUs, by proxy where that can be had.
+//! Fencing stopped CPUs, by proxy if possible.
 //!
-//! A fence from afar interrupts the CPU that it is for, which costs whoever runs there microseconds. But a thread that
-//! allocates or frees there misses within nanoseconds, for it finds the empty area; and where a platform keeps sections
-//! apart by aborting whoever is preempted, that this thread runs there now ends the sections of all others
-//! ([`fence_here`](crate::platform::Sections::fence_here)). So its miss does what the interrupt would have done, if it
-//! says so: the thread is the *proxy* of who stopped the CPU.
+//! A fence from afar interrupts its CPU, which costs the thread that runs there microseconds. But a thread that
+//! allocates or frees there misses within nanoseconds, because it finds the empty area. On a platform that keeps
+//! sections apart by aborting a preempted one, the fact that this thread runs there now ends the sections of all others
+//! ([`fence_here`](crate::percpu::Sections::fence_here)). So its miss does what the interrupt would have done, if it
+//! reports so: the thread is the *proxy* of the thread that stopped the CPU.
 //!
 //! ```text
 //! who stops CPU 1                            a thread on CPU 1
@@ -14,20 +14,22 @@
 //! looks: 7                                   fence_here(1): it is on CPU 1, after TABLE[1] = EMPTY
 //! looks: 8, answered: the area is private    question: 7 -> 8
 //! ```
-//! Who sees the question sees the empty area (release, acquire), so what the proxy fences is every section of before;
-//! who sees the answer sees what these sections committed. Each question has a number of its own, so that an answer which
-//! comes too late, when the CPU was fenced from afar meanwhile and is stopped again, answers nothing. The model
+//! A thread that sees the question sees the empty area (release, acquire), so the proxy fences every section of before.
+//! A thread that sees the answer sees what these sections committed. Each question has a number of its own, so that an
+//! answer which comes too late, when the CPU was fenced from afar and is stopped again, answers nothing. The model
 //! `proxies::a_drain_by_proxy` runs all of it, and `a_proxy_that_is_elsewhere` must fail.
 //!
-//! Who stops CPUs looks a few times only. On a CPU where nobody allocates nobody answers, and there a fence from afar
-//! costs little.
+//! A thread that stops CPUs looks a few times only. On a CPU where no thread allocates there is no answer, and a fence
+//! from afar costs little there.
 
 use super::{CpuSet, Cpus};
-use crate::platform::Platform;
+use crate::host::Host;
+use crate::percpu::Sections;
 use crate::sync::{AtomicUsize, Ordering};
 
-/// Whether somebody wants to know that a CPU's sections are over: an odd number while it is asked, the next even number
-/// once it is answered.
+/// Whether a thread asks if a CPU's sections are over: an odd number while it asks, the next even number once it is
+/// answered.
+#[derive(Debug)]
 pub struct Question(AtomicUsize);
 
 impl Question {
@@ -41,12 +43,12 @@ impl Question {
         self.0.store(self.0.load(Ordering::Relaxed) + 1, Ordering::Release);
     }
 
-    /// Whether it was answered. If so, all sections of before it was asked are over.
+    /// Whether it was answered. If so, all sections that began before it was asked are over.
     pub fn is_answered(&self) -> bool {
         self.0.load(Ordering::Acquire).is_multiple_of(2)
     }
 
-    /// Needs no answer any more. Same caller as [`ask`](Self::ask).
+    /// Withdraws the question. Same caller as [`ask`](Self::ask).
     pub fn settle(&self) {
         self.0.store(self.0.load(Ordering::Relaxed).next_multiple_of(2), Ordering::Relaxed);
     }
@@ -67,9 +69,9 @@ impl Default for Question {
     }
 }
 
-/// Waits until no section that began before can still commit on these CPUs, whose controls the caller holds, and whose
-/// areas it has withdrawn. Leaves those in the set that had to be fenced from afar.
-pub(super) fn fence<P: Platform>(cpus: &Cpus, platform: &P, withdrawn: &mut CpuSet) {
+/// Waits until no section that began before can still commit on these CPUs, whose controls the caller holds and whose
+/// areas it has withdrawn. Leaves in the set those that had to be fenced from afar.
+pub(crate) fn fence<P: Host + Sections>(cpus: &Cpus, platform: &P, withdrawn: &mut CpuSet) {
     withdrawn.retain(|cpu| !platform.fence_here(cpu));
     let patience = platform.patience();
     if patience > 0 {

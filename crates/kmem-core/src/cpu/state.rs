@@ -4,10 +4,10 @@
 //! Offline --prepare--> Prepared --online--> Online --down--> Draining --drained--> Dead --reclaimed--> Offline
 //!    ^---------cancel-----'                    ^--down_failed----'
 //! ```
-//! Cancel and reclaim are total (I23): they are valid after none, part or all of a preparation, and change nothing
-//! where there is nothing to undo.
+//! Cancel and reclaim are total (I23): they are valid after none, part or all of a preparation, and change nothing if
+//! there is nothing to undo.
 
-/// Where a CPU stands.
+/// The state of a CPU.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum CpuState {
     /// No slot is enabled and none can be.
@@ -37,12 +37,12 @@ pub enum CpuEvent {
     DownFailed,
     /// Its magazines are empty.
     Drained,
-    /// CPU_DEAD is done: its memory is back.
+    /// CPU_DEAD is done: its memory is freed.
     Reclaimed,
 }
 
 impl CpuState {
-    /// The state after `event`; `None` where the event cannot happen.
+    /// The state after `event`; `None` if the event cannot happen.
     pub const fn next(self, event: CpuEvent) -> Option<Self> {
         use CpuEvent as E;
         use CpuState::*;

@@ -3,22 +3,22 @@
 //! The protocol is that of [`percpu`](crate::percpu): lock the controls in ascending order, withdraw the areas, fence
 //! once, work, publish, unlock. Threads on a stopped CPU miss and go to the depot; they never wait for this.
 //!
-//! Since controls are locked in that order, and given back in it, what is still stopped is a stretch of the caller's set:
-//! two numbers, and no copy of the set.
+//! Controls are locked in that order, and unlocked in it, so the CPUs that are still stopped are a stretch of the
+//! caller's set: two numbers, and no copy of the set.
 //!
 //! The fence is the caller's own presence, a [proxy](super::proxy)'s, or an interrupt.
 
 use super::proxy::fence;
 use super::{CpuSet, CpuState, Cpus, OnlineCpus};
-use crate::percpu::{Area, CpuTable};
-use crate::platform::Platform;
+use crate::host::Host;
+use crate::percpu::{Area, CpuTable, Sections};
 
 /// Some CPUs are stopped.
 ///
-/// Having it tells you: for each CPU of the set from `from` on and below `to`, you hold its control, no section on it can
-/// commit, and its area is yours (I36, I38). Dropping it lets the online ones run again.
+/// Having it tells you: for each CPU of the set from `from` on and below `to`, you hold its control, no section on it
+/// can commit, and its area is yours (I36, I38). Dropping it lets the online ones run again.
 #[must_use]
-pub struct Stopped<'a, P: Platform> {
+pub(crate) struct Stopped<'a, P: Host + Sections> {
     cpus: &'a Cpus,
     table: &'a CpuTable,
     platform: &'a P,
@@ -27,11 +27,17 @@ pub struct Stopped<'a, P: Platform> {
     to: usize,
 }
 
-impl<'a, P: Platform> Stopped<'a, P> {
+impl<'a, P: Host + Sections> Stopped<'a, P> {
     /// Stops the CPUs of `set` that are possible. Costs one fence if any of them has its area published.
     #[cold]
     #[inline(never)]
-    pub fn new(_gate: &OnlineCpus<'_>, cpus: &'a Cpus, table: &'a CpuTable, platform: &'a P, set: &'a CpuSet) -> Self {
+    pub(crate) fn new(
+        _gate: &OnlineCpus<'_>,
+        cpus: &'a Cpus,
+        table: &'a CpuTable,
+        platform: &'a P,
+        set: &'a CpuSet,
+    ) -> Self {
         let mut stopped = Self { cpus, table, platform, set, from: 0, to: 0 };
         let mut published = CpuSet::new();
         for cpu in set.iter() {
@@ -48,9 +54,9 @@ impl<'a, P: Platform> Stopped<'a, P> {
         stopped
     }
 
-    /// Stops one CPU, if it can be fenced without asking the kernel.
+    /// Stops one CPU, if it can be fenced without a system call.
     #[cold]
-    pub fn quietly(
+    pub(crate) fn quietly(
         _gate: &OnlineCpus<'_>,
         cpus: &'a Cpus,
         table: &'a CpuTable,
@@ -66,18 +72,18 @@ impl<'a, P: Platform> Stopped<'a, P> {
         }
         // SAFETY: the control is held.
         unsafe { table.withdraw(number) };
-        // Dropped where it is not fenced: the CPU runs again.
+        // If the CPU is not fenced this is dropped, and the CPU runs again.
         platform.fence_quietly(number).then_some(stopped)
     }
 
-    /// Calls `work` with each CPU and its private area, and lets the CPU run again behind it. A CPU on which nothing
-    /// was ever cached has no area.
+    /// Calls `work` with each CPU and its private area, and lets the CPU run again after it. A CPU on which nothing was
+    /// ever cached has no area.
     #[cold]
-    pub fn for_each(self, mut work: impl FnMut(usize, Area)) {
+    pub(crate) fn for_each(self, mut work: impl FnMut(usize, Area)) {
         self.for_each_place(|cpu, area| work(cpu, *area));
     }
 
-    /// The same for work that may put another area into the place of the old: one that holds what the old one held.
+    /// The same for work that may replace the area by another one, which holds what the old one held.
     #[cold]
     pub(crate) fn for_each_place(mut self, mut work: impl FnMut(usize, &mut Area)) {
         let (set, to) = (self.set, self.to);
@@ -112,7 +118,7 @@ impl<'a, P: Platform> Stopped<'a, P> {
     }
 }
 
-impl<P: Platform> Drop for Stopped<'_, P> {
+impl<P: Host + Sections> Drop for Stopped<'_, P> {
     fn drop(&mut self) {
         self.set.iter().filter(|cpu| (self.from..self.to).contains(cpu)).for_each(|cpu| self.resume(cpu));
     }

@@ -1,10 +1,10 @@
 //! How much memory free runs may hold, in granules.
 //!
-//! Memory that was just given back will most likely be asked for again, and giving it back to the source to fault it in
-//! anew costs a hundred times as much as to hand it out again. So where free runs [decay](super::give_back) they may
-//! hold as much as was *used at most of late*: who replaced large blocks for a while keeps what he needs for that, and a
-//! quarter of it is forgotten each period. (A quarter more, for who frees all that he has: what was free before is
-//! dirty besides.) Where nobody calls for decay they hold little, for they would do so for ever.
+//! Memory that was just freed will probably be requested again, and to purge it and fault it in again costs a hundred
+//! times as much as to hand it out again. So if free runs [decay](super::purge) they may hold as much as was *used at
+//! most of late*: a program that keeps replacing large blocks keeps what it needs for that, and this limit shrinks by a
+//! quarter each period. (It is a quarter more than the most used, because freeing everything adds to what was already
+//! free and dirty.) Without decay they hold little, since nothing would ever release the rest.
 //!
 //! | | with decay | without | without, released at free |
 //! |---|---|---|---|
@@ -12,16 +12,16 @@
 //! | all free runs | 128 MiB, or 5/4 of the most used of late | 32 MiB | 1 MiB, or a 128th of what is used, while there is credit; else as with decay |
 //! | all of them, when a run of [`EXCHANGE`] granules takes memory afresh | 32 MiB, or the most used of late | 8 MiB | as with decay |
 //!
-//! The last column is for a process in which no thread of the allocator's lives: frees release memory themselves, as far
-//! as their [credit](super::credit) reaches.
+//! The last column is for a process without a thread of the allocator: frees release memory themselves, as far as their
+//! [credit](super::credit) reaches.
 //!
 //! Shorter runs that take memory afresh, except for slabs that will be filled, exchange it beyond 8 MiB, or a sixteenth
-//! of what is used: there are many sizes of them, and what one leaves is mostly too short for the next. Where objects of
-//! 40 to 200 KiB come and go that is a fifth less memory, for a sixth more time.
+//! of what is used: there are many sizes of them, and what one leaves is mostly too short for the next. If objects of
+//! 40 to 200 KiB come and go, that is a fifth less memory for a sixth more time.
 //!
-//! The last is for blocks that are too long for what is free: a process does not grow much by what it has but cannot
-//! use. Where large blocks come and go in many sizes, to exchange always made them a hundred times as slow, and from a
-//! quarter of the most on still five times, for a fifteenth less memory.
+//! The last row is for blocks that are too long for what is free: a process should not grow much by memory that it has
+//! but cannot use. Exchanging always made workloads with many sizes of large blocks a hundred times slower; exchanging
+//! only above a quarter of the most used was still five times slower, and saved a fifteenth of the memory.
 
 use super::PageStats;
 use super::credit::Credit;
@@ -31,7 +31,7 @@ const fn mib(mib: usize) -> usize {
     (mib << 20) / GRANULE
 }
 
-/// Runs of at least so many granules (1 MiB) that take memory afresh give that much of dirty runs back, if these hold
+/// Runs of at least so many granules (1 MiB) that take memory afresh release that much of dirty runs, if these hold
 /// more than [`Bounds::exchanges`] allows.
 pub(super) const EXCHANGE: usize = mib(1);
 /// No run up to this length is too long to hold its memory.
@@ -39,9 +39,9 @@ pub(super) const HOLDS: usize = mib(32);
 
 /// What the bounds depend on.
 pub(super) struct Bounds {
-    /// Whether somebody calls for decay.
+    /// Whether decay is called.
     decays: bool,
-    /// Whether frees release memory themselves, where nobody calls for decay.
+    /// Whether frees release memory themselves while decay is not called.
     at_free: bool,
     /// Granules that were used at most of late.
     most: usize,
@@ -93,8 +93,8 @@ impl Bounds {
         if self.decays || self.at_free { mib(128) } else { HOLDS }
     }
 
-    /// How much the free of a run of `freed` granules should release where frees do so: all that free runs hold, if that
-    /// is more than a little, in a piece that is bounded by what was freed.
+    /// How much the free of a run of `freed` granules should release where frees do so: all that free runs hold, if
+    /// that is more than a little, in a piece that is bounded by what was freed.
     pub(super) fn due_at_free(&self, stats: &PageStats, freed: usize) -> usize {
         let least = mib(1).max(stats.used / 128);
         if stats.dirty > least { stats.dirty.min(mib(1).max(2 * freed)) } else { 0 }
@@ -107,7 +107,7 @@ impl Bounds {
         if stats.dirty > most { stats.dirty - most / 2 } else { 0 }
     }
 
-    /// Whether free runs hold so much that a process which cannot use it shall not grow by so many granules as well.
+    /// Whether free runs hold so much that a process which cannot use it should not grow by so many granules as well.
     pub(super) fn exchanges(&self, stats: &PageStats, granules: usize) -> bool {
         if granules < EXCHANGE {
             return stats.dirty > mib(8).max(stats.used / 16);

@@ -1,8 +1,8 @@
-//! What large objects there are: counted by a walk, when somebody asks, so that nobody who allocates counts.
+//! The large objects: counted by a walk on request, so that allocations need not count.
 
-use super::heap::PageHeap;
+use super::state::PageHeap;
 use super::table::{KIND_CLEAN, KIND_DIRTY, KIND_LARGE, KIND_RAW, KIND_SLAB};
-use crate::platform::Platform;
+use crate::host::Host;
 
 /// Large objects at a moment.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -15,7 +15,7 @@ pub struct LargeStats {
 
 impl PageHeap {
     /// The large objects. Costs O(runs) of the heap. What is handed out or taken back meanwhile is counted or not.
-    pub fn large<P: Platform>(&self, platform: &P) -> LargeStats {
+    pub(crate) fn large<P: Host>(&self, platform: &P) -> LargeStats {
         let top = self.state.lock(platform).top;
         let mut stats = LargeStats::default();
         let mut granule = 0;

@@ -1,9 +1,9 @@
 //! Credit: how much memory frees may release by themselves.
 //!
-//! Where no thread of the allocator's lives, frees have to release what the program no longer needs, since the last of
-//! them may be the last call that the program ever makes. But memory that is used again at once must not go: to release a
-//! mebibyte and to fault it in anew costs 0.7 ms, as much as ten thousand frees. At the moment of a free the two cannot
-//! be told apart. What can be bounded is the cost:
+//! In a process without a thread of the allocator, frees have to release what the program no longer needs, because the
+//! last of them may be the last call that the program ever makes. But memory that is used again at once must not go: to
+//! release a mebibyte and fault it in again costs 0.7 ms, as much as ten thousand frees. At the moment of a free the
+//! two cannot be told apart. What can be bounded is the cost:
 //!
 //! - a byte that the program uses for the first time (the peak grows) earns one byte: the single release of a heap that
 //!   was built once is complete;
@@ -11,11 +11,12 @@
 //! - a byte that is released costs one byte.
 //!
 //! So a program that builds and frees the same heap over and over pays for the first time, and a twentieth of its time
-//! afterwards; then up to one whole cycle may stay after its last free. (No rule that is not called again can have both.)
-//! The credit never exceeds the peak: a program that was idle for an hour has earned one complete release, not a hundred.
+//! afterwards; then up to one whole cycle may stay after its last free. (No rule that is not called again can have
+//! both.) The credit never exceeds the peak: a program that was idle for an hour has earned one complete release, not a
+//! hundred.
 
-/// Nanoseconds in which time earns a byte, times 1,024: to release and fault in a mebibyte takes about 0.7 ms, and that is
-/// a twentieth of 14 ms.
+/// Nanoseconds in which time earns a byte, times 1,024: to release and fault in a mebibyte takes about 0.7 ms, and that
+/// is a twentieth of 14 ms.
 const NANOSECONDS_PER_KIB: u64 = 14_000_000 / 1024;
 
 /// What frees may still release, in bytes.

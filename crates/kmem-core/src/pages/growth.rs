@@ -1,24 +1,19 @@
-//! The untouched rest of the window: committed in steps from the bottom, around whatever else lies in the way. All of
-//! it with the heap's lock held.
+//! The untouched rest of the window: committed in steps from the bottom, around whatever else is mapped in the way. All
+//! of it with the heap's lock held.
 
-use super::heap::{PageHeap, State, Use};
-use super::runs::Found;
+use super::state::{COMMIT_STEP, COMMIT_TRIES, Found, PageHeap, State, Use};
 use super::table::{GRANULE, KIND_CLEAN, KIND_DIRTY, KIND_RAW};
-use crate::platform::{CommitError, PageSource};
+use crate::host::{CommitError, PageSource};
 
-/// Granules committed at a time: 2 MiB, what a transparent huge page covers.
-pub(super) const COMMIT_STEP: usize = (2 << 20) / GRANULE;
-/// The first of all, and then as many as there are, up to a whole step: where memory is locked, all that is committed is
-/// in memory at once, and a small program shall have little.
+/// The first step, and then as many granules as there are, up to a whole step: if memory is locked, all that is
+/// committed is in memory at once, and a small program should have little.
 const FIRST_STEP: usize = (512 << 10) / GRANULE;
 /// The first granules of the window (8 MiB) are never said to be [filled](PageSource::fills), for the same reason.
 const SMALL: usize = 4 * COMMIT_STEP;
-/// Places tried when something else lies in the window's way (the window is claimed, not held).
-pub(super) const COMMIT_TRIES: usize = 64;
 
 impl PageHeap {
-    /// Takes `want` granules from the untouched rest of the window, and answers their kind. Where the rest is too short
-    /// for them, the free run before it helps out (not before: what is fresh is zero, and would have to be cleared
+    /// Takes `want` granules from the untouched rest of the window, and returns their kind. If the rest is too short
+    /// for them, the free run before it helps out (not earlier: what is fresh is zero, and would have to be cleared
     /// together with a dirty run).
     pub(super) fn grow<P: PageSource>(&self, platform: &P, state: &mut State, want: usize, what: Use) -> Option<Found> {
         for attempt in 0..COMMIT_TRIES {
@@ -103,15 +98,15 @@ impl PageHeap {
         Ok(())
     }
 
-    /// The end of the step of so many granules that ends with `granule`, or goes on behind it: steps are aligned to their
-    /// size in address space, as huge pages are.
+    /// The end of the step of so many granules that ends with `granule`, or goes on behind it: steps are aligned to
+    /// their size in address space, as huge pages are.
     fn step_end(&self, granule: usize, step: usize) -> usize {
         let address = self.maps.address_of(granule);
         granule + (address.next_multiple_of(step * GRANULE) - address) / GRANULE
     }
 
-    /// Goes on `step` granules further, behind an obstacle, as one hopes; what is left before it becomes a free run.
-    /// Steps are doubled, so an obstacle of any size is passed in few of them, for at most as much window again as
+    /// Goes on `step` granules further, hoping to be past an obstacle; what is left before it becomes a free run. Steps
+    /// are doubled, so an obstacle of any size is passed in few of them, at the cost of at most as much window again as
     /// it has.
     pub(super) fn skip(&self, state: &mut State, step: usize) {
         if state.top < state.committed {

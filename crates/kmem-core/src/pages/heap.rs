@@ -1,78 +1,19 @@
-//! The page heap: runs are handed out, resized and taken back.
+//! The page heap: runs are handed out, resized and freed.
 //!
-//! What is free is in [`runs`](super::runs), what was never handed out in [`growth`](super::growth); how memory goes
-//! back to the source is in [`give_back`](super::give_back).
+//! Free runs are in [`runs`](super::runs), what was never handed out in [`growth`](super::growth);
+//! [`purge`](super::purge) releases memory to the source.
 
 use core::ptr::NonNull;
 
 use super::bounds::{Bounds, EXCHANGE, HOLDS};
-use super::growth::COMMIT_TRIES;
-use super::runs::{BINS, Found, NIL};
+use super::state::{BINS, COMMIT_TRIES, Found, NIL, PageHeap, PageStats, Run, State, Use};
 use super::table::{CLASS_STEP, GRANULE, KIND_CLEAN, KIND_DIRTY, KIND_RAW, Maps, Owner};
-use crate::platform::{CommitError, Platform};
+use crate::host::{CommitError, Host};
 use crate::sync::{AtomicU8, AtomicU32, Mutex, Ordering, Rank, Word};
-
-/// A run of granules that somebody owns.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Run {
-    /// Address of the first byte.
-    pub address: usize,
-    /// Length in granules.
-    pub granules: usize,
-    /// Whether all of it is known to read as zero.
-    pub zero: bool,
-}
-
-/// What is known of how a run will be used.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Use {
-    /// All of it soon, and what lies around it in the same way: slabs of small objects, of a cache that has some already.
-    Dense,
-    /// Nothing: large objects may be used in part, or not at all, and of a cache's first slabs little.
-    Any,
-}
-
-/// What the heap holds, in granules.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct PageStats {
-    /// Committed so far.
-    pub committed: usize,
-    /// In free runs that still hold memory.
-    pub dirty: usize,
-    /// In free runs whose memory was given back.
-    pub clean: usize,
-    /// Handed out.
-    pub used: usize,
-    /// In free runs that have to be committed before they serve again.
-    pub raw: usize,
-    /// Skipped, because something else lay there.
-    pub skipped: usize,
-}
-
-pub(super) struct State {
-    /// Heads of the bins: dirty, clean, raw.
-    pub(super) bins: [[u32; BINS]; 3],
-    /// First granule never handed out.
-    pub(super) top: usize,
-    /// First granule not committed.
-    pub(super) committed: usize,
-    pub(super) bounds: Bounds,
-    /// Large runs that were [`moved`](super::moving).
-    pub(super) moved: usize,
-    pub(super) stats: PageStats,
-}
-
-/// The page heap of one engine.
-pub struct PageHeap {
-    pub(super) maps: Maps,
-    pub(super) state: Mutex<State>,
-    /// 1 where frees may release memory by themselves.
-    at_free: AtomicU32,
-}
 
 impl PageHeap {
     /// The maps over the platform's window, which are one heap's alone: called once for a platform.
-    pub(crate) fn map<P: Platform>(platform: &P) -> Option<Maps> {
+    pub(crate) fn map<P: Host>(platform: &P) -> Option<Maps> {
         let window = platform.reserve()?;
         Maps::of(platform, window.base, window.len)
     }
@@ -90,13 +31,13 @@ impl PageHeap {
         Self { maps, state: Mutex::new(Rank::Pages, state), at_free: AtomicU32::new(0) }
     }
 
-    /// Address of the window's first granule, behind the maps in its head, and how many granules there are.
+    /// Address of the window's first granule, after the maps in its head, and how many granules there are.
     pub fn window(&self) -> (usize, usize) {
         (self.maps.base, self.maps.granules)
     }
 
-    /// How many of the window's granules, from the first on, have a byte in the class map. No others were handed out; what
-    /// makes it more [tells](crate::platform::PageSource::reaches) the page source.
+    /// How many of the window's granules, from the first on, have a byte in the class map. No others were handed out;
+    /// what makes it more [tells](crate::host::PageSource::reaches) the page source.
     pub fn reach(&self) -> usize {
         self.maps.reach()
     }
@@ -107,12 +48,12 @@ impl PageHeap {
     }
 
     /// What covers `address`.
-    pub fn owner(&self, address: usize) -> Owner {
+    pub(crate) fn owner(&self, address: usize) -> Owner {
         self.maps.owner(address)
     }
 
     /// The class of `address`; 0 outside of the window.
-    pub fn class_at(&self, address: usize) -> u8 {
+    pub(crate) fn class_at(&self, address: usize) -> u8 {
         match self.maps.granule_of(address) {
             // SAFETY: the granule is below the reach.
             Some(granule) => unsafe { self.maps.classes().add(granule).as_ref() }.load(Ordering::Relaxed) / CLASS_STEP,
@@ -120,21 +61,12 @@ impl PageHeap {
         }
     }
 
-    /// A run of `granules`, its address a multiple of `align` bytes (a power of two).
-    ///
-    /// # Safety
-    /// The platform is the one that the heap was made with.
-    pub unsafe fn alloc<P: Platform>(&self, platform: &P, granules: usize, align: usize) -> Option<Run> {
-        self.alloc_for(platform, granules, align, Use::Any)
-    }
-
-    /// The same, with what is known of its use.
-    pub(crate) fn alloc_for<P: Platform>(&self, platform: &P, granules: usize, align: usize, what: Use) -> Option<Run> {
+    /// A run of `granules`, its address a multiple of `align` bytes (a power of two), with what is known of its use.
+    pub(crate) fn alloc_for<P: Host>(&self, platform: &P, granules: usize, align: usize, what: Use) -> Option<Run> {
         if granules == 0 || !self.could_hold(granules, align) {
             return None;
         }
-        // Where only dirty and clean runs together would do, they become one by giving the memory of the dirty ones
-        // back.
+        // If only dirty and clean runs together are long enough, purging the dirty ones makes them one.
         let run = self
             .search(platform, granules, align, what)
             .or_else(|| if self.purge(platform) > 0 { self.search(platform, granules, align, what) } else { None })?;
@@ -147,7 +79,7 @@ impl PageHeap {
         Some(run)
     }
 
-    pub(super) fn search<P: Platform>(&self, platform: &P, granules: usize, align: usize, what: Use) -> Option<Run> {
+    pub(super) fn search<P: Host>(&self, platform: &P, granules: usize, align: usize, what: Use) -> Option<Run> {
         let want = granules + (align / GRANULE).saturating_sub(1);
         let mut state = self.state.lock(platform);
         for _ in 0..COMMIT_TRIES {
@@ -159,7 +91,7 @@ impl PageHeap {
             let start = (self.maps.address_of(first).next_multiple_of(align.max(GRANULE)) - self.maps.base) / GRANULE;
             let address = self.maps.address_of(start);
             if kind == KIND_RAW {
-                // SAFETY: the granules were committed before, and given back since.
+                // SAFETY: the granules were committed before, and uncommitted since.
                 match unsafe { platform.commit(address, granules * GRANULE) } {
                     Ok(()) => {
                         state.stats.committed += granules;
@@ -170,7 +102,7 @@ impl PageHeap {
                         return None;
                     }
                     Err(CommitError::Taken) => {
-                        // Somebody else is there by now: the whole run is left to him.
+                        // Another mapping is there by now: the whole run is left to it.
                         state.stats.skipped += len;
                         state.stats.raw -= len;
                         continue;
@@ -188,12 +120,12 @@ impl PageHeap {
         None
     }
 
-    /// Makes a large run longer or shorter where it lies; `false` where something is behind it, and it stays as it was.
+    /// Makes a large run longer or shorter in place. Returns `false` if something is after it; then it stays as it was.
     ///
     /// # Safety
-    /// The run is one that `alloc` gave, marked as large, and the caller's; nobody uses the part that is cut off. No
+    /// The run is a large one that was handed out, and the caller's; no thread uses the part that is cut off. No
     /// allocator lock is held (I34).
-    pub unsafe fn resize<P: Platform>(&self, platform: &P, address: usize, old: usize, new: usize) -> bool {
+    pub(crate) unsafe fn resize<P: Host>(&self, platform: &P, address: usize, old: usize, new: usize) -> bool {
         let first = (address - self.maps.base) / GRANULE;
         let age = self.maps.entry(first).age();
         if new < old {
@@ -202,7 +134,7 @@ impl PageHeap {
             let (tail, len) = (address + new * GRANULE, old - new);
             if age > 0 {
                 self.set_bound(first, first + new);
-                // SAFETY: the tail is the caller's, and nobody uses it.
+                // SAFETY: the tail is the caller's, and no thread uses it.
                 unsafe { platform.uncommit(tail, len * GRANULE) };
                 self.put_back(platform, tail, len, KIND_RAW);
             } else {
@@ -245,18 +177,18 @@ impl PageHeap {
     }
 
     /// Whether an empty window would have room for such a run.
-    pub fn could_hold(&self, granules: usize, align: usize) -> bool {
+    pub(crate) fn could_hold(&self, granules: usize, align: usize) -> bool {
         let pad = (align / GRANULE).saturating_sub(1);
         granules.checked_add(pad).is_some_and(|want| want <= self.maps.granules)
     }
 
-    /// Takes a run back. No allocator lock may be held (I34).
+    /// Frees a run. No allocator lock is held (I34).
     ///
     /// # Safety
-    /// The run is one that `alloc` gave and nobody uses it any more.
-    pub unsafe fn free<P: Platform>(&self, platform: &P, address: usize, granules: usize) {
+    /// The run was handed out, and is no longer used.
+    pub(crate) unsafe fn free<P: Host>(&self, platform: &P, address: usize, granules: usize) {
         if self.take_moved(address) {
-            // SAFETY: the run is the caller's, and nobody uses it any more.
+            // SAFETY: the run is the caller's, and is no longer used.
             unsafe { platform.uncommit(address, granules * GRANULE) };
             self.state.lock(platform).moved -= 1;
             self.put_back(platform, address, granules, KIND_RAW);
@@ -265,7 +197,7 @@ impl PageHeap {
         self.maps.set_class((address - self.maps.base) / GRANULE, granules, 0);
         let mut kind = KIND_DIRTY;
         if granules > HOLDS && granules > self.state.lock(platform).bounds.longest() {
-            // SAFETY: the run is still ours alone.
+            // SAFETY: the run is still this thread's alone.
             unsafe { platform.purge(address, granules * GRANULE) };
             kind = KIND_CLEAN;
         }
@@ -277,18 +209,18 @@ impl PageHeap {
         }
     }
 
-    /// Takes a slab's run back whose memory was released: it reads as zero.
+    /// Frees a slab's run that was purged: it reads as zero.
     ///
     /// # Safety
     /// As for [`free`](Self::free).
-    pub(crate) unsafe fn free_purged<P: Platform>(&self, platform: &P, address: usize, granules: usize) {
+    pub(crate) unsafe fn free_purged<P: Host>(&self, platform: &P, address: usize, granules: usize) {
         let first = (address - self.maps.base) / GRANULE;
         self.maps.set_class(first, granules, 0);
         self.put_back(platform, address, granules, KIND_CLEAN);
     }
 
     /// Releases memory of free runs after a run of `freed` granules was freed, as far as the credit of frees reaches.
-    fn release_at_free<P: Platform>(&self, platform: &P, freed: usize) {
+    fn release_at_free<P: Host>(&self, platform: &P, freed: usize) {
         let granted = |state: &mut State| {
             let due = if state.bounds.releases_at_free() { state.bounds.due_at_free(&state.stats, freed) } else { 0 };
             if due == 0 { 0 } else { state.bounds.credit().grant(due * GRANULE, || platform.now()) / GRANULE }
@@ -297,8 +229,8 @@ impl PageHeap {
         self.spend_credit(platform, released);
     }
 
-    /// How many of `wanted` bytes a free may release by itself at this moment; 0 where frees do not do that.
-    pub(crate) fn credit<P: Platform>(&self, platform: &P, wanted: usize) -> usize {
+    /// How many of `wanted` bytes a free may release by itself at this moment; 0 if frees do not do that.
+    pub(crate) fn credit<P: Host>(&self, platform: &P, wanted: usize) -> usize {
         let mut state = self.state.lock(platform);
         let State { bounds, stats, .. } = &mut *state;
         bounds.note(stats);
@@ -306,19 +238,19 @@ impl PageHeap {
     }
 
     /// Notes that a free released so many bytes.
-    pub(crate) fn spend_credit<P: Platform>(&self, platform: &P, bytes: usize) {
+    pub(crate) fn spend_credit<P: Host>(&self, platform: &P, bytes: usize) {
         if bytes > 0 {
             self.state.lock(platform).bounds.credit().spend(bytes);
         }
     }
 
-    /// Says whether somebody calls [`decay`](Self::decay) from now on: then free runs may hold more memory meanwhile.
-    pub(crate) fn expect_decay<P: Platform>(&self, platform: &P, expected: bool) {
+    /// Says whether [`decay`](Self::decay) will be called from now on: then free runs may hold more memory meanwhile.
+    pub(crate) fn expect_decay<P: Host>(&self, platform: &P, expected: bool) {
         self.state.lock(platform).bounds.expect_decay(expected);
     }
 
-    /// Says whether frees release memory by themselves where no decay is expected.
-    pub(crate) fn set_release_at_free<P: Platform>(&self, platform: &P, wanted: bool) {
+    /// Says whether frees release memory by themselves while no decay is expected.
+    pub(crate) fn set_release_at_free<P: Host>(&self, platform: &P, wanted: bool) {
         let now = platform.now();
         self.state.lock(platform).bounds.release_at_free(wanted, now);
         self.at_free.store(u32::from(wanted), Ordering::Relaxed);
@@ -329,32 +261,33 @@ impl PageHeap {
         self.at_free.load(Ordering::Relaxed) != 0
     }
 
-    /// Says so in a child made by fork, where the thread that did is gone; unless the calling thread is in the middle of
-    /// something here itself, which then is in the child as it was in the parent until its first decay.
-    pub(crate) fn expect_no_decay<P: Platform>(&self, platform: &P) {
+    /// Says in a child made by fork that decay is not called, because the thread that did so does not exist there. If
+    /// the calling thread is itself in the middle of something here, the child expects what its parent did until its
+    /// first decay.
+    pub(crate) fn expect_no_decay<P: Host>(&self, platform: &P) {
         if let Some(mut state) = self.state.try_lock(platform) {
             state.bounds.expect_decay(false);
         }
     }
 
-    /// Whether somebody does.
-    pub(crate) fn expects_decay<P: Platform>(&self, platform: &P) -> bool {
+    /// Whether decay is expected.
+    pub(crate) fn expects_decay<P: Host>(&self, platform: &P) -> bool {
         self.state.lock(platform).bounds.expects_decay()
     }
 
     /// Notes that a run is a slab with this descriptor and, for general caches, this class.
     ///
     /// # Safety
-    /// The run is one that `alloc` gave, and the caller's. The descriptor is a valid [`Slab`](crate::slab::Slab), and stays
-    /// so until [`free`](Self::free) has returned for the run; so does its cache.
+    /// The run was handed out, and is the caller's. The descriptor is a valid [`Slab`](crate::slab::Slab), and stays so
+    /// until [`free`](Self::free) has returned for the run; so does its cache.
     pub(crate) unsafe fn set_slab(&self, run: &Run, slab: NonNull<u8>, class: u8) {
         let first = (run.address - self.maps.base) / GRANULE;
         self.maps.set_slab(first, run.granules, slab);
         self.maps.set_class(first, run.granules, class);
     }
 
-    /// Lets `look` have the descriptor of the slab that covers `address`, any address, if there is one. It is valid while
-    /// `look` runs, and so is its cache.
+    /// Calls `look` with the descriptor of the slab that covers `address`, any address, if there is one. The descriptor
+    /// is valid while `look` runs, and so is its cache.
     ///
     /// ```text
     /// a slab goes back                              somebody asks for an address in it
@@ -362,7 +295,7 @@ impl PageHeap {
     /// lock ... the run is free ... unlock           the entry names the slab: the other's lock is still to come
     /// its descriptor goes, then maybe its cache     looks; unlock
     /// ```
-    pub(crate) fn with_slab<P: Platform, R>(
+    pub(crate) fn with_slab<P: Host, R>(
         &self,
         platform: &P,
         address: usize,
@@ -379,12 +312,12 @@ impl PageHeap {
     ///
     /// # Safety
     /// The run is one that `alloc` gave, and the caller's.
-    pub unsafe fn set_large(&self, run: &Run) {
+    pub(crate) unsafe fn set_large(&self, run: &Run) {
         self.maps.set_large((run.address - self.maps.base) / GRANULE, run.granules);
     }
 
     /// What the heap holds.
-    pub fn stats<P: Platform>(&self, platform: &P) -> PageStats {
+    pub(crate) fn stats<P: Host>(&self, platform: &P) -> PageStats {
         self.state.lock(platform).stats
     }
 

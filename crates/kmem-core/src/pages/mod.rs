@@ -6,21 +6,23 @@
 //!   reads, and
 //! - one entry in the **granule table**, which leads slow paths to the slab, or to the length of a large run.
 //!
-//! Runs go back with no allocator lock held but the heap's own (I34). Free runs are kept by length, those whose memory
-//! was given back (*clean*) apart from those that still hold some (*dirty*); neighbours are merged through the table.
-//! Fresh granules come from the bottom of the untouched rest of the window, committed in steps of 2 MiB.
+//! Runs are freed with no allocator lock held but the heap's own (I34). Free runs are kept by length, those that were
+//! purged (*clean*) apart from those that still hold memory (*dirty*); neighbours are merged through the table. Fresh
+//! granules come from the bottom of the untouched rest of the window, committed in steps of 2 MiB.
 
 mod bounds;
 mod census;
 mod credit;
-mod give_back;
 mod growth;
 mod heap;
 mod moving;
+mod purge;
 mod runs;
-mod table;
+pub(crate) mod state;
+pub(crate) mod table;
 
 pub use census::LargeStats;
-pub(crate) use heap::Use;
-pub use heap::{PageHeap, PageStats, Run};
-pub use table::{CLASS_STEP, GRANULE, GRANULE_SHIFT, Owner};
+pub use state::{PageHeap, PageStats};
+pub(crate) use state::{Run, Use};
+pub(crate) use table::Owner;
+pub use table::{CLASS_STEP, GRANULE, GRANULE_SHIFT};

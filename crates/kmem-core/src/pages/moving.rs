@@ -1,43 +1,42 @@
 //! Moving a large run: its pages change their address instead of being copied.
 //!
-//! A run that shall grow and has no room behind it takes another one, and has its pages moved there. What it leaves is
-//! raw: address space without memory. The new run's rest and the room behind it come from the same move, so a source
-//! that works with mappings has them in one, and can move that one again when the run has grown into its room. It never
-//! grows further than that where it lies, whatever is free there (the room of a run with a large alignment has much of
-//! that behind it): it would be two mappings then, which no source moves, and would be copied.
+//! A run that is to grow and has no room after it takes another one, and has its pages moved there. What it leaves is
+//! raw: address space without memory. The new run's rest and the room after it come from the same move, so a source
+//! that works with mappings has them in one, and can move that one again when the run has grown into its room. The run
+//! never grows further than that in place, whatever is free there (a run with a large alignment has much room after
+//! it): it would then be two mappings, which no source moves, and would be copied.
 //!
-//! Where the source moves pages by changing mappings, moved ones stay apart from their neighbours for ever, and a
-//! process may only have so many mappings. So a run remembers that it was *moved*; when it is freed its address space
-//! goes back (the run becomes raw, and is mapped afresh, in one piece with its neighbours, when it serves again), and
+//! If the source moves pages by changing mappings, moved ones stay apart from their neighbours for ever, and a process
+//! may have only so many mappings. So a run remembers that it was *moved*; when it is freed its address space is
+//! released (the run becomes raw, and is mapped afresh, in one piece with its neighbours, when it serves again), and
 //! only so many runs may be moved at a time. Beyond that, they are copied.
 
-use super::heap::{PageHeap, State, Use};
-use super::runs::Found;
+use super::state::{Found, PageHeap, State, Use};
 use super::table::{GRANULE, KIND_CLEAN, KIND_DIRTY, KIND_NONE, KIND_RAW};
 use super::{Owner, Run};
-use crate::platform::{MoveError, Platform};
+use crate::host::{Host, MoveError};
 use crate::sync::Ordering;
 
 /// Runs shorter than this (1 MiB) are copied as quickly.
 pub(super) const MOVE_LEAST: usize = (1 << 20) / GRANULE;
-/// Where a moved run begins, if it is so long: from one such place to another its pages move 2 MiB at a time, by their
-/// page tables.
+/// A moved run begins at a multiple of this, if it is so long: from one such address to another its pages move 2 MiB at
+/// a time, by their page tables.
 const WHOLE: usize = 2 << 20;
-/// A run that grew once will most likely grow again: it is moved together with this part of it as room behind it, which
-/// is free for everybody, so nothing is lost where others take it.
+/// A run that grew once will probably grow again: it is moved together with this part of it as room after it, which is
+/// free for every thread, so nothing is lost if others take it.
 const ROOM: usize = 4;
-/// Runs that may be moved at a time: each costs four mappings at most (itself, its room, what was around both), of
+/// How many runs may be moved at a time: each costs four mappings at most (itself, its room, what was around both), of
 /// 65,530 that Linux allows a process.
 const MOVED_MAX: usize = 4096;
 
 impl PageHeap {
-    /// Moves a large run of `old` granules to a new, longer one of `new` granules; `None` where there is no room for
-    /// that, or it is not worth it, and the run stays as it was.
+    /// Moves a large run of `old` granules to a new, longer one of `new` granules. Returns `None` if there is no room
+    /// for that, or it is not worth it; then the run stays as it was.
     ///
     /// # Safety
-    /// The run is one that `alloc` gave, marked as large, and the caller's; nobody uses it meanwhile or afterwards. No
+    /// The run is a large one that was handed out, and the caller's; no thread uses it meanwhile or afterwards. No
     /// allocator lock is held (I34).
-    pub unsafe fn relocate<P: Platform>(
+    pub(crate) unsafe fn relocate<P: Host>(
         &self,
         platform: &P,
         address: usize,
@@ -84,8 +83,8 @@ impl PageHeap {
         Some(moved)
     }
 
-    /// Notes that the moved run which begins at granule `first` may grow up to granule `bound`. The entry of a large run
-    /// has no other use for this place.
+    /// Notes that the moved run which begins at granule `first` may grow up to granule `bound`. The entry of a large
+    /// run has no other use for this place.
     pub(super) fn set_bound(&self, first: usize, bound: usize) {
         self.maps.entry(first).next.store(bound, Ordering::Relaxed);
     }
@@ -96,14 +95,14 @@ impl PageHeap {
     }
 
     /// A run for what grows: longer by the room that it may take, if there is so much.
-    fn place<P: Platform>(&self, platform: &P, granules: usize, align: usize) -> Option<Run> {
+    fn place<P: Host>(&self, platform: &P, granules: usize, align: usize) -> Option<Run> {
         let whole = if granules * GRANULE < WHOLE { align } else { align.max(WHOLE) };
         self.search(platform, granules + granules / ROOM, whole, Use::Any)
             .or_else(|| self.search(platform, granules, whole, Use::Any))
             .or_else(|| self.alloc_for(platform, granules, align, Use::Any))
     }
 
-    /// Whether the large run at `address` was moved; it does not count as such any more.
+    /// Whether the large run at `address` was moved; it no longer counts as such.
     pub(super) fn take_moved(&self, address: usize) -> bool {
         let entry = self.maps.entry((address - self.maps.base) / GRANULE);
         let moved = matches!(self.owner(address), Owner::Large(_)) && entry.age() > 0;
@@ -113,9 +112,9 @@ impl PageHeap {
         moved
     }
 
-    /// Takes a run back, or a part of one, that is of this kind now; answers what free runs hold
-    /// [too much](super::bounds::Bounds::excess) by now.
-    pub(super) fn put_back<P: Platform>(&self, platform: &P, address: usize, granules: usize, kind: u32) -> usize {
+    /// Frees a run, or a part of one, that is of this kind now. Returns what free runs hold [too
+    /// much](super::bounds::Bounds::excess) by now.
+    pub(super) fn put_back<P: Host>(&self, platform: &P, address: usize, granules: usize, kind: u32) -> usize {
         let first = (address - self.maps.base) / GRANULE;
         for granule in first..first + granules {
             self.maps.entry(granule).set(KIND_NONE, 0);

@@ -7,38 +7,13 @@
 //! A dirty run has an *age*: how many periods of decay it has seen. What is cut off of it keeps the age, and of runs
 //! that come together the longer one's counts: a few granules that come and go beside a long run do not keep it young.
 
-use super::heap::{PageHeap, State};
+use super::state::{BINS, CLEAN, DIRTY, EXACT, Found, NIL, PageHeap, RAW, State};
 use super::table::{AGE_MAX, GRANULE, KIND_CLEAN, KIND_DIRTY, KIND_INNER, KIND_NONE, KIND_RAW};
-use crate::platform::PageSource;
+use crate::host::PageSource;
 use crate::sync::Ordering;
 
-const EXACT: usize = 64;
-pub(super) const BINS: usize = EXACT + 24;
 /// Runs on a list that are compared: what large blocks leave of the others is then long enough for large blocks.
 const LOOK: usize = 32;
-/// No granule: the end of a list.
-pub(super) const NIL: u32 = u32::MAX;
-
-/// The lists of bins.
-pub(super) const DIRTY: usize = 0;
-pub(super) const CLEAN: usize = 1;
-const RAW: usize = 2;
-
-/// A run that was free, and is on no list now.
-#[derive(Clone, Copy)]
-pub(super) struct Found {
-    pub(super) first: usize,
-    pub(super) len: usize,
-    pub(super) kind: u32,
-    pub(super) age: u32,
-}
-
-impl Found {
-    /// The same, some granules of it: as old as all of it was.
-    pub(super) fn part(self, first: usize, len: usize) -> Self {
-        Self { first, len, ..self }
-    }
-}
 
 fn list_of(kind: u32) -> usize {
     match kind {
@@ -82,7 +57,7 @@ impl PageHeap {
     }
 
     /// Puts back what is left of a run of which the granules from `start` to `end` are handed out, and set aside. What
-    /// gets its memory together with those is dirty by that, so it goes back like other dirty runs if nobody needs it.
+    /// gets its memory together with those is dirty by that, so it is purged like other dirty runs if it is not needed.
     pub(super) fn leave<P: PageSource>(&self, platform: &P, state: &mut State, found: Found, start: usize, end: usize) {
         let Found { first, len, kind, .. } = found;
         let (mut from, mut to) = (start, end);
@@ -201,9 +176,9 @@ impl PageHeap {
         }
     }
 
-    /// Puts a run on its list, together with free neighbours of its kind. Others keep apart: a dirty megabyte must not
-    /// make a clean gigabyte dirty, which would then be given back again and again. They come together when all are
-    /// given back.
+    /// Puts a run on its list, together with free neighbours of its kind. Other kinds stay apart: a dirty megabyte must
+    /// not make a clean gigabyte dirty, which would then be purged again and again. They come together when all are
+    /// purged.
     pub(super) fn merge(&self, state: &mut State, mut run: Found) {
         if let Some(head) = self.run_before(run.first).filter(|head| self.maps.entry(*head).kind() == run.kind) {
             let before = self.remove(state, head);

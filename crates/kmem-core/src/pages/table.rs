@@ -2,17 +2,17 @@
 //!
 //! A byte of the class map is a class times [`CLASS_STEP`]. Both maps stand in the window's *head*, before the first
 //! granule that serves: a terabyte of window has 64 MiB of class map and 1 GiB of granule table. They are committed as
-//! the heap grows, so a process has of them (in memory, and in all that limits and locks count) what its heap needs: the
-//! bytes and entries of granules below the *reach* exist. The fast path asks for nothing else than whether an address is
-//! below it, which the page source is [told](PageSource::reaches).
+//! the heap grows, so a process has of them (in memory, and in all that limits and locks count) what its heap needs:
+//! the bytes and entries of granules below the *reach* exist. The fast path asks for nothing else than whether an
+//! address is below it, which the page source is [told](PageSource::reaches).
 //!
-//! An entry is written only by who owns its granules (the heap's lock for free runs, the run's owner else), and read
-//! without a lock by whoever frees an object: the object is live, so its granule's entry cannot change meanwhile. A
-//! wild pointer reads some entry, harmlessly, and is refused.
+//! An entry is written only by the owner of its granules (for free runs the holder of the heap's lock, otherwise the
+//! run's owner), and read without a lock by a thread that frees an object: the object is live, so its granule's entry
+//! cannot change meanwhile. A wild pointer reads some entry, harmlessly, and is refused.
 
 use core::ptr::NonNull;
 
-use crate::platform::{CommitError, PageSource};
+use crate::host::{CommitError, PageSource};
 use crate::sync::{AtomicU8, AtomicU32, AtomicUsize, MODEL, Ordering, Zeroed, place_zeroed};
 
 /// log2 of a granule's bytes. Few granules make a slab in a model, for each has atomics of its own.
@@ -20,10 +20,9 @@ pub const GRANULE_SHIFT: u32 = if MODEL { 16 } else { 14 };
 /// Bytes of a granule.
 pub const GRANULE: usize = 1 << GRANULE_SHIFT;
 
-/// What a class is multiplied by in the class map: with it, `free` reaches the slot of 16 bytes by one address scaled by
-/// 8, and spends no instruction on a product.
+/// What a class is multiplied by in the class map: with it, `free` reaches the slot of 16 bytes by one address scaled
+/// by 8, and spends no instruction on a product.
 pub const CLASS_STEP: u8 = 2;
-const _: () = assert!(crate::classes::CLASSES * CLASS_STEP as usize <= u8::MAX as usize);
 
 /// What covers a granule.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -106,7 +105,8 @@ pub(crate) struct Maps {
     entries: NonNull<Entry>,
     /// The bytes and entries of granules below this exist. Moved on under the heap's lock.
     reach: AtomicUsize,
-    /// Granules whose bytes exist: more than those of entries, where these could not be had. Changed under the heap's lock.
+    /// Granules whose bytes exist: more than those of entries, if there was no memory for these. Changed under the
+    /// heap's lock.
     bytes: AtomicUsize,
 }
 
@@ -154,7 +154,7 @@ impl Maps {
         })
     }
 
-    /// Sees to it that the bytes and entries of all granules below `granule` exist. Called with the heap's lock held.
+    /// Makes sure that the bytes and entries of all granules below `granule` exist. Called with the heap's lock held.
     #[cold]
     pub(super) fn extend<P: PageSource>(&self, source: &P, granule: usize) -> Result<(), CommitError> {
         let reach = self.reach.load(Ordering::Relaxed);
@@ -164,7 +164,7 @@ impl Maps {
         let next = granule.next_multiple_of(STEP.max(source.page_size())).min(self.granules);
         let bytes = self.bytes.load(Ordering::Relaxed);
         if bytes < next {
-            // SAFETY: that part of the head holds nothing else, and nobody looks behind the reach.
+            // SAFETY: that part of the head holds nothing else, and no thread looks beyond the reach.
             unsafe { lengthen(source, self.classes, bytes, next)? };
             self.bytes.store(next, Ordering::Relaxed);
         }

@@ -7,19 +7,19 @@
 //! Slot 0 belongs to no cache and stays disabled: whatever has no class (a large, foreign or NULL pointer) uses it and
 //! misses.
 //!
-//! An area is as *wide* as there are caches, roughly: most programs have few, and areas for all that there may be would
-//! be most of what a small program holds where its memory is locked. When there are more, each is exchanged for a wider
-//! one ([`widen`](crate::cache)). Sections do not look how wide an area is, so that is done before anybody has the new
-//! cache; whatever finds a cache on the list may look for its slot in an area that is not wide enough yet, and finds it
-//! disabled.
+//! An area is as *wide* as there are caches, roughly. Most programs have few caches, and areas for all that there may
+//! be would be most of what a small program holds if its memory is locked. When there are more, each area is exchanged
+//! for a wider one (`widen.rs` of the engine). Sections do not check how wide an area is, so that is done before any
+//! thread has the new cache. A thread that finds a cache on the list may look for its slot in an area that is not wide
+//! enough yet, and finds it disabled.
 
 use core::ptr::NonNull;
 
-use crate::meta::Meta;
-use crate::platform::PageSource;
+use crate::host::{Host, PageSource};
+use crate::meta::{Meta, READABLE};
 use crate::sync::{AtomicUsize, Ordering, Zeroed, place_zeroed};
 
-/// More slots than this no area has: bytes are counted without an overflow.
+/// No area has more slots than this: bytes are counted without an overflow.
 const SLOTS_MAX: usize = isize::MAX as usize / 64;
 
 /// Which slot of an area: the index of its cache in the registry.
@@ -29,10 +29,8 @@ pub struct SlotIndex(pub u32);
 
 /// The odd word that stands before each magazine and before each area.
 pub(super) const MARK: usize = 1;
-/// Bytes of a magazine word: those of a machine word, but under a model checker, whose atomics may be larger.
+/// Bytes of a magazine word: those of a machine word, except under a model checker, whose atomics may be larger.
 pub(super) const WORD: usize = size_of::<AtomicUsize>();
-/// Words below a cursor that sections may read: the mark, where the magazine is empty, and what stands before it.
-pub const READABLE: usize = 16;
 /// Bytes before slot 0; the last word of them is the mark.
 const HEADER: usize = (READABLE * WORD).next_multiple_of(64);
 
@@ -41,10 +39,11 @@ const STILL: usize = 1;
 
 /// The place of one CPU in one cache, as the fast path sees it. Both are offsets in bytes from the area.
 #[repr(C)]
+#[derive(Debug)]
 pub struct Slot {
-    /// Behind the newest object. The commit of every section is a store to it.
+    /// Just after the newest object. The commit of every section is a store to it.
     pub cursor: AtomicUsize,
-    /// Behind the magazine's last word; 0 where the slot is disabled.
+    /// Just after the magazine's last word; 0 if the slot is disabled.
     pub end: AtomicUsize,
 }
 
@@ -73,7 +72,7 @@ unsafe impl Zeroed for Keep {
     }
 }
 
-/// The address of an area. Copying it copies no right: who may read or write what says [`super`].
+/// The address of an area. A copy gives no right to it: [`super`] says which thread may read or write what.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(transparent)]
 pub struct Area(NonNull<u8>);
@@ -111,7 +110,7 @@ impl Area {
     /// Maps an area whose slots are all disabled and remain so.
     pub(super) fn map_empty<P: PageSource>(source: &P, slots: usize) -> Option<Self> {
         let memory = source.map(Self::bytes_of_empty(slots))?;
-        // SAFETY: as above. It is of no width: nobody finds a slot there to enable.
+        // SAFETY: as above. It is of no width: no thread finds a slot there to enable.
         Some(unsafe { Self::begin(memory, slots) })
     }
 
@@ -126,19 +125,19 @@ impl Area {
         }
     }
 
-    /// Gives the area's mapping back.
+    /// Unmaps the area.
     ///
     /// # Safety
-    /// The area is one of [`map`](Self::map); no section, drain or statistics reader can reach it any more (I36).
+    /// The area is one of [`map`](Self::map); no section, drain or statistics reader can reach it from here on (I36).
     pub unsafe fn unmap<P: PageSource>(self, source: &P) {
-        // SAFETY: nobody uses the area.
+        // SAFETY: no thread uses the area.
         unsafe { source.unmap(self.0.sub(HEADER), Self::bytes(self.width())) }
     }
 
     /// # Safety
     /// The area is one of [`map_empty`](Self::map_empty) with as many slots; else as for [`unmap`](Self::unmap).
     pub(super) unsafe fn unmap_empty<P: PageSource>(self, source: &P, slots: usize) {
-        // SAFETY: nobody uses the area.
+        // SAFETY: no thread uses the area.
         unsafe { source.unmap(self.0.sub(HEADER), Self::bytes_of_empty(slots)) }
     }
 
@@ -151,11 +150,11 @@ impl Area {
         unsafe { self.0.sub(HEADER).cast().read() }
     }
 
-    /// An area with `width` slots, to which what is in the slots of this one was moved; this one is to be
-    /// [unmapped](Self::unmap). `None`: no memory, and this one is as it was.
+    /// An area with `width` slots, to which the content of this one's slots was moved; this one is to be
+    /// [unmapped](Self::unmap). `None` if there is no memory; then this one is as it was.
     ///
     /// # Safety
-    /// As for [`take`](Self::take); `width` is more than this one's.
+    /// The area is private, as for [`section::take`](super::section::take); `width` is more than this one's.
     pub(crate) unsafe fn widened<P: PageSource>(self, source: &P, width: usize) -> Option<Self> {
         let wide = Self::map(source, width)?;
         // Offsets are from the area, and magazines stay where they are.
@@ -198,7 +197,7 @@ impl Area {
     /// A slot of the area.
     ///
     /// # Safety
-    /// The area is mapped for as long as the answer is used, and `slot` is below its number of slots.
+    /// The area stays mapped while the result is used, and `slot` is below its number of slots.
     pub unsafe fn slot<'a>(self, slot: SlotIndex) -> &'a Slot {
         // SAFETY: slots stand at the area's address, as many as the caller says.
         unsafe { self.0.cast::<Slot>().add(slot.0 as usize).as_ref() }
@@ -221,21 +220,21 @@ impl Area {
         unsafe { &*(self.address().wrapping_add(offset) as *const AtomicUsize) }
     }
 
-    /// Whether the slot has a magazine. One that the area is not wide enough for has none.
+    /// Whether the slot has a magazine. A slot for which the area is not wide enough has none.
     ///
     /// # Safety
-    /// The area is mapped for as long as the answer is used; the caller holds the CPU's control.
+    /// The area stays mapped while the result is used; the caller holds the CPU's control.
     pub unsafe fn is_enabled(self, slot: SlotIndex) -> bool {
         // SAFETY: the slot is one of the area's.
         unsafe { (slot.0 as usize) < self.width() && self.slot(slot).end.load(Ordering::Relaxed) != 0 }
     }
 
-    /// How many objects the slot's magazine holds. Exact where the area is private, else a moment's view.
+    /// How many objects the slot's magazine holds: exact if the area is private, otherwise of a moment.
     ///
     /// # Safety
     /// As for [`is_enabled`](Self::is_enabled).
     pub unsafe fn count(self, slot: SlotIndex) -> usize {
-        // SAFETY: passed on.
+        // SAFETY: the caller's promise.
         unsafe {
             if !self.is_enabled(slot) {
                 return 0;
@@ -246,12 +245,12 @@ impl Area {
         }
     }
 
-    /// Objects that fit into the slot's magazine; 0 where it is disabled.
+    /// Objects that fit into the slot's magazine; 0 if the slot is disabled.
     ///
     /// # Safety
     /// As for [`is_enabled`](Self::is_enabled).
     pub unsafe fn capacity(self, slot: SlotIndex) -> usize {
-        // SAFETY: passed on; an enabled slot is one of the area's.
+        // SAFETY: the caller's promise; an enabled slot is one of the area's.
         unsafe { if self.is_enabled(slot) { self.keep(slot).capacity.load(Ordering::Relaxed) } else { 0 } }
     }
 
@@ -260,7 +259,7 @@ impl Area {
     /// # Safety
     /// As for [`is_enabled`](Self::is_enabled).
     pub unsafe fn is_still(self, slot: SlotIndex) -> bool {
-        // SAFETY: passed on; an enabled slot is one of the area's.
+        // SAFETY: the caller's promise; an enabled slot is one of the area's.
         unsafe {
             self.is_enabled(slot)
                 && self.keep(slot).seen.load(Ordering::Relaxed)
@@ -268,13 +267,13 @@ impl Area {
         }
     }
 
-    /// Notes where the slot's cursor is, and answers whether it is enabled and still: its cursor is where the look before
-    /// this one saw it.
+    /// Notes where the slot's cursor is, and returns whether the slot is enabled and still: its cursor is where the
+    /// previous look saw it.
     ///
     /// # Safety
     /// As for [`is_enabled`](Self::is_enabled).
     pub unsafe fn look(self, slot: SlotIndex) -> bool {
-        // SAFETY: passed on; an enabled slot is one of the area's.
+        // SAFETY: the caller's promise; an enabled slot is one of the area's.
         unsafe {
             if !self.is_enabled(slot) {
                 return false;
@@ -289,20 +288,14 @@ impl Area {
 
     /// Gives a disabled slot a magazine for `capacity` objects. Needs no fence: see [`super`].
     ///
-    /// Sections may read the mark and the words before it, [`READABLE`] in all, and ignore these. There are so many: the
-    /// metadata arena's chunks begin with a header of that length, and no magazine is a mapping of its own.
+    /// Sections may read the mark and the words before it, [`READABLE`] in all, and ignore these. There are so many:
+    /// the metadata arena's chunks begin with a header of that length, and no magazine is a mapping of its own.
     ///
-    /// Answers `false`, and leaves the slot disabled, where metadata is exhausted, or the area not wide enough.
+    /// Returns `false`, and leaves the slot disabled, if there is no metadata or the area is not wide enough.
     ///
     /// # Safety
     /// The caller holds the CPU's control; the area is mapped; the slot is disabled, or the area is private.
-    pub unsafe fn enable<P: crate::platform::Platform>(
-        self,
-        slot: SlotIndex,
-        capacity: usize,
-        meta: &Meta,
-        platform: &P,
-    ) -> bool {
+    pub unsafe fn enable<P: Host>(self, slot: SlotIndex, capacity: usize, meta: &Meta, platform: &P) -> bool {
         // SAFETY: the area is mapped.
         if slot.0 as usize >= unsafe { self.width() } {
             return false;
@@ -327,21 +320,12 @@ impl Area {
         true
     }
 
-    /// Takes up to `out.len()` objects out of a slot of a private area.
+    /// Disables an empty slot of a private area, if it is enabled, and frees the magazine.
     ///
     /// # Safety
-    /// The area is private: its CPU is stopped, or was never published (I36, I38).
-    pub unsafe fn take(self, slot: SlotIndex, out: &mut [usize]) -> usize {
-        // SAFETY: nobody else touches the area, which is more than a section asks for; an enabled slot is one of its.
-        unsafe { if self.is_enabled(slot) { super::section::pop_batch(self, slot, out) } else { 0 } }
-    }
-
-    /// Disables an empty slot of a private area, if it is enabled, and gives the magazine's memory back.
-    ///
-    /// # Safety
-    /// As for [`take`](Self::take); the magazine is empty.
-    pub unsafe fn disable<P: crate::platform::Platform>(self, slot: SlotIndex, meta: &Meta, platform: &P) {
-        // SAFETY: the area is private, so no section uses the storage that goes back; an enabled slot is one of its.
+    /// The area is private, as for [`section::take`](super::section::take); the magazine is empty.
+    pub unsafe fn disable<P: Host>(self, slot: SlotIndex, meta: &Meta, platform: &P) {
+        // SAFETY: the area is private, so no section uses the storage that is freed; an enabled slot is one of its.
         unsafe {
             if !self.is_enabled(slot) {
                 return;
@@ -360,17 +344,11 @@ impl Area {
     }
 
     /// Gives an enabled slot of a private area a magazine for `capacity` objects, at least as many as are in it now,
-    /// and moves them there. Without memory it stays as it is, and the answer is `false`.
+    /// and moves them there. Without memory the slot stays as it is, and the result is `false`.
     ///
     /// # Safety
-    /// As for [`take`](Self::take); the slot is enabled.
-    pub unsafe fn resize<P: crate::platform::Platform>(
-        self,
-        slot: SlotIndex,
-        capacity: usize,
-        meta: &Meta,
-        platform: &P,
-    ) -> bool {
+    /// The area is private, as for [`section::take`](super::section::take); the slot is enabled.
+    pub unsafe fn resize<P: Host>(self, slot: SlotIndex, capacity: usize, meta: &Meta, platform: &P) -> bool {
         // SAFETY: the area is private; both storages are ours and long enough.
         unsafe {
             let count = self.count(slot);
@@ -393,10 +371,10 @@ impl Area {
         true
     }
 
-    /// Calls `visit` with each object in the slot of an area that nobody changes meanwhile.
+    /// Calls `visit` with each object in the slot of an area that no thread changes meanwhile.
     ///
     /// # Safety
-    /// As for [`take`](Self::take), or the whole allocator is quiescent.
+    /// The area is private, as for [`section::take`](super::section::take), or the whole allocator is quiescent.
     pub unsafe fn for_each(self, slot: SlotIndex, mut visit: impl FnMut(usize)) {
         // SAFETY: the words between the storage's mark and the cursor are the magazine's objects.
         unsafe {

@@ -1,22 +1,23 @@
 //! `TABLE[cpu]`: which area a section on a CPU works on.
 //!
-//! The table has an entry for every possible CPU and two before them, for the numbers -1 and -2 that a thread without a
-//! CPU number carries. An entry is the CPU's area, or the empty area while the CPU is offline, stopped or not
-//! populated. Entries are written only by who holds the CPU's control; they are read inside sections.
+//! The table has an entry for every possible CPU, and two before them, for the numbers -1 and -2 that a thread without
+//! a CPU number carries. An entry is the CPU's area, or the empty area while the CPU is offline, stopped or not
+//! populated. Entries are written only under the CPU's control; they are read inside sections.
 
+use core::fmt;
 use core::ptr::NonNull;
 
 use super::area::{Area, SlotIndex};
-use crate::platform::PageSource;
+use crate::host::PageSource;
 use crate::sync::{AtomicPtr, AtomicUsize, MODEL, Ordering};
 
 /// Entries before CPU 0.
 const BEFORE: usize = 2;
-/// Bytes of a table, at least. Sections index by the CPU number of the moment, without a test: should somebody have
-/// hidden CPUs from the platform, their numbers lead to the empty area all the same. (In a model there is no assembly.)
+/// The least bytes of a table. Sections index by the CPU number of the moment, without a check: if some CPUs were
+/// hidden from the platform, their numbers still lead to the empty area. (In a model there is no assembly.)
 const LEAST: usize = if MODEL { 1 } else { 4096 };
-/// Slots of an area at first, at least: those of two pages. Enough for programs that use general caches and a hundred of
-/// their own.
+/// The least slots of an area at first: those of two pages. Enough for programs that use general caches and a hundred
+/// of their own.
 const FIRST_WIDTH: usize = Area::slots_in(8192);
 
 /// The areas that sections use, by CPU.
@@ -38,6 +39,12 @@ unsafe impl Send for CpuTable {}
 // SAFETY: as above.
 unsafe impl Sync for CpuTable {}
 
+impl fmt::Debug for CpuTable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CpuTable").field("cpus", &self.cpus).field("slots", &self.slots).finish_non_exhaustive()
+    }
+}
+
 impl CpuTable {
     const fn bytes(cpus: usize) -> usize {
         let bytes = cpus.saturating_add(BEFORE).saturating_mul(size_of::<AtomicPtr<u8>>());
@@ -49,7 +56,7 @@ impl CpuTable {
     pub fn map<P: PageSource>(source: &P, cpus: usize, slots: usize, from_start: usize) -> Option<Self> {
         let empty = Area::map_empty(source, slots)?;
         let Some(memory) = source.map(Self::bytes(cpus)) else {
-            // SAFETY: the area was just made and nobody knows it.
+            // SAFETY: the area was just made, and no other thread knows it.
             unsafe { empty.unmap_empty(source, slots) };
             return None;
         };
@@ -64,10 +71,10 @@ impl CpuTable {
         Some(Self { entries, cpus, slots, width: AtomicUsize::new(width), sure: AtomicUsize::new(width), empty })
     }
 
-    /// Gives the table back.
+    /// Unmaps the table.
     ///
     /// # Safety
-    /// No section can run any more.
+    /// No section runs from here on.
     pub unsafe fn unmap<P: PageSource>(&self, source: &P) {
         // SAFETY: the mappings are those of `map`.
         unsafe {
@@ -86,7 +93,7 @@ impl CpuTable {
         self.width.load(Ordering::Relaxed)
     }
 
-    /// How wide areas have to be for a slot, from here on; `None` where all are wide enough.
+    /// How wide areas have to be for a slot, from here on; `None` if all are wide enough.
     pub(crate) fn widen_for(&self, slot: SlotIndex) -> Option<usize> {
         let least = slot.0 as usize + 1;
         if least <= self.sure.load(Ordering::Acquire) {
@@ -141,12 +148,12 @@ impl CpuTable {
         self.entry(cpu).store(area.as_ptr(), Ordering::Release);
     }
 
-    /// Lets sections on `cpu` that begin from now on miss. Those that began before end with the fence.
+    /// Makes sections on `cpu` that begin from now on miss. Those that began before end with the fence.
     ///
     /// # Safety
     /// The caller holds the CPU's control, or is the only one that writes its entry.
     pub unsafe fn withdraw(&self, cpu: usize) {
-        // SAFETY: passed on; the empty area lives as long as the table.
+        // SAFETY: the caller's promise; the empty area lives as long as the table.
         unsafe { self.publish(cpu, self.empty) };
     }
 }

@@ -1,4 +1,4 @@
-//! A slab's free objects, one bit each (1 is free), behind the slab's descriptor. Guarded by the node's lock.
+//! A slab's free objects, one bit each (1 is free), after the slab's descriptor. Guarded by the node's lock.
 
 use core::ptr::NonNull;
 
@@ -40,7 +40,7 @@ impl Bitmap {
         unsafe { self.words.add(bit / 64).read() & (1 << (bit % 64)) != 0 }
     }
 
-    /// Sets a bit and answers what it was.
+    /// Sets a bit and returns what it was.
     ///
     /// # Safety
     /// See [`fill`](Self::fill).
@@ -58,7 +58,7 @@ impl Bitmap {
         }
     }
 
-    /// Sets the bits of `mask` in a word, and answers which of them were set.
+    /// Sets the bits of `mask` in a word, and returns which of them were set.
     ///
     /// # Safety
     /// See [`fill`](Self::fill).
@@ -70,7 +70,7 @@ impl Bitmap {
         were
     }
 
-    /// Clears up to `want` set bits from word `from` on, in ascending order, calling `found` with each; answers the
+    /// Clears up to `want` set bits from word `from` on, in ascending order, and calls `found` with each. Returns the
     /// word to begin with next time.
     ///
     /// # Safety
@@ -113,7 +113,7 @@ impl Bitmap {
         to
     }
 
-    /// Sets the bits of `from..to` to `value` and answers how many of them changed.
+    /// Sets the bits of `from..to` to `value`, and returns how many of them changed.
     ///
     /// # Safety
     /// See [`fill`](Self::fill).

@@ -1,4 +1,4 @@
-//! A slab's descriptor: where it lies, which objects are free, which list it is on.
+//! A slab's descriptor: its address, which objects are free, which list it is on.
 
 use core::ptr::NonNull;
 
@@ -6,17 +6,17 @@ use super::bitmap::Bitmap;
 use super::layout::PAGE;
 use super::{Env, FreeError, Layout};
 use crate::cache::CacheDesc;
+use crate::host::Host;
 use crate::meta::Meta;
 use crate::pages::{GRANULE, PageHeap, Run, Use};
-use crate::platform::Platform;
 
 /// Objects that were taken off a slab.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Taken {
     pub(super) count: usize,
-    /// Bit `i` is set where the `i`-th still needs its constructor.
+    /// Bit `i` is set if the `i`-th still needs its constructor.
     pub(super) raw: u64,
-    /// Bit `i` is set where the `i`-th is known to read as zero.
+    /// Bit `i` is set if the `i`-th is known to read as zero.
     pub(super) zero: u64,
 }
 
@@ -26,13 +26,13 @@ pub(super) enum ListId {
     Partial,
     Full,
     Empty,
-    /// Of its node's [`idle`](super::idle) walk, while pages of it go back.
+    /// Set aside by its node's [`idle`](super::idle) walk, while pages of it are purged.
     Aside,
     None,
 }
 
-/// The descriptor. Lives in the metadata arena, with its bitmaps behind it. Guarded by its node's lock.
-pub struct Slab {
+/// The descriptor. It is in the metadata arena, followed by its bitmaps. Guarded by its node's lock.
+pub(crate) struct Slab {
     pub(super) next: Option<NonNull<Slab>>,
     pub(super) prev: Option<NonNull<Slab>>,
     /// The cache whose objects these are.
@@ -54,8 +54,8 @@ pub struct Slab {
     /// How many bits of `purged` are set.
     dry: u32,
     free: Bitmap,
-    /// Pages that read as zero, and hold no memory, as far as is known: it went back, or the slab is new, and no object was
-    /// handed out there since.
+    /// Pages that read as zero and hold no memory, as far as is known: they were purged, or the slab is new, and no
+    /// object was handed out there since.
     purged: Bitmap,
     /// Objects that a constructor made and that are still so, for caches with a constructor.
     constructed: Option<Bitmap>,
@@ -67,9 +67,9 @@ impl Slab {
         size_of::<Self>() + (words + Bitmap::words_for(layout.pages())) * 8
     }
 
-    /// A slab of `cache` with all objects free, known to the page heap. Nothing is left where either memory is missing
+    /// A slab of `cache` with all objects free, known to the page heap. If either memory is missing, nothing is left
     /// (I12).
-    pub(crate) fn new<P: Platform>(
+    pub(crate) fn new<P: Host>(
         cache: &CacheDesc,
         node: usize,
         colour: usize,
@@ -82,15 +82,15 @@ impl Slab {
         let bytes = Self::bytes(layout, constructed);
         let memory = meta.alloc(platform, bytes)?;
         let Some(run) = heap.alloc_for(platform, layout.granules, layout.align, what) else {
-            // SAFETY: just allocated, nobody knows it.
+            // SAFETY: it was just allocated, and no other thread knows it.
             unsafe { meta.free(platform, memory, bytes) };
             return None;
         };
         let slab = memory.cast::<Self>();
         let words = Bitmap::words_for(layout.objects);
-        // Of small objects many share a page: to know which of them are untouched is not worth its while.
+        // Many small objects share a page: to know which of them are untouched is not worth the cost.
         let untouched = run.zero && layout.size >= PAGE;
-        // SAFETY: the piece has room for the descriptor and the bitmaps behind it, whose words are aligned as the
+        // SAFETY: the piece has room for the descriptor and the bitmaps after it, whose words are aligned as the
         // descriptor is.
         unsafe {
             let bits = slab.add(1).cast::<u64>();
@@ -128,18 +128,18 @@ impl Slab {
         Some(slab)
     }
 
-    /// Gives the slab's pages and its descriptor back, and answers the bytes of its pages.
+    /// Frees the slab's pages and its descriptor, and returns the bytes of its pages.
     ///
     /// # Safety
     /// The slab is the caller's, on no list and without an object in use, and is not used afterwards.
-    pub(super) unsafe fn free<P: Platform>(slab: NonNull<Self>, heap: &PageHeap, meta: &Meta, platform: &P) -> usize {
+    pub(super) unsafe fn free<P: Host>(slab: NonNull<Self>, heap: &PageHeap, meta: &Meta, platform: &P) -> usize {
         // SAFETY: the slab is the caller's; its cache outlives it.
         unsafe {
             let this = slab.as_ref();
             let (run, bytes) = (this.run, Self::bytes(this.cache.as_ref().layout(), this.constructed.is_some()));
             if this.dry as usize * 2 >= run.granules * (GRANULE / PAGE) {
-                // Most of its pages were released one by one. The rest goes too, so that they are not released again as
-                // a run that holds memory.
+                // Most of its pages were purged one by one. The rest is purged too, so that they are not purged again
+                // as a run that holds memory.
                 platform.purge(run.address, run.granules * GRANULE);
                 heap.free_purged(platform, run.address, run.granules);
             } else {
@@ -164,16 +164,16 @@ impl Slab {
     }
 
     /// Objects of the slab.
-    pub fn objects(&self) -> usize {
+    pub(crate) fn objects(&self) -> usize {
         self.objects as usize
     }
 
-    /// The index of the object at `address`; `None` where no object begins there.
+    /// The index of the object at `address`; `None` if no object begins there.
     ///
     /// # Safety
     /// The slab lives.
     pub(crate) unsafe fn index_of(slab: NonNull<Self>, address: usize) -> Option<usize> {
-        // SAFETY: passed on.
+        // SAFETY: the caller's promise.
         unsafe { Ruler::of(slab) }.index(address)
     }
 
@@ -195,8 +195,8 @@ impl Slab {
         self.in_use == self.objects
     }
 
-    /// Takes free objects in order of address, as many as there is room for, if there are so many. One call takes at most
-    /// 64.
+    /// Takes free objects in order of address, as many as there is room for, if there are so many. One call takes at
+    /// most 64.
     ///
     /// # Safety
     /// The node's lock is held.
@@ -214,7 +214,7 @@ impl Slab {
         let mut taken = Taken { count, ..Taken::default() };
         if self.dry > 0 || self.constructed.is_some() {
             for (place, object) in room[..count].iter().enumerate() {
-                // SAFETY: passed on; these are objects of the slab.
+                // SAFETY: the caller's promise; these are objects of the slab.
                 unsafe {
                     taken.zero |= u64::from(self.wet(*object)) << place;
                     taken.raw |= u64::from(!self.is_constructed(*object)) << place;
@@ -224,7 +224,7 @@ impl Slab {
         taken
     }
 
-    /// An object is handed out: its pages have memory from now on. Answers whether none of them had any.
+    /// An object is handed out: its pages have memory from now on. Returns whether none of them had any.
     ///
     /// # Safety
     /// The node's lock is held, and the object is one of the slab.
@@ -237,7 +237,7 @@ impl Slab {
         dry == end - first
     }
 
-    /// Whether no constructor has to make the object.
+    /// Whether the object is constructed already.
     ///
     /// # Safety
     /// As for [`wet`](Self::wet).
@@ -246,8 +246,8 @@ impl Slab {
         self.constructed.is_none_or(|made| unsafe { made.get((object - self.first) / self.size as usize) })
     }
 
-    /// Marks the first of these objects free again, as many as are successively objects of this slab, and answers how
-    /// many these are, and how many of them were marked. Those that were free already (a double free, I7) go to `bad`.
+    /// Marks the first of these objects free again, as many as are successively objects of this slab. Returns how many
+    /// these are, and how many of them were marked. Those that were free already (a double free, I7) go to `bad`.
     ///
     /// Successive objects with bits in the same word, which is most of them, are marked at once.
     ///
@@ -297,7 +297,7 @@ impl Slab {
     }
 
     /// Calls `found` with each stretch of whole pages (first and end) that hold free objects only and were not purged,
-    /// as long as it answers `true`. Pages behind the last object count as free.
+    /// as long as it returns `true`. Pages after the last object count as free.
     ///
     /// # Safety
     /// The node's lock is held.
@@ -329,8 +329,8 @@ impl Slab {
         }
     }
 
-    /// Notes that pages were purged, those of a stretch of [`free_pages`](Self::free_pages). Objects that lie there, if
-    /// only in part, are not constructed any more; all of them are free.
+    /// Notes that pages were purged, those of a stretch of [`free_pages`](Self::free_pages). Objects that are there, if
+    /// only in part, no longer count as constructed; all of them are free.
     ///
     /// # Safety
     /// The node's lock is held.
@@ -352,7 +352,7 @@ impl Slab {
         self.run.address + index * PAGE
     }
 
-    /// How many pages count as purged; `None` where one of them holds an object that is not free. For `validate`.
+    /// How many pages count as purged; `None` if one of them holds an object that is not free. For `validate`.
     ///
     /// # Safety
     /// As for [`replace_free`](Self::replace_free).
@@ -360,7 +360,7 @@ impl Slab {
         let offset = self.first - self.run.address;
         let mut count = 0;
         for page in 0..self.run.granules * GRANULE / PAGE {
-            // SAFETY: passed on.
+            // SAFETY: the caller's promise.
             unsafe {
                 if self.purged.get(page) {
                     let from = (page * PAGE).saturating_sub(offset) / self.size as usize;
@@ -381,7 +381,7 @@ impl Slab {
     /// # Safety
     /// The allocator is quiescent and the node's lock is held.
     pub(crate) unsafe fn replace_free(&mut self, index: usize, free: bool) -> bool {
-        // SAFETY: passed on.
+        // SAFETY: the caller's promise.
         unsafe { self.free.replace(index, free) }
     }
 
@@ -390,7 +390,7 @@ impl Slab {
     /// # Safety
     /// As for [`replace_free`](Self::replace_free).
     pub(crate) unsafe fn counts(&self) -> (usize, usize) {
-        // SAFETY: passed on.
+        // SAFETY: the caller's promise.
         let free = (0..self.objects()).filter(|index| unsafe { self.free.get(*index) }).count();
         (free, self.in_use as usize)
     }
@@ -426,8 +426,8 @@ impl Ruler {
         }
     }
 
-    /// `None` where no object begins: the product's lower half is below the reciprocal exactly for multiples of the size
-    /// (Lemire, Kaser and Kurz, Faster remainder by direct computation, 2019).
+    /// `None` where no object begins: the product's lower half is below the reciprocal exactly for multiples of the
+    /// size (Lemire, Kaser and Kurz, Faster remainder by direct computation, 2019).
     #[inline(always)]
     fn index(&self, address: usize) -> Option<usize> {
         let offset = address.wrapping_sub(self.first);

@@ -1,16 +1,17 @@
-//! Giving back the free pages of slabs that are in use: what a few survivors leave behind.
+//! Purging the free pages of slabs that are in use: what a few survivors leave unused.
 //!
-//! A walk goes over a node's partial slabs, a few at a time, and goes on where it was the next time. A slab that nobody
-//! touched since the walk last came by is *set aside*: off the partial list, so nobody takes objects from it, while the
-//! pages that hold only free objects go back with no lock held (I34). Objects that are freed meanwhile are noted on its
-//! bitmap as always. Then it goes to the end of the partial list: the slabs in front are used up first, so sparse ones
-//! drain. If it became empty meanwhile it is reclaimed, whatever became of its cache: a destroy that found the cache's
-//! objects all free has looked at the lists already, and waits only for the pin of who walks (I19).
+//! A walk goes over a node's partial slabs, a few at a time, and continues there the next time. A slab that was not
+//! touched since the previous walk is *set aside*: off the partial list, so no thread takes objects from it, while the
+//! pages that hold only free objects are purged with no lock held (I34). Objects that are freed meanwhile are noted on
+//! its bitmap as always. Then it goes to the end of the partial list: the slabs in front are used up first, so sparse
+//! ones drain. If it became empty meanwhile it is reclaimed, whatever happened to its cache: a destroy that found the
+//! cache's objects all free has looked at the lists already, and waits only for the walker's pin (I19).
 //!
-//! Purged pages are noted, so that none goes back twice. Objects on them are as free as others; their page is faulted
-//! in when one is used. At most one slab of a node is aside at a time, so hardly anybody misses its objects: who finds
-//! another walk there leaves the node to it. A child made by fork has no such walk any more, and takes the slab back
-//! ([`Node::take_back_aside`]), unless it is the very thread that walks, interrupted by a signal, which goes on with it.
+//! Purged pages are noted, so that none is purged twice. Objects on them are as free as others; their page is faulted
+//! in when one is used. At most one slab of a node is aside at a time, so its objects are hardly ever missed; a thread
+//! that finds another walk there leaves the node to it. In a child made by fork the other thread's walk does not exist,
+//! and the child takes the slab back ([`Node::take_back_aside`]), unless it is the walking thread itself, interrupted
+//! by a signal, which continues its walk.
 
 use core::ptr::NonNull;
 
@@ -18,7 +19,7 @@ use super::descriptor::{ListId, Slab};
 use super::layout::PAGE;
 use super::node::{Lists, Node};
 use super::{Env, Reclaim};
-use crate::platform::Platform;
+use crate::host::Host;
 
 /// Slabs that are looked at under one lock.
 const LOOK: usize = 32;
@@ -28,9 +29,9 @@ const STRETCHES: usize = 16;
 /// Which slabs a walk cares for.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Which {
-    /// Those that nobody touched since the last walk came by.
+    /// Those that were not touched since the previous walk.
     Untouched,
-    /// All: somebody asked for it.
+    /// All of them.
     All,
     /// All that are left of a [sweep](super::sweep), which goes on where its last piece ended.
     Rest,
@@ -70,7 +71,7 @@ impl Node {
     /// and whether another walk is worth it. The caller holds no lock, and has the cache pinned until what is in
     /// `into` is released.
     #[cold]
-    pub(crate) fn purge_pages<P: Platform>(
+    pub(crate) fn purge_pages<P: Host>(
         &self,
         which: Which,
         limit: Limit,
@@ -113,16 +114,16 @@ impl Node {
         (bytes, lists.touched || lists.partial.cursor.is_some())
     }
 
-    /// Puts the slab back that a thread had set aside which fork did not take along. Nothing is done where the calling
-    /// thread is in the middle of something here itself.
-    pub(crate) fn take_back_aside<P: Platform>(&self, platform: &P) {
+    /// Puts back the slab that was set aside by a thread which does not exist in the child. Does nothing if the calling
+    /// thread is itself in the middle of something here.
+    pub(crate) fn take_back_aside<P: Host>(&self, platform: &P) {
         let Some(mut lists) = self.lists.try_lock(platform) else { return };
         if lists.walker == platform.thread_token() {
             return;
         }
         lists.walker = 0;
         while let Some(slab) = lists.aside.head {
-            // SAFETY: the lock is held, and nobody walks.
+            // SAFETY: the lock is held, and no thread walks.
             unsafe {
                 lists.aside.remove(slab);
                 if slab.as_ref().in_use == 0 {

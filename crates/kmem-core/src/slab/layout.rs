@@ -1,22 +1,22 @@
-//! How objects lie in a slab: size, alignment, granules a slab, objects a slab, colours.
+//! How objects are placed in a slab: size, alignment, granules a slab, objects a slab, colours.
 //!
-//! A slab is the smallest number of granules that leaves at most an eighth of it unused, but not less than 64 KiB where
-//! objects are small, so that slabs are few. Objects longer than two granules come one to a slab, or a few, and leave at
-//! most a sixteenth: such a slab comes and goes with its objects, so that its granules serve other sizes, and all that it
-//! is longer than they are counts where address space is limited, or memory locked. What is left over moves the
-//! first object of successive slabs by whole *colours*, so that the first objects of slabs do not fight for the same
+//! A slab is the smallest number of granules that leaves at most an eighth of it unused, but at least 64 KiB if objects
+//! are small, so that slabs are few. Objects longer than two granules come one to a slab, or a few, and leave at most a
+//! sixteenth: such a slab comes and goes with its objects, so that its granules serve other sizes, and every byte by
+//! which it is longer than they are counts if address space is limited or memory locked. What is left over moves the
+//! first object of successive slabs by whole *colours*, so that the first objects of slabs do not compete for the same
 //! cache sets; a slab without a rest has no colours, and colouring never costs memory.
 
 use crate::pages::GRANULE;
 
 /// Bytes of the smallest object: a word, so that object addresses are even and the mark of a magazine can be told from
 /// them.
-pub const MIN_SIZE: usize = 8;
+pub(super) const MIN_SIZE: usize = 8;
 /// Bytes of the largest object of a cache.
 pub const MAX_SIZE: usize = 4 << 20;
 /// The largest alignment of a cache.
 pub const MAX_ALIGN: usize = 64 << 10;
-/// Bytes of a page: what goes back of a slab that is partly used. Sources with larger ones keep such slabs whole.
+/// Bytes of a page: the unit in which a partly used slab is purged. Sources with larger pages keep such slabs whole.
 pub(super) const PAGE: usize = 4096;
 /// Bytes of a cache line. A colour moves objects by at least one.
 const LINE: usize = 64;
@@ -70,8 +70,8 @@ impl Layout {
         self.granules * GRANULE
     }
 
-    /// Which next object is the first that has no cache line in common with an object; 1 for objects of a line and more,
-    /// of which at most a part of one is shared.
+    /// Which next object is the first that has no cache line in common with an object; 1 for objects of a line and
+    /// more, of which at most a part of one is shared.
     pub(crate) const fn stride(&self) -> usize {
         if self.size >= LINE {
             return 1;

@@ -1,14 +1,14 @@
 //! Slabs: runs of granules carved into objects of one cache.
 //!
 //! A slab's free objects are bits in its descriptor, outside of the objects' memory. So freed memory holds no word of
-//! the allocator's, objects are handed out in address order, and a free bit that is set twice is a double free that is
+//! the allocator, objects are handed out in address order, and a free bit that is set twice is a double free that is
 //! noticed.
 //!
-//! And whole pages of free objects go back although the slab is in use (`idle.rs`).
+//! Whole pages of free objects are purged although the slab is in use (`idle.rs`).
 //!
 //! Each cache has, on each node, lists of *partial*, *full* and *empty* slabs under one lock
 //! ([`Rank::Node`](crate::sync::Rank)). Objects move in batches; a few empty slabs are kept, the others are handed to
-//! the caller, who gives them back when it holds no lock (I34).
+//! the caller, which reclaims them when it holds no lock (I34).
 
 mod bitmap;
 mod descriptor;
@@ -21,7 +21,7 @@ mod sweep;
 
 pub(crate) use descriptor::Slab;
 pub(crate) use idle::{Limit, Which};
-pub use layout::{Layout, MAX_ALIGN, MAX_SIZE, MIN_SIZE};
+pub use layout::{Layout, MAX_ALIGN, MAX_SIZE};
 pub use node::FreeError;
 pub(crate) use node::{Env, Node, find, put_back};
 pub(crate) use reclaim::Reclaim;

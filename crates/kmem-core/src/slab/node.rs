@@ -6,38 +6,39 @@ use super::Reclaim;
 use super::descriptor::{ListId, Slab, Taken};
 use super::list::List;
 use super::sweep::Sweep;
+use crate::batch::{BATCH_MAX, Batch};
 use crate::cache::CacheDesc;
+use crate::host::Host;
 use crate::meta::Meta;
 use crate::pages::{Owner, PageHeap, Use};
-use crate::percpu::{BATCH_MAX, Batch};
-use crate::platform::Platform;
 use crate::sync::{Guard, Mutex, Rank, Word};
 
-/// Bytes of empty slabs that a cache keeps on a node rather than give them back at once; one slab is kept in any case.
+/// Bytes of empty slabs that a cache keeps on a node; further ones are reclaimed at once. One slab is kept in any case.
 const EMPTY_KEPT: usize = 256 << 10;
 /// Bytes of the largest object whose slabs count as densely used: a few of them fill a page.
 const DENSE: usize = 1024;
 /// The first slabs of a cache, which may remain its only ones: a few objects are no reason to fill the memory around
-/// them. A process with thousands of caches of which each has an object or two would have all of it huge.
+/// them. Otherwise a process with thousands of caches, each with an object or two, would have huge pages for all of
+/// them.
 const FIRST_SLABS: usize = 4;
 
 #[derive(Default)]
 pub(super) struct Lists {
-    /// What the [`idle`](super::idle) walk has seen and others did not touch since stands behind what they did.
+    /// Slabs that the [`idle`](super::idle) walk has seen, and that were not touched since, come after those that were.
     pub(super) partial: List,
     full: List,
     pub(super) empty: List,
-    /// The slab whose pages are going back.
+    /// The slab whose pages are being purged.
     pub(super) aside: List,
     /// The token of the thread that set it aside, or 0.
     pub(super) walker: usize,
     /// Whether objects were taken or put since the idle walk last began.
     pub(super) touched: bool,
     pub(super) stats: NodeStats,
-    /// Least number of empty slabs since the last [`Node::reclaim_idle`]: so many nobody needed.
+    /// The least number of empty slabs since the last [`Node::reclaim_idle`]: so many were not needed.
     empty_low: usize,
     colour: usize,
-    /// When frees release what they leave behind.
+    /// When frees release memory by themselves.
     pub(super) sweep: Sweep,
 }
 
@@ -46,7 +47,7 @@ unsafe impl Send for Lists {}
 
 /// What a node holds of a cache.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct NodeStats {
+pub(crate) struct NodeStats {
     /// Slabs.
     pub slabs: usize,
     /// Of these, without an object in use.
@@ -59,12 +60,12 @@ pub struct NodeStats {
 
 /// What a refill brought.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Refill {
+pub(crate) struct Refill {
     /// Objects added to the batch.
     pub count: usize,
-    /// Bit `i` is set where the `i`-th added object still needs its constructor.
+    /// Bit `i` is set if the `i`-th added object still needs its constructor.
     pub raw: u64,
-    /// Bit `i` is set where the `i`-th added object is known to read as zero.
+    /// Bit `i` is set if the `i`-th added object is known to read as zero.
     pub zero: u64,
 }
 
@@ -78,19 +79,19 @@ pub enum FreeError {
 }
 
 /// The slabs of a cache on a node.
-pub struct Node {
+pub(crate) struct Node {
     pub(super) lists: Mutex<Lists>,
 }
 
 impl Node {
     /// A node without slabs.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { lists: Mutex::new(Rank::Node, Lists::default()) }
     }
 
-    /// Takes up to `want` objects from partial slabs, then from empty ones; makes a slab if there is none. No objects:
-    /// no memory.
-    pub(crate) fn refill<P: Platform>(
+    /// Takes up to `want` objects from partial slabs, then from empty ones; makes a slab if there is none. No objects
+    /// means no memory.
+    pub(crate) fn refill<P: Host>(
         &self,
         cache: &CacheDesc,
         node: usize,
@@ -152,7 +153,7 @@ impl Node {
     }
 
     /// Every slab, for `validate`; the lock is held meanwhile.
-    pub(crate) fn for_each_slab<P: Platform>(&self, platform: &P, mut visit: impl FnMut(&mut Slab)) -> NodeStats {
+    pub(crate) fn for_each_slab<P: Host>(&self, platform: &P, mut visit: impl FnMut(&mut Slab)) -> NodeStats {
         let lists = self.lists.lock(platform);
         for head in [lists.partial.head, lists.full.head, lists.empty.head, lists.aside.head] {
             let mut at = head;
@@ -167,23 +168,23 @@ impl Node {
     }
 
     /// What the node holds.
-    pub fn stats<P: Platform>(&self, platform: &P) -> NodeStats {
+    pub(crate) fn stats<P: Host>(&self, platform: &P) -> NodeStats {
         self.lists.lock(platform).stats
     }
 
-    /// Takes the empty slabs off, all but those worth keeping (or all, if `all`).
-    pub(crate) fn reclaim_empty<P: Platform>(&self, platform: &P, all: bool, into: &mut Reclaim) {
+    /// Takes the empty slabs off their list, except those worth keeping (or all, if `all`).
+    pub(crate) fn reclaim_empty<P: Host>(&self, platform: &P, all: bool, into: &mut Reclaim) {
         let mut lists = self.lists.lock(platform);
         let keep = if all { 0 } else { kept(&lists) };
-        trim_empty(&mut lists, keep, into);
+        reclaim_superfluous(&mut lists, keep, into);
     }
 
-    /// Ends a period of decay: takes the empty slabs off that nobody needed all through it, and answers whether there
+    /// Ends a period of decay: takes off the empty slabs that were not needed all through it, and returns whether there
     /// are others.
-    pub(crate) fn reclaim_idle<P: Platform>(&self, platform: &P, into: &mut Reclaim) -> bool {
+    pub(crate) fn reclaim_idle<P: Host>(&self, platform: &P, into: &mut Reclaim) -> bool {
         let mut lists = self.lists.lock(platform);
         let keep = lists.stats.empty - lists.empty_low.min(lists.stats.empty);
-        trim_empty(&mut lists, keep, into);
+        reclaim_superfluous(&mut lists, keep, into);
         lists.empty_low = lists.stats.empty;
         lists.stats.empty > 0
     }
@@ -201,7 +202,8 @@ impl Default for Node {
 }
 
 impl Lists {
-    /// Puts the first of these objects on their slab, as many as are successively of it, and answers how many these are.
+    /// Puts the first of these objects on their slab, as many as are successively of it, and returns how many these
+    /// are.
     ///
     /// # Safety
     /// The slab is of this node, and the first of these is an object of it.
@@ -226,7 +228,7 @@ impl Lists {
                 into.note_due();
             }
             if slab.as_ref().list == ListId::Aside {
-                // Whoever set it aside finds it a place.
+                // The thread that set it aside puts it on a list.
                 return seen;
             }
             if was_full {
@@ -238,14 +240,14 @@ impl Lists {
                 self.empty.push(slab, ListId::Empty);
                 self.stats.empty += 1;
                 let keep = kept(self);
-                trim_empty(self, keep, into);
+                reclaim_superfluous(self, keep, into);
             }
             seen
         }
     }
 }
 
-/// Empty slabs that a node keeps rather than give them back at once.
+/// Empty slabs that a node keeps.
 fn kept(lists: &Lists) -> usize {
     // SAFETY: the lock is held.
     let bytes = lists.empty.head.map_or(1, |slab| unsafe { slab.as_ref().cache.as_ref() }.layout().bytes());
@@ -253,7 +255,7 @@ fn kept(lists: &Lists) -> usize {
 }
 
 /// Takes empty slabs off until `keep` are left.
-fn trim_empty(lists: &mut Lists, keep: usize, into: &mut Reclaim) {
+fn reclaim_superfluous(lists: &mut Lists, keep: usize, into: &mut Reclaim) {
     if into.is_closed() {
         if let Some(slab) = lists.empty.head.filter(|_| lists.stats.empty > keep) {
             // SAFETY: the lock is held, and a cache outlives its slabs.
@@ -277,20 +279,20 @@ fn trim_empty(lists: &mut Lists, keep: usize, into: &mut Reclaim) {
 }
 
 /// What the slab layer needs from below.
-pub(crate) struct Env<'a, P: Platform> {
+pub(crate) struct Env<'a, P: Host> {
     pub(crate) platform: &'a P,
     pub(crate) heap: &'a PageHeap,
     pub(crate) meta: &'a Meta,
 }
 
-/// Puts objects back onto their slabs, keeping a node's lock while successive objects belong to it, and looking a slab up
-/// once for successive objects of it. A pointer that is no object of ours is reported to `bad` and left alone; nothing
-/// else is lost by it.
+/// Puts objects back onto their slabs. A node's lock is held while successive objects belong to it, and a slab is
+/// looked up once for successive objects of it. A pointer that is no object of this engine is reported to `bad` and
+/// left alone; nothing else is lost by it.
 ///
 /// # Safety
 /// Each object was handed out by a slab of this heap, or is in no slab of it at all; it is the caller's, and its slab's
-/// cache lives. (Of a pointer that is none of these some are found out, and reported.)
-pub(crate) unsafe fn put_back<P: Platform>(
+/// cache lives. (Some pointers that are none of these are detected, and reported.)
+pub(crate) unsafe fn put_back<P: Host>(
     objects: &[usize],
     constructed: impl Fn(usize) -> bool,
     env: &Env<'_, P>,
@@ -300,7 +302,7 @@ pub(crate) unsafe fn put_back<P: Platform>(
     let mut held: Option<(&CacheDesc, usize, Guard<'_, Lists, P>)> = None;
     let mut at = 0;
     while let Some(object) = objects.get(at) {
-        // SAFETY: passed on.
+        // SAFETY: the caller's promise.
         let Some((slab, _)) = (unsafe { find(env.heap, *object) }) else {
             bad(*object, FreeError::NotAnObject);
             at += 1;
@@ -320,13 +322,14 @@ pub(crate) unsafe fn put_back<P: Platform>(
 /// The slab and the index of the object at `address`, if one begins there.
 ///
 /// # Safety
-/// The slab that covers the address, if one does, lives: an object of it is the caller's, or in a place that it looks at.
+/// The slab that covers the address, if there is one, lives: an object of it is the caller's, or in a place that the
+/// caller is looking at.
 pub(crate) unsafe fn find(heap: &PageHeap, address: usize) -> Option<(NonNull<Slab>, usize)> {
     let Owner::Slab(slab) = heap.owner(address) else {
         return None;
     };
     let slab = slab.cast::<Slab>();
-    // SAFETY: passed on: an entry that names a slab names one that lives while an object of it does.
+    // SAFETY: the caller's promise: an entry that names a slab names one that lives while an object of it does.
     let index = unsafe { Slab::index_of(slab, address) }?;
     Some((slab, index))
 }

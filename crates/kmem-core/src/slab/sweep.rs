@@ -1,20 +1,20 @@
 //! When a node's slabs are worth a sweep.
 //!
-//! A sweep looks at all slabs that are partly in use, and releases the pages that hold only free objects. Where frees do
-//! that themselves (see `cache::sweep` of the engine) two things decide what it costs and what it brings:
+//! A sweep looks at all slabs that are partly in use, and purges the pages that hold only free objects. Where frees do
+//! that themselves (see `reclaim/sweep.rs` of the engine), two facts decide what it costs and what it gains:
 //!
-//! - *How many objects were freed* says little: a program that frees and allocates in turn frees all day. What counts is
-//!   how far the number of objects in use has **fallen** below the highest since the last sweep.
+//! - *How many objects were freed* says little: a program that frees and allocates in turn frees all day. What counts
+//!   is how far the number of objects in use has **fallen** below the highest since the last sweep.
 //! - *Pages become free late.* Of 64 objects on a page, freed in random order, the last decides; so the sweeps have to
-//!   come closer together as the heap empties. A sweep is therefore due when the number has fallen by an eighth of what is
-//!   left; by a quarter where the last sweep found next to nothing, and by a sixteenth where little is left of the heap.
+//!   come closer together as the heap empties. A sweep is therefore due when the number has fallen by an eighth of what
+//!   is left; by a quarter if the last sweep found next to nothing, and by a sixteenth if little is left of the heap.
 //!
 //! What stays after the last free is what was freed after the last sweep: some hundredths of the heap.
 
 use super::node::{Lists, Node};
-use crate::platform::Platform;
+use crate::host::Host;
 
-/// Slabs whose pages a piece of a sweep releases, and at most where the heap is nearly empty: 16 MiB.
+/// Slabs whose pages a piece of a sweep purges, and the most if the heap is nearly empty: 16 MiB.
 const FEW: usize = 16;
 const MANY: usize = 256;
 
@@ -63,16 +63,16 @@ impl Lists {
 pub(crate) struct Piece {
     /// Whether it is the first.
     pub(crate) begins: bool,
-    /// Slabs whose pages it releases at most.
+    /// The most slabs whose pages it purges.
     pub(crate) slabs: usize,
 }
 
 impl Node {
     /// Begins a sweep, unless one is under way, and says what the next piece of it is to do.
     ///
-    /// Few frees are still to come where little is left of the heap, so the pieces are larger there: the sweep has to be
-    /// through before the last free.
-    pub(crate) fn next_piece<P: Platform>(&self, platform: &P) -> Piece {
+    /// If little is left of the heap, few frees are still to come. So the pieces are larger there: the sweep has to be
+    /// complete before the last free.
+    pub(crate) fn next_piece<P: Host>(&self, platform: &P) -> Piece {
         let mut lists = self.lists.lock(platform);
         let begins = !core::mem::replace(&mut lists.sweep.running, true);
         if begins {
@@ -84,7 +84,7 @@ impl Node {
     }
 
     /// Notes what a piece of a sweep released, and ends the sweep at the end of the walk.
-    pub(crate) fn end_piece<P: Platform>(&self, platform: &P, bytes: usize, at_end: bool) {
+    pub(crate) fn end_piece<P: Host>(&self, platform: &P, bytes: usize, at_end: bool) {
         let mut lists = self.lists.lock(platform);
         lists.sweep.released += bytes;
         if at_end || lists.partial.cursor.is_none() {

@@ -6,25 +6,25 @@ pub use core::sync::atomic::{AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUs
 /// Whether a model checker runs this build.
 pub const MODEL: bool = false;
 /// Looks at a lock before sleeping: a holder on another CPU is usually done within a microsecond.
-pub const SPINS: u32 = 100;
+pub(super) const SPINS: u32 = 100;
 
 /// What a lock guards.
-pub struct Guarded<T>(UnsafeCell<T>);
+pub(super) struct Guarded<T>(UnsafeCell<T>);
 
 impl<T> Guarded<T> {
-    pub fn new(value: T) -> Self {
+    pub(super) fn new(value: T) -> Self {
         Self(UnsafeCell::new(value))
     }
 
     /// The value, to read.
     #[inline(always)]
-    pub fn get(&self) -> *const T {
+    pub(super) fn get(&self) -> *const T {
         self.0.get()
     }
 
     /// The value, to change.
     #[inline(always)]
-    pub fn get_mut(&self) -> *mut T {
+    pub(super) fn get_mut(&self) -> *mut T {
         self.0.get()
     }
 }

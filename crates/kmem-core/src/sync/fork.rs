@@ -1,7 +1,7 @@
-//! How a fork takes the words of all locks, and what becomes of them.
+//! How a fork takes the words of all locks, and what it does with each.
 //!
 //! A fork takes every lock, in the order of ranks, so that the child finds everything between two operations. It never
-//! hangs, whoever forks and whenever:
+//! hangs, whichever thread forks and whenever:
 //!
 //! | the lock is | the fork | behind it, the parent | and the child |
 //! |---|---|---|---|
@@ -10,30 +10,30 @@
 //! | held by a thread that waits for a lock of the former kind | leaves it | | frees it: the thread is gone |
 //! | held by a thread that was interrupted and forks too | lets that one fork first | | |
 //!
-//! The third kind (`Waiters::chain`) is in order although it is held: whoever waits for a lock is at a place where all
-//! that it holds can be left for ever. At worst a batch that it was just moving is lost to the child, objects that count as
-//! in use.
+//! What a lock of the third kind (`Waiters::chain`) guards is in order although it is held: a thread that waits for a
+//! lock is at a place where everything that it holds can be left for ever. At worst the child loses a batch that the
+//! thread was moving: objects that count as in use.
 //!
-//! Of the fourth kind forks take turns, by a word of their own that is taken first: a thread gives back all that it took, and
-//! tries again when the other is through. Two that were both interrupted in the middle of what the other needs
-//! would let each other go first for ever; so after [`COURTESIES`] the lock is left, and stays held in the child. That child
-//! may not use what the other thread was in the middle of: a child of a process with threads has, by POSIX, the functions
-//! that are async-signal-safe up to its exec, and no malloc.
+//! For the fourth kind forks take turns, by a word of their own that is taken first: a thread releases all that it
+//! took, and tries again when the other is through. Two threads that were each interrupted in the middle of what the
+//! other needs would let each other go first for ever. So after [`COURTESIES`] the lock is left, and stays held in the
+//! child. That child may not use what the other thread was in the middle of: by POSIX, a child of a process with
+//! threads may call only async-signal-safe functions up to its exec, and no malloc.
 //!
-//! A word is not slept on here but looked at again, for the thread that holds it can become one that is stuck. The forking thread
-//! leaves a note itself, by which others know that it waits for them.
+//! A fork does not sleep on a word but looks at it again, because the thread that holds it may become one that is
+//! stuck. The forking thread leaves a note itself, by which others know that it waits for them.
 
 use super::waiters::{Note, Why};
 use super::word::{CONTENDED, FORK, Word, owner};
-use super::{Cell, Ordering, types};
-use crate::platform::Park;
+use super::{Cell, Ordering, Park, types};
+use core::fmt;
 
 /// How often a thread lets others fork first.
 const COURTESIES: u32 = 100;
-/// Looks until a thread that was let go first is taken to be through, or not to come.
+/// Looks until a thread that was let go first counts as through, or as not coming.
 const LOOKS: u32 = 300;
 
-/// Another thread must fork first: all that was taken is to be given back.
+/// Another thread must fork first: everything that was taken is to be released.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct OtherFirst;
 
@@ -44,14 +44,20 @@ pub struct Forker<'a, P: Park> {
     courtesies: Cell<u32>,
 }
 
+impl<P: Park> fmt::Debug for Forker<'_, P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Forker").field("thread", &self.me).finish_non_exhaustive()
+    }
+}
+
 impl<'a, P: Park> Forker<'a, P> {
     /// The calling thread.
     pub fn new(park: &'a P) -> Self {
         Self { park, me: park.thread_token(), courtesies: Cell::new(0) }
     }
 
-    /// Takes the word by which forks take turns. Whoever has it sees by the note that this thread waits, and lets it go first
-    /// if need be.
+    /// Takes the word by which forks take turns. A thread that has it sees by the note that this thread waits, and lets
+    /// it go first if need be.
     pub(crate) fn begin(&self, forks: &Word) {
         let (mut note, mut tries) = (None, 0);
         while !self.marks(forks) {
@@ -65,12 +71,12 @@ impl<'a, P: Park> Forker<'a, P> {
         self.park.waiters()?.note(self.park, word, Why::Fork)
     }
 
-    /// Takes the word, unless it cannot be had.
+    /// Takes the word, unless it is not available.
     pub fn take(&self, word: &Word) -> Result<(), OtherFirst> {
         self.wait_until(word, |value| value == 0 && self.marks(word))
     }
 
-    /// Waits until no other thread holds the word, unless it cannot be had.
+    /// Waits until no other thread holds the word, unless that may not happen.
     pub(crate) fn wait_for(&self, word: &Word) -> Result<(), OtherFirst> {
         self.wait_until(word, |value| value == 0)
     }
@@ -101,14 +107,14 @@ impl<'a, P: Park> Forker<'a, P> {
         }
     }
 
-    /// Why the word will not be given back before this thread gets on; `None`: it will.
+    /// Why the word will not be released before this thread goes on; `None` if it will.
     fn what_holds(&self, word: &Word, holder: usize) -> Option<Why> {
         let why = self.park.waiters()?.chain(holder, self.me)?;
-        // Still its: from when it is known to be stuck it stays so.
+        // It is still that thread's: once the thread is known to be stuck it stays so.
         (owner(word.value()) == holder).then_some(why)
     }
 
-    /// Lets others fork. The caller has given back all that it took.
+    /// Lets others fork. The caller has released all that it took.
     pub(crate) fn be_courteous(&self, forks: &Word) {
         self.courtesies.set(self.courtesies.get() + 1);
         (0..LOOKS).take_while(|_| forks.value() == 0).for_each(|tries| self.park.rest(tries));
@@ -119,14 +125,14 @@ impl<'a, P: Park> Forker<'a, P> {
         owner(word.value()) == self.me
     }
 
-    /// Gives the word back, if it was taken for this fork.
+    /// Releases the word, if it was taken for this fork.
     pub fn give_back(&self, word: &Word) {
         if word.is_mine_for_fork(self.me) && word.0.swap(0, Ordering::Release) & CONTENDED != 0 {
             self.park.wake_one(&word.0);
         }
     }
 
-    /// In the child: frees a word whose thread is gone, and answers whether it did.
+    /// In the child: frees a word whose thread does not exist there, and returns whether it did.
     pub fn inherit(&self, word: &Word) -> bool {
         let holder = owner(word.value());
         let gone = ![0, self.me].contains(&holder);
@@ -137,7 +143,7 @@ impl<'a, P: Park> Forker<'a, P> {
         in_order
     }
 
-    /// In the child, when all words are inherited: nobody else waits any more.
+    /// In the child, after all words are inherited: no other thread waits.
     pub(crate) fn forget_waiters(&self) {
         if let Some(waiters) = self.park.waiters() {
             waiters.forget_others(self.me);

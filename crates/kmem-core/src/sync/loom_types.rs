@@ -8,24 +8,24 @@ pub use loom::sync::atomic::{AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUs
 /// Whether a model checker runs this build.
 pub const MODEL: bool = true;
 /// A look more is a schedule more.
-pub const SPINS: u32 = 0;
+pub(super) const SPINS: u32 = 0;
 
 /// What a lock guards. Loom checks that each access comes behind those of other threads, so a lock that were too weak
 /// is found.
-pub struct Guarded<T>(loom::cell::UnsafeCell<T>);
+pub(super) struct Guarded<T>(loom::cell::UnsafeCell<T>);
 
 impl<T> Guarded<T> {
-    pub fn new(value: T) -> Self {
+    pub(super) fn new(value: T) -> Self {
         Self(loom::cell::UnsafeCell::new(value))
     }
 
     /// The value, to read.
-    pub fn get(&self) -> *const T {
+    pub(super) fn get(&self) -> *const T {
         self.0.with(|value| value)
     }
 
     /// The value, to change.
-    pub fn get_mut(&self) -> *mut T {
+    pub(super) fn get_mut(&self) -> *mut T {
         self.0.with_mut(|value| value)
     }
 }

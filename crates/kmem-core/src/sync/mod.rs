@@ -8,10 +8,11 @@
 //! | `cfg(kmem_shuttle)` | `shuttle_types.rs`: many schedules of a large one |
 //!
 //! Besides the primitive types it holds the one lock of the engine, [`Mutex`], which sleeps through the platform's
-//! [`Park`](crate::platform::Park), the [`Rank`] that every lock carries (I29), and what a [fork](Forker) does with locks.
+//! [`Park`], the [`Rank`] that every lock carries (I29), and what a [fork](Forker) does with locks.
 
-mod fork;
-mod mutex;
+pub(crate) mod fork;
+pub(crate) mod mutex;
+mod park;
 mod place;
 mod rank;
 mod waiters;
@@ -22,8 +23,10 @@ mod word;
 #[cfg_attr(not(any(kmem_loom, kmem_shuttle)), path = "core_types.rs")]
 mod types;
 
-pub use fork::{Forker, OtherFirst};
-pub use mutex::{Guard, Mutex};
+pub(crate) use fork::Forker;
+pub use fork::OtherFirst;
+pub(crate) use mutex::{Guard, Mutex};
+pub use park::{LockStep, Park};
 pub(crate) use place::{Zeroed, place_zeroed, spoil};
 pub use rank::{HeldRanks, Rank};
 pub(crate) use rank::{OfThread, hold, unhold};

@@ -1,17 +1,17 @@
 //! The one lock of the engine: a [`Word`] that says which thread holds it, and sleeps through the platform.
 //!
-//! A contender spins briefly, then marks the word as contended and parks until it changes. It is held for at most a batch of
-//! work, except where [`Rank::Cpu`] waits for a fence. The lock carries its [`Rank`]; debug builds assert the order at every
-//! acquire.
+//! A contender spins briefly, then marks the word as contended and parks until it changes. The lock is held for at most
+//! a batch of work, except when [`Rank::Cpu`] waits for a fence. It carries its [`Rank`]; debug builds assert the order
+//! at every acquire.
 //!
-//! A thread that took the lock for a fork may lock it again: the guards of then are *nested*, and leave it held.
+//! A thread that took the lock for a fork may lock it again: such guards are *nested*, and leave it held.
 
+use core::fmt;
 use core::marker::PhantomData;
 use core::ops::{Deref, DerefMut};
 
 use super::types::{Guarded, SPINS};
-use super::{OfThread, Rank, Word, waiters};
-use crate::platform::{Park, Step};
+use super::{LockStep, OfThread, Park, Rank, Word, waiters};
 
 /// Data that one thread at a time may touch.
 pub struct Mutex<T> {
@@ -25,12 +25,24 @@ unsafe impl<T: Send> Sync for Mutex<T> {}
 // SAFETY: moving the lock moves the data.
 unsafe impl<T: Send> Send for Mutex<T> {}
 
-/// The lock is held; dropping this gives it back. It stays on its thread.
+/// The lock is held; dropping this releases it. It stays on its thread.
 #[must_use]
 pub struct Guard<'a, T, P: Park> {
     lock: &'a Mutex<T>,
     park: &'a P,
     _thread: OfThread,
+}
+
+impl<T> fmt::Debug for Mutex<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Mutex").field("rank", &self.rank).field("word", &self.word).finish_non_exhaustive()
+    }
+}
+
+impl<T: fmt::Debug, P: Park> fmt::Debug for Guard<'_, T, P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&**self, f)
+    }
 }
 
 impl<T> Mutex<T> {
@@ -41,7 +53,7 @@ impl<T> Mutex<T> {
 
     /// Takes the lock, sleeping until it is free.
     pub fn lock<'a, P: Park>(&'a self, park: &'a P) -> Guard<'a, T, P> {
-        park.step(Step::Lock { rank: self.rank, word: &self.word.0 });
+        park.at_lock(LockStep::Lock { rank: self.rank, word: &self.word.0 });
         self.note(park, false);
         self.take(park);
         Guard { lock: self, park, _thread: PhantomData }
@@ -49,7 +61,7 @@ impl<T> Mutex<T> {
 
     /// Takes the lock although another of its rank is held: the caller takes them in ascending order of index.
     pub fn lock_next<'a, P: Park>(&'a self, park: &'a P) -> Guard<'a, T, P> {
-        park.step(Step::Lock { rank: self.rank, word: &self.word.0 });
+        park.at_lock(LockStep::Lock { rank: self.rank, word: &self.word.0 });
         self.note(park, true);
         self.take(park);
         Guard { lock: self, park, _thread: PhantomData }
@@ -57,7 +69,7 @@ impl<T> Mutex<T> {
 
     /// Takes the lock if it is free.
     pub fn try_lock<'a, P: Park>(&'a self, park: &'a P) -> Option<Guard<'a, T, P>> {
-        park.step(Step::TryLock { rank: self.rank, word: &self.word.0 });
+        park.at_lock(LockStep::TryLock { rank: self.rank, word: &self.word.0 });
         // Noted first: an assertion that fires must not leave the lock held.
         self.note(park, false);
         if !self.word.try_take(park.thread_token()) {
@@ -135,12 +147,12 @@ impl<T, P: Park> DerefMut for Guard<'_, T, P> {
 impl<T, P: Park> Drop for Guard<'_, T, P> {
     fn drop(&mut self) {
         super::rank::unhold(self.park, self.lock.rank);
-        // The lock may be gone as soon as it is free: what is told of it is told from a copy.
+        // The lock may be gone as soon as it is free: the rank is read before.
         let rank = self.lock.rank;
         if self.lock.word.release() {
-            // The address is all that is used of it.
+            // Only its address is used.
             self.park.wake_one(&self.lock.word.0);
         }
-        self.park.step(Step::Unlocked { rank });
+        self.park.at_lock(LockStep::Unlocked { rank });
     }
 }

@@ -1,8 +1,8 @@
 //! Atomics in memory that was mapped.
 //!
-//! The engine's tables are mappings: zero when they come, and populated page by page as they are used. For the atomics
-//! of `core`, zeroed memory is a value, so nothing has to be done, and a table of which little is used costs little.
-//! The atomics of a model checker are registered with it one by one, and have to be made.
+//! The engine's tables are mappings: zero at first, and populated page by page as they are used. For the atomics of
+//! `core`, zeroed memory is a value, so nothing has to be done, and a table of which little is used costs little. The
+//! atomics of a model checker are registered with it one by one, and have to be made.
 
 use core::ptr::NonNull;
 
@@ -46,15 +46,15 @@ pub(crate) unsafe fn place_zeroed<T: Zeroed>(first: NonNull<T>, count: usize) {
     }
 }
 
-/// Spoils memory that goes back to the engine's own arena, so that a model in which somebody uses it later fails. An
-/// ordinary build does nothing.
+/// Spoils memory that is freed to the engine's own arena, so that a model which uses it later fails. An ordinary build
+/// does nothing.
 ///
 /// # Safety
 /// The memory is the caller's alone.
 #[inline(always)]
 pub(crate) unsafe fn spoil(piece: NonNull<u8>, bytes: usize) {
     if types::MODEL {
-        // SAFETY: passed on.
+        // SAFETY: the caller's promise.
         unsafe { piece.write_bytes(0xa5, bytes) };
     }
 }

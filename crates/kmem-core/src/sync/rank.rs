@@ -4,15 +4,14 @@
 //! ascending order of index (all CPU controls, for stopping several CPUs with one fence), which says so by its own
 //! call. The platform keeps one [`HeldRanks`] a thread; release builds count no ranks.
 //!
-//! It also knows how many forks of the thread are under way: more than one where a signal handler that runs between two fork
-//! handlers forks. What a fork takes is not noted as held, for the thread may begin operations under it, whose ranks are
-//! asserted as ever. Where the fork interrupted an operation (in a signal handler) its ranks stand in the way of those
-//! that come while it lasts: then ranks are counted, and not asserted.
+//! It also knows how many forks of the thread are under way: more than one if a signal handler that runs between two
+//! fork handlers forks. What a fork takes is not noted as held, because the thread may begin operations under it, whose
+//! ranks are asserted as usual. If the fork interrupted an operation (in a signal handler), the ranks of that operation
+//! would contradict those that come during the fork: then ranks are counted, and not asserted.
 
 use core::marker::PhantomData;
 
-use super::Cell;
-use crate::platform::Park;
+use super::{Cell, Park};
 
 /// Keeps a guard on the thread that took its lock, whose ranks say so, and whose token the gate knows.
 pub(crate) type OfThread = PhantomData<*const ()>;
@@ -27,7 +26,7 @@ pub enum Rank {
     Registry,
     /// The life of one cache: its state, and whether its slots may be enabled.
     Life,
-    /// The control of one CPU: who may take its magazines away.
+    /// The control of one CPU: the right to take its magazines away.
     Cpu,
     /// The depot of a cache on a node.
     Depot,
@@ -64,7 +63,7 @@ impl HeldRanks {
         self.forks.get()
     }
 
-    /// A fork begins; answers whether it is the outermost.
+    /// A fork begins; returns whether it is the outermost.
     pub(crate) fn begin_fork(&self) -> bool {
         self.forks.set(self.forks.get() + 1);
         let outermost = self.forks.get() == 1;
@@ -74,7 +73,7 @@ impl HeldRanks {
         outermost
     }
 
-    /// A fork ends; answers whether it was the outermost.
+    /// A fork ends; returns whether it was the outermost.
     pub(crate) fn end_fork(&self) -> bool {
         self.forks.set(self.forks.get() - 1);
         let outermost = self.forks.get() == 0;
@@ -103,8 +102,8 @@ impl HeldRanks {
         self.counts[rank as usize].set(self.counts[rank as usize].get() - 1);
     }
 
-    /// Whether the thread holds no lock of the engine but the gate, which it holds inside a hotplug callback: what user
-    /// code may expect (I31, I34).
+    /// Whether the thread holds no lock of the engine except the gate, which it holds inside a hotplug callback: what
+    /// the program's code may expect (I31, I34).
     pub fn at_most_gate(&self) -> bool {
         self.interrupted.get() || self.counts[Rank::Gate as usize + 1..].iter().all(|count| count.get() == 0)
     }
@@ -132,7 +131,7 @@ pub(crate) fn hold<P: Park>(park: &P, rank: Rank, same: bool) {
     }
 }
 
-/// Notes that the calling thread gave it back.
+/// Notes that the calling thread released it.
 #[inline]
 pub(crate) fn unhold<P: Park>(park: &P, rank: Rank) {
     if cfg!(debug_assertions)

@@ -7,23 +7,23 @@ pub use shuttle::sync::atomic::{AtomicPtr, AtomicU8, AtomicU32, AtomicU64, Atomi
 /// Whether a model checker runs this build.
 pub const MODEL: bool = true;
 /// A look more is a step more.
-pub const SPINS: u32 = 0;
+pub(super) const SPINS: u32 = 0;
 
 /// What a lock guards.
-pub struct Guarded<T>(UnsafeCell<T>);
+pub(super) struct Guarded<T>(UnsafeCell<T>);
 
 impl<T> Guarded<T> {
-    pub fn new(value: T) -> Self {
+    pub(super) fn new(value: T) -> Self {
         Self(UnsafeCell::new(value))
     }
 
     /// The value, to read.
-    pub fn get(&self) -> *const T {
+    pub(super) fn get(&self) -> *const T {
         self.0.get()
     }
 
     /// The value, to change.
-    pub fn get_mut(&self) -> *mut T {
+    pub(super) fn get_mut(&self) -> *mut T {
         self.0.get()
     }
 }

@@ -1,33 +1,35 @@
 //! Which thread waits for which word: what a fork in a signal handler has to know.
 //!
-//! A thread that forks while it holds a lock further up in its stack cannot wait for everything: a thread that waits for
-//! *that* lock does not give back what it holds meanwhile. So a thread that is about to sleep says so here, at the one
-//! place where sleeping is anyway what costs, and [`chain`](Waiters::chain) answers whether a thread can get on before the
-//! forking thread does.
+//! A thread that forks while it holds a lock further up in its stack cannot wait for everything: a thread that waits
+//! for *that* lock does not release what it holds meanwhile. So a thread that is about to sleep says so here, where the
+//! sleep costs more than the note, and [`chain`](Waiters::chain) tells whether a thread can go on before the forking
+//! thread does.
 //!
 //! ```text
 //! T: holds a node, interrupted; forks; wants the depot   ->  held by B
 //! B: holds the depot; waits for the node                 ->  noted here: B, node; and the node is T's
 //! ```
-//! The answer is never wrong for 'stuck': B notes the word before it sleeps and takes the note away after it has the word,
-//! and T's own lock stays T's while T asks. So B is between the two. Where there are more links the chain is looked at from
-//! its end: once C is known to be stuck, the word that C holds stays C's, and is looked at again.
+//! 'Stuck' is never a wrong result: B notes the word before it sleeps and removes the note after it has the word, and
+//! T's own lock stays T's while T asks. So B is between the two. If there are more links, the chain is checked from its
+//! end: once C is known to be stuck, the word that C holds stays C's, and is checked again.
 //!
-//! A word is read through its note, and the note is *pinned* meanwhile: the thread that made it waits until it is not, so
-//! it has neither freed the memory that the word lies in, nor could any other.
+//! A word is read through its note, and the note is *pinned* meanwhile: the thread that made it waits until the pin is
+//! gone, so neither it nor another thread has freed the memory that the word is in.
 //!
-//! If all places are taken the thread does not sleep, but looks again and again until there is one. The atomics here are
-//! `core`'s in every build: model checkers look at the words, not at this.
+//! If all places are taken the thread does not sleep, but looks again and again until there is one. The atomics here
+//! are `core`'s in every build: model checkers look at the words, not at this.
 
+use core::fmt;
 use core::ptr::null_mut;
 use core::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
 
+use super::Park;
 use super::word::{Word, owner};
-use crate::platform::Park;
 
 /// More threads than ever sleep on locks at a time: those of one processor each.
 const PLACES: usize = 512;
-/// Threads between the one that is asked for and the one that asks: each holds a lock of a higher rank than the one before.
+/// Threads between the one that is asked for and the one that asks: each holds a lock of a higher rank than the one
+/// before.
 const LINKS: usize = 10;
 /// In the lower bits of a note's address.
 const PINNED: usize = 1;
@@ -42,12 +44,14 @@ pub enum Why {
     Fork,
 }
 
+#[derive(Debug)]
 struct Place {
     who: AtomicUsize,
     word: AtomicPtr<Word>,
 }
 
 /// The notes of one engine's threads.
+#[derive(Debug)]
 pub struct Waiters {
     places: [Place; PLACES],
 }
@@ -56,6 +60,12 @@ pub struct Waiters {
 pub struct Note<'a, P: Park> {
     place: &'a Place,
     park: &'a P,
+}
+
+impl<P: Park> fmt::Debug for Note<'_, P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Note").field(self.place).finish()
+    }
 }
 
 impl Waiters {
@@ -76,8 +86,8 @@ impl Waiters {
         Some(Note { place, park })
     }
 
-    /// Whether `who` waits, maybe by way of others, for a word that `me`, the calling thread, holds, so that it will not get on
-    /// before `me` does; and what the last of them does, which waits for `me` itself.
+    /// Whether `who` waits, maybe by way of others, for a word that `me`, the calling thread, holds, so that it will
+    /// not get on before `me` does; and what the last of them does, which waits for `me` itself.
     pub fn chain(&self, who: usize, me: usize) -> Option<Why> {
         self.chain_of(who, me, LINKS)
     }
@@ -158,7 +168,8 @@ impl<P: Park> Drop for Note<'_, P> {
     }
 }
 
-/// Sleeps on `word` until `look`, which answers the value to sleep on, has none. Whoever sleeps has left a note.
+/// Sleeps on `word` until `look`, which returns the value to sleep on, returns `None`. A thread that sleeps has left a
+/// note.
 #[cold]
 pub(crate) fn sleep<P: Park>(park: &P, word: &Word, mut look: impl FnMut() -> Option<usize>) {
     let (mut note, mut tries) = (None, 0);

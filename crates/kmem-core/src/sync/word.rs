@@ -4,35 +4,36 @@
 //! 0                 free
 //! token | bits      held by the thread of this token; CONTENDED: some thread may sleep; FORK: taken for a fork
 //! ```
-//! A lock is taken by one compare-and-swap, which writes the owner with it: there is no moment at which a lock is held and
-//! its word does not say by whom. So a thread that finds itself in a signal handler knows of every lock whether it holds
-//! it itself further up in its stack, and a fork can tell (see [`fork`](super::fork)):
+//! A lock is taken by one compare-and-swap, which writes the owner with it: there is no moment at which a lock is held
+//! and its word does not say by whom. So a thread that finds itself in a signal handler knows of every lock whether it
+//! holds it itself further up in its stack, and a fork can tell (see [`fork`](super::fork)):
 //!
 //! - *It is free, or another thread's*: the fork takes it, with the mark FORK.
-//! - *It is the thread's own*: the handler interrupted the operation that holds it. Nobody else is in it, and the operation
-//!   goes on when the handler returns, in the parent and in the child. The fork leaves it as it is.
-//! - *It is the thread's own, for a fork*: what was taken for a fork was taken between two operations, so the thread may
-//!   begin an operation under it. That is what a fork handler of the program does that allocates. [`try_take`](Word::try_take)
-//!   lets it pass, and [`release`](Word::release) leaves it held.
+//! - *It is the thread's own*: the handler interrupted the operation that holds it. No other thread is in it, and the
+//!   operation goes on when the handler returns, in the parent and in the child. The fork leaves it as it is.
+//! - *It is the thread's own, for a fork*: what was taken for a fork was taken between two operations, so the thread
+//!   may begin an operation under it. A fork handler of the program that allocates does so.
+//!   [`try_take`](Word::try_take) lets it pass, and [`release`](Word::release) leaves it held.
 //!
 //! # The token
-//! It is [`Park::thread_token`](crate::platform::Park::thread_token), the number that the platform has for a thread anyway
-//! (on Linux the thread pointer, which is one load). It differs between all threads that live, so no two threads can take
-//! each other for themselves, however many there were before: numbers from a counter would wrap around some day, and cost
-//! a field of each thread. Its two lowest bits are 0, and carry the marks. A thread keeps it over fork, for the child's
-//! thread has its parent's thread pointer. A platform that sleeps on half of a word sees the marks in its lower half; two
-//! owners whose lower halves are the same only let a thread sleep on, which the mark CONTENDED wakes as ever.
+//! It is [`Park::thread_token`](super::Park::thread_token), the number that the platform has for a thread anyway (on
+//! Linux the thread pointer, which is one load). It differs between all threads that live, so no two threads can be
+//! mistaken for each other, however many there were before: numbers from a counter would wrap around some day, and cost
+//! a field of each thread. Its two lowest bits are 0, and carry the marks. A thread keeps it over fork, because the
+//! child's thread has its parent's thread pointer. A platform that sleeps on half of a word sees the marks in its lower
+//! half; two owners whose lower halves are equal only let a thread sleep on, which the mark CONTENDED wakes as usual.
 
 use super::{AtomicUsize, Ordering};
 
 /// Some thread may sleep until the word changes.
-pub const CONTENDED: usize = 1;
+pub(super) const CONTENDED: usize = 1;
 /// Taken for a fork, between two operations.
-pub const FORK: usize = 2;
+pub(super) const FORK: usize = 2;
 const MARKS: usize = CONTENDED | FORK;
 
 /// The word. 0 is free.
 #[repr(transparent)]
+#[derive(Debug)]
 pub struct Word(pub AtomicUsize);
 
 /// The thread that holds a word of this value; 0: none does.
@@ -71,8 +72,8 @@ impl Word {
         self.take_free(me) || self.is_mine_for_fork(me)
     }
 
-    /// Takes the word if it is free; else sees to it that the thread is woken when it is, and answers the value to sleep on.
-    /// Whoever slept once cannot know whether others still do, and takes it with the mark.
+    /// Takes the word if it is free; otherwise makes sure that the thread is woken when it is, and returns the value to
+    /// sleep on. A thread that has slept cannot know whether others still do, so it takes the word with the mark.
     #[cold]
     pub(super) fn take_or_mark(&self, me: usize) -> Option<usize> {
         loop {
@@ -90,7 +91,7 @@ impl Word {
         }
     }
 
-    /// Marks a word that is held, and answers the value to sleep on; `None` once it is free.
+    /// Marks a word that is held, and returns the value to sleep on; `None` once it is free.
     #[cold]
     pub(crate) fn mark(&self) -> Option<usize> {
         let mut seen = self.0.load(Ordering::Acquire);
@@ -103,7 +104,7 @@ impl Word {
         (seen != 0).then_some(seen)
     }
 
-    /// Gives the word back, and answers whether a thread may sleep on it. What was taken for a fork stays taken until the
+    /// Releases the word, and returns whether a thread may sleep on it. What was taken for a fork stays taken until the
     /// fork is over.
     #[inline]
     pub(crate) fn release(&self) -> bool {
@@ -113,7 +114,7 @@ impl Word {
         self.0.swap(0, Ordering::Release) & CONTENDED != 0
     }
 
-    /// Gives a word back that [`take_free`](Self::take_free) took, and that no thread sleeps on.
+    /// Releases a word that [`take_free`](Self::take_free) took, and that no thread sleeps on.
     #[inline]
     pub fn free(&self) {
         self.0.store(0, Ordering::Release);

@@ -21,7 +21,7 @@ use std::sync::atomic::{AtomicUsize as PlainUsize, Ordering::Relaxed};
 use kmem_core::cpu::CpuSet;
 use kmem_core::pages::GRANULE;
 use kmem_core::percpu::{Area, CpuTable, SlotIndex, section};
-use kmem_core::platform::{Clock, CommitError, PageSource, Park, Sections, Topology, Window};
+use kmem_core::platform::{Clock, CommitError, Defences, Observer, PageSource, Park, Sections, Topology, Window};
 use kmem_core::sync::{AtomicUsize, HeldRanks, Ordering};
 
 use super::checker::{Mutex, thread, thread_local};
@@ -379,6 +379,10 @@ unsafe impl Park for Model {
         thread::yield_now();
     }
 }
+
+impl Defences for Model {}
+
+impl Observer for Model {}
 
 impl Topology for Model {
     fn possible_cpus(&self) -> usize {

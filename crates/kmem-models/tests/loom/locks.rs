@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use kmem_core::cpu::Gate;
-use kmem_core::sync::{AtomicUsize as ModelUsize, Forker, Mutex, Ordering as ModelOrdering, Rank};
+use kmem_core::internals::{Forker, Gate, Mutex};
+use kmem_core::sync::{AtomicUsize as ModelUsize, Ordering as ModelOrdering, Rank};
 
 use crate::checked::platform::{Machine, Model};
 use crate::checked::{join, thread};

@@ -3,9 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use kmem_core::cpu::Question;
-use kmem_core::meta::Meta;
-use kmem_core::percpu::{Area, CpuTable, SlotIndex};
+use kmem_core::internals::{Meta, Question};
+use kmem_core::percpu::{Area, CpuTable, SlotIndex, section};
 use kmem_core::platform::Sections;
 
 use crate::checked::platform::Proxies;
@@ -64,7 +63,7 @@ impl World {
             self.question.settle();
         }
         // SAFETY: no section that began before can commit any more, so the area is private.
-        let drained = unsafe { self.area.take(SLOT, &mut [0; 2]) };
+        let drained = unsafe { section::take(self.area, SLOT, &mut [0; 2]) };
         // SAFETY: as above.
         unsafe { self.table.publish(0, self.area) };
         (drained, answered)

@@ -15,7 +15,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::thread::{self, Thread};
 
-use kmem_core::platform::{CacheStep, Step};
+use kmem_core::platform::{CacheStep, LockStep, Step};
 use kmem_core::sync::{AtomicUsize, Ordering, Rank};
 
 use super::event::{self, Event, Name, What};
@@ -218,45 +218,48 @@ impl Director {
         self.pass(locked(&self.state), me);
     }
 
-    /// The engine is at a step.
-    pub(super) fn step(&self, me: usize, step: Step<'_>) {
+    /// The engine is at a lock.
+    pub(super) fn at_lock(&self, me: usize, step: LockStep<'_>) {
         let mut state = locked(&self.state);
         match step {
-            Step::Lock { rank, word } => {
+            LockStep::Lock { rank, word } => {
                 state.look_out(word);
                 if rank <= Rank::Node {
                     state.pending[me] = Pending::Until(word, 0);
-                    return self.pass(state, me);
+                    self.pass(state, me);
                 }
             }
-            Step::TryLock { word, .. } => {
+            LockStep::TryLock { word, .. } => {
                 state.look_out(word);
-                return self.pass(state, me);
-            }
-            // Below the controls of CPUs nothing is shared but what locks guard: to pause before each is enough.
-            Step::Unlocked { rank: Rank::Gate | Rank::Life | Rank::Cpu } => return self.pass(state, me),
-            Step::Unlocked { .. } => {}
-            Step::Cache { cache, did } => {
-                let address = std::ptr::from_ref(cache) as usize;
-                match did {
-                    CacheStep::Described { bytes } => {
-                        state.freed.retain(|(at, len)| at + len <= address || address + bytes <= *at)
-                    }
-                    CacheStep::Freed { bytes } => state.freed.push((address, bytes)),
-                    _ => {}
-                }
-            }
-            Step::Cpu { .. } | Step::Slot { .. } | Step::NoSlot { .. } => {}
-        }
-        if let Some(what) = What::of(step) {
-            state.events.push(Event { thread: me, what });
-            if let What::NoSlot { cache, cpu, .. } = what {
-                let race = event::race(&state.events, cache, cpu);
-                state.fault.get_or_insert(Fault::NoSlot { race, cache, cpu });
-            }
-            if what.interrupts() {
                 self.pass(state, me);
             }
+            // Below the controls of CPUs nothing is shared but what locks guard: to pause before each is enough.
+            LockStep::Unlocked { rank: Rank::Gate | Rank::Life | Rank::Cpu } => self.pass(state, me),
+            LockStep::Unlocked { .. } => {}
+        }
+    }
+
+    /// The engine is at a step.
+    pub(super) fn step(&self, me: usize, step: Step<'_>) {
+        let mut state = locked(&self.state);
+        if let Step::Cache { cache, did } = step {
+            let address = std::ptr::from_ref(cache) as usize;
+            match did {
+                CacheStep::Described { bytes } => {
+                    state.freed.retain(|(at, len)| at + len <= address || address + bytes <= *at)
+                }
+                CacheStep::Freed { bytes } => state.freed.push((address, bytes)),
+                _ => {}
+            }
+        }
+        let what = What::of(step);
+        state.events.push(Event { thread: me, what });
+        if let What::NoSlot { cache, cpu, .. } = what {
+            let race = event::race(&state.events, cache, cpu);
+            state.fault.get_or_insert(Fault::NoSlot { race, cache, cpu });
+        }
+        if what.interrupts() {
+            self.pass(state, me);
         }
     }
 

@@ -112,16 +112,15 @@ pub struct Event {
 }
 
 impl What {
-    /// What a step of the engine is remembered as; `None` for locks.
-    pub(super) fn of(step: Step<'_>) -> Option<Self> {
+    /// What a step of the engine is remembered as.
+    pub(super) fn of(step: Step<'_>) -> Self {
         let name = |cache: &CacheDesc| Name::new(cache.name());
-        Some(match step {
-            Step::Lock { .. } | Step::TryLock { .. } | Step::Unlocked { .. } => return None,
+        match step {
             Step::Cache { cache, did } => Self::Cache { cache: name(cache), did: CacheEvent::of(did) },
             Step::Cpu { cpu, did } => Self::Cpu { cpu, did },
             Step::Slot { cache, cpu, did } => Self::Slot { cache: name(cache), cpu, did },
             Step::NoSlot { cache, cpu, place } => Self::NoSlot { cache: name(cache), cpu, place },
-        })
+        }
     }
 
     /// Whether other threads may go on after it. Not while a lock is held that all of them need.

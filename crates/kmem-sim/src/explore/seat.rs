@@ -5,7 +5,7 @@
 use std::cell::OnceCell;
 use std::sync::Arc;
 
-use kmem_core::platform::Step;
+use kmem_core::platform::{LockStep, Step};
 use kmem_core::sync::AtomicUsize;
 
 use super::director::{Director, Fault};
@@ -32,6 +32,11 @@ pub(super) fn take(seat: Seat) {
 fn ask(question: impl FnOnce(&Seat)) -> bool {
     // While a thread ends, its seat may be gone.
     SEAT.try_with(|seat| seat.get().map(question).is_some()).unwrap_or(false)
+}
+
+/// The engine is at a lock.
+pub(crate) fn at_lock(step: LockStep<'_>) {
+    ask(|seat| seat.director.at_lock(seat.thread, step));
 }
 
 /// The engine's steps.

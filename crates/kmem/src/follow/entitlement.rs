@@ -58,10 +58,10 @@ impl Entitlement {
         if in_slots + in_depots <= limit {
             return;
         }
-        let _ = engine.empty_depots();
+        let _ = engine.reap_depots();
         if in_slots > limit {
             let surplus = self.surplus(engine.active_cpus(), spared, |cpu| engine.cached_on(cpu).bytes);
-            let _ = engine.empty_cpus(&surplus);
+            let _ = engine.drain_cpus(&surplus);
         }
     }
 

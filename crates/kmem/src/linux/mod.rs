@@ -63,7 +63,9 @@ use core::ptr::NonNull;
 use kmem_core::cpu::{CpuSet, MAX_CPUS};
 use kmem_core::pages::PageHeap;
 use kmem_core::percpu::{CpuTable, SlotIndex};
-use kmem_core::platform::{Clock, CommitError, MoveError, PageSource, Park, Sections, Topology, Window};
+use kmem_core::platform::{
+    Clock, CommitError, Defences, MoveError, Observer, PageSource, Park, Sections, Topology, Window,
+};
 use kmem_core::sync::{AtomicUsize, HeldRanks, OtherFirst, Waiters, Word};
 
 pub use mode::{Mode, Why};
@@ -385,6 +387,10 @@ unsafe impl Park for Linux {
         }
     }
 }
+
+impl Defences for Linux {}
+
+impl Observer for Linux {}
 
 impl Topology for Linux {
     fn possible_cpus(&self) -> usize {

@@ -1,7 +1,7 @@
-use kmem_core::cpu::{CpuSet, Cpus, OnlineCpus};
+use kmem_core::internals::{Cpus, OnlineCpus};
 
-fn online(cpus: &Cpus) -> CpuSet {
-    OnlineCpus { cpus }.set()
+fn online(cpus: &Cpus) -> usize {
+    OnlineCpus { cpus }.count()
 }
 
 fn main() {}

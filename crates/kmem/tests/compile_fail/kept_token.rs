@@ -1,11 +1,11 @@
-use kmem_core::cpu::{CpuSet, Cpus, Gate};
-use kmem_core::platform::Park;
+use kmem_core::internals::{Cpus, Gate};
+use kmem_core::platform::{Defences, Park};
 
-fn online<P: Park>(gate: &Gate, cpus: &Cpus, park: &P) -> CpuSet {
+fn online<P: Park + Defences>(gate: &Gate, cpus: &Cpus, park: &P) -> usize {
     let guard = gate.read(park).unwrap();
     let online = guard.online(cpus);
     drop(guard);
-    online.set()
+    online.count()
 }
 
 fn main() {}

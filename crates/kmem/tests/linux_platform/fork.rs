@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use kmem::linux::Mode;
 use kmem_core::cpu::CpuSet;
+use kmem_core::internals::Forker;
 use kmem_core::platform::{Park, Sections, Topology};
-use kmem_core::sync::Forker;
 
 use super::world::{SLOT, hits, hits_through, inline, world};
 use super::{CID, OFF, OWN, passes};

@@ -71,7 +71,7 @@ fn drain_one(world: &World, control: &MutexGuard<'_, Control>, random: &mut Rand
     for slot in (1..=SLOTS).map(SlotIndex) {
         let mut out = [0; CAPACITY + 1];
         // SAFETY: the area is private.
-        let count = unsafe { control.area.take(slot, &mut out) };
+        let count = unsafe { section::take(control.area, slot, &mut out) };
         out[..count].iter().for_each(|object| world.took(*object));
         pool.extend_from_slice(&out[..count]);
         if !control.is_enabled(slot) || random.below(4) == 0 {

@@ -20,7 +20,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use kmem::linux::{Linux, Mode, fault};
-use kmem_core::percpu::SlotIndex;
+use kmem_core::percpu::{SlotIndex, section};
 use kmem_core::platform::Topology;
 
 use drain::drain;
@@ -92,7 +92,7 @@ fn run(size: &Size, fenced: bool) {
         for slot in (1..=SLOTS).map(SlotIndex) {
             let mut out = [0; CAPACITY + 1];
             // SAFETY: no other thread is left.
-            let count = unsafe { control.area.take(slot, &mut out) };
+            let count = unsafe { section::take(control.area, slot, &mut out) };
             hands.extend_from_slice(&out[..count]);
         }
     }

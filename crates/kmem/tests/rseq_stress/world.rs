@@ -5,7 +5,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 
 use kmem::linux::Linux;
-use kmem_core::cpu::Question;
+use kmem_core::internals::Question;
 use kmem_core::percpu::{Area, CpuTable, READABLE, SlotIndex};
 use kmem_core::platform::{PageSource, Topology};
 

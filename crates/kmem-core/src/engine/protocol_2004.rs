@@ -7,9 +7,9 @@
 //! prepare   a slot of every listed cache
 //! dead      take the slot of every listed cache away
 //! ```
-//! It is right under the gate, and falls without it: a CPU that changes its state between two of these steps is missed
-//! by one and met by another. Slots are not made at a miss here, and a drain leaves them; whoever finds none where the
-//! order counts on one reports [`Step::NoSlot`].
+//! It is right under the gate, and fails without it: a CPU that changes its state between two of these steps is missed
+//! by one and met by another. Slots are not made at a miss here, and a drain leaves them; a thread that finds none
+//! although the order relies on one reports [`Step::NoSlot`].
 //!
 //! The kernel held a semaphore over each change of the list and over each walk. Here a cache's life lock stands for it:
 //! it is *on the list* while it is listed and live, and both sides look at that, and act on it, under the lock.
@@ -17,7 +17,8 @@
 use core::ptr::NonNull;
 
 use super::destroy::Freeing;
-use super::{CacheDesc, CacheId, CacheState, Destination};
+use super::reclaim::Destination;
+use crate::cache::{CacheDesc, CacheId, CacheState};
 use crate::cpu::{CpuEvent, CpuSet, OnlineCpus, Stopped};
 use crate::engine::Engine;
 use crate::error::{CreateError, DestroyError};
@@ -28,20 +29,20 @@ impl<P: Platform> Engine<P> {
     /// kmem_cache_create: `enable_cpucache`, then the list. On an error the descriptor is as it was.
     ///
     /// # Safety
-    /// As for [`Registry::list`](super::Registry::list).
+    /// As for [`Registry::list`](crate::cache::Registry::list).
     pub(super) unsafe fn list_historic(
         &self,
         desc: NonNull<CacheDesc>,
         online: &OnlineCpus<'_>,
     ) -> Result<CacheId, CreateError> {
-        // SAFETY: passed on.
+        // SAFETY: the caller's promise.
         let id = unsafe { self.registry.assign(&self.platform, desc)? };
         // SAFETY: the descriptor is valid, and from here on only shared.
         let cache = unsafe { desc.as_ref() };
         let cpus = online.set();
         let made = cpus.iter().all(|cpu| self.enable_historic(cache, cpu));
         self.tell(cache, CacheStep::SlotsMade { cpus: &cpus });
-        // SAFETY: passed on; it has an index.
+        // SAFETY: the caller's promise; it has an index.
         let link = || unsafe { self.registry.link_new(&self.platform, desc) };
         let listed = if made { link() } else { Err(CreateError::NoMemory) };
         if let Err(error) = listed {
@@ -97,13 +98,13 @@ impl<P: Platform> Engine<P> {
             *cache.life.lock(&self.platform) = CacheState::Live;
             self.tell(&cache, CacheStep::Revived);
             drop(gate);
-            self.release(reclaim);
+            self.reclaim(reclaim);
             return Err(DestroyError::Busy { live });
         }
         self.free_slots_historic(&cache, &gate.online(&self.cpus));
         drop(gate);
         let freeing = Freeing { engine: self, desc: self.registry.only_pin(cache), id };
-        self.release(reclaim);
+        self.reclaim(reclaim);
         drop(freeing);
         Ok(())
     }
@@ -124,14 +125,14 @@ impl<P: Platform> Engine<P> {
             // SAFETY: the CPU is stopped, and the slot is below the area's number of slots.
             if unsafe { area.is_enabled(cache.slot()) } {
                 // SAFETY: as above.
-                unsafe { self.take_out(cache, cpu, area, Destination::Slabs, reclaim) };
+                unsafe { self.drain_objects(cache, cpu, area, Destination::Slabs, reclaim) };
                 self.platform.step(Step::Slot { cache, cpu, did: SlotStep::Emptied });
             } else if self.cpus.online().contains(cpu) {
                 // (A CPU that left since takes no interrupt.)
                 self.platform.step(Step::NoSlot { cache, cpu, place: Place::Drain });
             }
         });
-        self.drain_depots(cache, reclaim);
+        self.reap(cache, reclaim);
     }
 
     /// `kfree(array[i])` for every CPU that may ever exist.
@@ -144,7 +145,7 @@ impl<P: Platform> Engine<P> {
             // SAFETY: the CPU is stopped, and the slot is below the area's number of slots.
             unsafe {
                 if area.is_enabled(cache.slot()) {
-                    self.empty_slot(cache, cpu, area, Destination::Slabs, &mut reclaim);
+                    self.drain_slot(cache, cpu, area, Destination::Slabs, &mut reclaim);
                 }
             }
         });
@@ -152,7 +153,7 @@ impl<P: Platform> Engine<P> {
 
     /// CPU_DEAD and CPU_UP_CANCELED: takes the CPU's slot of every listed cache away. The area stays, for slots of
     /// caches that are off the list are in it.
-    pub(crate) fn bury_historic(&self, online: &OnlineCpus<'_>, cpu: usize, why: CpuEvent) {
+    pub(crate) fn drain_cpu_historic(&self, online: &OnlineCpus<'_>, cpu: usize, why: CpuEvent) {
         let mut reclaim = Reclaim::closed();
         drop(Stopped::new(online, &self.cpus, &self.table, &self.platform, &CpuSet::of(cpu)));
         let Some(control) = self.cpus.get(cpu) else { return };
@@ -165,7 +166,7 @@ impl<P: Platform> Engine<P> {
             // SAFETY: the control is held, and the slot is below the area's number of slots.
             match control.area.filter(|area| unsafe { area.is_enabled(cache.slot()) }) {
                 // SAFETY: the control is held, and the CPU, which is not online, was fenced off above.
-                Some(area) => unsafe { self.empty_slot(cache, cpu, area, Destination::Depot, &mut reclaim) },
+                Some(area) => unsafe { self.drain_slot(cache, cpu, area, Destination::Depot, &mut reclaim) },
                 None if why == CpuEvent::Drained => self.platform.step(Step::NoSlot { cache, cpu, place: Place::Dead }),
                 None => {}
             }

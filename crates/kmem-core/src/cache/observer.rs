@@ -1,35 +1,22 @@
-//! What a simulator sees of the engine while it runs: where a thread can be interrupted, and what it just did.
+//! What a simulator sees of the engine while it runs: what each thread just did.
 //!
-//! The engine calls [`Park::step`](super::Park::step) before each lock and after each step of the protocol between
-//! caches and CPUs. Everywhere but in a simulator that is an empty function, inlined, and its argument only borrows
-//! what is there anyway.
+//! The engine calls [`Observer::step`] after each step of the protocol between caches and CPUs, and
+//! [`Park::at_lock`](crate::sync::Park::at_lock) around each lock. Everywhere but in a simulator these are empty
+//! functions, inlined, and their argument only borrows what is there anyway.
 
-use crate::cache::CacheDesc;
-use crate::cpu::CpuSet;
-use crate::sync::{AtomicUsize, Rank};
+use super::CacheDesc;
+use crate::host::CpuSet;
+
+/// What a simulator does with the engine; every other platform implements it by nothing.
+pub trait Observer {
+    /// Called between the steps of an operation: other threads may run here.
+    #[inline(always)]
+    fn step(&self, _step: Step<'_>) {}
+}
 
 /// A step of the calling thread.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub enum Step<'a> {
-    /// The thread is about to take the lock with this word, and cannot while the word is not 0.
-    Lock {
-        /// The lock's rank.
-        rank: Rank,
-        /// The lock's word.
-        word: &'a AtomicUsize,
-    },
-    /// The thread is about to take the lock with this word if it is free.
-    TryLock {
-        /// The lock's rank.
-        rank: Rank,
-        /// The lock's word.
-        word: &'a AtomicUsize,
-    },
-    /// The thread has given a lock of this rank back, or its side of the gate.
-    Unlocked {
-        /// The lock's rank.
-        rank: Rank,
-    },
     /// The thread has done something with a cache.
     Cache {
         /// The cache.
@@ -65,7 +52,7 @@ pub enum Step<'a> {
 }
 
 /// A step in the life of a cache.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub enum CacheStep<'a> {
     /// There is a descriptor of so many bytes.
     Described {
@@ -117,7 +104,7 @@ pub enum CpuStep {
     Canceled,
     /// CPU_DOWN_PREPARE was granted.
     Draining,
-    /// It is not online any more; CPU_DEAD is to come.
+    /// It is no longer online; CPU_DEAD is to come.
     Offline,
     /// CPU_DEAD is done.
     Dead,

@@ -1,46 +1,32 @@
-//! How many objects a magazine holds, and the batch in which objects move between floors.
+//! The batch: a few objects in the hands of one thread, on their way between slots, depots and slabs.
 
-/// Most objects that one batch moves: the bound of work under a lock (I41).
-pub const BATCH_MAX: usize = 64;
-
-/// Objects that a new magazine holds, by object size: what the 2004 code chose up to half a granule, so that a CPU caches
-/// between 16 and 256 KiB of a cache. Of larger objects it caches what a program that uses one at a time needs: there are
-/// many sizes of them, and a batch spares nothing that counts beside the use of such an object.
-pub const fn start_capacity(size: usize) -> usize {
-    match size {
-        0..=256 => 120,
-        257..=1024 => 54,
-        1025..=4096 => 24,
-        4097..=32_768 => 8,
-        32_769..=65_536 => 2,
-        _ => 1,
-    }
-}
+/// The most objects that one batch moves: the bound of work under a lock (I41).
+pub(crate) const BATCH_MAX: usize = 64;
 
 /// A few objects in the hands of one thread, between two containers (I7).
-pub struct Batch {
+pub(crate) struct Batch {
     len: usize,
     objects: [usize; BATCH_MAX],
 }
 
 impl Batch {
     /// No object.
-    pub const fn new() -> Self {
+    pub(crate) const fn new() -> Self {
         Self { len: 0, objects: [0; BATCH_MAX] }
     }
 
     /// The objects.
-    pub fn as_slice(&self) -> &[usize] {
+    pub(crate) fn as_slice(&self) -> &[usize] {
         &self.objects[..self.len]
     }
 
     /// Whether there is none.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.len == 0
     }
 
     /// Takes the last object out.
-    pub fn pop(&mut self) -> Option<usize> {
+    pub(crate) fn pop(&mut self) -> Option<usize> {
         self.len = self.len.checked_sub(1)?;
         Some(self.objects[self.len])
     }
@@ -49,13 +35,13 @@ impl Batch {
     ///
     /// # Panics
     /// If [`BATCH_MAX`] objects are in it.
-    pub fn push(&mut self, object: usize) {
+    pub(crate) fn push(&mut self, object: usize) {
         self.objects[self.len] = object;
         self.len += 1;
     }
 
     /// Lets `fill` write into the free places, at most `want` of them, and takes over as many as it says.
-    pub fn fill(&mut self, want: usize, fill: impl FnOnce(&mut [usize]) -> usize) -> usize {
+    pub(crate) fn fill(&mut self, want: usize, fill: impl FnOnce(&mut [usize]) -> usize) -> usize {
         let end = (self.len + want).min(BATCH_MAX);
         let added = fill(&mut self.objects[self.len..end]);
         debug_assert!(self.len + added <= end);
@@ -64,14 +50,14 @@ impl Batch {
     }
 
     /// Forgets all but the first `len` objects: they are somewhere else now.
-    pub fn truncate(&mut self, len: usize) {
+    pub(crate) fn truncate(&mut self, len: usize) {
         self.len = self.len.min(len);
     }
 
-    /// Puts objects that come in order of address into the order in which they are to be handed out, the first last. For
-    /// a `stride` above 1 successive ones do not lie in the same cache line, as far as `stride` of them share one: each
+    /// Puts objects that are in order of address into the order in which they are to be handed out, the first last.
+    /// With a `stride` above 1, successive objects are not in the same cache line, if `stride` objects share one: each
     /// `stride`-th, then each `stride`-th from the second on, and so on.
-    pub fn lay_out(&mut self, stride: usize) {
+    pub(crate) fn lay_out(&mut self, stride: usize) {
         if stride == 1 {
             return self.reverse();
         }
@@ -86,7 +72,7 @@ impl Batch {
     }
 
     /// Puts the objects in the opposite order.
-    pub fn reverse(&mut self) {
+    pub(crate) fn reverse(&mut self) {
         self.objects[..self.len].reverse();
     }
 }

@@ -1,18 +1,18 @@
-//! Ageing: slots that nobody used for a period are emptied and their magazines given back, without any traffic.
+//! Ageing: slots that were not used for a period are drained, and their magazines freed, without any traffic.
 //!
-//! A CPU that a process no longer runs on keeps what it cached, and so does a busy CPU for a size that is not asked for
-//! any more: no miss will ever look there. So whoever does upkeep calls [`Engine::age`] once a *period*. It looks at the
-//! cursor of every enabled slot, from wherever it runs and without disturbing anybody. A cursor that stands where it
-//! stood a period ago belongs to a *still* slot: its objects go to the depot, where other CPUs find them, and its
-//! magazine's memory goes back. In use again it is enabled as at first.
+//! A CPU that a process no longer runs on keeps what it cached, and so does a busy CPU for a size that is no longer
+//! requested: no miss will ever look there. So the embedder calls [`Engine::age`] once a *period*. It looks at the
+//! cursor of every enabled slot, from any CPU and without disturbing any thread. A slot whose cursor is where it was a
+//! period ago is *still*: its objects go to the depot, where other CPUs find them, and its magazine's memory is freed.
+//! When the slot is used again it is enabled as at first.
 //!
-//! A slot can be in use and look still: pairs of alloc and free leave the cursor where it was. Then its owner pays one
-//! miss a period for it, which takes the same objects back out of the depot.
+//! A slot can be in use and look still: pairs of alloc and free leave the cursor where it was. Then its user pays one
+//! miss a period, which takes the same objects back out of the depot.
 //!
 //! # Who is disturbed
-//! Only CPUs with a still slot are stopped, all of a group of caches with one fence. What is still was emptied and
-//! disabled, so a CPU that stays idle is never stopped twice. CPUs that must not be disturbed at all (isolated ones)
-//! are named by the caller.
+//! Only CPUs with a still slot are stopped, all CPUs of a group of caches with one fence. A still slot is drained and
+//! disabled, so a CPU that stays idle is never stopped twice. The caller names CPUs that must not be disturbed at all
+//! (isolated ones).
 //!
 //! ```text
 //! a period ago:  look: the cursor is at X         |
@@ -20,47 +20,47 @@
 //!                stop CPU 1 (withdraw, fence)     |  from here on a section on CPU 1 misses
 //!                look again: not at X: leave it   |
 //! ```
-//! The look notes beside the slot that it found it still, so that a group need not remember which slots those are: it
-//! stands on the stack of whoever calls, which may be small.
+//! The look notes beside the slot that it found it still, so that a group need not remember the slots: it is on the
+//! stack of its caller, which may be small.
 //!
 //! The second look is at a private area, so what it finds stays so (I36, I38). The test
 //! `a_slot_that_moved_after_the_look_is_left_alone` fails without it.
 
 use core::ptr::NonNull;
 
-use super::CacheDesc;
-use super::registry::Pinned;
-use super::shrink::Destination;
+use super::Destination;
+use crate::cache::CacheDesc;
+use crate::cache::Pinned;
 use crate::cpu::{CpuSet, OnlineCpus, Stopped};
 use crate::engine::Engine;
 use crate::platform::Platform;
 use crate::slab::Reclaim;
 
-/// Caches whose slots are emptied behind one fence: the bound of the time for which a CPU is stopped (I41).
+/// Caches whose slots are drained after one fence: it bounds the time for which a CPU is stopped (I41).
 const AT_ONCE: usize = 32;
 
 /// What a period of ageing did.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[must_use = "it says whether another period is worth its wake-up"]
 pub struct Aged {
-    /// Slots that were emptied and disabled.
+    /// Slots that were drained and disabled.
     pub slots: usize,
-    /// Whether slots are enabled that a later period may empty. If not, none will be until caches are used again.
+    /// Whether slots are enabled that a later period may drain. If not, none will be until caches are used again.
     pub left: bool,
 }
 
-/// Which slots are emptied on a CPU that is stopped, and how it is stopped.
+/// Which slots of a stopped CPU are drained, and how it is stopped.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum How {
     /// All that are enabled.
     All,
-    /// Those that the look at them found still, and that are so when their CPU is stopped.
+    /// Those that the look found still, and that still are when their CPU is stopped.
     Still,
-    /// The same on the CPU that the thread is on, if it can be stopped without asking the kernel.
+    /// The same on the CPU that the thread is on, if it can be stopped without a system call.
     StillHere,
 }
 
-/// Caches with slots to be emptied, each pinned, and the CPUs where these are.
+/// Caches with slots to be drained, each pinned, and the CPUs of these slots.
 struct Group<'a, P: Platform> {
     engine: &'a Engine<P>,
     caches: [Option<NonNull<CacheDesc>>; AT_ONCE],
@@ -100,29 +100,29 @@ impl<P: Platform> Drop for Group<'_, P> {
 }
 
 impl<P: Platform> Engine<P> {
-    /// Ends a period: empties the slots that were not used in it, except on the CPUs of `spare`.
+    /// Ends a period: drains the slots that were not used in it, except on the CPUs of `spare`.
     ///
-    /// One thread at a time calls this, with no lock held. It waits for no transition: while one runs, or inside a
-    /// hotplug callback, nothing is done. It runs nobody's code: slabs that become empty stay with their caches. Costs
-    /// O(caches + enabled slots), and a fence for each 32 caches that have a still slot.
+    /// One thread at a time calls this, with no lock held. It waits for no transition: during one, or inside a hotplug
+    /// callback, it does nothing. It runs none of the program's code: slabs that become empty stay with their caches.
+    /// Costs O(caches + enabled slots), and a fence for each 32 caches that have a still slot.
     pub fn age(&self, spare: &CpuSet) -> Aged {
-        self.empty_slots(How::Still, |cache, cpu| self.look(cache, cpu) && !spare.contains(cpu))
+        self.drain_slots(How::Still, |cache, cpu| self.look(cache, cpu) && !spare.contains(cpu))
     }
 
-    /// The same for the CPU alone that the calling thread is on, and without asking the kernel for anything.
+    /// The same for the CPU that the calling thread is on, and without a system call.
     pub fn age_here(&self) -> Aged {
         let here = self.platform.current_cpu();
-        self.empty_slots(How::StillHere, |cache, cpu| cpu == here && self.look(cache, cpu))
+        self.drain_slots(How::StillHere, |cache, cpu| cpu == here && self.look(cache, cpu))
     }
 
-    /// Empties all slots of these CPUs, in use or not; for the rest as [`age`](Self::age).
-    pub fn empty_cpus(&self, cpus: &CpuSet) -> Aged {
-        self.empty_slots(How::All, |_, cpu| cpus.contains(cpu))
+    /// Drains all slots of these CPUs, in use or not; otherwise as [`age`](Self::age).
+    pub fn drain_cpus(&self, cpus: &CpuSet) -> Aged {
+        self.drain_slots(How::All, |_, cpu| cpus.contains(cpu))
     }
 
-    /// Empties the enabled slots that are `wanted`.
+    /// Drains the enabled slots that are `wanted`.
     #[cold]
-    fn empty_slots(&self, how: How, wanted: impl Fn(&CacheDesc, usize) -> bool) -> Aged {
+    fn drain_slots(&self, how: How, wanted: impl Fn(&CacheDesc, usize) -> bool) -> Aged {
         let Some(gate) = self.gate.try_read(&self.platform) else {
             return Aged { slots: 0, left: true };
         };
@@ -144,11 +144,11 @@ impl<P: Platform> Engine<P> {
             }
             group.add(cache);
             if group.len == AT_ONCE {
-                slots += self.empty_group(&online, &group, how);
+                slots += self.drain_group(&online, &group, how);
                 group.clear();
             }
         }
-        slots += self.empty_group(&online, &group, how);
+        slots += self.drain_group(&online, &group, how);
         Aged { slots, left: enabled > slots }
     }
 
@@ -160,10 +160,11 @@ impl<P: Platform> Engine<P> {
         control.area.is_some_and(|area| unsafe { area.look(cache.slot()) })
     }
 
-    /// Stops the group's CPUs, looks again if only still slots are meant, and empties them; returns how many they were.
+    /// Stops the group's CPUs, looks again if only still slots are meant, and drains the slots. Returns how many these
+    /// were.
     #[cold]
     #[inline(never)]
-    fn empty_group(&self, online: &OnlineCpus<'_>, group: &Group<'_, P>, how: How) -> usize {
+    fn drain_group(&self, online: &OnlineCpus<'_>, group: &Group<'_, P>, how: How) -> usize {
         if group.cpus.is_empty() {
             return 0;
         }
@@ -181,7 +182,7 @@ impl<P: Platform> Engine<P> {
                 let is_meant = unsafe { if how == How::All { area.is_enabled(slot) } else { area.is_still(slot) } };
                 if is_meant {
                     // SAFETY: the CPU is stopped.
-                    unsafe { self.empty_slot(cache, cpu, area, Destination::Depot, &mut Reclaim::closed()) };
+                    unsafe { self.drain_slot(cache, cpu, area, Destination::Depot, &mut Reclaim::closed()) };
                     slots += 1;
                 }
             }

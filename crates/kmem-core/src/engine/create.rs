@@ -1,54 +1,18 @@
 //! Creating a cache.
 //!
-//! Everything that can fail is done before the cache is listed; listing it is one step under the registry's lock, so no
-//! callback ever sees a listed cache that is partly made (race 1, I11). What room it needs in areas, and the slots where
-//! the embedder wants them eagerly, are made after listing and under the gate; a failure there takes the way of a destroy,
-//! which is valid after none, part or all of it (I12, I23).
+//! Everything that can fail is done before the cache is listed. Listing it is one step under the registry's lock, so no
+//! callback ever sees a listed cache that is partly made (race 1, I11). Room in the areas, and slots if the embedder
+//! wants them eagerly, are made after listing and under the gate. If that fails the cache is destroyed, which is valid
+//! after none, part or all of it (I12, I23).
 
 use core::ptr::NonNull;
 
-use super::{CacheDesc, CacheId, NAME_MAX, ObjectOps};
+use crate::cache::{CacheDesc, CacheId, CacheSpec};
 use crate::cpu::OnlineCpus;
 use crate::engine::{Engine, Population};
 use crate::error::CreateError;
 use crate::percpu::SlotIndex;
 use crate::platform::{CacheStep, Platform};
-use crate::slab::{Layout, MAX_ALIGN, MAX_SIZE};
-
-/// What a new cache shall be.
-#[derive(Clone, Copy)]
-pub struct CacheSpec<'a> {
-    /// Its name, 1 to [`NAME_MAX`] bytes, unlike that of any other cache; `kmalloc-` and the size of a class is that of a
-    /// general one, in use or not. The cache keeps a copy.
-    pub name: &'a str,
-    /// Bytes of an object, 1 to [`MAX_SIZE`].
-    pub size: usize,
-    /// Alignment of objects, a power of two up to [`MAX_ALIGN`].
-    pub align: usize,
-    /// Constructor and destructor, for objects that stay constructed between uses.
-    pub ops: Option<ObjectOps>,
-}
-
-impl CacheSpec<'_> {
-    fn check(&self) -> Result<Layout, CreateError> {
-        match self.name.len() {
-            0 => return Err(CreateError::NameEmpty),
-            len if len > NAME_MAX => return Err(CreateError::NameTooLong { len, max: NAME_MAX }),
-            _ => {}
-        }
-        match self.size {
-            0 => return Err(CreateError::ZeroSize),
-            size if size > MAX_SIZE => return Err(CreateError::SizeTooLarge { size, max: MAX_SIZE }),
-            _ => {}
-        }
-        match self.align {
-            align if !align.is_power_of_two() => return Err(CreateError::AlignNotPowerOfTwo { align }),
-            align if align > MAX_ALIGN => return Err(CreateError::AlignTooLarge { align, max: MAX_ALIGN }),
-            _ => {}
-        }
-        Ok(Layout::new(self.size, self.align))
-    }
-}
 
 impl<P: Platform> Engine<P> {
     /// Creates a cache: kmem_cache_create.
@@ -61,7 +25,7 @@ impl<P: Platform> Engine<P> {
         let gate = self.gate.read(&self.platform).map_err(|_| CreateError::InsideCallback)?;
         let desc = CacheDesc::new(spec.name, spec.size, layout, 0, spec.ops, &self.meta, &self.platform)
             .ok_or(CreateError::NoMemory)?;
-        // SAFETY: the descriptor is new and nobody else knows it; it is freed only where that is still so.
+        // SAFETY: the descriptor is new and known to no other thread; it is freed only while that is still so.
         let described = || unsafe { desc.as_ref() };
         self.tell(described(), CacheStep::Described { bytes: described().bytes_of_all() });
         let not_listed = |_: &CreateError| {
@@ -76,7 +40,7 @@ impl<P: Platform> Engine<P> {
         described().begin_to_live(&self.platform);
         // SAFETY: the descriptor is new; a destroy frees it when it is off the list and not pinned.
         let id = unsafe { self.registry.list(&self.platform, desc) }.inspect_err(not_listed)?;
-        // SAFETY: nobody knows the id but this create, so nobody can destroy the cache.
+        // SAFETY: only this create knows the id, so no other thread can destroy the cache.
         self.tell(unsafe { desc.as_ref() }, CacheStep::Listed);
         let mut made = self.widen_areas(&gate.online(&self.cpus), SlotIndex(id.index));
         if made && self.config.population == Population::Eager {
@@ -85,7 +49,7 @@ impl<P: Platform> Engine<P> {
         if !made {
             drop(gate);
             // No user knows the cache yet: it cannot be busy.
-            // SAFETY: as they say, nobody is inside alloc or free of it.
+            // SAFETY: for the same reason no thread is inside alloc or free of it.
             let undone = unsafe { self.destroy(id) };
             debug_assert!(undone.is_ok());
             return Err(CreateError::NoMemory);
@@ -93,7 +57,7 @@ impl<P: Platform> Engine<P> {
         Ok(id)
     }
 
-    /// Enables the slots of a new cache on the online CPUs; `false`: not all of them.
+    /// Enables the slots of a new cache on the online CPUs. Returns `false` if it could not enable all of them.
     fn make_slots(&self, id: CacheId, online: &OnlineCpus<'_>) -> bool {
         let online = online.set();
         self.registry.pin(&self.platform, id).is_some_and(|cache| {
@@ -103,8 +67,8 @@ impl<P: Platform> Engine<P> {
         })
     }
 
-    /// The descriptor of a cache, for handles that see to it themselves that the cache lives while they use it; `None`
-    /// where the id names none.
+    /// The descriptor of a cache, for handles that make sure themselves that the cache lives while they use it; `None`
+    /// if the id names no cache.
     pub fn descriptor(&self, id: CacheId) -> Option<NonNull<CacheDesc>> {
         self.registry.pin(&self.platform, id).map(|cache| NonNull::from(&*cache))
     }

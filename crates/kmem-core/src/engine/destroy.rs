@@ -2,20 +2,19 @@
 //!
 //! ```text
 //! gate (read)                  no CPU is between two states
-//! inside of it?                a destructor or a visitor of this thread has it pinned: refused, for it would wait for itself
+//! inside of it?                a destructor or a visitor of this thread has it pinned: refused, it would wait for itself
 //! life: Live -> Dying          no slot can be enabled from here on, on any CPU, gate or no gate
 //! slots -> slabs               of every CPU whose slot is enabled, online or not (I16), one fence for all
 //! depot -> slabs
 //! objects in use?              then Live again, and Busy: slots come back on first use (I17)
-//! unlist                       no callback or reader can reach it any more
+//! unlist                       no callback or reader can reach it from here on
 //! gate released
-//! wait for pins                those that had reached it are gone (I19)
+//! wait for pins                those that have reached it before are gone (I19)
 //! destructors, pages           with no lock held (I31, I34)
 //! descriptor                   and only now its index and its slots may be used again
 //! ```
 
-use super::registry::Pinned;
-use super::{CacheDesc, CacheId, CacheState};
+use crate::cache::{CacheDesc, CacheId, CacheState, Pinned};
 use crate::cpu::{CpuSet, ReadGuard};
 use crate::engine::Engine;
 use crate::error::DestroyError;
@@ -23,19 +22,19 @@ use crate::platform::{CacheStep, Platform};
 use crate::slab::Reclaim;
 
 impl<P: Platform> Engine<P> {
-    /// Destroys a cache, or answers Busy with the number of objects that users hold and leaves the cache as usable as
-    /// before.
+    /// Destroys a cache, or returns [`DestroyError::Busy`] with the number of objects that users hold, and leaves the
+    /// cache as usable as before: kmem_cache_destroy.
     ///
-    /// Costs O(what the cache holds) and at most one fence, whatever the number of other caches (I21). Its destructors run
-    /// on the calling thread, with no lock held; one that panics leaves the cache destroyed all the same.
+    /// Costs O(what the cache holds) and at most one fence, whatever the number of other caches (I21). Destructors of
+    /// its objects run on the calling thread, with no lock held; if one panics, the cache is destroyed all the same.
     ///
     /// # Safety
-    /// Unless the answer is an error, nobody is inside `alloc` or `free` of this cache, or comes there with a descriptor of
-    /// it. (Typed handles express that by ownership.) Ids that name no cache any more are no danger.
+    /// Unless an error is returned, no thread is inside `alloc` or `free` of this cache, nor calls them later with its
+    /// descriptor. (Typed handles express that by ownership.) An id that no longer names a cache is no danger.
     #[cold]
     pub unsafe fn destroy(&self, id: CacheId) -> Result<(), DestroyError> {
         if !self.platform.protocol().keep_listed {
-            // SAFETY: passed on.
+            // SAFETY: the caller's promise.
             return unsafe { self.destroy_historic(id) };
         }
         let gate = self.gate.read(&self.platform).map_err(|_| DestroyError::InsideCallback)?;
@@ -43,7 +42,7 @@ impl<P: Platform> Engine<P> {
         if cache.class() != 0 {
             return Err(DestroyError::General);
         }
-        // SAFETY: passed on.
+        // SAFETY: the caller's promise.
         unsafe { self.destroy_pinned(gate, cache) }
     }
 
@@ -64,7 +63,7 @@ impl<P: Platform> Engine<P> {
             return Err(DestroyError::NoSuchCache);
         }
         let mut reclaim = Reclaim::new();
-        self.drain(&cache, &gate.online(&self.cpus), CpuSet::NONE, &mut reclaim);
+        self.drain_and_reap(&cache, &gate.online(&self.cpus), CpuSet::NONE, &mut reclaim);
         self.tell(&cache, CacheStep::Drained);
         let live = self.objects_in_use(&cache);
         self.tell(&cache, CacheStep::Checked { live });
@@ -72,7 +71,7 @@ impl<P: Platform> Engine<P> {
             *cache.life.lock(&self.platform) = CacheState::Live;
             self.tell(&cache, CacheStep::Revived);
             drop(gate);
-            self.release(reclaim);
+            self.reclaim(reclaim);
             return Err(DestroyError::Busy { live });
         }
         *cache.life.lock(&self.platform) = CacheState::Drained;
@@ -81,18 +80,18 @@ impl<P: Platform> Engine<P> {
         drop(gate);
         let desc = self.registry.only_pin(cache);
         let freeing = Freeing { engine: self, desc, id };
-        self.release(reclaim);
+        self.reclaim(reclaim);
         drop(freeing);
         Ok(())
     }
 
-    /// Objects that are not on their slabs: with users only, once slots and depot are drained.
+    /// Objects that are not on their slabs: once slots and depots are empty, only those that users hold.
     pub(super) fn objects_in_use(&self, cache: &CacheDesc) -> usize {
         cache.nodes().map(|node| node.slabs.stats(&self.platform).in_use).sum()
     }
 }
 
-/// The last step of a destroy, also where a destructor panics.
+/// The last step of a destroy, taken even if a destructor panics.
 pub(super) struct Freeing<'a, P: Platform> {
     pub(super) engine: &'a Engine<P>,
     pub(super) desc: core::ptr::NonNull<CacheDesc>,
@@ -105,7 +104,7 @@ impl<P: Platform> Drop for Freeing<'_, P> {
         // SAFETY: the descriptor is not freed yet.
         let cache = unsafe { self.desc.as_ref() };
         engine.tell(cache, CacheStep::Freed { bytes: cache.bytes_of_all() });
-        // SAFETY: the cache is drained, unlisted and not pinned; its slabs and magazines went back.
+        // SAFETY: the cache is drained, unlisted and not pinned; its slabs and magazines are freed.
         unsafe { CacheDesc::free(self.desc, &engine.meta, &engine.platform) };
         engine.registry.recycle(&engine.platform, self.id);
     }

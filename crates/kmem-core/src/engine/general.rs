@@ -1,16 +1,18 @@
-//! General memory: any size, any alignment, freed by address alone. What `malloc` and a global allocator stand on.
+//! General memory: any size, any alignment, freed by address alone. `malloc` and a global allocator are made of it.
 //!
-//! Sizes up to 256 KiB are objects of the *general caches*, one a size class, whose slabs' granules name the class in
-//! the class map. Larger ones are runs of granules with an entry of their own. The index of a general cache is its class,
-//! so a section needs no look-up. (Runs of their own would cost objects of half a granule twice their size.)
+//! Sizes up to 256 KiB are objects of the *general caches*, one for each size class; the class map names the class of
+//! each granule of their slabs. Larger sizes are runs of granules with an entry of their own. The index of a general
+//! cache is its class, so a section needs no look-up. (As runs of their own, objects of half a granule would cost twice
+//! their size.)
 //!
 //! # When there is one
 //! A general cache is made at the first miss of its class, and never destroyed: most programs use few of the classes,
-//! and a process that starts pays for none ([`Population::Eager`] makes all of them with the engine). An allocation
-//! must not wait for a transition, so this takes no gate, and needs none: it makes no slot. A transition that walks the
-//! list meets the new cache or does not; either way a slot of it is enabled only by who finds the CPU online under its
-//! control (I2). Of two threads that make the same one, the first to list it wins, and the other's is freed before
-//! anybody has seen it (I13). The indexes and names of general caches are theirs from the beginning.
+//! and a process that starts pays for none. ([`Population::Eager`] makes all of them with the engine.) An allocation
+//! must not wait for a transition, so this takes no gate. It needs none, because it makes no slot. A transition that
+//! walks the list may or may not meet the new cache; in either case a thread enables a slot of it only after it finds
+//! the CPU online under its control (I2). Of two threads that make the same cache, the first to list it wins, and the
+//! other cache is freed before another thread has seen it (I13). The indexes and names of general caches are reserved
+//! from the beginning.
 
 use core::ptr::NonNull;
 
@@ -21,18 +23,7 @@ use crate::error::AllocError;
 use crate::pages::{GRANULE, Owner, Use};
 use crate::platform::{CacheStep, Platform};
 use crate::slab::{self, FreeError, Layout};
-use crate::sync::{AtomicPtr, Ordering};
-
-/// The general caches, by class: null until the first miss.
-pub struct General {
-    caches: [AtomicPtr<CacheDesc>; CLASSES + 1],
-}
-
-impl General {
-    pub(crate) fn new() -> Self {
-        Self { caches: core::array::from_fn(|_| AtomicPtr::new(core::ptr::null_mut())) }
-    }
-}
+use crate::sync::Ordering;
 
 /// Memory that was just handed out.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -43,7 +34,7 @@ pub struct Fresh {
     pub zero: bool,
 }
 
-/// What stands behind an address.
+/// What is at an address.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Extent {
     /// An object of a general cache, of this class.
@@ -70,7 +61,8 @@ impl Extent {
     }
 }
 
-/// Whether a realloc to `size` bytes leaves an object of `usable` bytes where it is: it fits, and uses half of it or more.
+/// Whether a realloc to `size` bytes leaves an object of `usable` bytes in place: it fits, and uses at least half of
+/// it.
 #[inline]
 pub fn stays(usable: usize, size: usize) -> bool {
     size <= usable && size >= usable / 2
@@ -79,10 +71,10 @@ pub fn stays(usable: usize, size: usize) -> bool {
 /// What begins at `address`, which this slab covers.
 ///
 /// # Safety
-/// The descriptor is one that the heap answered for the address, and it and its cache live.
+/// The heap returned this descriptor for the address, and the descriptor and its cache live.
 unsafe fn extent_on(slab: NonNull<u8>, address: usize) -> Result<Extent, FreeError> {
     let slab = slab.cast::<slab::Slab>();
-    // SAFETY: passed on.
+    // SAFETY: the caller's promise.
     unsafe {
         slab::Slab::index_of(slab, address).ok_or(FreeError::NotAnObject)?;
         let (cache, _) = slab::Slab::home_of(slab);
@@ -102,13 +94,13 @@ fn extent_of_run(owner: Owner, address: usize) -> Result<Extent, FreeError> {
 }
 
 impl<P: Platform> Engine<P> {
-    /// Makes what general caches there must be before the first use.
+    /// Makes the general caches that must exist before the first use.
     pub(crate) fn populate_general(&self) -> Result<(), AllocError> {
         if self.config.population == Population::OnFirstUse {
             return Ok(());
         }
         let mut classes = 1..=CLASSES as u8;
-        // Without the gate: where memory is out, what makes room for a cache takes it.
+        // Without the gate, because reclaiming memory for a cache takes it.
         classes.clone().try_for_each(|class| self.general_cache(class).map(drop))?;
         let gate = self.gate.read(&self.platform).map_err(|_| AllocError)?;
         let online = gate.online(&self.cpus).set();
@@ -137,11 +129,11 @@ impl<P: Platform> Engine<P> {
     #[inline(never)]
     fn make_general(&self, class: u8) -> Result<&CacheDesc, AllocError> {
         let again = || {
-            self.give_up_all();
+            self.reclaim_everything();
             self.new_general(class)
         };
         let made = self.new_general(class).or_else(again).ok_or(AllocError)?;
-        // SAFETY: the descriptor is new, and nobody else knows it until it is listed.
+        // SAFETY: the descriptor is new, and no other thread knows it until it is listed.
         unsafe { made.as_ref() }.begin_to_live(&self.platform);
         // SAFETY: the descriptor is new; general caches are never destroyed.
         let listed = unsafe { self.registry.list_general(&self.platform, made) };
@@ -151,7 +143,7 @@ impl<P: Platform> Engine<P> {
             self.tell(cache, CacheStep::Described { bytes: cache.bytes_of_all() });
             self.tell(cache, CacheStep::Listed);
         } else {
-            // SAFETY: it was not listed, and it has nothing in it.
+            // SAFETY: it was not listed, and it holds nothing.
             unsafe { CacheDesc::free(made, &self.meta, &self.platform) };
         }
         self.general.caches[class as usize].store(listed.as_ptr(), Ordering::Release);
@@ -180,7 +172,7 @@ impl<P: Platform> Engine<P> {
         }
     }
 
-    /// A run of its own for `size` bytes, aligned to `align`, a power of two: for others there is no memory.
+    /// A run for `size` bytes, aligned to `align`. There is no memory for an `align` that is not a power of two.
     #[inline(never)]
     pub fn alloc_large(&self, size: usize, align: usize) -> Result<Fresh, AllocError> {
         if !align.is_power_of_two() {
@@ -189,9 +181,9 @@ impl<P: Platform> Engine<P> {
         let granules = size.max(1).div_ceil(GRANULE);
         let alloc = || self.heap.alloc_for(&self.platform, granules, align, Use::Any);
         let again = || {
-            // What the window could never hold is not worth emptying the caches for.
+            // It is not worth emptying the caches for a run that the window could never hold.
             let fits = self.heap.could_hold(granules, align);
-            fits.then(|| self.give_up_all()).and_then(|()| alloc())
+            fits.then(|| self.reclaim_everything()).and_then(|()| alloc())
         };
         let run = alloc().or_else(again).ok_or(AllocError)?;
         // SAFETY: the run was just handed out.
@@ -200,10 +192,10 @@ impl<P: Platform> Engine<P> {
         Ok(Fresh { address, zero: run.zero })
     }
 
-    /// What stands behind `address`: the beginning of an object or of a large run, or nothing of ours.
+    /// What is at `address`: the beginning of an object or of a large run, or nothing of this engine.
     ///
-    /// Any address may be asked about, also one whose object, slab or cache goes away meanwhile: then the answer is of a
-    /// moment ago. No lock of the engine may be held.
+    /// Any address may be asked about, even one whose object, slab or cache is freed meanwhile: then the result is of a
+    /// moment ago. The caller holds no lock of the engine.
     pub fn extent(&self, address: usize) -> Result<Extent, FreeError> {
         match self.heap.owner(address) {
             Owner::Slab(_) => self
@@ -218,7 +210,7 @@ impl<P: Platform> Engine<P> {
     /// The same without the lock.
     ///
     /// # Safety
-    /// What stands there, if anything of ours does, is the caller's: it does not go away meanwhile.
+    /// If the address is the engine's, the memory is the caller's: it is not freed meanwhile.
     unsafe fn extent_held(&self, address: usize) -> Result<Extent, FreeError> {
         match self.heap.owner(address) {
             // SAFETY: the object lives, by the caller's word; so do its slab and its cache.
@@ -227,8 +219,8 @@ impl<P: Platform> Engine<P> {
         }
     }
 
-    /// Gives memory of [`alloc_bytes`](Self::alloc_bytes) back; also any object of any cache. A pointer that is none of
-    /// these is reported and ignored.
+    /// Frees memory of [`alloc_bytes`](Self::alloc_bytes), or any object of any cache. A pointer that is neither is
+    /// reported and ignored.
     ///
     /// # Safety
     /// The memory is the caller's and not used afterwards (I7).
@@ -249,17 +241,17 @@ impl<P: Platform> Engine<P> {
         }
     }
 
-    /// Bytes usable at `address`, which may be more than were asked for; 0 where nothing of ours begins there. As for
-    /// [`extent`](Self::extent), any address may be asked about.
+    /// Bytes usable at `address`, which may be more than were asked for; 0 if nothing of this engine begins there. As
+    /// for [`extent`](Self::extent), any address may be asked about.
     pub fn usable_size(&self, address: usize) -> usize {
         self.extent(address).map_or(0, Extent::bytes)
     }
 
-    /// Memory of `size` bytes aligned to `align` with the content of `old`, as far as it fits; `old` is given back. On
-    /// an error `old` is as it was.
+    /// Memory of `size` bytes aligned to `align` with the content of `old`, as far as it fits; `old` is freed. On an
+    /// error `old` is as it was.
     ///
-    /// Stays in place where an object shrinks by less than half, or a large run has room behind it. Other large runs have
-    /// their pages moved, where the page source can do that, and are copied else.
+    /// The memory stays in place if an object shrinks by less than half, or if a large run has room after it. Other
+    /// large runs have their pages moved, if the page source can do that, and are copied otherwise.
     ///
     /// # Safety
     /// As for [`free_bytes`](Self::free_bytes).
@@ -276,7 +268,7 @@ impl<P: Platform> Engine<P> {
             && match (extent, classes::class_of_aligned(size, align)) {
                 (Extent::Large { .. }, None) => {
                     let (had, want) = (usable / GRANULE, size.div_ceil(GRANULE));
-                    // SAFETY: the run is the caller's, and what is behind `size` is not needed any more.
+                    // SAFETY: the run is the caller's, who does not need what is beyond `size`.
                     want == had || unsafe { self.heap.resize(&self.platform, address, had, want) }
                 }
                 _ => stays(usable, size),
@@ -286,7 +278,7 @@ impl<P: Platform> Engine<P> {
         }
         if let Extent::Large { .. } = extent {
             let (had, want) = (usable / GRANULE, size.div_ceil(GRANULE));
-            // SAFETY: the run is the caller's, who does not use it by this address any more.
+            // SAFETY: the run is the caller's, who no longer uses it by this address.
             if let Some(run) = unsafe { self.heap.relocate(&self.platform, address, had, want, align) } {
                 return NonNull::new(run.address as *mut u8).ok_or(AllocError);
             }

@@ -1,11 +1,10 @@
 //! The transitions: up (prepare, online, or canceled) and down (drained, dead, or down failed).
 //!
-//! One at a time, under the gate's write side. Each step is valid after none, part or all of the one before it, and
-//! undoing allocates nothing (I22 to I25).
+//! One transition runs at a time, under the gate's write side. Each step is valid after none, part or all of the one
+//! before it, and undoing allocates nothing (I22 to I25).
 
-use super::listener::MAX_LISTENERS;
-use super::{CpuEvent, CpuSet, CpuState, Event, Listener, OnlineCpus, Stopped, WriteGuard};
-use crate::cache::Destination;
+use super::reclaim::Destination;
+use crate::cpu::{CpuEvent, CpuSet, CpuState, Event, Listener, MAX_LISTENERS, OnlineCpus, Stopped, WriteGuard};
 use crate::engine::{Engine, Population};
 use crate::error::{HotplugError, SubscribeError};
 use crate::percpu::Area;
@@ -13,7 +12,7 @@ use crate::platform::{CpuStep, Platform, Step};
 use crate::slab::Reclaim;
 
 impl<P: Platform> Engine<P> {
-    /// Brings a CPU up: CPU_UP_PREPARE and CPU_ONLINE, or CPU_UP_CANCELED where memory or a listener says no.
+    /// Brings a CPU up: CPU_UP_PREPARE and CPU_ONLINE, or CPU_UP_CANCELED if there is no memory or a listener refuses.
     ///
     /// Takes the gate's write side: waits for creates, destroys and other transitions.
     pub fn cpu_up(&self, cpu: usize) -> Result<(), HotplugError> {
@@ -22,39 +21,40 @@ impl<P: Platform> Engine<P> {
         self.up(gate, cpu)
     }
 
-    /// Takes a CPU down: its magazines go to the depot, their memory goes back, and that of its area with it or, where
-    /// somebody calls [`decay`](Self::decay), a period later. It stays down
-    /// until [`cpu_up`](Self::cpu_up), also when threads run there: they are served by the depot.
+    /// Takes a CPU down: its objects go to the depot, its magazines are freed, and its area is unmapped, or kept for a
+    /// period if the engine [decays](Self::decay). It stays down until [`cpu_up`](Self::cpu_up), even if threads run
+    /// there: these are served by the depot.
     ///
-    /// Takes the gate's write side. Costs a fence, and O(caches that the CPU used) after a walk over all caches. Listeners
-    /// are called, and slabs that became empty go back when nothing is held any more, so destructors may run.
+    /// Takes the gate's write side. Costs a fence, and O(caches that the CPU used) after a walk over all caches.
+    /// Listeners are called. Slabs that became empty are reclaimed when nothing is held any longer, so destructors may
+    /// run.
     pub fn cpu_down(&self, cpu: usize) -> Result<(), HotplugError> {
         self.down(cpu, true)
     }
 
-    /// Takes a CPU down that has left: as [`cpu_down`](Self::cpu_down), but the first thread that runs there again
-    /// brings it up.
+    /// Takes a CPU down that the process has lost: as [`cpu_down`](Self::cpu_down), but the first thread that runs
+    /// there again brings it up.
     pub fn cpu_left(&self, cpu: usize) -> Result<(), HotplugError> {
         self.down(cpu, false)
     }
 
-    /// The same for a thread that must run nobody's code. Empty slabs of caches with a destructor stay until another
-    /// thread misses there, shrinks, trims or destroys.
+    /// The same for a thread that must not run the program's code. Empty slabs of caches with a destructor stay until
+    /// another thread misses there, shrinks, trims or destroys.
     ///
     /// # Errors
-    /// As for `cpu_left`; and [`HotplugError::HasListeners`], for they would have to be called.
+    /// As for `cpu_left`; and [`HotplugError::HasListeners`], because listeners would have to be called.
     pub fn cpu_left_quietly(&self, cpu: usize) -> Result<(), HotplugError> {
         self.check(cpu)?;
         let gate = self.gate.write(&self.platform).map_err(|_| HotplugError::InsideCallback)?;
         self.nobody_listens(cpu)?;
         self.down_under(&gate, cpu, false)?;
         drop(gate);
-        self.sweep(|cache| !cache.has_destructor());
+        self.reclaim_empty(|cache| !cache.has_destructor());
         Ok(())
     }
 
-    /// The same for a thread that must not wait either (inside an allocation): answers `false`, and changes nothing, while
-    /// the gate is taken, or where there are listeners. All empty slabs stay.
+    /// The same for a thread that must not wait either (inside an allocation): returns `false` and changes nothing
+    /// while the gate is taken, or if there are listeners. All empty slabs stay.
     pub fn try_cpu_left(&self, cpu: usize) -> bool {
         if self.gate.is_writer(&self.platform) || self.check(cpu).is_err() || !self.platform.can_fence() {
             return false;
@@ -63,18 +63,18 @@ impl<P: Platform> Engine<P> {
         self.nobody_listens(cpu).is_ok() && self.down_under(&gate, cpu, false).is_ok()
     }
 
-    /// Brings a CPU up on which threads may run again, unless it is held down: what a thread that runs there does by
-    /// itself, but with listeners too.
+    /// Brings a CPU up on which threads may run again, unless it is held down. A thread that runs there does the same
+    /// by itself; this also works if there are listeners.
     pub fn cpu_came(&self, cpu: usize) -> Result<(), HotplugError> {
         self.check(cpu)?;
         let gate = self.gate.write(&self.platform).map_err(|_| HotplugError::InsideCallback)?;
         self.come(gate, cpu)
     }
 
-    /// The same for a thread that must run nobody's code.
+    /// The same for a thread that must not run the program's code.
     ///
     /// # Errors
-    /// As for `cpu_came`; and [`HotplugError::HasListeners`], for they would have to be called.
+    /// As for `cpu_came`; and [`HotplugError::HasListeners`], because listeners would have to be called.
     pub fn cpu_came_quietly(&self, cpu: usize) -> Result<(), HotplugError> {
         self.check(cpu)?;
         let gate = self.gate.write(&self.platform).map_err(|_| HotplugError::InsideCallback)?;
@@ -99,15 +99,15 @@ impl<P: Platform> Engine<P> {
         }
     }
 
-    /// Whether somebody wants to know of transitions.
+    /// Whether there are listeners.
     pub fn has_listeners(&self) -> bool {
         !self.listeners.lock(&self.platform).is_empty()
     }
 
-    /// Brings a CPU up on which a thread runs, if it may come up by itself and nobody has to be waited for.
+    /// Brings a CPU up on which the calling thread runs, if it may come up by itself and that needs no waiting.
     ///
-    /// This runs inside any allocation, in whatever state its caller is, so it calls nobody's code: where there are
-    /// listeners, CPUs come up only by name.
+    /// This runs inside any allocation, in whatever state its caller is, so it calls no code of the program: if there
+    /// are listeners, CPUs come up only by name.
     pub(crate) fn try_adopt(&self, cpu: usize) -> bool {
         let Some(control) = self.cpus.get(cpu) else { return false };
         let may_come = match control.lock.try_lock(&self.platform) {
@@ -118,7 +118,7 @@ impl<P: Platform> Engine<P> {
             return false;
         }
         let Some(gate) = self.gate.try_write(&self.platform) else { return false };
-        // Looked at again: somebody may have taken the CPU up and down, by name, before the gate was ours.
+        // Looked at again: the CPU may have been taken up and down, by name, before this thread took the gate.
         let may_come = {
             let control = control.lock.lock(&self.platform);
             control.state() == CpuState::Offline && !control.held_down
@@ -134,7 +134,7 @@ impl<P: Platform> Engine<P> {
         }
     }
 
-    /// Moves the state of a CPU that was checked.
+    /// Changes the state of a CPU whose number was checked.
     fn apply(&self, cpu: usize, event: CpuEvent) {
         if let Some(control) = self.cpus.get(cpu) {
             control.lock.lock(&self.platform).apply(event);
@@ -145,7 +145,7 @@ impl<P: Platform> Engine<P> {
         self.cpus.get(cpu).map_or(CpuState::Offline, |control| control.lock.lock(&self.platform).state())
     }
 
-    /// Under the gate, where it stays so: nobody subscribes meanwhile.
+    /// Called under the gate, which keeps listeners from subscribing meanwhile.
     fn nobody_listens(&self, cpu: usize) -> Result<(), HotplugError> {
         if self.has_listeners() { Err(HotplugError::HasListeners { cpu }) } else { Ok(()) }
     }
@@ -174,8 +174,8 @@ impl<P: Platform> Engine<P> {
         Ok(())
     }
 
-    /// Gives the CPU an area, and with [`Population::Eager`] a magazine of every live cache. May leave part of it:
-    /// [`cancel`](Self::cancel) undoes any part.
+    /// Gives the CPU an area, and with [`Population::Eager`] a magazine of every live cache. It may fail with part of
+    /// that done: [`cancel`](Self::cancel) undoes any part.
     fn prepare(&self, cpu: usize) -> Result<(), HotplugError> {
         let no_memory = HotplugError::NoMemory { cpu };
         if let Some(control) = self.cpus.get(cpu) {
@@ -197,9 +197,9 @@ impl<P: Platform> Engine<P> {
 
     /// CPU_UP_CANCELED: total and idempotent (I23).
     fn cancel(&self, online: &OnlineCpus<'_>, cpu: usize) {
-        self.empty_cpu(online, cpu, CpuEvent::Cancel);
+        self.drain_cpu(online, cpu, CpuEvent::Cancel);
         self.apply(cpu, CpuEvent::Cancel);
-        self.give_back_without_decay();
+        self.unmap_areas_without_decay();
         self.platform.step(Step::Cpu { cpu, did: CpuStep::Canceled });
     }
 
@@ -209,7 +209,7 @@ impl<P: Platform> Engine<P> {
         let gate = self.gate.write(&self.platform).map_err(|_| HotplugError::InsideCallback)?;
         self.down_under(&gate, cpu, hold)?;
         drop(gate);
-        self.sweep(|_| true);
+        self.reclaim_empty(|_| true);
         Ok(())
     }
 
@@ -236,48 +236,49 @@ impl<P: Platform> Engine<P> {
         }
         self.cpus.set_online(cpu, false);
         self.platform.step(Step::Cpu { cpu, did: CpuStep::Offline });
-        self.empty_cpu(&online, cpu, CpuEvent::Drained);
+        self.drain_cpu(&online, cpu, CpuEvent::Drained);
         self.apply(cpu, CpuEvent::Drained);
         self.apply(cpu, CpuEvent::Reclaimed);
-        self.give_back_without_decay();
+        self.unmap_areas_without_decay();
         self.platform.step(Step::Cpu { cpu, did: CpuStep::Dead });
         self.tell_listeners(Event::Dead, cpu);
         Ok(())
     }
 
-    /// Empties every slot of a CPU whose state no longer lets slots be enabled (an online one is left alone), and puts its
-    /// area away. Allocates nothing that it cannot do without (I24).
+    /// Drains every slot of a CPU in whose state no slot can be enabled (an online CPU is left alone), and puts its
+    /// area away. Allocates only what it can do without (I24).
     ///
-    /// The control is given up between two caches, so that it is never held for longer than one magazine's work; a
-    /// destroy that runs beside it (were there no gate) takes its turn there.
+    /// The control is released between two caches, so that it is never held for longer than one magazine's work; a
+    /// destroy that runs concurrently (if there were no gate) takes its turn there.
     ///
-    /// Slabs that become empty stay where they are until the gate is free: see [`sweep`](Self::sweep).
+    /// Slabs that become empty stay where they are until the gate is free: see [`reclaim_empty`](Self::reclaim_empty).
     #[cold]
     #[inline(never)]
-    fn empty_cpu(&self, online: &OnlineCpus<'_>, cpu: usize, why: CpuEvent) {
+    fn drain_cpu(&self, online: &OnlineCpus<'_>, cpu: usize, why: CpuEvent) {
         if !self.platform.protocol().keep_listed {
-            return self.bury_historic(online, cpu, why);
+            return self.drain_cpu_historic(online, cpu, why);
         }
         if self.state(cpu) == CpuState::Online {
             return;
         }
         let mut reclaim = Reclaim::closed();
-        // Withdraws the area and fences. Its drop does not publish: the CPU is not online.
+        // Withdraws the area and fences. Dropping it does not publish the area again, because the CPU is not online.
         drop(Stopped::new(online, &self.cpus, &self.table, &self.platform, &CpuSet::of(cpu)));
         let Some(control) = self.cpus.get(cpu) else { return };
         self.registry.for_each(&self.platform, |cache| {
             let control = control.lock.lock(&self.platform);
             if let Some(area) = control.area {
-                // SAFETY: the control is held; the CPU is fenced off, and not published before its next transition.
-                unsafe { self.empty_slot(cache, cpu, area, Destination::Depot, &mut reclaim) };
+                // SAFETY: the control is held; the CPU is fenced off, and its area is not published before the next
+                // transition.
+                unsafe { self.drain_slot(cache, cpu, area, Destination::Depot, &mut reclaim) };
             }
         });
-        // SAFETY: the gate is held (there is a token of it); withdrawn, fenced and emptied above.
-        unsafe { self.put_away(cpu) };
+        // SAFETY: the gate is held (`online` proves it); the area was withdrawn, fenced and emptied above.
+        unsafe { self.keep_or_unmap_area(cpu) };
     }
 }
 
-/// Undoes a step of a transition unless told to forget it: on a refusal, and where a listener panics.
+/// Undoes a step of a transition, on a refusal and if a listener panics, unless it is told to forget it.
 struct Undo<F: Fn()>(F);
 
 impl<F: Fn()> Undo<F> {

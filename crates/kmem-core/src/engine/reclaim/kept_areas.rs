@@ -1,29 +1,29 @@
-//! The area of a CPU that went down is kept for a while, for CPUs that go often come back.
+//! The area of a CPU that went down is kept for a while, because CPUs that go often come back.
 //!
-//! Making an area is a mapping and the faults of its first touch; ending one makes the kernel interrupt every CPU that
-//! runs the process, to forget its addresses. Neither happens where the CPU is back within a period of
-//! [decay](crate::decay): its area waits in its control, with every slot disabled, as a new one. So it cannot be told
-//! from a new one, whatever the state machine does meanwhile (I22, I23), and [`validate`](crate::validate) sees to that.
+//! Making an area costs a mapping and the faults of its first touch; ending one makes the kernel interrupt every CPU
+//! that runs the process, to forget its addresses. Neither happens if the CPU is back within a period of
+//! [decay](Engine::decay): its area waits in its control, with every slot disabled, like a new one. So it cannot be
+//! told from a new one, whatever the state machine does meanwhile (I22, I23), and [`validate`](Engine::validate) checks
+//! that.
 //!
-//! Only an engine whose decay is called keeps areas; without it they go at once. What is kept is a few pages a CPU. (Who
-//! calls decay may pause while there is nothing to do, and goes on with the next slow path; until then a CPU that went
-//! down by name keeps its area.)
+//! Only an engine whose decay is called keeps areas; without decay they are unmapped at once. What is kept is a few
+//! pages for each CPU. (An embedder may pause its calls of decay while there is nothing to do, and resume them with the
+//! next slow path; until then a CPU that went down by name keeps its area.)
 
+use crate::cpu::CpuState;
 use crate::engine::Engine;
 use crate::platform::Platform;
 
-use super::CpuState;
-
-/// Calls of decay that an area is kept for: at least one whole period.
+/// How many calls of decay an area is kept for: at least one whole period.
 pub(crate) const PERIODS: u8 = 2;
 
 impl<P: Platform> Engine<P> {
-    /// Keeps the area of a CPU that was emptied, or gives it back.
+    /// Keeps the area of a CPU that was drained, or unmaps it.
     ///
     /// # Safety
     /// The caller holds the gate; the CPU is not online, its area was withdrawn and fenced, and its slots are empty and
     /// disabled (I36).
-    pub(super) unsafe fn put_away(&self, cpu: usize) {
+    pub(crate) unsafe fn keep_or_unmap_area(&self, cpu: usize) {
         let Some(control) = self.cpus.get(cpu) else { return };
         if self.heap.expects_decay(&self.platform) {
             let mut control = control.lock.lock(&self.platform);
@@ -40,16 +40,16 @@ impl<P: Platform> Engine<P> {
         }
     }
 
-    /// To be called at the end of a transition: if nobody calls decay any more since, its area goes now.
-    pub(super) fn give_back_without_decay(&self) {
+    /// Called at the end of a transition: if decay is no longer called, the area is unmapped now.
+    pub(crate) fn unmap_areas_without_decay(&self) {
         if !self.heap.expects_decay(&self.platform) {
-            self.give_back_areas(0);
+            self.unmap_kept_areas(0);
         }
     }
 
-    /// Gives back the areas that were kept for so many calls, this one among them; answers whether others are left.
+    /// Unmaps the areas that were kept for so many calls, including this one. Returns whether others are left.
     #[cold]
-    pub(crate) fn give_back_areas(&self, periods: u8) -> bool {
+    pub(crate) fn unmap_kept_areas(&self, periods: u8) -> bool {
         let mut left = false;
         for cpu in self.cpus.kept.iter() {
             let Some(control) = self.cpus.get(cpu) else { break };
@@ -64,7 +64,8 @@ impl<P: Platform> Engine<P> {
             let area = control.area.take();
             drop(control);
             if let Some(area) = area {
-                // SAFETY: as above: its CPU was offline, so nobody enabled a slot or published it since it was put away.
+                // SAFETY: as above; the CPU was offline, so no thread has enabled a slot or published the area since it
+                // was put away.
                 unsafe { area.unmap(&self.platform) };
             }
         }

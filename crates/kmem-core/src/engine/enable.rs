@@ -4,15 +4,14 @@
 //! looked at under their locks. The cache's life lock keeps a destroy from beginning in between (I14, I15), the CPU's
 //! control a transition (I36).
 
-use super::{CacheDesc, CacheState};
+use crate::cache::{CacheDesc, CacheState};
 use crate::cpu::{Control, CpuSet, CpuState};
 use crate::engine::Engine;
 use crate::percpu::Area;
 use crate::platform::{Platform, SlotStep, Step};
 
 impl<P: Platform> Engine<P> {
-    /// Enables the slot of `cache` on `cpu` for a thread that missed there, if that can be done without waiting for
-    /// anybody.
+    /// Enables the slot of `cache` on `cpu` for a thread that missed there, if that needs no waiting.
     pub(super) fn try_enable(&self, cache: &CacheDesc, cpu: usize) -> bool {
         let Some(control) = self.cpus.get(cpu) else {
             return false;
@@ -33,13 +32,13 @@ impl<P: Platform> Engine<P> {
         unsafe { self.area_of(&mut control, cpu).is_some_and(|area| self.enable_slot(cache, cpu, area)) }
     }
 
-    /// Enables the slots of `cache` on all of `cpus`; those done before a failure stay.
+    /// Enables the slots of `cache` on all of `cpus`. After a failure, those that were enabled before it stay so.
     pub(crate) fn enable_on(&self, cache: &CacheDesc, cpus: &CpuSet) -> bool {
         cpus.iter().all(|cpu| self.enable_waiting(cache, cpu))
     }
 
-    /// Enables the slot of `cache` on `cpu`, which has an area or gets one, waiting for its locks. `true` also where it
-    /// must not be enabled: a dying cache and a CPU that is not coming up are no failure (I15).
+    /// Enables the slot of `cache` on `cpu`, which has an area or gets one, and waits for its locks. Returns `true`
+    /// also if the slot must not be enabled: a dying cache and a CPU that is not coming up are no failure (I15).
     pub(crate) fn enable_waiting(&self, cache: &CacheDesc, cpu: usize) -> bool {
         let Some(control) = self.cpus.get(cpu) else {
             return true;
@@ -56,7 +55,7 @@ impl<P: Platform> Engine<P> {
         unsafe { self.area_of(&mut control, cpu).is_some_and(|area| self.enable_slot(cache, cpu, area)) }
     }
 
-    /// The CPU's area, a new one if it has none; published if the CPU is online. `None`: no memory.
+    /// The CPU's area, or a new one, published if the CPU is online; `None` if there is no memory.
     ///
     /// # Safety
     /// The control is that of the CPU.
@@ -66,21 +65,20 @@ impl<P: Platform> Engine<P> {
         }
         let area = Area::map(&self.platform, self.table.width())?;
         if control.state() == CpuState::Online {
-            // SAFETY: the CPU's control is held; the area is new, and as long as the table says.
+            // SAFETY: the CPU's control is held; the area is new, and as wide as the table says.
             unsafe { self.table.publish(cpu, area) };
         }
         control.area = Some(area);
         Some(area)
     }
 
-    /// Gives the slot a magazine, if it has none; `false`: no memory.
+    /// Gives the slot a magazine, if it has none. Returns `false` if there is no memory.
     ///
     /// # Safety
-    /// The caller holds the cache's life lock (it is live) and the CPU's control (it is online or prepared), and the area is
-    /// the CPU's.
+    /// The caller holds the cache's life lock (it is live) and the CPU's control (it is online or prepared), and the
+    /// area is the CPU's.
     pub(super) unsafe fn enable_slot(&self, cache: &CacheDesc, cpu: usize, area: Area) -> bool {
-        // SAFETY: the area is mapped while the control is held, and the slot is below its number: indexes of caches
-        // are.
+        // SAFETY: the area is mapped while the control is held, and it has a slot for every index of a cache (I1).
         let enabled = unsafe {
             area.is_enabled(cache.slot()) || area.enable(cache.slot(), cache.capacity(), &self.meta, &self.platform)
         };

@@ -1,18 +1,19 @@
 //! What the engine does before and after a fork.
 //!
-//! Every lock is taken before, in the order of ranks, and given back after, in the parent and in the child; how, and what
-//! about those that cannot be had, is said in [`sync::fork`](crate::sync). While the locks are held the thread may use the
-//! engine as ever: fork handlers of the program that allocate do so, whether they run before ours or behind them.
+//! Every lock is taken before a fork, in the order of ranks, and released after it, in the parent and in the child.
+//! [`sync::fork`](crate::sync) says how, and what happens with locks that are not available. While it holds the locks,
+//! the thread may use the engine as usual: fork handlers of the program that allocate do so, whether they run before
+//! this one or after it.
 //!
-//! In the child the other threads are gone, and what they were in the middle of is tidied up as far as the calling thread
-//! is not in the middle of it itself: a signal handler that forks may have interrupted it anywhere, and it goes on there
-//! when the handler returns. A lock that it holds further up in its stack stays its own, and what that guards is left alone;
-//! so are the slab that it has set aside, and the places it has in the gate.
+//! In the child the other threads are gone, and their unfinished work is tidied up, except where the calling thread
+//! itself is in the middle of it: a signal handler that forks may have interrupted the thread anywhere, and the thread
+//! goes on there when the handler returns. A lock that the thread holds further up in its stack stays locked, and what
+//! it guards is left alone; so are the slab that the thread has set aside, and its places in the gate.
 //!
-//! Forks take turns by a word of their own, and a thread that cannot get all lets others go first.
+//! Forks take turns by a word of their own, and a thread that cannot take all locks lets other threads go first.
 //!
-//! Handlers run with all signals blocked (the embedder sees to it), so that a fork in a signal handler finds a fork's
-//! locks all taken or all free.
+//! Handlers run with all signals blocked (the embedder makes sure of that), so that a fork in a signal handler finds a
+//! fork's locks either all taken or all free.
 
 use crate::cache::CacheDesc;
 use crate::engine::Engine;
@@ -25,9 +26,10 @@ impl<P: Platform> Engine<P> {
         self.platform.held_ranks().is_some_and(|held| held.forks() > 0)
     }
 
-    /// Takes every lock, in the order of ranks, so that a child made by fork finds the allocator between two operations;
-    /// except what the thread holds already, as inside a hotplug callback, or in a signal handler. Answers whether this is
-    /// the outermost fork of the thread: one in a signal handler between two fork handlers finds everything taken.
+    /// Takes every lock, in the order of ranks, so that a child made by fork finds the allocator between two
+    /// operations. Locks that the thread holds already, inside a hotplug callback or in a signal handler, are left as
+    /// they are. Returns whether this is the outermost fork of the thread: a fork in a signal handler between two fork
+    /// handlers finds every lock taken.
     ///
     /// All signals are blocked meanwhile.
     #[cold]
@@ -51,7 +53,7 @@ impl<P: Platform> Engine<P> {
         self.for_each_word(|word| forker.take(word))
     }
 
-    /// Gives back what was taken so far; nothing behind the registry's was without that.
+    /// Releases the locks that were taken so far; no lock after the registry's was taken without that one.
     fn give_all_back(&self, forker: &Forker<'_, P>) {
         if forker.has(self.registry.word()) {
             self.give_words_back(forker);
@@ -73,9 +75,9 @@ impl<P: Platform> Engine<P> {
         forker.give_back(&self.forks);
     }
 
-    /// Lets those go whose threads fork did not take along, and puts away what they left behind. Called in the child, before
-    /// [`after_fork`](Self::after_fork). Batches that they were just moving are lost to the child: some objects that count
-    /// as in use.
+    /// Releases the locks of threads that do not exist in the child, and puts away what these left behind. Called in
+    /// the child, before [`after_fork`](Self::after_fork). Batches that they were moving are lost to the child: some
+    /// objects count as in use.
     ///
     /// # Safety
     /// The thread that the calling one was forked from has called `before_fork`.
@@ -92,7 +94,7 @@ impl<P: Platform> Engine<P> {
         self.cpus.settle(&self.platform, &self.table, in_transition);
         self.inside.forget_others(&self.platform);
         self.registry.forget_pins(&self.platform);
-        // Nor is there anybody who calls `decay`, unless it does again.
+        // No thread of the child calls `decay`, until one does again.
         self.heap.expect_no_decay(&self.platform);
         let _ = self.registry.for_each_in_fork(&self.platform, &mut |cache| {
             cache.nodes().for_each(|node| node.slabs.take_back_aside(&self.platform));
@@ -100,7 +102,7 @@ impl<P: Platform> Engine<P> {
         });
     }
 
-    /// Gives the locks of [`before_fork`](Self::before_fork) back, in the parent, or in the child. Answers whether it did:
+    /// Releases the locks of [`before_fork`](Self::before_fork), in the parent or in the child. Returns whether it did:
     /// the locks of an outer fork stay.
     ///
     /// # Safety
@@ -116,7 +118,7 @@ impl<P: Platform> Engine<P> {
         true
     }
 
-    /// The words of all locks behind the registry's, which is held, in the order of ranks.
+    /// The words of all locks after the registry's, which is held, in the order of ranks.
     fn for_each_word(&self, mut visit: impl FnMut(&Word) -> Result<(), OtherFirst>) -> Result<(), OtherFirst> {
         let caches = |visit: &mut dyn FnMut(&CacheDesc) -> Result<(), OtherFirst>| {
             self.registry.for_each_in_fork(&self.platform, visit)

@@ -1,4 +1,4 @@
-//! How much is cached, and giving it back: what whoever does upkeep needs to bound it.
+//! How much is cached, and bounding it: what an embedder needs that keeps a process within a budget.
 
 use crate::cpu::CpuSet;
 use crate::engine::Engine;
@@ -38,27 +38,27 @@ impl<P: Platform> Engine<P> {
         (in_slots, in_depots)
     }
 
-    /// Moves what all depots hold to the slabs, and gives the empty slabs back; caches with a destructor are left alone:
-    /// it is somebody's code, which never runs on a thread that does upkeep. Answers the bytes of the slabs. No lock may be held.
-    pub fn empty_depots(&self) -> usize {
+    /// Reaps all depots and reclaims the empty slabs, except of caches with a destructor: that is the program's code,
+    /// which never runs on a thread that does upkeep. Returns the bytes of the slabs. The caller holds no lock.
+    pub fn reap_depots(&self) -> usize {
         let mut bytes = 0;
         self.registry.for_each(&self.platform, |cache| {
             if !cache.has_destructor() {
                 let mut reclaim = Reclaim::new();
-                self.drain_depots(cache, &mut reclaim);
-                bytes += self.release(reclaim);
+                self.reap(cache, &mut reclaim);
+                bytes += self.reclaim(reclaim);
             }
         });
         bytes
     }
 
-    /// Memory is short: gives back all that is cached, except on the CPUs of `spare`, which are not disturbed, and the
-    /// memory of free runs and of free pages inside slabs; answers the bytes.
+    /// Memory is short: reclaims all that is cached, except on the CPUs of `spare`, which are not disturbed, and purges
+    /// free runs and the free pages inside slabs. Returns the bytes.
     ///
-    /// It waits for no transition (while one runs, slots keep what they have), and leaves caches with a destructor
-    /// alone, so it runs nobody's code. No lock may be held.
+    /// It waits for no transition (during one, slots keep what they have), and skips caches with a destructor, so it
+    /// runs none of the program's code. The caller holds no lock.
     pub fn relieve(&self, spare: &CpuSet) -> usize {
-        self.give_back_areas(0);
-        self.drain_all(spare, |cache| self.purge_pages(cache)) + self.heap.purge(&self.platform)
+        self.unmap_kept_areas(0);
+        self.reclaim_all(spare, |cache| self.purge_pages(cache)) + self.heap.purge(&self.platform)
     }
 }

@@ -1,16 +1,16 @@
 //! Room for the slot of a new cache in every area.
 //!
 //! ```text
-//! the cache is listed    whoever finds it there finds its slot disabled, also in an area that has no such slot
+//! the cache is listed    a thread that finds it there finds its slot disabled, also in an area that has no such slot
 //! width = more           an area that is made from here on, under its CPU's control, is as wide
 //! each CPU in turn       looked at under its control: if its area is not as wide, it is stopped, its area exchanged for a
 //!                        wider one that holds the same, and it runs again (I6, I36)
 //! sure = more            all areas are as wide; the next creates need not look
-//! create answers         only now can a section be asked for the slot
+//! create returns         only now can a section be asked for the slot
 //! ```
-//! The gate keeps CPUs from coming up meanwhile; areas that come into being without it (a thread misses on a CPU that is
-//! online and has none) are made under the CPU's control, before the look or after the store. Areas double, at least, so it
-//! happens to a process a few times.
+//! The gate keeps CPUs from coming up meanwhile. An area that is made without the gate (a thread misses on a CPU that
+//! is online and has no area) is made under the CPU's control, either before the look or after the store. Areas at
+//! least double, so this happens to a process only a few times.
 
 use crate::cpu::{CpuSet, OnlineCpus, Stopped};
 use crate::engine::Engine;
@@ -18,7 +18,8 @@ use crate::percpu::SlotIndex;
 use crate::platform::Platform;
 
 impl<P: Platform> Engine<P> {
-    /// Sees to it that every area has this slot; `false` where there is no memory for that, and some may not have it.
+    /// Makes sure that every area has this slot. Returns `false` if there is no memory for that, and some areas may not
+    /// have it.
     pub(super) fn widen_areas(&self, online: &OnlineCpus<'_>, slot: SlotIndex) -> bool {
         let Some(width) = self.table.widen_for(slot) else { return true };
         let done = (0..self.cpus.possible()).all(|cpu| self.widen_area(online, cpu, width));
@@ -50,7 +51,8 @@ impl<P: Platform> Engine<P> {
             }
         });
         if let Some(old) = old {
-            // SAFETY: it was withdrawn and fenced, and its control names another (I36). No lock is held (I34).
+            // SAFETY: the area was withdrawn and fenced, and its control names another one (I36). No lock is held
+            // (I34).
             unsafe { old.unmap(&self.platform) };
         }
         done

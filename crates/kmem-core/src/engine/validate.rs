@@ -11,7 +11,7 @@ use crate::engine::Engine;
 use crate::platform::Platform;
 use crate::slab;
 
-/// What an allocator in order holds.
+/// What a valid allocator holds.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[non_exhaustive]
 pub struct ValidReport {
@@ -23,7 +23,7 @@ pub struct ValidReport {
     pub total: usize,
     /// Free objects on slabs.
     pub free: usize,
-    /// Pages of slabs whose memory went back, and where no object was handed out since.
+    /// Pages of slabs that were purged, and where no object was handed out since.
     pub purged_pages: usize,
     /// Free objects in slots.
     pub in_slots: usize,
@@ -31,8 +31,8 @@ pub struct ValidReport {
     pub in_depot: usize,
     /// Objects that users hold.
     pub held: usize,
-    /// Free objects in the slots of CPUs that are not online: out of everybody's reach (I8). Always 0 in an allocator
-    /// in order.
+    /// Free objects in the slots of CPUs that are not online, which no thread can reach (I8). Always 0 in a valid
+    /// allocator.
     pub stranded: usize,
 }
 
@@ -57,14 +57,14 @@ pub enum Violation {
         /// Objects in use by the counters.
         counters: usize,
     },
-    /// The number of objects that a depot goes by disagrees with those in it (I6).
+    /// A depot's count of its objects disagrees with those in it (I6).
     MiscountedDepot {
         /// Objects in its magazines.
         held: usize,
         /// Objects by its count.
         count: usize,
     },
-    /// Pages of a slab count as given back, and hold objects that are not free on it; or their number is wrong.
+    /// Pages of a slab count as purged, and hold objects that are not free on it; or their number is wrong.
     PurgedInUse {
         /// Address of the slab's first object.
         slab: usize,
@@ -74,7 +74,7 @@ pub enum Violation {
         /// The CPU.
         cpu: usize,
     },
-    /// A hotplug callback asked.
+    /// The caller is a hotplug callback.
     InsideCallback,
 }
 

@@ -1,7 +1,7 @@
 //! Sets of CPUs: one bit a CPU, up to [`MAX_CPUS`].
 //!
 //! A set is 128 bytes, which is much on a stack that is not ours. So slow paths pass sets by reference, change them in
-//! place, and walk over a set that threads share without a copy of it ([`AtomicCpuSet::iter`]).
+//! place, and walk over a shared set without a copy of it ([`AtomicCpuSet::iter`]).
 
 use crate::sync::{AtomicU64, MODEL, Ordering};
 
@@ -17,7 +17,7 @@ pub struct CpuSet {
 }
 
 impl CpuSet {
-    /// The set of no CPU, for who wants to pass it.
+    /// The set of no CPU, to be passed by reference.
     pub const NONE: &'static Self = &Self::new();
 
     /// No CPU.
@@ -53,7 +53,7 @@ impl CpuSet {
         }
     }
 
-    /// Removes the CPUs that `stays` does not want.
+    /// Removes the CPUs for which `stays` returns `false`.
     pub fn retain(&mut self, mut stays: impl FnMut(usize) -> bool) {
         for index in 0..WORDS {
             for bit in bits(self.words[index]) {
@@ -136,41 +136,41 @@ impl FromIterator<usize> for CpuSet {
     }
 }
 
-/// A set of CPUs that threads change one CPU at a time. A read of it is a hint unless the reader holds what orders the
-/// writers.
+/// A set of CPUs that threads change one CPU at a time. What is read from it is a hint, unless the reader holds the
+/// lock that orders the writers.
 #[derive(Debug)]
-pub struct AtomicCpuSet {
+pub(crate) struct AtomicCpuSet {
     words: [AtomicU64; WORDS],
 }
 
 impl AtomicCpuSet {
     /// No CPU.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { words: core::array::from_fn(|_| AtomicU64::new(0)) }
     }
 
     /// Adds a CPU below [`MAX_CPUS`].
-    pub fn insert(&self, cpu: usize) {
+    pub(crate) fn insert(&self, cpu: usize) {
         self.words[cpu / 64].fetch_or(1 << (cpu % 64), Ordering::AcqRel);
     }
 
     /// Removes a CPU below [`MAX_CPUS`].
-    pub fn remove(&self, cpu: usize) {
+    pub(crate) fn remove(&self, cpu: usize) {
         self.words[cpu / 64].fetch_and(!(1 << (cpu % 64)), Ordering::AcqRel);
     }
 
     /// Whether the CPU is in the set.
-    pub fn contains(&self, cpu: usize) -> bool {
+    pub(crate) fn contains(&self, cpu: usize) -> bool {
         cpu < MAX_CPUS && self.words[cpu / 64].load(Ordering::Acquire) & (1 << (cpu % 64)) != 0
     }
 
     /// What the set holds, word by word.
-    pub fn snapshot(&self) -> CpuSet {
+    pub(crate) fn snapshot(&self) -> CpuSet {
         CpuSet { words: core::array::from_fn(|index| self.words[index].load(Ordering::Acquire)) }
     }
 
     /// The CPUs in ascending order, as the set is when the walk comes to their word.
-    pub fn iter(&self) -> impl Iterator<Item = usize> + '_ {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = usize> + '_ {
         each(|index| self.words[index].load(Ordering::Acquire))
     }
 }

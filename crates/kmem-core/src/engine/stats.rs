@@ -1,4 +1,4 @@
-//! What a cache holds, as anybody may ask at any time. Figures of different places are of slightly different moments.
+//! What a cache holds. Any thread may ask at any time. Figures of different places are of slightly different moments.
 
 use crate::cache::{CacheDesc, CacheId};
 use crate::cpu::CpuState;
@@ -45,7 +45,7 @@ pub struct CacheStats<'a> {
 pub struct CpuStats {
     /// Its state.
     pub state: CpuState,
-    /// It was taken down by name, and stays down until somebody brings it up by name.
+    /// It was taken down by name, and stays down until it is brought up by name.
     pub held_down: bool,
     /// It has an area: something was cached there since it came up.
     pub has_area: bool,
@@ -55,7 +55,7 @@ pub struct CpuStats {
 }
 
 impl<P: Platform> Engine<P> {
-    /// The figures of one cache; `None` where the id names none.
+    /// The figures of one cache; `None` if the id names no cache.
     pub fn with_stats<R>(&self, id: CacheId, read: impl FnOnce(&CacheStats<'_>) -> R) -> Option<R> {
         let cache = self.registry.pin(&self.platform, id)?;
         // SAFETY: the cache is pinned.
@@ -63,8 +63,8 @@ impl<P: Platform> Engine<P> {
         Some(self.inside.run(&self.platform, &cache, || read(&stats)))
     }
 
-    /// Calls `visit` with the figures of every cache, with no lock held. A cache that is being destroyed waits until its turn
-    /// is over; `visit` itself cannot destroy the one that it looks at.
+    /// Calls `visit` with the figures of every cache, with no lock held. A cache that is being destroyed waits until
+    /// its turn is over; `visit` itself cannot destroy the one that it looks at.
     pub fn for_each_cache(&self, mut visit: impl FnMut(&CacheStats<'_>)) {
         self.registry.for_each(&self.platform, |cache| {
             // SAFETY: the cache is pinned.
@@ -83,8 +83,8 @@ impl<P: Platform> Engine<P> {
         self.heap.stats(&self.platform)
     }
 
-    /// The large objects. Costs O(runs) of the heap; [`page_stats`](Self::page_stats) and
-    /// [`slab_bytes`](Self::slab_bytes) tell their bytes alone, in less.
+    /// The large objects. Costs O(runs of the heap); [`page_stats`](Self::page_stats) and
+    /// [`slab_bytes`](Self::slab_bytes) cost less, and say how many bytes these are.
     pub fn large_stats(&self) -> LargeStats {
         self.heap.large(&self.platform)
     }
@@ -160,7 +160,7 @@ impl<P: Platform> Engine<P> {
         });
     }
 
-    /// Where a CPU stands at this moment; `None` where it does not exist.
+    /// The state of a CPU at this moment; `None` if it does not exist.
     pub fn cpu_stats(&self, cpu: usize) -> Option<CpuStats> {
         let control = self.cpus.get(cpu)?;
         let drained = control.drained.load(Ordering::Relaxed);

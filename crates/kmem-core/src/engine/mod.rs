@@ -1,57 +1,100 @@
-//! The whole allocator, put together.
+//! The whole allocator, put together. What an embedder calls is here and below: all of `impl Engine`, a file for each
+//! thing that an engine does.
+//!
+//! | file | what it does |
+//! |---|---|
+//! | `mod.rs` | the engine and its parts; making and ending one |
+//! | `slow_path.rs` | alloc and free where the section misses |
+//! | [`general`] | size classes and large objects: what `malloc` needs |
+//! | `create.rs`, `destroy.rs`, `tune.rs` | the life of a cache |
+//! | `enable.rs`, `widen.rs` | a slot of a cache on a CPU; room for it in the areas |
+//! | `hotplug.rs`, `listeners.rs` | CPUs that come and go, and who is told |
+//! | `reclaim` | everything that takes memory out of caches |
+//! | `fork.rs` | what a fork takes, leaves and gives back |
+//! | [`stats`], [`validate`] | what there is, and whether it is as it should be |
+//! | `protocol_2004.rs` | the order of 2004, for a simulator |
+//!
+//! The modules beside this one are the parts that it is made of; none of them knows of it.
 
+use core::fmt;
 use core::mem::MaybeUninit;
 
 use crate::cache::{CacheDesc, Inside, Registry};
 use crate::classes::CLASSES;
 use crate::cpu::{CpuSet, Cpus, Gate, Listeners, MAX_CPUS};
-use crate::error::{AllocError, DestroyError};
-use crate::general::General;
+use crate::error::AllocError;
 use crate::meta::Meta;
 use crate::pages::PageHeap;
 use crate::percpu::CpuTable;
 use crate::platform::{CacheStep, Platform, Step};
-use crate::slab::{Env, FreeError, Reclaim};
-use crate::sync::{Mutex, Rank, Word};
+use crate::slab::{Env, FreeError};
+use crate::sync::{AtomicPtr, Mutex, Rank, Word};
+
+mod create;
+mod destroy;
+mod enable;
+mod fork;
+pub mod general;
+mod hotplug;
+mod listeners;
+mod protocol_2004;
+mod reclaim;
+mod slow_path;
+pub mod stats;
+mod tune;
+pub mod validate;
+mod widen;
+
+pub use reclaim::{Aged, CachedOn, Decayed};
 
 /// When the magazines of a CPU come into being.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Population {
-    /// At the first miss of a cache on a CPU: what is not used costs nothing, and create costs the same on 2 CPUs and
-    /// on 1,024.
+    /// At the first miss of a cache on a CPU: an unused slot costs nothing, and create costs the same on 2 CPUs and on
+    /// 1,024.
     OnFirstUse,
-    /// With the cache on every online CPU, and with the CPU for every live cache: what the kernel of the seed did, and
-    /// what a kernel wants that must not allocate later. Create and prepare can fail for it.
+    /// With the cache on every online CPU, and with the CPU for every live cache: what the kernel of 2004 did, and what
+    /// a kernel needs that must not allocate later. It can make create and prepare fail.
     Eager,
 }
 
-/// So many caches no engine has.
+/// No engine has so many caches.
 const CACHES_MAX: usize = 1 << 24;
 
-/// How an engine shall be.
-#[derive(Clone, Copy)]
+/// How an engine is made.
+#[derive(Clone, Copy, Debug)]
 pub struct Config {
-    /// Most caches at one time, the general ones among them, whether they are used or not: with general caches at least
-    /// [`CLASSES`], and below 2^24.
+    /// The most caches at one time, including the general ones, whether they are used or not: at least [`CLASSES`] in
+    /// an engine with general caches, and below 2^24.
     pub max_caches: usize,
     /// When magazines come into being.
     pub population: Population,
-    /// Called with a pointer that was freed but is no live object. Must not come back into the engine; may end the
-    /// program.
+    /// Called with a pointer that was freed but is no live object. It must not call the engine; it may end the program.
     pub bad_free: fn(object: usize, error: FreeError),
 }
 
-/// Makes a part where it is to be. It has a frame of its own, so that the stack holds one part at a time.
+/// Makes a part in its final place. This is a frame of its own, so that the stack holds one part at a time.
 ///
 /// # Safety
 /// The place is valid for a write.
 #[inline(never)]
 unsafe fn put<T>(place: *mut T, make: impl FnOnce() -> T) {
-    // SAFETY: passed on.
+    // SAFETY: the caller's promise.
     unsafe { place.write(make()) }
 }
 
-/// An allocator: the caches, the CPUs, the pages. Everything else hangs off it.
+/// The general caches, by class: null until the first miss.
+pub(crate) struct General {
+    pub(crate) caches: [AtomicPtr<CacheDesc>; CLASSES + 1],
+}
+
+impl General {
+    pub(crate) fn new() -> Self {
+        Self { caches: core::array::from_fn(|_| AtomicPtr::new(core::ptr::null_mut())) }
+    }
+}
+
+/// An allocator: the caches, the CPUs, the pages. Everything else belongs to it.
 pub struct Engine<P: Platform> {
     pub(crate) platform: P,
     pub(crate) config: Config,
@@ -68,12 +111,22 @@ pub struct Engine<P: Platform> {
     pub(crate) forks: Word,
 }
 
+impl<P: Platform> fmt::Debug for Engine<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Engine")
+            .field("config", &self.config)
+            .field("cpus", &self.cpus)
+            .field("heap", &self.heap)
+            .finish_non_exhaustive()
+    }
+}
+
 impl<P: Platform> Engine<P> {
     /// An allocator on `platform`, with its general caches.
     ///
     /// # Errors
-    /// The platform has no memory, or there is no room for the general caches ([`Config::max_caches`]). What was mapped is
-    /// given back.
+    /// The platform has no memory, or there is no room for the general caches ([`Config::max_caches`]). What was mapped
+    /// is unmapped.
     pub fn new(platform: P, config: Config) -> Result<Self, AllocError> {
         let mut place = MaybeUninit::uninit();
         Self::new_in(&mut place, || platform, config)?;
@@ -81,11 +134,11 @@ impl<P: Platform> Engine<P> {
         Ok(unsafe { place.assume_init() })
     }
 
-    /// The same, made where it is to be, and its platform too. An engine is several kilobytes; of a small stack this takes
-    /// one at most.
+    /// The same, made in its final place, and its platform too. An engine is several kilobytes; this takes one kilobyte
+    /// of the stack at most.
     ///
     /// # Errors
-    /// As for [`new`](Self::new); nothing is there then.
+    /// As for [`new`](Self::new); nothing is in the place then.
     pub fn new_in(
         place: &mut MaybeUninit<Self>,
         platform: impl FnOnce() -> P,
@@ -95,7 +148,7 @@ impl<P: Platform> Engine<P> {
         match engine.populate_general() {
             Ok(()) => Ok(engine),
             Err(error) => {
-                // SAFETY: nobody else has seen the engine, and this is the last of it.
+                // SAFETY: no other thread has seen the engine, and it is not used after this.
                 unsafe {
                     engine.unmake();
                     core::ptr::drop_in_place(engine);
@@ -111,7 +164,7 @@ impl<P: Platform> Engine<P> {
     /// As for [`new`](Self::new).
     ///
     /// # Safety
-    /// Nothing of [`general`](crate::general) but `free_bytes`, `extent` and `usable_size` is used.
+    /// Nothing of [`general`] but `free_bytes`, `extent` and `usable_size` is used.
     pub unsafe fn without_general(platform: P, config: Config) -> Result<Self, AllocError> {
         let mut place = MaybeUninit::uninit();
         Self::map(&mut place, || platform, config, 0)?;
@@ -128,7 +181,7 @@ impl<P: Platform> Engine<P> {
         general: usize,
     ) -> Result<&mut Self, AllocError> {
         let engine = place.as_mut_ptr();
-        // SAFETY: the place is ours; each part of it is written once, and none is used before.
+        // SAFETY: the place is this function's; each part of it is written once, and none is used before.
         unsafe {
             put(&raw mut (*engine).platform, platform);
             if config.max_caches < general
@@ -149,10 +202,10 @@ impl<P: Platform> Engine<P> {
         }
     }
 
-    /// Makes the parts for which something is mapped, all of them or none.
+    /// Makes the parts that have a mapping: all of them, or none.
     ///
     /// # Safety
-    /// The engine is the caller's, and so far has nothing but its platform.
+    /// The engine is the caller's, and so far it has only its platform.
     #[inline(never)]
     unsafe fn map_tables(engine: *mut Self, config: &Config, general: usize) -> bool {
         // SAFETY: the platform is there.
@@ -166,7 +219,7 @@ impl<P: Platform> Engine<P> {
             // SAFETY: the place of the CPUs is not written yet.
             unsafe { Self::map_cpus(&raw mut (*engine).cpus, platform, possible) },
         );
-        // SAFETY: places of the engine's that are not written yet; and parts that were made just now and nobody uses.
+        // SAFETY: these places of the engine are not written yet, and the parts were just made and are not used yet.
         unsafe {
             if let (Some(table), Some(registry), Some(maps), true) = parts {
                 put(&raw mut (*engine).table, || table);
@@ -187,7 +240,7 @@ impl<P: Platform> Engine<P> {
         false
     }
 
-    /// Makes the CPUs, the initial ones online, but at least one; `false`: no memory.
+    /// Makes the CPUs, with the initial ones online, but at least one. Returns `false` if there is no memory.
     ///
     /// # Safety
     /// The place is valid for a write.
@@ -199,29 +252,29 @@ impl<P: Platform> Engine<P> {
             initial.insert(0);
         }
         let cpus = Cpus::map(platform, possible, &initial);
-        // SAFETY: passed on.
+        // SAFETY: the caller's promise.
         cpus.map(|cpus| unsafe { place.write(cpus) }).is_some()
     }
 
-    /// Gives back what an engine without users has mapped.
+    /// Unmaps everything that an engine without users has mapped.
     ///
     /// # Safety
-    /// Nobody uses the engine, and it is not used afterwards.
+    /// No thread uses the engine, now or later.
     unsafe fn unmake(&self) {
         let platform = &self.platform;
         while let (Ok(gate), Some(cache)) = (self.gate.read(platform), self.registry.pin_next(platform, 0)) {
-            // SAFETY: nobody uses the engine.
+            // SAFETY: no other thread uses the engine.
             if unsafe { self.destroy_pinned(gate, cache) }.is_err() {
                 break;
             }
         }
         for cpu in self.cpus.iter() {
             if let Some(area) = cpu.lock.lock(platform).area.take() {
-                // SAFETY: no section runs any more, and there is no cache whose slot could hold something.
+                // SAFETY: no section runs from here on, and there is no cache whose slot could hold something.
                 unsafe { area.unmap(platform) };
             }
         }
-        // SAFETY: all of these are the engine's, which nobody uses.
+        // SAFETY: all of these are the engine's, which no other thread uses.
         unsafe {
             self.meta.unmap(platform);
             self.cpus.unmap(platform);
@@ -255,7 +308,7 @@ impl<P: Platform> Engine<P> {
         self.gate.is_writer(&self.platform)
     }
 
-    /// The CPUs that have an area published: sections find something there at this moment.
+    /// The CPUs that have an area published: where sections find objects at this moment.
     pub fn active_cpus(&self) -> CpuSet {
         self.cpus.online_now().filter(|cpu| self.table.get(*cpu) != self.table.empty()).collect()
     }
@@ -263,48 +316,6 @@ impl<P: Platform> Engine<P> {
     /// The CPUs that are online at this moment.
     pub fn online_cpus(&self) -> CpuSet {
         self.cpus.online()
-    }
-
-    /// Gives back all that nobody uses, in all caches, and answers how many bytes went to the page source.
-    pub fn trim(&self) -> Result<usize, DestroyError> {
-        let mut pages = Ok(0);
-        self.registry.for_each(&self.platform, |cache| {
-            pages = pages.and_then(|bytes| {
-                self.shrink_pinned(cache)?;
-                Ok(bytes + self.purge_pages(cache))
-            });
-        });
-        self.give_back_areas(0);
-        Ok(pages? + self.heap.purge(&self.platform))
-    }
-
-    /// Memory is out: gives back all that caches hold for later, and the address space of free runs.
-    ///
-    /// This runs inside any allocation, in whatever state its caller is. So it waits for no transition (while one runs,
-    /// only the free runs go), and leaves caches with a destructor alone: that is somebody's code.
-    #[cold]
-    pub(crate) fn give_up_all(&self) {
-        self.drain_all(CpuSet::NONE, |_| 0);
-        self.give_back_areas(0);
-        self.heap.uncommit(&self.platform);
-    }
-
-    /// Drains every cache without a destructor, except on the CPUs of `spare`, if no transition runs, and lets `more` give back what else it finds of
-    /// each; answers the bytes of all.
-    pub(crate) fn drain_all(&self, spare: &CpuSet, more: impl Fn(&CacheDesc) -> usize) -> usize {
-        let mut bytes = 0;
-        self.registry.for_each(&self.platform, |cache| {
-            if !cache.has_destructor()
-                && let Some(gate) = self.gate.try_read(&self.platform)
-            {
-                // Released cache by cache, for it is the pin that keeps the slabs' cache (I19).
-                let mut reclaim = Reclaim::new();
-                self.drain(cache, &gate.online(&self.cpus), spare, &mut reclaim);
-                drop(gate);
-                bytes += self.release(reclaim) + more(cache);
-            }
-        });
-        bytes
     }
 
     /// Tells a simulator what was done with a cache.
@@ -315,10 +326,5 @@ impl<P: Platform> Engine<P> {
 
     pub(crate) fn env(&self) -> Env<'_, P> {
         Env { platform: &self.platform, heap: &self.heap, meta: &self.meta }
-    }
-
-    /// Gives slabs back. No lock may be held (I31, I34), nor the gate, except that a hotplug callback may free objects.
-    pub(crate) fn release(&self, reclaim: Reclaim) -> usize {
-        reclaim.release(&self.env(), &self.inside)
     }
 }

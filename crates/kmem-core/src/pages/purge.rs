@@ -1,17 +1,16 @@
-//! Giving back: the memory of free runs (they stay committed, and read as zero), or their address space too.
+//! Purging: releasing the memory of free runs (they stay committed, and read as zero), or their address space too.
 //!
-//! A run is off its list while it goes back, and no lock is held over the call to the source. What others free
-//! meanwhile is left for the next time, so each of these ends.
+//! A run is off its list while it is purged, and no lock is held during the call to the source. What other threads free
+//! meanwhile is left for the next time, so each of these functions ends.
 
-use super::heap::{PageHeap, State};
-use super::runs::{BINS, CLEAN, DIRTY, Found, NIL};
+use super::state::{BINS, CLEAN, DIRTY, Found, NIL, PageHeap, State};
 use super::table::{GRANULE, KIND_CLEAN, KIND_RAW};
-use crate::platform::Platform;
+use crate::host::Host;
 
 impl PageHeap {
-    /// Gives the memory of all free runs back and answers how many bytes that were. What others free meanwhile is left
-    /// for the next time.
-    pub(crate) fn purge<P: Platform>(&self, platform: &P) -> usize {
+    /// Releases the memory of all free runs, and returns the bytes. What other threads free meanwhile is left for the
+    /// next time.
+    pub(crate) fn purge<P: Host>(&self, platform: &P) -> usize {
         self.purge_some(platform, |state| state.stats.dirty)
     }
 
@@ -19,7 +18,7 @@ impl PageHeap {
     /// bytes, and whether others hold memory.
     ///
     /// The lock is held for a bin at a time; as dirty runs are limited, so is their number.
-    pub(crate) fn decay<P: Platform>(&self, platform: &P) -> (usize, bool) {
+    pub(crate) fn decay<P: Host>(&self, platform: &P) -> (usize, bool) {
         {
             let mut state = self.state.lock(platform);
             let State { bounds, stats, .. } = &mut *state;
@@ -38,9 +37,9 @@ impl PageHeap {
         (granules * GRANULE, self.state.lock(platform).stats.dirty > 0)
     }
 
-    /// Gives the memory of free runs back, that of `budget` granules if so many are there; answers the bytes. Long runs
-    /// go first, and their ends: what small requests would be served from stays.
-    pub(super) fn purge_some<P: Platform>(&self, platform: &P, budget: impl FnOnce(&mut State) -> usize) -> usize {
+    /// Releases the memory of free runs, of `budget` granules if there are so many. Returns the bytes. Long runs go
+    /// first, and their ends, so that what serves small requests stays.
+    pub(super) fn purge_some<P: Host>(&self, platform: &P, budget: impl FnOnce(&mut State) -> usize) -> usize {
         let mut state = self.state.lock(platform);
         let budget = budget(&mut state);
         let mut left = budget;
@@ -61,17 +60,17 @@ impl PageHeap {
         (budget - left) * GRANULE
     }
 
-    /// Gives the memory of a run back that was taken off its list: it is ours alone meanwhile, so no lock is held over
-    /// the call to the source.
-    fn purge_run<P: Platform>(&self, platform: &P, run: Found) {
-        // SAFETY: the run is on no list, so nobody else uses it.
+    /// Releases the memory of a run that was taken off its list: no other thread has it meanwhile, so no lock is held
+    /// during the call to the source.
+    fn purge_run<P: Host>(&self, platform: &P, run: Found) {
+        // SAFETY: the run is on no list, so no other thread uses it.
         unsafe { platform.purge(self.maps.address_of(run.first), run.len * GRANULE) };
         self.merge(&mut self.state.lock(platform), Found { kind: KIND_CLEAN, ..run });
     }
 
-    /// Gives the memory and the address space of all free runs back: they have to be committed before they serve again.
-    /// For the moment when something else in the process finds no room.
-    pub(crate) fn uncommit<P: Platform>(&self, platform: &P) {
+    /// Releases the memory and the address space of all free runs, which have to be committed before they serve again:
+    /// for the moment when something else in the process finds no room.
+    pub(crate) fn uncommit<P: Host>(&self, platform: &P) {
         let stats = self.state.lock(platform).stats;
         let mut budget = stats.dirty + stats.clean;
         for list in [DIRTY, CLEAN] {
@@ -82,7 +81,7 @@ impl PageHeap {
                 let run = self.remove(&mut state, first);
                 drop(state);
                 budget = budget.saturating_sub(run.len);
-                // SAFETY: the run is on no list, so nobody else uses it.
+                // SAFETY: the run is on no list, so no other thread uses it.
                 unsafe { platform.uncommit(self.maps.address_of(first), run.len * GRANULE) };
                 let mut state = self.state.lock(platform);
                 state.stats.committed -= run.len;
@@ -94,16 +93,15 @@ impl PageHeap {
     }
 
     /// Moves the untouched rest of the window down over the raw run before it, so that both together serve a request
-    /// that is too long for either. What was committed ahead goes back; that happens under the lock, for it is
-    /// nobody's run.
-    pub(super) fn withdraw_top<P: Platform>(&self, platform: &P) {
+    /// that is too long for either. What was committed ahead is released, under the lock, because it belongs to no run.
+    pub(super) fn withdraw_top<P: Host>(&self, platform: &P) {
         let mut state = self.state.lock(platform);
         let Some(head) = self.run_before(state.top).filter(|head| self.maps.entry(*head).kind() == KIND_RAW) else {
             return;
         };
         let ahead = state.committed - state.top;
         if ahead > 0 {
-            // SAFETY: behind the top nothing was handed out.
+            // SAFETY: nothing was handed out above the top.
             unsafe { platform.uncommit(self.maps.address_of(state.top), ahead * GRANULE) };
             state.stats.committed -= ahead;
         }

@@ -1,18 +1,18 @@
 //! The slow paths of alloc and free: how objects flow between slots, depot and slabs.
 //!
-//! A miss never holds a slot while it works (I37): it moves a batch through its own hands, and gives it to whatever CPU
-//! it is on at the end by one more section. Where no slot can be had (the CPU is offline, stopped or not prepared, the
-//! cache is dying, metadata is out) it moves single objects, and nobody waits for the CPU.
+//! A miss never holds a slot while it works (I37): the thread takes a batch of objects, and gives what it does not need
+//! to the slot of the CPU that it is on at the end, by one more section. Where no slot is available (the CPU is
+//! offline, stopped or not prepared, the cache is dying, there is no metadata) the miss moves single objects, and no
+//! thread waits for the CPU.
 
 use core::ptr::NonNull;
 
-use super::descriptor::Miss;
-use super::{CacheDesc, ObjectOps};
+use super::general::Fresh;
+use crate::batch::Batch;
+use crate::cache::{CacheDesc, Miss, ObjectOps};
 use crate::engine::Engine;
 use crate::error::AllocError;
-use crate::general::Fresh;
 use crate::hint::cold_path;
-use crate::percpu::Batch;
 use crate::platform::Platform;
 use crate::slab::{self, FreeError, Reclaim};
 
@@ -28,13 +28,13 @@ impl<P: Platform> Engine<P> {
             Some(object) => Ok(object),
             None => {
                 cold_path();
-                // SAFETY: passed on.
+                // SAFETY: the caller's promise.
                 unsafe { self.alloc_slow(cache) }
             }
         }
     }
 
-    /// Gives an object of `cache` back.
+    /// Frees an object of `cache`: the section, and the slow path where it misses.
     ///
     /// # Safety
     /// The object is one of this cache's, the caller's, and not used afterwards (I7). The cache lives.
@@ -51,8 +51,8 @@ impl<P: Platform> Engine<P> {
 
     /// What [`alloc`](Self::alloc) does when the slot has no object.
     ///
-    /// A batch is half a kilobyte of a stack that is not ours. So none is there while the slot or its CPU is brought up, and
-    /// while memory is looked for in all caches: whoever has one on its stack is called between these.
+    /// A batch is half a kilobyte of a stack that is not ours. So no frame that has one is on the stack while the slot
+    /// or its CPU is brought up, nor while memory is reclaimed from all caches.
     ///
     /// # Safety
     /// As for `alloc`.
@@ -68,7 +68,7 @@ impl<P: Platform> Engine<P> {
             want = cache.batch();
         }
         self.take_batch(cache, cpu, want).or_else(|AllocError| {
-            self.give_up_all();
+            self.reclaim_everything();
             self.take_batch(cache, cpu, want)
         })
     }
@@ -80,17 +80,17 @@ impl<P: Platform> Engine<P> {
         self.take_some(cache, cpu, want, &mut batch);
         let object = newest(&mut batch)?;
         if !batch.is_empty() {
-            // SAFETY: the objects are ours; the slot is the cache's.
+            // SAFETY: the objects are this thread's; the slot is the cache's.
             let kept = unsafe { self.platform.push_batch(&self.table, cache.slot(), batch.as_slice()) };
-            // A sweep is for the next free that sees that one is due.
-            // SAFETY: what the slot did not take is ours still.
-            unsafe { self.give_back(cache, cpu, &batch.as_slice()[kept..]) };
+            // The next free that sees that a sweep is due begins it.
+            // SAFETY: what the slot did not take is still this thread's.
+            unsafe { self.return_objects(cache, cpu, &batch.as_slice()[kept..]) };
         }
         Ok(object)
     }
 
-    /// Takes an object of `cache`, and says whether it is known to read as zero: for objects that are so long that it
-    /// counts. Where the slot has none it takes a single one, for what is known of an object is forgotten in a slot.
+    /// Takes an object of `cache`, and says whether it is known to read as zero: for objects so long that clearing them
+    /// counts. Where the slot has none it takes a single object, because an object in a slot no longer counts as zero.
     ///
     /// # Safety
     /// As for `alloc`.
@@ -101,7 +101,7 @@ impl<P: Platform> Engine<P> {
             return Ok(Fresh { address, zero: false });
         }
         self.take_for_zeros(cache).or_else(|AllocError| {
-            self.give_up_all();
+            self.reclaim_everything();
             self.take_for_zeros(cache)
         })
     }
@@ -119,12 +119,14 @@ impl<P: Platform> Engine<P> {
     /// As for `free`.
     #[inline(never)]
     pub unsafe fn free_slow(&self, cache: &CacheDesc, object: NonNull<u8>) {
-        // SAFETY: passed on.
+        // SAFETY: the caller's promise.
         unsafe { self.give_to_slot_or_depot(cache, object) };
-        // The object went first: a destructor that panics loses nothing.
+        // After the object was freed, so that a destructor that panics loses nothing.
         self.end_overdue(cache);
     }
 
+    /// Returns an object to the slot, to the depot, or to its slab.
+    ///
     /// # Safety
     /// As for `free`.
     #[inline]
@@ -132,7 +134,7 @@ impl<P: Platform> Engine<P> {
         let cpu = self.platform.current_cpu();
         let sweep_is_due = if !self.slot_ready(cache, cpu) {
             // SAFETY: the object is the caller's.
-            unsafe { self.give_back(cache, cpu, &[object.as_ptr() as usize]) }
+            unsafe { self.return_objects(cache, cpu, &[object.as_ptr() as usize]) }
         } else {
             if cache.note_miss(Miss::Overflow) {
                 self.try_grow(cache, cpu);
@@ -145,14 +147,15 @@ impl<P: Platform> Engine<P> {
         }
     }
 
-    /// Puts an object into a slot that is full, and what was newest there into the depot; returns whether a sweep is due.
+    /// Puts an object into a slot that is full, and the newest objects of that slot into the depot. Returns whether a
+    /// sweep is due.
     ///
     /// # Safety
     /// As for [`free`](Self::free).
     #[inline(never)]
     unsafe fn make_room(&self, cache: &CacheDesc, cpu: usize, object: NonNull<u8>) -> bool {
         let mut batch = Batch::new();
-        // SAFETY: the slot is the cache's; what comes out is ours.
+        // SAFETY: the slot is the cache's; the objects that come out are this thread's.
         unsafe {
             batch.fill(cache.batch(), |room| self.platform.pop_batch(&self.table, cache.slot(), room));
             // A magazine's newest object is its last.
@@ -163,30 +166,30 @@ impl<P: Platform> Engine<P> {
             }
         }
         // SAFETY: the object is the caller's, and the others came out of a slot of the cache.
-        unsafe { self.give_back(cache, cpu, batch.as_slice()) }
+        unsafe { self.return_objects(cache, cpu, batch.as_slice()) }
     }
 
-    /// Gives back the slabs of `cache` that became empty where no destructor may run: on a thread that does upkeep. This
-    /// one came to use the cache. No lock may be held.
+    /// Reclaims the slabs of `cache` that became empty on a thread that may run no destructor: one that does upkeep.
+    /// The calling thread uses the cache, so it may. It holds no lock.
     #[inline]
     fn end_overdue(&self, cache: &CacheDesc) {
         if cache.take_overdue() {
             cold_path();
-            self.sweep_one(cache);
+            self.reclaim_empty_of(cache);
         }
     }
 
-    /// Takes up to `out.len()` objects and answers how many; fewer only where memory ends.
+    /// Takes up to `out.len()` objects and returns how many: fewer only if there is no memory.
     ///
     /// # Safety
     /// As for [`alloc`](Self::alloc).
     pub unsafe fn alloc_bulk(&self, cache: &CacheDesc, out: &mut [usize]) -> usize {
         let mut bulk = Bulk { engine: self, cache, out, done: 0 };
         while bulk.done < bulk.out.len() {
-            // SAFETY: passed on.
+            // SAFETY: the caller's promise.
             bulk.done += unsafe { self.platform.pop_batch(&self.table, cache.slot(), &mut bulk.out[bulk.done..]) };
             if bulk.done < bulk.out.len() {
-                // SAFETY: passed on.
+                // SAFETY: the caller's promise.
                 let Ok(object) = (unsafe { self.alloc_slow(cache) }) else { break };
                 bulk.out[bulk.done] = object.as_ptr() as usize;
                 bulk.done += 1;
@@ -197,25 +200,25 @@ impl<P: Platform> Engine<P> {
         done
     }
 
-    /// Gives objects back.
+    /// Frees objects of `cache`.
     ///
     /// # Safety
     /// As for [`free`](Self::free), for each of them.
     pub unsafe fn free_bulk(&self, cache: &CacheDesc, objects: &[usize]) {
         let mut done = 0;
         while done < objects.len() {
-            // SAFETY: passed on.
+            // SAFETY: the caller's promise.
             done += unsafe { self.platform.push_batch(&self.table, cache.slot(), &objects[done..]) };
             if let Some(object) = objects.get(done).and_then(|object| NonNull::new(*object as *mut u8)) {
-                // SAFETY: passed on.
+                // SAFETY: the caller's promise.
                 unsafe { self.free_slow(cache, object) };
                 done += 1;
             }
         }
     }
 
-    /// Whether a batch given to the slot of `cache` on `cpu` would be taken; brings CPU and slot up if nobody has to be
-    /// waited for.
+    /// Whether the slot of `cache` on `cpu` would take a batch. Brings the CPU and the slot up, if that needs no
+    /// waiting.
     fn slot_ready(&self, cache: &CacheDesc, cpu: usize) -> bool {
         if cache.enabled_on.contains(cpu) && self.table.get(cpu) != self.table.empty() {
             return true;
@@ -233,8 +236,8 @@ impl<P: Platform> Engine<P> {
         self.try_enable(cache, cpu) || (self.try_adopt(cpu) && self.try_enable(cache, cpu))
     }
 
-    /// Takes up to `want` objects from the depot of the CPU's node, else from its slabs, else from another node's; none
-    /// where memory ends. Returns whether all of them are known to read as zero.
+    /// Takes up to `want` objects from the depot of the CPU's node, or else from its slabs, or else from another node;
+    /// none if there is no memory. Returns whether all of them are known to read as zero.
     fn take_some(&self, cache: &CacheDesc, cpu: usize, want: usize, batch: &mut Batch) -> bool {
         let home = self.platform.node_of(cpu);
         let depot = &cache.node(home).depot;
@@ -249,13 +252,13 @@ impl<P: Platform> Engine<P> {
         }
         let zero = self.refill(cache, home, want, batch);
         if batch.is_empty() {
-            // Memory is out. What other nodes' depots and slabs still hold serves too.
+            // Memory is out. Objects in depots and slabs of other nodes serve too.
             self.take_anywhere(cache, want, batch);
         }
         zero
     }
 
-    /// Takes objects from whichever node has some.
+    /// Takes objects from the first node that has some.
     fn take_anywhere(&self, cache: &CacheDesc, want: usize, batch: &mut Batch) {
         for node in 0..cache.node_count() {
             if cache.node(node).depot.take(&self.platform, batch) > 0 {
@@ -268,9 +271,9 @@ impl<P: Platform> Engine<P> {
         }
     }
 
-    /// Takes objects from the slabs, constructed, the lowest address last. Small ones are spread: a thread that allocates
-    /// for others then gives none of them the rest of another's cache line. Answers whether there are some, which are known
-    /// to read as zero.
+    /// Takes objects from the slabs, constructed, the lowest address last. Small ones are spread, so that a thread
+    /// which allocates for other threads does not give two of them parts of one cache line. Returns whether it took
+    /// any, all of which are known to read as zero.
     fn refill(&self, cache: &CacheDesc, node: usize, want: usize, batch: &mut Batch) -> bool {
         let refill = cache.node(node).slabs.refill(cache, node % cache.node_count(), want, batch, &self.env());
         if let (Some(ops), true) = (cache.ops(), refill.raw != 0) {
@@ -280,25 +283,25 @@ impl<P: Platform> Engine<P> {
         refill.count > 0 && refill.zero.count_ones() as usize == refill.count
     }
 
-    /// Gives objects to the depot of the CPU's node, and what it does not take to their slabs, and returns whether a
-    /// [sweep](super::sweep) is due there. No lock may be held.
+    /// Returns objects to the depot of the CPU's node, and what it does not take to their slabs. Returns whether a
+    /// [sweep](super::reclaim) is due there. The caller holds no lock.
     ///
     /// # Safety
     /// The objects are the cache's, the caller's, and not used afterwards (I7). The cache lives.
-    pub(super) unsafe fn give_back(&self, cache: &CacheDesc, cpu: usize, objects: &[usize]) -> bool {
+    pub(super) unsafe fn return_objects(&self, cache: &CacheDesc, cpu: usize, objects: &[usize]) -> bool {
         let mut reclaim = Reclaim::new();
-        // SAFETY: passed on.
-        unsafe { self.give_back_into(cache, cpu, objects, &mut reclaim) };
+        // SAFETY: the caller's promise.
+        unsafe { self.return_objects_into(cache, cpu, objects, &mut reclaim) };
         let due = reclaim.is_due() && self.heap.may_release_at_free();
-        self.release(reclaim);
+        self.reclaim(reclaim);
         due
     }
 
-    /// The same under a CPU's control; slabs that become superfluous go to `reclaim`.
+    /// The same under a CPU's control; slabs that become superfluous are added to `reclaim`.
     ///
     /// # Safety
-    /// As for [`give_back`](Self::give_back).
-    pub(crate) unsafe fn give_back_into(
+    /// As for [`return_objects`](Self::return_objects).
+    pub(crate) unsafe fn return_objects_into(
         &self,
         cache: &CacheDesc,
         cpu: usize,
@@ -307,23 +310,23 @@ impl<P: Platform> Engine<P> {
     ) {
         let depot = &cache.node(self.platform.node_of(cpu)).depot;
         let taken = depot.put(&self.platform, &self.meta, objects);
-        // SAFETY: passed on.
-        unsafe { self.put_on_slabs(&objects[taken..], reclaim) };
+        // SAFETY: the caller's promise.
+        unsafe { self.return_to_slabs(&objects[taken..], reclaim) };
     }
 
-    /// Gives objects to their slabs.
+    /// Returns objects to their slabs.
     ///
     /// # Safety
-    /// As for [`give_back`](Self::give_back).
-    pub(crate) unsafe fn put_on_slabs(&self, objects: &[usize], reclaim: &mut Reclaim) {
+    /// As for [`return_objects`](Self::return_objects).
+    pub(crate) unsafe fn return_to_slabs(&self, objects: &[usize], reclaim: &mut Reclaim) {
         if !objects.is_empty() {
             let bad = |object, error| self.bad_free(object, error);
-            // SAFETY: passed on.
+            // SAFETY: the caller's promise.
             unsafe { slab::put_back(objects, |_| true, &self.env(), reclaim, bad) };
         }
     }
 
-    /// Makes the slot's magazine twice as large, if nobody has to be waited for.
+    /// Makes the slot's magazine twice as large, if that needs no waiting.
     fn try_grow(&self, cache: &CacheDesc, cpu: usize) {
         let Some(control) = self.cpus.get(cpu) else { return };
         let Some(guard) = control.lock.try_lock(&self.platform) else { return };
@@ -333,18 +336,19 @@ impl<P: Platform> Engine<P> {
         }
     }
 
-    /// Whoever passes a pointer that is not a live object is told so; the embedder decides how.
+    /// Reports a pointer that was freed but is no live object; the embedder decides what happens then.
     pub(crate) fn bad_free(&self, object: usize, error: FreeError) {
         (self.config.bad_free)(object, error);
     }
 }
 
-/// Takes the object out that is to be handed out first.
+/// Takes out the object that is to be handed out first.
 fn newest(batch: &mut Batch) -> Result<NonNull<u8>, AllocError> {
     batch.pop().and_then(|object| NonNull::new(object as *mut u8)).ok_or(AllocError)
 }
 
-/// The objects of a bulk so far. If a constructor panics, they go back: nobody would know how many they are (I31).
+/// The objects of a bulk so far. If a constructor panics they are freed, because the caller would not learn how many
+/// there are (I31).
 struct Bulk<'a, P: Platform> {
     engine: &'a Engine<P>,
     cache: &'a CacheDesc,
@@ -354,12 +358,12 @@ struct Bulk<'a, P: Platform> {
 
 impl<P: Platform> Drop for Bulk<'_, P> {
     fn drop(&mut self) {
-        // SAFETY: the first `done` objects were taken from this cache and nobody has them yet.
+        // SAFETY: the first `done` objects were taken from this cache, and no other thread has seen them.
         unsafe { self.engine.free_bulk(self.cache, &self.out[..self.done]) };
     }
 }
 
-/// A batch whose objects still need their constructor. If one panics, every object goes back to its slab: nothing is
+/// A batch whose objects still need their constructor. If one panics, every object returns to its slab, so nothing is
 /// lost (I31).
 struct Constructing<'a, P: Platform> {
     engine: &'a Engine<P>,
@@ -377,7 +381,7 @@ impl<P: Platform> Constructing<'_, P> {
         );
         while self.raw != 0 {
             let object = self.batch.as_slice()[self.raw.trailing_zeros() as usize];
-            // SAFETY: the object was just taken from its slab, is ours, and is not constructed.
+            // SAFETY: this thread has just taken the object from its slab, and it is not constructed.
             unsafe { ops.construct(object) };
             self.raw &= self.raw - 1;
         }
@@ -393,10 +397,10 @@ impl<P: Platform> Drop for Constructing<'_, P> {
         let mut reclaim = Reclaim::new();
         let constructed = |place: usize| raw & (1 << place) == 0;
         let bad = |object, error| engine.bad_free(object, error);
-        // SAFETY: the objects were taken from their slabs by this thread, and nobody has seen them.
+        // SAFETY: this thread took the objects from their slabs, and no other thread has seen them.
         unsafe { slab::put_back(self.batch.as_slice(), constructed, &engine.env(), &mut reclaim, bad) };
         self.batch.truncate(0);
-        engine.release(reclaim);
+        engine.reclaim(reclaim);
         debug_assert!(self.cache.ops().is_some());
     }
 }
