@@ -12,6 +12,7 @@
 //! | [`programs`] | real programs as workloads; `redis` talks to the one that is a server |
 //! | [`caches`] | typed caches as workloads: kmem only, in a process of its own |
 //! | [`allocators`] | who is measured, and where the libraries are; [`peers`] builds those that come as sources |
+//! | [`plan`] | what is measured, and how long |
 //! | [`measure`] | the turns; `runs` is how one is made, `child` is one process, `cpuset` where a CPU can leave one |
 //! | [`executables`] | puts the C programs where they can run |
 //! | [`figures`] | the result, as it is written and read |
@@ -28,6 +29,7 @@ pub mod figures;
 mod machine;
 pub mod measure;
 pub mod peers;
+pub mod plan;
 pub mod programs;
 mod redis;
 pub mod report;

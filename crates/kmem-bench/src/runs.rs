@@ -12,7 +12,10 @@ use crate::catalogue::{Kind, Workload};
 use crate::child::{Cost, Failure, Job};
 use crate::cpuset::{Cpuset, own_cpus};
 use crate::executables::Executables;
-use crate::measure::{Plan, Sample};
+use crate::plan::Plan;
+
+/// The figures of a run by name, or why it has none.
+pub(crate) type Sample = Result<BTreeMap<String, f64>, String>;
 
 /// Makes one run under an allocator.
 pub(crate) type Runner<'a> = dyn Fn(&Allocator) -> Sample + Sync + 'a;

@@ -13,7 +13,7 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use kmem_bench::executables::Executables;
 use kmem_bench::figures::Results;
-use kmem_bench::measure::Plan;
+use kmem_bench::plan::Plan;
 use kmem_bench::targets::{self, Verdict};
 use kmem_bench::{allocators, caches, peers, report};
 use serde::Serialize;
