@@ -14,9 +14,9 @@ use std::sync::{Condvar, Mutex, MutexGuard};
 use std::time::Duration;
 
 /// The place.
-pub struct Meeting {
+pub struct Barrier {
     members: usize,
-    called: AtomicBool,
+    requested: AtomicBool,
     over: AtomicBool,
     state: Mutex<State>,
     changed: Condvar,
@@ -25,15 +25,15 @@ pub struct Meeting {
 #[derive(Default)]
 struct State {
     present: usize,
-    dismissed: u64,
+    released: u64,
 }
 
-impl Meeting {
+impl Barrier {
     /// A meeting place of `members` threads, the coordinator not counted.
     pub fn of(members: usize) -> Self {
         Self {
             members,
-            called: AtomicBool::new(false),
+            requested: AtomicBool::new(false),
             over: AtomicBool::new(false),
             state: Mutex::default(),
             changed: Condvar::new(),
@@ -45,12 +45,12 @@ impl Meeting {
     }
 
     /// Whether a meeting is called: come, with nothing in your hands.
-    pub fn called(&self) -> bool {
-        self.called.load(Ordering::Acquire)
+    pub fn is_requested(&self) -> bool {
+        self.requested.load(Ordering::Acquire)
     }
 
     /// Whether the storm is over: go.
-    pub fn over(&self) -> bool {
+    pub fn is_over(&self) -> bool {
         self.over.load(Ordering::Acquire)
     }
 
@@ -60,23 +60,23 @@ impl Meeting {
     }
 
     /// Stays until dismissed.
-    pub fn attend(&self) {
+    pub fn wait(&self) {
         let mut state = self.lock();
-        if !self.called() {
+        if !self.is_requested() {
             return; // dismissed between the look at the flag and here: that was no meeting of ours
         }
-        let dismissed = state.dismissed;
+        let released = state.released;
         state.present += 1;
         self.changed.notify_all();
-        while state.dismissed == dismissed {
+        while state.released == released {
             state = self.changed.wait(state).unwrap_or_else(|e| e.into_inner());
         }
     }
 
     /// Calls a meeting and waits until all are there; otherwise says how many came in that time.
-    pub fn call(&self, patience: Duration) -> Result<(), usize> {
+    pub fn request(&self, patience: Duration) -> Result<(), usize> {
         let state = self.lock();
-        self.called.store(true, Ordering::Release);
+        self.requested.store(true, Ordering::Release);
         let (state, _) = self
             .changed
             .wait_timeout_while(state, patience, |state| state.present < self.members)
@@ -88,11 +88,11 @@ impl Meeting {
     }
 
     /// Lets everybody go on.
-    pub fn dismiss(&self) {
+    pub fn release(&self) {
         let mut state = self.lock();
-        self.called.store(false, Ordering::Release);
+        self.requested.store(false, Ordering::Release);
         state.present = 0;
-        state.dismissed += 1;
+        state.released += 1;
         self.changed.notify_all();
     }
 }
@@ -104,14 +104,14 @@ mod tests {
 
     #[test]
     fn nobody_works_while_the_meeting_lasts() {
-        let meeting = Meeting::of(3);
+        let barrier = Barrier::of(3);
         let work = AtomicUsize::new(0);
         std::thread::scope(|scope| {
             for _ in 0..3 {
                 scope.spawn(|| {
-                    while !meeting.over() {
-                        if meeting.called() {
-                            meeting.attend();
+                    while !barrier.is_over() {
+                        if barrier.is_requested() {
+                            barrier.wait();
                         } else {
                             work.fetch_add(1, Ordering::Relaxed);
                         }
@@ -119,30 +119,30 @@ mod tests {
                 });
             }
             for round in 0..50 {
-                assert_eq!(meeting.call(Duration::from_secs(60)), Ok(()));
+                assert_eq!(barrier.request(Duration::from_secs(60)), Ok(()));
                 let before = work.load(Ordering::Relaxed);
                 std::thread::yield_now();
                 assert_eq!(work.load(Ordering::Relaxed), before, "round {round}");
                 if round == 49 {
-                    meeting.end();
+                    barrier.end();
                 }
-                meeting.dismiss();
+                barrier.release();
             }
         });
     }
 
     #[test]
     fn a_missing_member_is_told() {
-        let meeting = Meeting::of(2);
+        let barrier = Barrier::of(2);
         std::thread::scope(|scope| {
             scope.spawn(|| {
-                while !meeting.called() {
+                while !barrier.is_requested() {
                     std::thread::yield_now();
                 }
-                meeting.attend();
+                barrier.wait();
             });
-            assert_eq!(meeting.call(Duration::from_secs(1)), Err(1));
-            meeting.dismiss();
+            assert_eq!(barrier.request(Duration::from_secs(1)), Err(1));
+            barrier.release();
         });
     }
 }

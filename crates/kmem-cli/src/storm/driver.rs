@@ -20,7 +20,8 @@ use kmem::hotplug::{self, Event, HotplugError, Listener, Refused};
 use super::object::mix;
 use super::record::record;
 use super::totals::Totals;
-use super::worker::{Hand, Shared};
+use super::worker::Shared;
+use super::worker_ctx::WorkerCtx;
 
 /// The listener refuses one in so many events that may be refused.
 const REFUSE_ONE_IN: u64 = 8;
@@ -128,25 +129,25 @@ pub fn make_ready(cpus: &[usize], totals: &Totals) {
 }
 
 /// Drives until the storm is over; then all CPUs are up.
-pub fn drive(shared: &Shared, mut hand: Hand) {
+pub fn drive(shared: &Shared, mut ctx: WorkerCtx) {
     let totals = &shared.totals;
-    REFUSER.luck.store(hand.rng.u64(..), Relaxed);
+    REFUSER.luck.store(ctx.rng.u64(..), Relaxed);
     REFUSER.one_in.store(REFUSE_ONE_IN, Relaxed);
     let mut pace = Pace::default();
-    while !shared.meeting.over() {
-        if shared.meeting.called() {
-            shared.meeting.attend();
+    while !shared.barrier.is_over() {
+        if shared.barrier.is_requested() {
+            shared.barrier.wait();
             continue;
         }
         if shared.cpus.len() > 1 {
-            step(shared.cpus[hand.rng.usize(..shared.cpus.len())], &mut hand, totals);
-            totals.add(&mut hand.tally);
+            step(shared.cpus[ctx.rng.usize(..shared.cpus.len())], &mut ctx, totals);
+            totals.add(&mut ctx.tally);
         }
-        pace.pause(shared.cpus.len() == 1, &mut hand);
+        pace.pause(shared.cpus.len() == 1, &mut ctx);
     }
     REFUSER.one_in.store(0, Relaxed);
-    hand.tally.cpu_up += all_up(&shared.cpus, totals);
-    totals.add(&mut hand.tally);
+    ctx.tally.cpu_up += all_up(&shared.cpus, totals);
+    totals.add(&mut ctx.tally);
     let disorder = REFUSER.disorder.swap(0, Relaxed);
     if disorder != 0 {
         totals.complain(format!("{disorder} CPU events reached the listener in an order that the states do not allow"));
@@ -163,13 +164,13 @@ pub struct Pace {
 
 impl Pace {
     /// After a transition: pauses in a lull, or where there is `nothing_to_do`, and goes right on in a gust.
-    pub fn pause(&mut self, nothing_to_do: bool, hand: &mut Hand) {
+    pub fn pause(&mut self, nothing_to_do: bool, ctx: &mut WorkerCtx) {
         if self.gust == 0 {
-            (self.lull, self.gust) = (hand.rng.u32(..LULL), hand.rng.u32(1..GUST));
+            (self.lull, self.gust) = (ctx.rng.u32(..LULL), ctx.rng.u32(1..GUST));
         }
         if self.lull > 0 || nothing_to_do {
             self.lull = self.lull.saturating_sub(1);
-            thread::sleep(PAUSE.mul_f32(hand.rng.f32()));
+            thread::sleep(PAUSE.mul_f32(ctx.rng.f32()));
         } else {
             self.gust -= 1;
         }
@@ -180,7 +181,7 @@ impl Pace {
 ///
 /// We are not the only one who takes CPUs away: where the kernel does, they are taken down without us. Whoever was quicker
 /// was heard, before the gate let us in.
-pub fn step(cpu: usize, hand: &mut Hand, totals: &Totals) {
+pub fn step(cpu: usize, ctx: &mut WorkerCtx, totals: &Totals) {
     use HotplugError::{AlreadyOffline, AlreadyOnline, LastCpu};
     let heard_before = REFUSER.heard.load(Relaxed);
     let forestalled = || REFUSER.heard.load(Relaxed) != heard_before;
@@ -189,18 +190,18 @@ pub fn step(cpu: usize, hand: &mut Hand, totals: &Totals) {
     let refused = || REFUSER.refused.load(Relaxed) != refused_before;
     if online.contains(cpu) {
         match hotplug::cpu_down(cpu) {
-            Ok(()) => hand.tally.cpu_down += 1,
-            Err(HotplugError::Refused { .. }) if refused() => hand.tally.cpu_down_failed += 1,
+            Ok(()) => ctx.tally.cpu_down += 1,
+            Err(HotplugError::Refused { .. }) if refused() => ctx.tally.cpu_down_failed += 1,
             Err(LastCpu { .. }) if online.len() == 1 => {}
             Err(LastCpu { .. } | AlreadyOffline { .. }) if forestalled() => {}
             Err(e) => totals.complain(format!("CPU {cpu} did not go down: {e}")),
         }
     } else {
         match hotplug::cpu_up(cpu) {
-            Ok(()) => hand.tally.cpu_up += 1,
-            Err(HotplugError::Refused { .. }) if refused() => hand.tally.cpu_up_canceled += 1,
+            Ok(()) => ctx.tally.cpu_up += 1,
+            Err(HotplugError::Refused { .. }) if refused() => ctx.tally.cpu_up_canceled += 1,
             // Rolled back as well: a prepare that failed for a reason of the machine.
-            Err(HotplugError::NoMemory { .. }) => hand.tally.cpu_up_canceled += 1,
+            Err(HotplugError::NoMemory { .. }) => ctx.tally.cpu_up_canceled += 1,
             Err(AlreadyOnline { .. }) if forestalled() => {}
             Err(e) => totals.complain(format!("CPU {cpu} did not come up: {e}")),
         }

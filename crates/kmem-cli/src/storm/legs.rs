@@ -24,7 +24,7 @@ use super::driver;
 use super::latency::{Latencies, SLOWEST, Summary};
 use super::module::Module;
 use super::totals::Totals;
-use super::worker::Hand;
+use super::worker_ctx::WorkerCtx;
 
 /// Pairs of legs, and how long a leg is.
 const ROUNDS: usize = 21;
@@ -36,7 +36,7 @@ const SIZES: [usize; 4] = [32, 96, 256, 1024];
 /// Most objects of a burst: more than a magazine holds, so that some of them are slow in calm as well.
 const BURST: usize = 256;
 /// The highest number that a hand can have: nobody's in the storm itself.
-const LAST_HAND: u64 = (1 << 11) - 1;
+const LAST_ID: u64 = (1 << 11) - 1;
 /// Visits of a module before it is unloaded.
 const VISITS: usize = 2;
 
@@ -73,12 +73,12 @@ pub fn compare(cpus: &[usize], seed: u64, totals: &Totals) -> Result<Option<Comp
     // The CPUs of the bystanders, and that of the storm: others would go and come unnoticed.
     let cpus = &cpus[..=bystanders];
     let ours = Totals::default();
-    let mut hand = Hand::new(LAST_HAND, seed);
+    let mut ctx = WorkerCtx::new(LAST_ID, seed);
     let (mut calm, mut storm) = (Latencies::default(), Latencies::default());
     let mut ratios = Vec::with_capacity(ROUNDS);
     for round in 0..=ROUNDS {
         let quiet = leg(&caches, cpus, || thread::sleep(LEG));
-        let stormy = leg(&caches, cpus, || raise(cpus, &mut hand, &ours));
+        let stormy = leg(&caches, cpus, || raise(cpus, &mut ctx, &ours));
         if round == 0 {
             continue; // everything was cold
         }
@@ -86,7 +86,7 @@ pub fn compare(cpus: &[usize], seed: u64, totals: &Totals) -> Result<Option<Comp
         calm.add(&quiet);
         storm.add(&stormy);
     }
-    ours.add(&mut hand.tally);
+    ours.add(&mut ctx.tally);
     ours.complaints().into_iter().for_each(|complaint| totals.complain(complaint));
     for cache in caches {
         cache.destroy().map_err(|busy| format!("after the measurement {busy}"))?;
@@ -153,18 +153,18 @@ fn stand_by(caches: &[RawCache], cpu: usize, over: &AtomicBool) -> Latencies {
 }
 
 /// The storm of one leg: transitions, and modules that come and go.
-fn raise(cpus: &[usize], hand: &mut Hand, totals: &Totals) {
+fn raise(cpus: &[usize], ctx: &mut WorkerCtx, totals: &Totals) {
     let began = Instant::now();
     let mut pace = driver::Pace::default();
     while began.elapsed() < LEG {
-        driver::step(cpus[hand.rng.usize(..cpus.len())], hand, totals);
-        if hand.rng.u32(..4) == 0
-            && let Some(module) = Module::load(usize::MAX, hand, totals)
+        driver::step(cpus[ctx.rng.usize(..cpus.len())], ctx, totals);
+        if ctx.rng.u32(..4) == 0
+            && let Some(module) = Module::load(usize::MAX, ctx, totals)
         {
-            (0..VISITS).for_each(|_| module.visit(hand));
-            module.unload(hand, totals);
+            (0..VISITS).for_each(|_| module.visit(ctx));
+            module.unload(ctx, totals);
         }
-        pace.pause(false, hand);
+        pace.pause(false, ctx);
     }
-    hand.tally.cpu_up += driver::all_up(cpus, totals);
+    ctx.tally.cpu_up += driver::all_up(cpus, totals);
 }

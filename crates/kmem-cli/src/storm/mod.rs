@@ -20,18 +20,20 @@
 //!
 //! The checker does not use the allocator that it checks: its own memory is the system's.
 
+mod barrier;
 mod check;
 mod driver;
 mod latency;
 mod legs;
-mod meeting;
 mod module;
 mod object;
+mod quiet;
 mod record;
 mod report;
 mod source;
 mod totals;
 mod worker;
+mod worker_ctx;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -43,11 +45,12 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::interrupt::{self, EXIT_STOPPED, Interrupt};
+use barrier::Barrier;
 use check::Checker;
-use meeting::Meeting;
 use report::Report;
 use totals::Totals;
-use worker::{Hand, Shared};
+use worker::Shared;
+use worker_ctx::WorkerCtx;
 
 /// Distance of quiescent points.
 const ROUND: Duration = Duration::from_secs(1);
@@ -166,32 +169,32 @@ enum End {
 /// The storm itself, and whether Ctrl-C ended it. An error only where it could not be raised at all.
 fn raise(args: &StormArgs, seed: u64, interrupt: &Interrupt) -> Result<(Report, bool), String> {
     let shared = Arc::new(Shared {
-        places: (0..args.modules).map(|_| RwLock::default()).collect(),
+        module_slots: (0..args.modules).map(|_| RwLock::default()).collect(),
         totals: Totals::default(),
-        meeting: Meeting::of(args.threads + 1),
+        barrier: Barrier::of(args.threads + 1),
         cpus: worker::usable_cpus()?,
         latencies: Mutex::default(),
     });
     let totals = &shared.totals;
     driver::make_ready(&shared.cpus, totals);
-    let mut checker = Checker::new(Hand::new(0, seed))?;
+    let mut checker = Checker::new(WorkerCtx::new(0, seed))?;
     if args.report.is_some() {
         record::begin(Duration::from_secs(args.seconds), &shared.cpus);
     }
 
     let mut crew = Vec::with_capacity(args.threads + 1);
     for id in 1..=args.threads as u64 + 1 {
-        let (shared_too, hand) = (Arc::clone(&shared), Hand::new(id, seed));
-        let (name, task): (_, fn(&Shared, Hand)) =
+        let (shared_too, ctx) = (Arc::clone(&shared), WorkerCtx::new(id, seed));
+        let (name, task): (_, fn(&Shared, WorkerCtx)) =
             if id == 1 { ("driver".to_string(), driver::drive) } else { (format!("worker {}", id - 1), worker::work) };
         let spawned = thread::Builder::new().name(name).spawn(move || {
             let _guard = LeaveOnPanic;
-            task(&shared_too, hand);
+            task(&shared_too, ctx);
         });
         match spawned {
             Ok(thread) => crew.push(thread),
             Err(e) => {
-                shared.meeting.end();
+                shared.barrier.end();
                 crew.into_iter().for_each(|thread| drop(thread.join()));
                 return Err(format!(
                     "the system has no room for thread {id} of {}: {e}. Give fewer --threads.",
@@ -240,7 +243,7 @@ fn coordinate(args: &StormArgs, shared: &Shared, checker: &mut Checker, began: I
             continue;
         }
         let over = now >= end || stopped;
-        if let Err(present) = shared.meeting.call(PATIENCE) {
+        if let Err(present) = shared.barrier.request(PATIENCE) {
             bar.finish_and_clear();
             shared.totals.complain(format!(
                 "only {present} of {} threads came to the meeting within {} s: the others are stuck in the allocator",
@@ -251,9 +254,9 @@ fn coordinate(args: &StormArgs, shared: &Shared, checker: &mut Checker, began: I
         }
         checker.check(shared);
         if over {
-            shared.meeting.end();
+            shared.barrier.end();
         }
-        shared.meeting.dismiss();
+        shared.barrier.release();
         if over {
             bar.finish_and_clear();
             return if stopped { End::Stopped } else { End::Over };

@@ -20,11 +20,11 @@ use std::collections::VecDeque;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
-use super::check::settled;
 use super::object::Held;
+use super::quiet::settled;
 use super::source::{self, Refusal, Source};
 use super::totals::Totals;
-use super::worker::Hand;
+use super::worker_ctx::WorkerCtx;
 
 /// How the names of all caches of modules begin.
 pub const NAME: &str = "storm-module";
@@ -66,13 +66,13 @@ struct Batch {
 
 impl Module {
     /// Loads module `number`: creates its caches. `None` if not one could be created.
-    pub fn load(number: usize, hand: &mut Hand, totals: &Totals) -> Option<Self> {
+    pub fn load(number: usize, ctx: &mut WorkerCtx, totals: &Totals) -> Option<Self> {
         let mut stocks = Vec::with_capacity(MOST_CACHES);
-        for part in 0..hand.rng.usize(1..=MOST_CACHES) {
-            let name = format!("{NAME}{number}.{part}{}", hand.suffix());
-            match source::create(&name, hand.tag, &mut hand.rng) {
+        for part in 0..ctx.rng.usize(1..=MOST_CACHES) {
+            let name = format!("{NAME}{number}.{part}{}", ctx.suffix());
+            match source::create(&name, ctx.tag, &mut ctx.rng) {
                 Ok(source) => {
-                    hand.tally.caches_created += 1;
+                    ctx.tally.caches_created += 1;
                     stocks.push(Stock {
                         name,
                         most: (VISIT_BYTES / source.size()).clamp(2, VISIT_OBJECTS),
@@ -82,14 +82,14 @@ impl Module {
                     });
                 }
                 Err(e) => {
-                    hand.tally.create_failed += 1;
+                    ctx.tally.create_failed += 1;
                     if !source::for_want_of_room(&e) {
                         totals.complain(format!("the cache {name} could not be created: {e}"));
                     }
                 }
             }
         }
-        (!stocks.is_empty()).then(|| Self { stocks, visits_left: AtomicU32::new(hand.rng.u32(VISITS)) })
+        (!stocks.is_empty()).then(|| Self { stocks, visits_left: AtomicU32::new(ctx.rng.u32(VISITS)) })
     }
 
     /// Whether the module may be visited once more; counts the visit.
@@ -103,29 +103,29 @@ impl Module {
     }
 
     /// One visit: allocates, frees, leaves objects for others and takes over theirs.
-    pub fn visit(&self, hand: &mut Hand) {
-        let stock = &self.stocks[hand.rng.usize(..self.stocks.len())];
-        stock.visit(hand);
-        if hand.rng.u32(..32) == 0 {
+    pub fn visit(&self, ctx: &mut WorkerCtx) {
+        let stock = &self.stocks[ctx.rng.usize(..self.stocks.len())];
+        stock.visit(ctx);
+        if ctx.rng.u32(..32) == 0 {
             stock.source.shrink();
         }
     }
 
     /// Gives every object back and destroys the caches.
-    pub fn unload(self, hand: &mut Hand, totals: &Totals) {
+    pub fn unload(self, ctx: &mut WorkerCtx, totals: &Totals) {
         for stock in self.stocks {
-            stock.unload(hand, totals);
+            stock.unload(ctx, totals);
         }
     }
 
     /// At a quiescent point: holds the engine's numbers against ours. Returns the objects that the engine should
     /// hold: ours, and those by which it is known to be wrong.
-    pub fn check(&mut self, hand: &mut Hand, totals: &Totals) -> i64 {
+    pub fn check(&mut self, ctx: &mut WorkerCtx, totals: &Totals) -> i64 {
         let mut held = 0;
         for stock in &mut self.stocks {
             let ours = stock.held();
             let live = settled(ours as i64 + stock.known, totals, || stock.source.live() as i64);
-            stock.compare(live as usize, ours, hand, totals);
+            stock.compare(live as usize, ours, ctx, totals);
             held += ours as i64 + stock.known;
         }
         held
@@ -142,90 +142,90 @@ impl Stock {
         self.batches().iter().map(|batch| batch.objects.len()).sum()
     }
 
-    fn visit(&self, hand: &mut Hand) {
+    fn visit(&self, ctx: &mut WorkerCtx) {
         // 1. Allocate, then free and allocate by turns: the everyday traffic of one CPU.
-        let wanted = hand.rng.usize(1..=self.most);
+        let wanted = ctx.rng.usize(1..=self.most);
         let mut objects = Vec::with_capacity(wanted);
-        if hand.rng.u32(..4) == 0 {
-            self.source.alloc_bulk(wanted, hand, &mut objects);
+        if ctx.rng.u32(..4) == 0 {
+            self.source.alloc_bulk(wanted, ctx, &mut objects);
         }
-        objects.extend((objects.len()..wanted).map_while(|_| self.alloc(hand)));
-        for _ in 0..hand.rng.usize(..=wanted) {
+        objects.extend((objects.len()..wanted).map_while(|_| self.alloc(ctx)));
+        for _ in 0..ctx.rng.usize(..=wanted) {
             if objects.is_empty() {
                 break;
             }
-            let given_up = objects.swap_remove(hand.rng.usize(..objects.len()));
-            self.source.free(given_up, &mut hand.tally);
-            objects.extend(self.alloc(hand));
+            let given_up = objects.swap_remove(ctx.rng.usize(..objects.len()));
+            self.source.free(given_up, &mut ctx.tally);
+            objects.extend(self.alloc(ctx));
         }
         // 2. Free some of them here, leave the others.
-        let kept = hand.rng.usize(..=objects.len());
+        let kept = ctx.rng.usize(..=objects.len());
         for held in objects.drain(kept..) {
-            self.source.free(held, &mut hand.tally);
+            self.source.free(held, &mut ctx.tally);
         }
         let mut batches = self.batches();
         if !objects.is_empty() {
-            batches.push_back(Batch { objects, worker: hand.id, cpu: hand.cpu() });
+            batches.push_back(Batch { objects, worker: ctx.id, cpu: ctx.cpu() });
         }
         // 3. Take over what others left, the oldest first; no lock is held while the objects are freed.
-        let take = usize::from(hand.rng.bool()) + usize::from(batches.len() > MOST_BATCHES);
+        let take = usize::from(ctx.rng.bool()) + usize::from(batches.len() > MOST_BATCHES);
         let take = take.min(batches.len());
         let taken: [Option<Batch>; 2] =
             [(take > 0).then(|| batches.pop_front()).flatten(), (take > 1).then(|| batches.pop_front()).flatten()];
         drop(batches);
         for batch in taken.into_iter().flatten() {
-            self.take_over(batch, hand);
+            self.take_over(batch, ctx);
         }
     }
 
-    fn alloc(&self, hand: &mut Hand) -> Option<Held> {
-        self.source.alloc(hand)
+    fn alloc(&self, ctx: &mut WorkerCtx) -> Option<Held> {
+        self.source.alloc(ctx)
     }
 
     /// Frees what another worker (or the same, earlier) left.
-    fn take_over(&self, batch: Batch, hand: &mut Hand) {
-        let freed_before = hand.tally.frees;
-        let other_cpu = batch.cpu != hand.cpu();
+    fn take_over(&self, batch: Batch, ctx: &mut WorkerCtx) {
+        let freed_before = ctx.tally.frees;
+        let other_cpu = batch.cpu != ctx.cpu();
         for held in batch.objects {
-            self.source.free(held, &mut hand.tally);
+            self.source.free(held, &mut ctx.tally);
         }
-        let freed = hand.tally.frees - freed_before;
-        if batch.worker != hand.id {
-            hand.tally.frees_by_other_thread += freed;
+        let freed = ctx.tally.frees - freed_before;
+        if batch.worker != ctx.id {
+            ctx.tally.frees_by_other_thread += freed;
         }
         if other_cpu {
-            hand.tally.frees_on_other_cpu += freed;
+            ctx.tally.frees_on_other_cpu += freed;
         }
     }
 
-    fn unload(mut self, hand: &mut Hand, totals: &Totals) {
+    fn unload(mut self, ctx: &mut WorkerCtx, totals: &Totals) {
         let batches = std::mem::take(&mut *self.batches());
         for batch in batches {
-            self.take_over(batch, hand);
+            self.take_over(batch, ctx);
         }
-        if hand.rng.u32(..4) == 0 {
-            let Some(usable) = self.destroy_while_held(hand, totals) else {
+        if ctx.rng.u32(..4) == 0 {
+            let Some(usable) = self.destroy_while_held(ctx, totals) else {
                 return;
             };
             self = usable;
         }
         match self.source.destroy() {
-            Ok(()) => hand.tally.caches_destroyed += 1,
+            Ok(()) => ctx.tally.caches_destroyed += 1,
             Err(Refusal { live, source }) => {
                 self.source = source;
-                self.compare(live, 0, hand, totals);
+                self.compare(live, 0, ctx, totals);
                 totals.complain(format!("cache {}: not destroyed, though nobody holds an object of it", self.name));
                 // It stays, undestroyed, under a name that is not used again.
-                hand.retire_name();
+                ctx.retire_name();
             }
         }
     }
 
     /// Tries to destroy the cache while some objects are held, which must be refused with their exact number and
     /// leave the cache as usable as before. `None` if the cache was destroyed all the same.
-    fn destroy_while_held(mut self, hand: &mut Hand, totals: &Totals) -> Option<Self> {
-        let wanted = hand.rng.usize(1..=self.most);
-        let held: Vec<Held> = (0..wanted).map_while(|_| self.alloc(hand)).collect();
+    fn destroy_while_held(mut self, ctx: &mut WorkerCtx, totals: &Totals) -> Option<Self> {
+        let wanted = ctx.rng.usize(1..=self.most);
+        let held: Vec<Held> = (0..wanted).map_while(|_| self.alloc(ctx)).collect();
         if held.is_empty() {
             return Some(self); // no memory, so nothing is held
         }
@@ -233,33 +233,33 @@ impl Stock {
         match self.source.destroy() {
             Ok(()) => {
                 // The objects are gone under our hands: to touch them would be our fault.
-                hand.tally.doubled += ours as u64;
+                ctx.tally.doubled += ours as u64;
                 totals.complain(format!("the cache {} was destroyed while {ours} objects of it were held", self.name));
                 return None;
             }
             Err(Refusal { live, source }) => {
                 self.source = source;
-                if self.compare(live, ours, hand, totals) {
-                    hand.tally.destroy_busy += 1;
+                if self.compare(live, ours, ctx, totals) {
+                    ctx.tally.destroy_busy += 1;
                 }
             }
         }
         // As usable as before: it allocates, its objects are whole, and it frees.
-        let more: Vec<Held> = (0..self.most).map_while(|_| self.alloc(hand)).collect();
+        let more: Vec<Held> = (0..self.most).map_while(|_| self.alloc(ctx)).collect();
         for object in held.into_iter().chain(more) {
-            self.source.free(object, &mut hand.tally);
+            self.source.free(object, &mut ctx.tally);
         }
         Some(self)
     }
 
     /// Holds the engine's number of held objects against ours; counts what was not known before. True: it is right.
-    fn compare(&mut self, live: usize, ours: usize, hand: &mut Hand, totals: &Totals) -> bool {
+    fn compare(&mut self, live: usize, ours: usize, ctx: &mut WorkerCtx, totals: &Totals) -> bool {
         let deviation = live as i64 - ours as i64 - self.known;
         self.known += deviation;
         match deviation {
             0 => return true,
-            1.. => hand.tally.lost += deviation.unsigned_abs(),
-            _ => hand.tally.doubled += deviation.unsigned_abs(),
+            1.. => ctx.tally.lost += deviation.unsigned_abs(),
+            _ => ctx.tally.doubled += deviation.unsigned_abs(),
         }
         totals
             .complain(format!("cache {}: {live} objects are held, says the engine; its users hold {ours}", self.name));

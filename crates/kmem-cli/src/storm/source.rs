@@ -19,7 +19,7 @@ use kmem::{AllocError, Bulk, Cache, CreateError, Object, ObjectCache, RawCache};
 
 use super::object::{Held, Idle, Marking, Parcel, Verdict};
 use super::totals::Tally;
-use super::worker::Hand;
+use super::worker_ctx::WorkerCtx;
 
 /// The allocator's own view of itself; the storm calls it while all its threads wait.
 pub fn validate() -> Result<kmem::ValidReport, kmem::Violation> {
@@ -34,10 +34,10 @@ pub trait Source: Send + Sync {
     fn size(&self) -> usize;
 
     /// An object, marked; `None` if there is no memory or the object was somebody's already.
-    fn alloc(&self, hand: &mut Hand) -> Option<Held>;
+    fn alloc(&self, ctx: &mut WorkerCtx) -> Option<Held>;
 
     /// `wanted` objects at once, of a cache that can do that; of others and without memory, none.
-    fn alloc_bulk(&self, wanted: usize, hand: &mut Hand, out: &mut Vec<Held>);
+    fn alloc_bulk(&self, wanted: usize, ctx: &mut WorkerCtx, out: &mut Vec<Held>);
 
     /// Checks an object and gives it back.
     fn free(&self, held: Held, tally: &mut Tally);
@@ -190,28 +190,28 @@ impl<K: Kind> Source for Marked<K> {
         self.marking.size()
     }
 
-    fn alloc(&self, hand: &mut Hand) -> Option<Held> {
-        let sequence = hand.next_sequence();
-        let Ok((at, parcel)) = hand.timed(sequence, || self.cache.take()) else {
-            hand.tally.alloc_failed += 1;
+    fn alloc(&self, ctx: &mut WorkerCtx) -> Option<Held> {
+        let sequence = ctx.next_sequence();
+        let Ok((at, parcel)) = ctx.timed(sequence, || self.cache.take()) else {
+            ctx.tally.alloc_failed += 1;
             return None;
         };
         // SAFETY: the engine handed it out to us; size and alignment are right by `create`.
         let verdict = unsafe {
             if K::OVERWRITES { self.marking.open_fresh(at, sequence) } else { self.marking.open(at, sequence) }
         };
-        self.received(verdict, Held { at, sequence, source: self.id, parcel }, &mut hand.tally)
+        self.received(verdict, Held { at, sequence, source: self.id, parcel }, &mut ctx.tally)
     }
 
-    fn alloc_bulk(&self, wanted: usize, hand: &mut Hand, out: &mut Vec<Held>) {
+    fn alloc_bulk(&self, wanted: usize, ctx: &mut WorkerCtx, out: &mut Vec<Held>) {
         let taken = self.cache.take_bulk(wanted, &mut |at, parcel| {
-            let sequence = hand.next_sequence();
+            let sequence = ctx.next_sequence();
             // SAFETY: as in `alloc`.
             let verdict = unsafe { self.marking.open(at, sequence) };
-            out.extend(self.received(verdict, Held { at, sequence, source: self.id, parcel }, &mut hand.tally));
+            out.extend(self.received(verdict, Held { at, sequence, source: self.id, parcel }, &mut ctx.tally));
         });
         if taken.is_err() {
-            hand.tally.alloc_failed += 1;
+            ctx.tally.alloc_failed += 1;
         }
     }
 

@@ -114,13 +114,13 @@ fn fresh(state: &mut State) -> NonNull<[u64; WORDS]> {
 /// Visits a module of one liar, checks now and then, unloads it.
 fn storm(lie: Lie, overwrites: bool) -> (Tally, Vec<String>) {
     let totals = Totals::default();
-    let mut hand = Hand::new(1, 4);
+    let mut ctx = WorkerCtx::new(1, 4);
     for _ in 0..20 {
         let liar = Liar { lie, overwrites, state: Mutex::default() };
         let mut module = Module {
             stocks: vec![Stock {
                 name: "liar".into(),
-                source: Marked::source(liar, Marking::new(hand.tag, WORDS * 8, Idle::Unknown)),
+                source: Marked::source(liar, Marking::new(ctx.tag, WORDS * 8, Idle::Unknown)),
                 most: 32,
                 batches: Mutex::default(),
                 known: 0,
@@ -128,13 +128,13 @@ fn storm(lie: Lie, overwrites: bool) -> (Tally, Vec<String>) {
             visits_left: AtomicU32::new(40),
         };
         while module.admits() {
-            module.visit(&mut hand);
-            module.check(&mut hand, &totals);
+            module.visit(&mut ctx);
+            module.check(&mut ctx, &totals);
         }
         assert!(module.is_worn_out());
-        module.unload(&mut hand, &totals);
+        module.unload(&mut ctx, &totals);
     }
-    totals.add(&mut hand.tally);
+    totals.add(&mut ctx.tally);
     (totals.read(), totals.complaints())
 }
 

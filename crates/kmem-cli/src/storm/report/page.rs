@@ -170,7 +170,7 @@ fn bytes(samples: &[Sample], end: f64) -> String {
     chart.area("one", &slots);
     chart.area("two", &depots);
     let held = samples.iter().map(|sample| sample.held as f64 / KIB).sum::<f64>() / samples.len().max(1) as f64;
-    let explained = format!("Free objects that are kept at hand. {} KiB were held by users, on average.", held.round());
+    let explained = format!("Free objects that are kept at ctx. {} KiB were held by users, on average.", held.round());
     section("Cached bytes", &explained, &[("one", "in slots of CPUs"), ("two", "in depots")], &chart.finish())
 }
 
