@@ -18,7 +18,7 @@ use kmem_bench::targets::{self, Verdict};
 use kmem_bench::{allocators, caches, peers, report};
 use serde::Serialize;
 
-use crate::outside::Page;
+use crate::remote_status::Page;
 
 /// Arguments of `kmem bench`.
 #[derive(Args)]

@@ -19,7 +19,7 @@ use kmem::page::{CpuRow, Snapshot, Unreadable};
 use serde::Serialize;
 
 use crate::interrupt::{self, EXIT_STOPPED, Interrupt};
-use crate::outside::{OutsideError, Page, is_alive};
+use crate::remote_status::{OutsideError, Page, is_alive};
 use crate::run;
 
 /// Arguments of `kmem follow`.

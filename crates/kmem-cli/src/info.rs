@@ -19,7 +19,7 @@ use kmem::page::Snapshot;
 use kmem::{Lacks, Mode, Upkeep};
 use serde::Serialize;
 
-use crate::outside::Page;
+use crate::remote_status::Page;
 
 /// Arguments of `kmem info`.
 #[derive(Args)]

@@ -6,7 +6,7 @@
 //! - `kmem storm` loads and unloads modules, each with its caches, while CPUs go and come, and looks for objects that
 //!   were lost, handed out twice or left behind ([`storm`]);
 //! - `kmem info` says how this process would be served on this machine ([`info`]);
-//! - `kmem follow` shows the CPUs of a running process, live, and `kmem info PID` once ([`follow`], [`outside`]);
+//! - `kmem follow` shows the CPUs of a running process, live, and `kmem info PID` once ([`follow`], [`remote_status`]);
 //! - `kmem race` finds the races of 2004 again, and shows which defence keeps them out ([`race`]);
 //! - `kmem bench` measures kmem and other allocators side by side ([`bench`]);
 //! - `kmem completions` and `kmem man` write what a shell and man know of all these ([`texts`]).
@@ -28,8 +28,9 @@ mod follow;
 mod info;
 mod interrupt;
 mod loadable;
-mod outside;
+
 mod race;
+mod remote_status;
 mod run;
 mod storm;
 mod texts;

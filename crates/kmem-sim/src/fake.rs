@@ -29,7 +29,7 @@ use kmem_core::sync::{AtomicU64, AtomicUsize, HeldRanks, Ordering, Waiters};
 use crate::explore::seat;
 use crate::guarded::{Guarded, PAGE};
 use crate::sleepers::Sleepers;
-use crate::taken::taken;
+use crate::tsan_lock::taken;
 
 /// What becomes memory at once, if the machine does that.
 const UNIT: usize = 2 << 20;

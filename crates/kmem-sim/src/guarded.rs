@@ -4,7 +4,7 @@
 
 use std::sync::Mutex;
 
-use crate::taken::taken;
+use crate::tsan_lock::taken;
 
 pub(crate) const PAGE: usize = 4096;
 

@@ -11,7 +11,7 @@
 //! | [`catalogue`] | the scenarios: creates and destroys against CPUs that come and go |
 //! | [`race`] | all of them under one protocol |
 //! | [`story`] | a schedule in words, CPU by CPU |
-//! | [`taken`] | a lock that the thread sanitizer sees |
+//! | [`tsan_lock`] | a lock that the thread sanitizer sees |
 //!
 //! It is a crate of its own, and not a feature of the engine, because cargo unites features: a command that explores
 //! would put the explorer, and std with it, into the preload library that is built beside it.
@@ -24,6 +24,6 @@ pub mod race;
 pub mod scenario;
 mod sleepers;
 pub mod story;
-pub mod taken;
+pub mod tsan_lock;
 
 pub use kmem_core::cpu::Protocol;

@@ -5,7 +5,7 @@ use std::thread::{self, Thread};
 
 use kmem_core::sync::{AtomicUsize, Ordering};
 
-use crate::taken::taken;
+use crate::tsan_lock::taken;
 
 /// The threads that sleep, each with the address of its word.
 #[derive(Default)]
