@@ -11,6 +11,9 @@ pub struct Results {
     pub machine: Machine,
     /// Whether the workloads were cut short: figures are for orientation then.
     pub quick: bool,
+    /// Whether it was stopped, so that only the workloads that were finished by then are here.
+    #[serde(default)]
+    pub stopped: bool,
     /// Everyone who was asked for, the missing ones too.
     pub allocators: Vec<Measured>,
     /// In the order of the catalogue.

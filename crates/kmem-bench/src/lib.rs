@@ -18,10 +18,12 @@
 //! | [`figures`] | the result, as it is written and read |
 //! | [`targets`] | what is to be reached, held against a result |
 //! | [`report`] | the result for people: text, Markdown, a page with plots; CSV |
+//! | [`charts`] | pages and charts, of `kmem storm --report` too; [`terminal`] wraps lines |
 
 pub mod allocators;
 pub mod caches;
 pub mod catalogue;
+pub mod charts;
 mod child;
 pub mod cpuset;
 pub mod executables;
@@ -35,3 +37,4 @@ mod redis;
 pub mod report;
 mod runs;
 pub mod targets;
+pub mod terminal;

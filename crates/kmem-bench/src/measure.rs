@@ -14,8 +14,11 @@ use crate::runs::Runner;
 /// Where measuring is: the workload that begins, its place among all, and how many there are.
 pub type Progress<'a> = dyn FnMut(&str, usize, usize) + 'a;
 
+/// Whether measuring is to stop. Asked before each run; the run under way is finished.
+pub type Stop<'a> = dyn Fn() -> bool + 'a;
+
 impl Plan {
-    /// Measures.
+    /// Measures. Where it is stopped, a workload that was not finished has no figures.
     ///
     /// # Errors
     /// A name that is no workload's.
@@ -24,18 +27,32 @@ impl Plan {
         field: Field,
         executables: &Executables,
         progress: &mut Progress<'_>,
+        stop: &Stop<'_>,
     ) -> Result<Results, UnknownWorkload> {
         let workloads = self.workloads()?;
         let mut outcomes = Vec::new();
         for (done, workload) in workloads.iter().enumerate() {
             progress(workload.name, done, workloads.len());
-            outcomes.push(self.turns(workload, &field.present, executables));
+            let Some(outcome) = self.turns(workload, &field.present, executables, stop) else { break };
+            outcomes.push(outcome);
         }
-        Ok(Results { machine: machine::here(), quick: self.quick, allocators: field.measured, workloads: outcomes })
+        Ok(Results {
+            machine: machine::here(),
+            quick: self.quick,
+            stopped: outcomes.len() < workloads.len(),
+            allocators: field.measured,
+            workloads: outcomes,
+        })
     }
 
-    /// One workload, everyone in turn: A B C, B C A, C A B.
-    fn turns(&self, workload: &Workload, everyone: &[Allocator], executables: &Executables) -> Outcome {
+    /// One workload, everyone in turn: A B C, B C A, C A B. None if it was stopped.
+    fn turns(
+        &self,
+        workload: &Workload,
+        everyone: &[Allocator],
+        executables: &Executables,
+        stop: &Stop<'_>,
+    ) -> Option<Outcome> {
         let (skipped, served) = match self.runner(workload, executables) {
             Err(why) => (Some(why), Vec::new()),
             Ok(runner) => {
@@ -51,6 +68,9 @@ impl Plan {
                     let first = run % series.len().max(1);
                     series.rotate_left(first);
                     for group in series.chunks_mut(at_once(workload)) {
+                        if stop() {
+                            return None;
+                        }
                         run_group(group, &*runner);
                     }
                     series.rotate_right(first);
@@ -58,7 +78,7 @@ impl Plan {
                 (None, series.into_iter().map(Series::result).collect())
             }
         };
-        Outcome {
+        Some(Outcome {
             name: workload.name.into(),
             about: workload.about.into(),
             unit: workload.unit.into(),
@@ -66,7 +86,7 @@ impl Plan {
             family: workload.family.name().into(),
             skipped,
             results: served,
-        }
+        })
     }
 }
 

@@ -18,6 +18,7 @@ use kmem_bench::targets::{self, Verdict};
 use kmem_bench::{allocators, caches, peers, report};
 use serde::Serialize;
 
+use crate::interrupt::{self, EXIT_STOPPED, Interrupt};
 use crate::remote_status::Page;
 
 /// Arguments of `kmem bench`.
@@ -89,9 +90,13 @@ pub fn bench(args: &BenchArgs) -> ExitCode {
             let document = if args.json {
                 crate::json(&Document { results: &results, targets: &verdicts })
             } else {
-                report::text(&results, &verdicts)
+                let columns = console::Term::stdout().size_checked().map(|(_, columns)| usize::from(columns));
+                report::text(&results, &verdicts, columns)
             };
-            ExitCode::from(u8::from(!crate::print(&document)))
+            match (crate::print(&document), results.stopped) {
+                (true, true) => ExitCode::from(EXIT_STOPPED),
+                (printed, _) => ExitCode::from(u8::from(!printed)),
+            }
         }
         Err(e) => {
             eprintln!("kmem bench: {e}");
@@ -127,12 +132,17 @@ fn measure(args: &BenchArgs) -> Result<Results, Box<dyn std::error::Error>> {
     }
     let field = allocators::find(&args.allocators, Path::new(&library), &executables)?;
     let bar = bar();
-    let results = plan.measure(field, &executables, &mut |name, done, all| {
+    let mut progress = |name: &str, done: usize, all: usize| {
         bar.set_length(all as u64);
         bar.set_position(done as u64);
         bar.set_message(name.to_string());
-    })?;
+    };
+    let interrupt = Interrupt::watch();
+    let results = plan.measure(field, &executables, &mut progress, &|| interrupt.is_asked())?;
     bar.finish_and_clear();
+    if results.stopped {
+        interrupt::clean_line();
+    }
     Ok(results)
 }
 

@@ -39,6 +39,11 @@ impl Interrupt {
         self.0.load(Ordering::Relaxed)
     }
 
+    /// What becomes true when Ctrl-C is pressed. It lives for ever: a command watches once.
+    pub fn flag(self) -> &'static AtomicBool {
+        Box::leak(Box::new(self.0))
+    }
+
     /// Sleeps, but not through a Ctrl-C.
     pub fn sleep(&self, time: Duration) {
         let end = Instant::now() + time;

@@ -14,8 +14,9 @@
 //! Without arguments the command is a storm of ten seconds: the shortest way to see the allocator at work.
 //!
 //! Exit codes: 0 all is well; 1 a storm found a fault, or a race a schedule that fails; 2 the arguments make no sense;
-//! 130 Ctrl-C stopped a storm or `kmem follow`; 125 `kmem run` could not set the program up; 126 the program cannot be executed, 127 it is not there. Otherwise
-//! `kmem run` *becomes* the program, so the code (or the signal) is the program's own.
+//! 130 Ctrl-C stopped a storm, a bench, a race or `kmem follow`; 125 `kmem run` could not set the program up; 126 the program
+//! cannot be executed, 127 it is not there. Otherwise `kmem run` *becomes* the program, so the code (or the signal) is the
+//! program's own.
 
 #![deny(unsafe_code)]
 

@@ -24,6 +24,8 @@ use kmem_sim::race::{Report, Violation, race as explore, replay};
 use kmem_sim::scenario::Scenario;
 use serde::Serialize;
 
+use crate::interrupt::{self, EXIT_STOPPED, Interrupt};
+
 /// No scenario begins a schedule after its share of this.
 const TIME: Duration = Duration::from_secs(28);
 
@@ -115,6 +117,8 @@ struct Told<'a> {
     seed: u64,
     schedules: usize,
     seconds: f64,
+    /// Whether Ctrl-C ended it.
+    stopped: bool,
     scenarios: Vec<ToldScenario<'a>>,
     violations: Vec<ToldViolation<'a>>,
 }
@@ -176,7 +180,10 @@ pub fn race(args: &RaceArgs) -> ExitCode {
     let document =
         if args.json { crate::json(&told(args, &report, seconds)) } else { page::page(args, &report, seconds) };
     let printed = crate::print(&document);
-    ExitCode::from(u8::from(!printed || !report.violations.is_empty()))
+    match (printed && report.violations.is_empty(), report.stopped) {
+        (true, true) => ExitCode::from(EXIT_STOPPED),
+        (sound, _) => ExitCode::from(u8::from(!sound)),
+    }
 }
 
 fn listed() -> Vec<Listed> {
@@ -190,7 +197,8 @@ fn listed() -> Vec<Listed> {
 
 fn explored(args: &RaceArgs, scenarios: &'static [Scenario]) -> Report {
     let share = TIME / scenarios.len() as u32;
-    let limits = Limits { time: Some(share), ..Limits::of(args.schedules as usize, args.seed) };
+    let stop = Some(Interrupt::watch().flag());
+    let limits = Limits { time: Some(share), stop, ..Limits::of(args.schedules as usize, args.seed) };
     let style = ProgressStyle::with_template("{bar:20} {msg}").unwrap_or_else(|_| ProgressStyle::default_bar());
     // On standard error, and only where that is a terminal.
     let bar = ProgressBar::new(scenarios.len() as u64).with_style(style);
@@ -199,6 +207,9 @@ fn explored(args: &RaceArgs, scenarios: &'static [Scenario]) -> Report {
         bar.set_message(scenario.name);
     });
     bar.finish_and_clear();
+    if report.stopped {
+        interrupt::clean_line();
+    }
     report
 }
 
@@ -206,7 +217,7 @@ fn explored(args: &RaceArgs, scenarios: &'static [Scenario]) -> Report {
 fn again(defences: Defences, scenario: &'static Scenario, schedule: &Schedule) -> Report {
     let violations = Vec::from_iter(replay(defences, scenario, schedule));
     let explored = Explored { schedules: 1, failures: violations.len(), ..Explored::default() };
-    Report { scenarios: vec![(scenario.name, explored)], violations }
+    Report { scenarios: vec![(scenario.name, explored)], violations, stopped: false }
 }
 
 fn told<'a>(args: &RaceArgs, report: &'a Report, seconds: f64) -> Told<'a> {
@@ -235,6 +246,7 @@ fn told<'a>(args: &RaceArgs, report: &'a Report, seconds: f64) -> Told<'a> {
         seed: args.seed,
         schedules: report.schedules(),
         seconds: (seconds * 1000.0).round() / 1000.0,
+        stopped: report.stopped,
         scenarios: report.scenarios.iter().map(scenario).collect(),
         violations: report.violations.iter().map(violation).collect(),
     }

@@ -161,7 +161,7 @@ fn the_page_shows_what_happened_and_needs_nothing_else() {
     for elsewhere in ["http://", "https://", "src=", "href=", "url(", "@import", "<script"] {
         assert!(!page.contains(elsewhere), "{elsewhere}");
     }
-    assert_eq!(page.matches("<svg").count(), if usable_cpus() > 1 { 5 } else { 4 });
+    assert_eq!(page.matches("<div class=\"plot\"").count(), if usable_cpus() > 1 { 5 } else { 4 });
     assert_eq!(page.matches("<svg").count(), page.matches("</svg>").count());
     for word in ["seconds since the storm began", "KiB", "CPU ", "99.99 %", "prefers-color-scheme: dark"] {
         assert!(page.contains(word), "{word}");

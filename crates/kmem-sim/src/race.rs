@@ -1,5 +1,7 @@
 //! Scenarios of the catalogue under one protocol, and what was found: what `kmem race` shows.
 
+use std::sync::atomic::Ordering;
+
 use kmem_core::cpu::Protocol;
 
 use crate::explore::{Explored, Fault, Finding, Limits, Schedule, Trouble};
@@ -63,6 +65,8 @@ pub struct Report {
     pub scenarios: Vec<(&'static str, Explored)>,
     /// One of each kind: the races of the seed first.
     pub violations: Vec<Violation>,
+    /// The limits' `stop` became true, so not everything was explored.
+    pub stopped: bool,
 }
 
 impl Report {
@@ -93,6 +97,10 @@ pub fn race(
             }
         }
         report.scenarios.push((scenario.name, explored));
+        if limits.stop.is_some_and(|stop| stop.load(Ordering::Relaxed)) {
+            report.stopped = true;
+            break;
+        }
     }
     report.violations.sort_by_key(|violation| (violation.race.unwrap_or(u8::MAX), violation.invariant));
     report

@@ -1,7 +1,7 @@
 //! A result for people.
 
 mod page;
-mod svg;
+mod plots;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -27,9 +27,9 @@ pub fn write(folder: &Path, results: &Results, verdicts: &[Verdict]) -> io::Resu
     let plots = folder.join("plots");
     fs::create_dir_all(&plots)?;
     for outcome in results.workloads.iter().filter(|outcome| least(outcome).is_some()) {
-        fs::write(plots.join(format!("{}.svg", outcome.name)), svg::workload(outcome).file())?;
+        fs::write(plots.join(format!("{}.svg", outcome.name)), plots::workload(outcome).file(plots::WORKLOAD_WIDTH))?;
     }
-    fs::write(plots.join("overview.svg"), svg::overview(results).file())?;
+    fs::write(plots.join("overview.svg"), plots::overview(results).file(plots::OVERVIEW_WIDTH))?;
     fs::write(folder.join("figures.csv"), csv(results))?;
     fs::write(folder.join("figures.json"), serde_json::to_string(results)? + "\n")?;
     fs::write(folder.join("BENCHMARKS.md"), markdown(results, verdicts))?;
@@ -47,7 +47,11 @@ fn provenance(results: &Results) -> String {
         machine.kernel,
         machine.transparent_huge_pages,
         machine.kmem_mode,
-        if results.quick { "; a quick run, for orientation" } else { "" }
+        match (results.stopped, results.quick) {
+            (true, _) => "; stopped by Ctrl-C, so workloads are missing",
+            (false, true) => "; a quick run, for orientation",
+            (false, false) => "",
+        }
     )
 }
 

@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use indicatif::HumanCount;
+use kmem_bench::terminal::wrapped;
 use kmem_sim::race::{Report, Violation};
 
 use super::{Listed, Protocol, RaceArgs, number};
@@ -48,6 +49,9 @@ fn verdict(out: &mut String, args: &RaceArgs, report: &Report, seconds: f64) {
     };
     let schedules = HumanCount(report.schedules() as u64);
     let _ = writeln!(out, "Protocol {protocol}: {schedules} schedules of {scenarios} in {seconds:.1} s, {verdict}.");
+    if report.stopped {
+        let _ = writeln!(out, "Ctrl-C ended it before all of them were run.");
+    }
     if args.protocol == Protocol::Y2004 {
         let advice =
             "With either defence alone nothing is found: try --protocol gate, --protocol listed, --protocol both.";
@@ -78,7 +82,9 @@ fn story(out: &mut String, violation: &Violation, args: &RaceArgs, width: usize)
     let scenario = violation.scenario;
     let race = violation.race.map_or_else(String::new, |race| format!("Race {race}: "));
     let _ = writeln!(out, "{race}{}\n", scenario.name);
-    wrap(&format!("Before: {}.", violation.opening()), width - 2).iter().for_each(|line| _ = writeln!(out, "  {line}"));
+    wrapped(&format!("Before: {}.", violation.opening()), width - 2, 2)
+        .iter()
+        .for_each(|line| _ = writeln!(out, "  {line}"));
     out.push('\n');
     let column = (width - 2) / scenario.possible - 2;
     let heads: Vec<String> = (0..scenario.possible)
@@ -92,47 +98,16 @@ fn story(out: &mut String, violation: &Violation, args: &RaceArgs, width: usize)
     let rule = heads.iter().map(|_| "-".repeat(column)).collect::<Vec<_>>().join("  ");
     let _ = writeln!(out, "  {}\n  {rule}", head.trim_end());
     for step in violation.steps() {
-        for line in wrap(&step.text, column) {
+        for line in wrapped(&step.text, column, 2) {
             let _ = writeln!(out, "  {}{line}", " ".repeat(step.cpu * (column + 2)));
         }
     }
     out.push('\n');
     let what = format!("I{}: {}.", violation.invariant, violation.what);
-    wrap(&what, width - 2).iter().for_each(|line| _ = writeln!(out, "  {line}"));
+    wrapped(&what, width - 2, 2).iter().for_each(|line| _ = writeln!(out, "  {line}"));
     if args.replay.is_none() {
         let after = HumanCount(violation.finding.after as u64);
         let _ = writeln!(out, "  Found after {after} schedules; to see it again:\n  {}", replay_of(violation, args));
     }
     out.push('\n');
-}
-
-/// The text in lines of at most `width` characters, where its words allow; lines but the first are indented.
-fn wrap(text: &str, width: usize) -> Vec<String> {
-    let mut lines = vec![String::new()];
-    for word in text.split(' ') {
-        let continued = lines.len() > 1 || !lines[0].is_empty();
-        let last = lines.len() - 1;
-        let line = &mut lines[last];
-        if continued && line.chars().count() + 1 + word.chars().count() > width {
-            lines.push(format!("  {word}"));
-        } else {
-            if !line.is_empty() {
-                line.push(' ');
-            }
-            line.push_str(word);
-        }
-    }
-    lines
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn words_are_wrapped_and_kept() {
-        assert_eq!(wrap("a bc def", 4), ["a bc", "  def"]);
-        assert_eq!(wrap("unbreakable x", 4), ["unbreakable", "  x"]);
-        assert_eq!(wrap("", 4), [""]);
-    }
 }

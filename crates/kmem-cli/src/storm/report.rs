@@ -2,7 +2,6 @@
 
 #![forbid(unsafe_code)]
 
-mod chart;
 mod page;
 
 use std::fmt::Write;

@@ -1,6 +1,7 @@
 //! Which schedules are run, and in which order: see [`super`].
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use super::director::{Director, Fault, Run};
@@ -31,12 +32,21 @@ pub struct Limits {
     pub seed: u64,
     /// No schedule is begun later than this after the beginning.
     pub time: Option<Duration>,
+    /// No schedule is begun once this is true.
+    pub stop: Option<&'static AtomicBool>,
 }
 
 impl Limits {
     /// So many schedules, three quarters of them systematic.
     pub fn of(schedules: usize, seed: u64) -> Self {
-        Self { systematic: schedules - schedules / 4, preemptions: 3, random: schedules / 4, seed, time: None }
+        Self {
+            systematic: schedules - schedules / 4,
+            preemptions: 3,
+            random: schedules / 4,
+            seed,
+            time: None,
+            stop: None,
+        }
     }
 }
 
@@ -103,6 +113,7 @@ struct Search<'a> {
     director: Arc<Director>,
     explored: Explored,
     deadline: Option<Instant>,
+    stop: Option<&'static AtomicBool>,
     /// Decisions of the longest run.
     longest: usize,
 }
@@ -110,7 +121,7 @@ struct Search<'a> {
 /// Runs schedules until the limits are reached.
 pub fn explore(set_up: &dyn Fn() -> Stage, limits: &Limits) -> Explored {
     let deadline = limits.time.map(|time| Instant::now() + time);
-    let mut search = Search { set_up, director: Director::new(), explored: Explored::default(), deadline, longest: 0 };
+    let mut search = Search::new(set_up, deadline, limits.stop);
     let mut random = Random::new(limits.seed);
     search.systematic(limits, &mut random);
     let wanted = search.explored.schedules + if search.explored.exhaustive { 0 } else { limits.random };
@@ -124,16 +135,20 @@ pub fn explore(set_up: &dyn Fn() -> Stage, limits: &Limits) -> Explored {
 
 /// Runs one schedule again.
 pub fn replay(set_up: &dyn Fn() -> Stage, schedule: &Schedule) -> Option<Finding> {
-    let mut search =
-        Search { set_up, director: Director::new(), explored: Explored::default(), deadline: None, longest: 0 };
+    let mut search = Search::new(set_up, None, None);
     search.run(Plan::turns(schedule.clone()));
     search.explored.findings.pop()
 }
 
-impl Search<'_> {
+impl<'a> Search<'a> {
+    fn new(set_up: &'a dyn Fn() -> Stage, deadline: Option<Instant>, stop: Option<&'static AtomicBool>) -> Self {
+        Self { set_up, director: Director::new(), explored: Explored::default(), deadline, stop, longest: 0 }
+    }
+
     fn may_go_on(&self, schedules: usize) -> bool {
         let in_time = self.deadline.is_none_or(|deadline| Instant::now() < deadline);
-        self.explored.schedules < schedules && in_time
+        let stopped = self.stop.is_some_and(|stop| stop.load(Ordering::Relaxed));
+        self.explored.schedules < schedules && in_time && !stopped
     }
 
     fn run(&mut self, plan: Plan) -> Run {
