@@ -1,4 +1,4 @@
-//! What `kmem race` tells a person: each race as a story, in a column for each CPU, and all else in a sentence.
+//! The text report of `kmem race`: each race step by step, with a column per CPU, and everything else in a sentence.
 
 use std::fmt::Write;
 
@@ -8,14 +8,14 @@ use kmem_sim::race::{Report, Violation};
 
 use super::{Listed, Protocol, RaceArgs, number};
 
-/// Columns of a terminal that does not say how many it has.
+/// Columns assumed if the terminal does not say how many it has.
 const WIDTH: usize = 120;
 
-/// The same for a person: each race of the seed as a story, the rest in a sentence each.
+/// The report as text: each race of 2004 step by step, other faults in a sentence each.
 pub fn page(args: &RaceArgs, report: &Report, seconds: f64) -> String {
     let width = console::Term::stdout().size_checked().map_or(WIDTH, |(_, columns)| usize::from(columns)).max(60);
     let mut out = String::new();
-    // A schedule that was asked for is told whatever it shows.
+    // A schedule that was asked for is shown step by step in any case.
     let (stories, others): (Vec<&Violation>, Vec<&Violation>) =
         report.violations.iter().partition(|violation| violation.race.is_some() || args.replay.is_some());
     for violation in stories {
@@ -53,13 +53,12 @@ fn verdict(out: &mut String, args: &RaceArgs, report: &Report, seconds: f64) {
         let _ = writeln!(out, "Ctrl-C ended it before all of them were run.");
     }
     if args.protocol == Protocol::Y2004 {
-        let advice =
-            "With either defence alone nothing is found: try --protocol gate, --protocol listed, --protocol both.";
+        let advice = "Either defence alone prevents this: try --protocol gate, --protocol listed, --protocol both.";
         let _ = writeln!(out, "{advice}");
     }
 }
 
-/// The scenarios, with what their threads do.
+/// The scenarios and what their threads do.
 pub fn list(listed: &[Listed]) -> String {
     let mut out = String::new();
     for scenario in listed {
@@ -71,13 +70,13 @@ pub fn list(listed: &[Listed]) -> String {
     out
 }
 
-/// The command that shows a violation again.
+/// The command that replays a violation.
 fn replay_of(violation: &Violation, args: &RaceArgs) -> String {
     let (protocol, number) = (args.protocol.name(), number(violation.scenario));
     format!("kmem race --protocol {protocol} --scenario {number} --replay '{}'", violation.finding.schedule)
 }
 
-/// The schedule in columns, one a CPU.
+/// The schedule in columns, one per CPU.
 fn story(out: &mut String, violation: &Violation, args: &RaceArgs, width: usize) {
     let scenario = violation.scenario;
     let race = violation.race.map_or_else(String::new, |race| format!("Race {race}: "));

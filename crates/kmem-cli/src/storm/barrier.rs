@@ -1,11 +1,11 @@
-//! Where all threads of the storm stand still.
+//! Where all threads of the storm stop, so that the engine can be checked.
 //!
-//! The engine can be checked as a whole only while nobody uses it. So the coordinator [calls](Meeting::call) a
-//! meeting; every thread looks [at the flag](Meeting::called) between two visits, with nothing in its hands, and
-//! [attends](Meeting::attend): it stays until the coordinator [dismisses](Meeting::dismiss) it.
+//! The engine can be checked as a whole only while no thread uses it. So the coordinator [requests](Barrier::request) a
+//! stop; every thread looks [at the flag](Barrier::is_requested) between two visits, when it holds no object, and
+//! [waits](Barrier::wait) until the coordinator [releases](Barrier::release) it.
 //!
-//! A thread that does not come is a finding too: somewhere below it, somebody waits for ever. The
-//! coordinator therefore waits for a limited time, and tells how many came.
+//! A thread that does not arrive is a finding too: it is blocked somewhere below. The coordinator therefore waits for a
+//! limited time, and reports how many arrived.
 
 #![forbid(unsafe_code)]
 
@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard};
 use std::time::Duration;
 
-/// The place.
+/// The barrier of one storm.
 pub struct Barrier {
     members: usize,
     requested: AtomicBool,
@@ -29,7 +29,7 @@ struct State {
 }
 
 impl Barrier {
-    /// A meeting place of `members` threads, the coordinator not counted.
+    /// A barrier for `members` threads, not counting the coordinator.
     pub fn of(members: usize) -> Self {
         Self {
             members,
@@ -44,26 +44,26 @@ impl Barrier {
         self.state.lock().unwrap_or_else(|e| e.into_inner())
     }
 
-    /// Whether a meeting is called: come, with nothing in your hands.
+    /// Whether threads are to stop here, holding no object.
     pub fn is_requested(&self) -> bool {
         self.requested.load(Ordering::Acquire)
     }
 
-    /// Whether the storm is over: go.
+    /// Whether the storm is over, so that threads are to end.
     pub fn is_over(&self) -> bool {
         self.over.load(Ordering::Acquire)
     }
 
-    /// Says that the storm is over, to whoever attends and whoever is elsewhere.
+    /// Ends the storm, for threads that wait here and for those still on their way.
     pub fn end(&self) {
         self.over.store(true, Ordering::Release);
     }
 
-    /// Stays until dismissed.
+    /// Waits until released.
     pub fn wait(&self) {
         let mut state = self.lock();
         if !self.is_requested() {
-            return; // dismissed between the look at the flag and here: that was no meeting of ours
+            return; // released between the look at the flag and here: the request is over
         }
         let released = state.released;
         state.present += 1;
@@ -73,7 +73,7 @@ impl Barrier {
         }
     }
 
-    /// Calls a meeting and waits until all are there; otherwise says how many came in that time.
+    /// Requests a stop and waits until all threads have arrived. The error is how many arrived in that time.
     pub fn request(&self, patience: Duration) -> Result<(), usize> {
         let state = self.lock();
         self.requested.store(true, Ordering::Release);
@@ -87,7 +87,7 @@ impl Barrier {
         Ok(())
     }
 
-    /// Lets everybody go on.
+    /// Lets all threads continue.
     pub fn release(&self) {
         let mut state = self.lock();
         self.requested.store(false, Ordering::Release);
@@ -103,7 +103,7 @@ mod tests {
     use std::sync::atomic::AtomicUsize;
 
     #[test]
-    fn nobody_works_while_the_meeting_lasts() {
+    fn no_thread_works_until_it_is_released() {
         let barrier = Barrier::of(3);
         let work = AtomicUsize::new(0);
         std::thread::scope(|scope| {
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_member_is_told() {
+    fn a_missing_member_is_reported() {
         let barrier = Barrier::of(2);
         std::thread::scope(|scope| {
             scope.spawn(|| {

@@ -1,12 +1,12 @@
-//! What is checked while all stand still, and at the end.
+//! What is checked while all threads are stopped, and at the end.
 //!
-//! Two witnesses are heard, and neither is asked about the other's business:
+//! Two independent sources are compared:
 //!
-//! - the modules know which objects they hold; the engine's number is held against it, cache by cache;
-//! - the engine walks all its slabs, slots and depots and sees whether every object is in exactly one place.
+//! - the modules know which objects they hold, and the engine's count is compared with that, cache by cache;
+//! - the engine walks all its slabs, slots and depots and verifies that every object is in exactly one place.
 //!
-//! Caches that are not the storm's are subtracted: the engine's general caches serve whoever asks, and come into being
-//! when somebody does. After the storm they must hold what they held before.
+//! Caches that are not the storm's are subtracted: the engine's general caches serve the whole process, and are created
+//! at their first use. After the storm they must hold what they held before.
 
 #![forbid(unsafe_code)]
 
@@ -34,18 +34,19 @@ pub struct Checker {
     ctx: WorkerCtx,
     before: ValidReport,
     valid: bool,
-    /// By how much the engine's total is known to be wrong, beyond what is known of single caches.
+    /// By how much the engine's total is known to be wrong, beyond the known errors of single caches.
     known: i64,
 }
 
 impl Checker {
-    /// Takes the state before the storm. An error if the engine finds itself wrong before anything happened.
+    /// Records the state before the storm. An error if the engine is already inconsistent.
     pub fn new(ctx: WorkerCtx) -> Result<Self, String> {
-        let before = source::validate().map_err(|e| format!("the allocator is not sound before the storm: {e}"))?;
+        let before =
+            source::validate().map_err(|e| format!("the allocator is not consistent before the storm: {e}"))?;
         Ok(Self { ctx, before, valid: true, known: 0 })
     }
 
-    /// At a quiescent point: checks everything.
+    /// Checks everything, at a quiescent point.
     pub fn check(&mut self, shared: &Shared) {
         let mut held = 0;
         for slot in &shared.module_slots {
@@ -57,7 +58,7 @@ impl Checker {
         self.validate(held, held_by_others, shared);
     }
 
-    /// After the storm: unloads what is loaded and checks that nothing is left.
+    /// Unloads all modules after the storm, and checks that nothing is left.
     pub fn clear_away(&mut self, shared: &Shared) {
         for slot in &shared.module_slots {
             let module = slot.write().unwrap_or_else(|e| e.into_inner()).take();
@@ -70,19 +71,19 @@ impl Checker {
         let mut left = 0;
         kmem::caches(|cache| left += usize::from(cache.name.starts_with(module::NAME)));
         if left > 0 {
-            shared.totals.complain(format!("{left} caches of the storm exist after it"));
+            shared.totals.complain(format!("{left} caches of the storm still exist after it"));
         }
         let lives = source::lives();
         if lives.constructed != lives.dropped {
             shared.totals.complain(format!(
-                "{} objects were constructed in caches that are gone, and {} of them dropped",
+                "{} objects were constructed in caches that have been destroyed, and {} of them were dropped",
                 lives.constructed, lives.dropped
             ));
         }
         shared.totals.add(&mut self.ctx.tally);
     }
 
-    /// The engine's own walk, and its total against what the storm and others hold.
+    /// The engine's own walk, and its total compared with what the storm and others hold.
     fn validate(&mut self, ours: i64, others: impl Fn() -> i64, shared: &Shared) {
         let totals = &shared.totals;
         self.ctx.tally.checks += 1;
@@ -110,7 +111,7 @@ impl Checker {
                     _ => self.ctx.tally.doubled += deviation.unsigned_abs(),
                 }
                 totals.complain(format!(
-                    "{} objects are held in all caches together, says the engine; their users hold {}",
+                    "the engine counts {} held objects in all caches together; their users hold {}",
                     report.held,
                     others + ours
                 ));
@@ -119,7 +120,7 @@ impl Checker {
         totals.add(&mut self.ctx.tally);
     }
 
-    /// Whether every validation of the engine by itself came out well.
+    /// Whether every validation of the engine by itself succeeded.
     pub fn valid(&self) -> bool {
         self.valid
     }

@@ -1,18 +1,18 @@
-//! A module: caches that come when it is loaded and go when it is unloaded.
+//! A module: caches that are created when it is loaded and destroyed when it is unloaded.
 //!
 //! ```text
 //! load ──> visited by many workers at once ──> worn out ──> unload
-//!          allocate, free, hand on, take over               give everything back,
+//!          allocate, free, leave objects, take over          free all objects,
 //!                                                           now and then: destroy while held -> Busy,
 //!                                                           destroy
 //! ```
 //!
-//! Between visits all objects lie in the module, in batches that some worker left: what one worker allocates on
-//! one CPU the next worker frees on another. So whoever holds the module alone, or meets all others at a
-//! quiescent point, knows exactly which objects are held, and can hold the engine's number against it.
+//! Between visits all objects are in the module, in batches left by workers: what one worker allocates on one CPU the
+//! next worker frees on another. So a thread that has the module to itself, or stops all others at a quiescent point,
+//! knows exactly which objects are held, and can compare the engine's count with that.
 //!
-//! The number may be wrong only once: a deviation that was counted is remembered in `known`, and afterwards
-//! only what differs from it counts.
+//! A wrong count is reported only once: a deviation that was counted is remembered in `known`, and afterwards only a
+//! difference from that counts.
 
 #![deny(unsafe_code)]
 
@@ -26,7 +26,7 @@ use super::source::{self, Refusal, Source};
 use super::totals::Totals;
 use super::worker_ctx::WorkerCtx;
 
-/// How the names of all caches of modules begin.
+/// The prefix of the names of all caches of modules.
 pub const NAME: &str = "storm-module";
 /// Most caches of one module.
 const MOST_CACHES: usize = 4;
@@ -34,9 +34,9 @@ const MOST_CACHES: usize = 4;
 const VISIT_BYTES: usize = 8 * 1024;
 /// Most objects that one visit allocates from a cache.
 const VISIT_OBJECTS: usize = 128;
-/// Batches that may lie in a cache before visitors must take one over for each that they leave.
+/// Batches that may be left in a cache before visitors must take over one for each that they leave.
 const MOST_BATCHES: usize = 12;
-/// A module wears out after so many visits.
+/// A module wears out after a number of visits in this range.
 const VISITS: std::ops::Range<u32> = 4..64;
 
 /// A loaded module.
@@ -52,14 +52,14 @@ struct Stock {
     /// Most objects of one visit.
     most: usize,
     batches: Mutex<VecDeque<Batch>>,
-    /// By how much the engine's number of held objects is known to be wrong.
+    /// By how much the engine's count of held objects is known to be wrong.
     known: i64,
 }
 
 /// Objects that one worker left for the others.
 struct Batch {
     objects: Vec<Held>,
-    /// Who allocated them, and on which CPU it left them.
+    /// The worker that allocated them, and the CPU that it left them on.
     worker: u64,
     cpu: usize,
 }
@@ -97,7 +97,7 @@ impl Module {
         self.visits_left.fetch_update(Relaxed, Relaxed, |left| left.checked_sub(1)).is_ok()
     }
 
-    /// Whether no visit is left: the module is to be unloaded.
+    /// Whether no visit is left, so that the module is to be unloaded.
     pub fn is_worn_out(&self) -> bool {
         self.visits_left.load(Relaxed) == 0
     }
@@ -111,15 +111,15 @@ impl Module {
         }
     }
 
-    /// Gives every object back and destroys the caches.
+    /// Frees every object and destroys the caches.
     pub fn unload(self, ctx: &mut WorkerCtx, totals: &Totals) {
         for stock in self.stocks {
             stock.unload(ctx, totals);
         }
     }
 
-    /// At a quiescent point: holds the engine's numbers against ours. Returns the objects that the engine should
-    /// hold: ours, and those by which it is known to be wrong.
+    /// Compares the engine's counts with ours, at a quiescent point. Returns the number of objects that the engine
+    /// should count: ours, plus the errors that are known.
     pub fn check(&mut self, ctx: &mut WorkerCtx, totals: &Totals) -> i64 {
         let mut held = 0;
         for stock in &mut self.stocks {
@@ -137,13 +137,13 @@ impl Stock {
         self.batches.lock().unwrap_or_else(|e| e.into_inner())
     }
 
-    /// Objects that lie here. Exact while nobody visits.
+    /// The number of objects here. Exact while there is no visitor.
     fn held(&self) -> usize {
         self.batches().iter().map(|batch| batch.objects.len()).sum()
     }
 
     fn visit(&self, ctx: &mut WorkerCtx) {
-        // 1. Allocate, then free and allocate by turns: the everyday traffic of one CPU.
+        // 1. Allocate, then free and allocate alternately: the everyday traffic of one CPU.
         let wanted = ctx.rng.usize(1..=self.most);
         let mut objects = Vec::with_capacity(wanted);
         if ctx.rng.u32(..4) == 0 {
@@ -182,7 +182,7 @@ impl Stock {
         self.source.alloc(ctx)
     }
 
-    /// Frees what another worker (or the same, earlier) left.
+    /// Frees what another worker (or the same one, earlier) left.
     fn take_over(&self, batch: Batch, ctx: &mut WorkerCtx) {
         let freed_before = ctx.tally.frees;
         let other_cpu = batch.cpu != ctx.cpu();
@@ -214,15 +214,15 @@ impl Stock {
             Err(Refusal { live, source }) => {
                 self.source = source;
                 self.compare(live, 0, ctx, totals);
-                totals.complain(format!("cache {}: not destroyed, though nobody holds an object of it", self.name));
-                // It stays, undestroyed, under a name that is not used again.
+                totals.complain(format!("cache {}: not destroyed, although no object of it is held", self.name));
+                // It remains, under a name that is not used again.
                 ctx.retire_name();
             }
         }
     }
 
-    /// Tries to destroy the cache while some objects are held, which must be refused with their exact number and
-    /// leave the cache as usable as before. `None` if the cache was destroyed all the same.
+    /// Tries to destroy the cache while some objects are held, which must be refused with their exact number and leave
+    /// the cache as usable as before. `None` if the cache was destroyed nevertheless.
     fn destroy_while_held(mut self, ctx: &mut WorkerCtx, totals: &Totals) -> Option<Self> {
         let wanted = ctx.rng.usize(1..=self.most);
         let held: Vec<Held> = (0..wanted).map_while(|_| self.alloc(ctx)).collect();
@@ -232,7 +232,7 @@ impl Stock {
         let ours = held.len();
         match self.source.destroy() {
             Ok(()) => {
-                // The objects are gone under our hands: to touch them would be our fault.
+                // The objects no longer exist: touching them would be our own error.
                 ctx.tally.doubled += ours as u64;
                 totals.complain(format!("the cache {} was destroyed while {ours} objects of it were held", self.name));
                 return None;
@@ -244,7 +244,7 @@ impl Stock {
                 }
             }
         }
-        // As usable as before: it allocates, its objects are whole, and it frees.
+        // It must be as usable as before: it allocates, its objects are intact, and it frees.
         let more: Vec<Held> = (0..self.most).map_while(|_| self.alloc(ctx)).collect();
         for object in held.into_iter().chain(more) {
             self.source.free(object, &mut ctx.tally);
@@ -252,7 +252,8 @@ impl Stock {
         Some(self)
     }
 
-    /// Holds the engine's number of held objects against ours; counts what was not known before. True: it is right.
+    /// Compares the engine's count of held objects with ours, and counts a deviation that was not known. True if it is
+    /// right.
     fn compare(&mut self, live: usize, ours: usize, ctx: &mut WorkerCtx, totals: &Totals) -> bool {
         let deviation = live as i64 - ours as i64 - self.known;
         self.known += deviation;
@@ -261,8 +262,7 @@ impl Stock {
             1.. => ctx.tally.lost += deviation.unsigned_abs(),
             _ => ctx.tally.doubled += deviation.unsigned_abs(),
         }
-        totals
-            .complain(format!("cache {}: {live} objects are held, says the engine; its users hold {ours}", self.name));
+        totals.complain(format!("cache {}: the engine counts {live} held objects; its users hold {ours}", self.name));
         false
     }
 }

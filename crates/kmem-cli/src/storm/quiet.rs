@@ -1,4 +1,4 @@
-//! When a number of held objects can be trusted: background upkeep moves free objects, and those look held meanwhile.
+//! When a count of held objects can be trusted: upkeep moves free objects, and while it does they look held.
 
 #![forbid(unsafe_code)]
 
@@ -7,14 +7,14 @@ use std::time::{Duration, Instant};
 
 use super::totals::Totals;
 
-/// Longest time for which upkeep has objects in its hands.
+/// The longest time for which upkeep has objects in transit.
 const SETTLING: Duration = Duration::from_secs(2);
 
-/// Asks for a number of held objects until it is the expected one, for a while.
+/// Repeats the question how many objects are held until the answer is the expected one, or time is up.
 ///
-/// Upkeep goes on while all others stand still. It moves free objects from one place to another, and those that are in its
-/// hands at the moment look held. What somebody really holds, or what is lost, stays so. Once there is a fault, the storm
-/// has failed, and nothing is waited for any more.
+/// Upkeep continues while all threads of the storm are stopped. It moves free objects from one place to another, and
+/// objects in transit look held. Objects that are really held, or lost, stay so. Once a fault is known the storm has
+/// failed, and there is nothing to wait for.
 pub fn settled(expected: i64, totals: &Totals, ask: impl Fn() -> i64) -> i64 {
     let began = Instant::now();
     loop {

@@ -1,8 +1,8 @@
-//! A worker: goes from module to module, loads, visits and unloads.
+//! A worker: goes from module to module, and loads, visits or unloads it.
 //!
-//! A module stands in a readers-writer lock: any number of workers visit it at a time, one alone loads or
-//! unloads it. Workers never wait for each other there; where a lock is taken they go to another module.
-//! A worker holds objects only during a visit, so it can attend a meeting between any two.
+//! A module is in a readers-writer lock: any number of workers can visit it at a time, but only one can load or unload
+//! it. Workers never wait for each other there; if a lock is taken they go to another module. A worker holds objects
+//! only during a visit, so it can stop at the barrier between any two.
 
 #![forbid(unsafe_code)]
 
@@ -27,7 +27,7 @@ pub struct Shared {
     pub barrier: Barrier,
     /// CPUs that this process may run on, and that the driver takes down and up.
     pub cpus: Vec<usize>,
-    /// What the workers timed; each adds its own at its end.
+    /// What the workers timed; each adds its own when it ends.
     pub latencies: Mutex<Latencies>,
 }
 
@@ -36,7 +36,7 @@ pub fn usable_cpus() -> Result<Vec<usize>, String> {
     let info = kmem::info();
     let cpus: Vec<usize> = info.online_cpus.iter().filter(|&cpu| cpu < info.possible_cpus).collect();
     if cpus.is_empty() {
-        return Err("this process may run on no CPU that the engine knows: give it one, with taskset".into());
+        return Err("this process may not run on any CPU that the engine knows: allow it one, with taskset".into());
     }
     Ok(cpus)
 }
@@ -61,10 +61,10 @@ pub fn work(shared: &Shared, mut ctx: WorkerCtx) {
     }
 }
 
-/// Visits the module of a slot. False: there is none, or it is worn out.
+/// Visits the module of a slot. False if there is none, or it is worn out.
 fn visit(slot: &ModuleSlot, ctx: &mut WorkerCtx) -> bool {
     let Ok(guard) = slot.try_read() else {
-        std::thread::yield_now(); // somebody loads or unloads it
+        std::thread::yield_now(); // another worker loads or unloads it
         return true;
     };
     let Some(module) = guard.as_ref().filter(|module| module.admits()) else {
@@ -78,10 +78,10 @@ fn visit(slot: &ModuleSlot, ctx: &mut WorkerCtx) -> bool {
     true
 }
 
-/// A visit by a thread that lives no longer than that: what it leaves on its CPU must not depend on it.
+/// A visit by a thread that ends with it: what the thread leaves on its CPU must not depend on the thread.
 fn visit_by_newcomer(module: &Module, ctx: &mut WorkerCtx) {
     std::thread::scope(|scope| {
-        // Where the system has no room for another thread, the visit is ours.
+        // If the system cannot create another thread, there is no visit this time.
         let _ = std::thread::Builder::new().spawn_scoped(scope, || module.visit(ctx));
     });
 }
@@ -104,13 +104,13 @@ fn renew(slot: &ModuleSlot, number: usize, shared: &Shared, ctx: &mut WorkerCtx)
     }
 }
 
-/// Moves to some CPU, and is free to go elsewhere from there.
+/// Moves to a random CPU, from which the scheduler may move it on.
 fn hop(cpus: &[usize], ctx: &mut WorkerCtx) {
     let mut there = CpuSet::new();
     there.set(cpus[ctx.rng.usize(..cpus.len())]);
     let mut anywhere = CpuSet::new();
     cpus.iter().for_each(|&cpu| anywhere.set(cpu));
-    // A CPU that the kernel took away meanwhile cannot be hopped to: stay here, then.
+    // If the kernel has taken that CPU away meanwhile, the thread stays here.
     let _ = sched_setaffinity(None, &there);
     let _ = sched_setaffinity(None, &anywhere);
 }

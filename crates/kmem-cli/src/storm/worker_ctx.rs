@@ -14,9 +14,9 @@ use super::object::mix;
 use super::record::Timeline;
 use super::totals::Tally;
 
-/// What a thread of the storm has at hand: its luck, its count, its numbers.
+/// The context of a thread of the storm.
 pub struct WorkerCtx {
-    /// Numbers the thread, from 1 on; 0 is nobody.
+    /// The thread's number; workers count from 1, and 0 is the coordinator.
     pub id: u64,
     /// Its decisions, which follow from the seed.
     pub rng: fastrand::Rng,
@@ -31,14 +31,14 @@ pub struct WorkerCtx {
     sequence: u64,
 }
 
-/// One allocation in so many is timed.
+/// One in this many allocations is timed.
 const TIMED_ONE_IN: u64 = 16;
 
-/// Names of caches that could not be destroyed are not used again.
+/// How many caches could not be destroyed; their names are not used again.
 static RETIRED: AtomicU64 = AtomicU64::new(0);
 
 impl WorkerCtx {
-    /// The hand of thread `id` in the storm of `seed`.
+    /// The context of thread `id` in the storm of `seed`.
     pub fn new(id: u64, seed: u64) -> Self {
         Self {
             id,
@@ -47,17 +47,17 @@ impl WorkerCtx {
             tag: mix(seed ^ 0x6b6d_656d),
             latencies: Latencies::default(),
             timeline: None,
-            sequence: id << 36, // 48 bits: 2^11 threads, 2^36 objects each
+            sequence: id << 36, // 48 bits: 2^11 threads with 2^36 objects each
         }
     }
 
-    /// A number that no other hand-out of the storm has.
+    /// A number that no other allocation of the storm has.
     pub fn next_sequence(&mut self) -> u64 {
         self.sequence += 1;
         self.sequence
     }
 
-    /// Does the allocation that becomes hand-out `sequence`, and times it now and then.
+    /// Does allocation `sequence`, and times it if its turn has come.
     pub fn timed<R>(&mut self, sequence: u64, alloc: impl FnOnce() -> R) -> R {
         if !sequence.is_multiple_of(TIMED_ONE_IN) {
             return alloc();
@@ -77,7 +77,7 @@ impl WorkerCtx {
         sched_getcpu()
     }
 
-    /// What is put behind names, so that they differ from those of caches that would not go.
+    /// A suffix that keeps names different from those of caches that could not be destroyed.
     pub fn suffix(&self) -> String {
         match RETIRED.load(Relaxed) {
             0 => String::new(),
@@ -85,7 +85,7 @@ impl WorkerCtx {
         }
     }
 
-    /// A cache stayed behind: its name is taken from now on.
+    /// A cache could not be destroyed, so its name is taken from now on.
     pub fn retire_name(&self) {
         RETIRED.fetch_add(1, Relaxed);
     }

@@ -1,7 +1,7 @@
-//! The page of `kmem storm --report`: one file that needs nothing else, for a person.
+//! The page of `kmem storm --report`: a single self-contained file.
 //!
-//! Time runs to the right in all charts, from the storm's beginning to its end, so that what belongs together stands
-//! above each other: a CPU that leaves, what is cached then, and what an allocation costs.
+//! Time runs to the right in all charts, from the beginning of the storm to its end, so that related events are
+//! vertically aligned: a CPU that goes down, what is cached then, and what an allocation costs.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use super::Report;
 const TIME: &str = "seconds since the storm began";
 
 impl Standing {
-    /// The class of its colour, and its word.
+    /// Its word, which is also the class of its colour.
     fn word(self) -> &'static str {
         match self {
             Self::Online => "online",
@@ -105,7 +105,7 @@ impl Report {
     }
 }
 
-/// A lane for each CPU: which share of each bin it was in which state.
+/// A lane for each CPU: the share of each bin that it spent in each state.
 fn cpus(lanes: &Lanes, bin: f64, end: f64) -> Markup {
     let mut chart = Chart::lanes("States of the CPUs", &names(&lanes.cpus), (Scale::Linear(end), TIME));
     let count = lanes.cpus.len();
@@ -130,7 +130,7 @@ fn cpus(lanes: &Lanes, bin: f64, end: f64) -> Markup {
     section("CPUs", &explained, &Standing::ALL.map(|standing| (standing.word(), standing.word())), &chart.finish())
 }
 
-/// A few milliseconds, exactly.
+/// A few milliseconds, event by event.
 fn magnified(excerpt: &Excerpt, cpus: &[usize]) -> Markup {
     let length = Excerpt::LENGTH.as_secs_f64() * 1e3;
     let axis = format!("milliseconds since second {} of the storm", number(excerpt.began.as_secs_f64()));
@@ -145,7 +145,7 @@ fn magnified(excerpt: &Excerpt, cpus: &[usize]) -> Markup {
             standing = (at, next);
         }
     }
-    let explained = "Every transition of a moment: a lull, in which there is some time between them, or a gust.";
+    let explained = "Every transition within a moment: a lull, with pauses between them, or a gust.";
     section(
         "CPUs, magnified",
         explained,
@@ -159,7 +159,7 @@ fn caches(samples: &[Sample], end: f64) -> Markup {
     let y = Scale::linear(points().map(|(_, caches)| caches));
     let mut chart = Chart::new("Caches alive", 130.0, (Scale::Linear(end), TIME), (y, "caches"), number);
     chart.path("one", points());
-    section("Caches alive", "Caches of the modules that are loaded at the moment.", &[], &chart.finish())
+    section("Caches alive", "Caches of the modules that are loaded at each moment.", &[], &chart.finish())
 }
 
 fn bytes(samples: &[Sample], end: f64) -> Markup {
@@ -175,7 +175,7 @@ fn bytes(samples: &[Sample], end: f64) -> Markup {
     chart.area("one", &slots);
     chart.area("two", &depots);
     let held = samples.iter().map(|sample| sample.held as f64 / KIB).sum::<f64>() / samples.len().max(1) as f64;
-    let explained = format!("Free objects that are ready in caches. {} KiB were held by users, on average.", held.round());
+    let explained = format!("Free objects that are cached. On average, users held {} KiB.", held.round());
     section("Cached bytes", &explained, &[("one", "in slots of CPUs"), ("two", "in depots")], &chart.finish())
 }
 
@@ -192,7 +192,7 @@ fn latency(bins: &[Latencies], bin: f64, end: f64) -> Markup {
     for (class, _, share) in lines {
         chart.path(class, points(share));
     }
-    let explained = "One allocation in 16, of all workers; the scale is logarithmic. There are more workers than CPUs, so \
+    let explained = "One in 16 allocations of all workers; the scale is logarithmic. There are more workers than CPUs, so \
                      the slowest ones waited for a CPU, not for the allocator.";
     section("Latency", explained, &lines.map(|(class, name, _)| (class, name)), &chart.finish())
 }
