@@ -15,7 +15,7 @@ pub struct Stage {
     pub threads: usize,
     /// What each of them does.
     pub act: Arc<dyn Fn(usize) + Send + Sync>,
-    /// What must hold when all are done; else what is wrong.
+    /// Checks what must hold when all are done; the error is what is wrong.
     pub check: Box<dyn FnOnce() -> Result<(), Broken>>,
 }
 
@@ -28,16 +28,16 @@ pub struct Limits {
     pub preemptions: usize,
     /// Random schedules after it (none where the systematic search was complete without a bound).
     pub random: usize,
-    /// Decides the random ones, and which systematic ones are run where not all are.
+    /// The seed of the random ones, and of the choice of systematic ones if not all are run.
     pub seed: u64,
-    /// No schedule is begun later than this after the beginning.
+    /// No schedule is begun after this time.
     pub time: Option<Duration>,
     /// No schedule is begun once this is true.
     pub stop: Option<&'static AtomicBool>,
 }
 
 impl Limits {
-    /// So many schedules, three quarters of them systematic.
+    /// This many schedules, three quarters of them systematic.
     pub fn of(schedules: usize, seed: u64) -> Self {
         Self {
             systematic: schedules - schedules / 4,
@@ -64,7 +64,7 @@ pub enum Trouble {
 pub struct Broken {
     /// Its number in INVARIANTS.md.
     pub invariant: u8,
-    /// How.
+    /// What is wrong.
     pub text: String,
 }
 
@@ -83,13 +83,13 @@ impl Trouble {
 /// A schedule that fails.
 #[derive(Clone, Debug)]
 pub struct Finding {
-    /// How.
+    /// What is wrong.
     pub trouble: Trouble,
-    /// Replays it.
+    /// The schedule, to replay it.
     pub schedule: Schedule,
     /// What happened.
     pub events: Vec<Event>,
-    /// Schedules run until it was found, it included.
+    /// The number of schedules run until it was found, including this one.
     pub after: usize,
 }
 
@@ -98,11 +98,11 @@ pub struct Finding {
 pub struct Explored {
     /// Schedules run; no two systematic ones are the same.
     pub schedules: usize,
-    /// Every schedule with up to so many preemptions was run.
+    /// Every schedule with up to this many preemptions was run.
     pub all_with_preemptions: Option<usize>,
     /// Every schedule was run.
     pub exhaustive: bool,
-    /// The first schedule that failed in each way.
+    /// The first schedule of each kind of failure.
     pub findings: Vec<Finding>,
     /// Schedules that failed.
     pub failures: usize,
@@ -133,7 +133,7 @@ pub fn explore(set_up: &dyn Fn() -> Stage, limits: &Limits) -> Explored {
     std::mem::take(&mut search.explored)
 }
 
-/// Runs one schedule again.
+/// Replays one schedule.
 pub fn replay(set_up: &dyn Fn() -> Stage, schedule: &Schedule) -> Option<Finding> {
     let mut search = Search::new(set_up, None, None);
     search.run(Plan::turns(schedule.clone()));
@@ -163,7 +163,7 @@ impl<'a> Search<'a> {
         if let Some(trouble) = trouble {
             self.explored.failures += 1;
             if matches!(trouble, Trouble::Fault(Fault::Deadlock | Fault::Endless)) {
-                // Its threads stay where they are.
+                // Its threads stay where they are, so a new director is needed.
                 self.director = Director::new();
             }
             if !self.explored.findings.iter().any(|finding| finding.trouble.is_like(&trouble)) {
@@ -174,8 +174,8 @@ impl<'a> Search<'a> {
         run
     }
 
-    /// Every schedule once, those with fewer preemptions first. A schedule is its turns; behind its last turn all is
-    /// default, and a turn more, there, is another schedule.
+    /// Runs every schedule once, those with fewer preemptions first. A schedule is its turns; after its last turn all
+    /// decisions are the default, and one more turn there makes another schedule.
     fn systematic(&mut self, limits: &Limits, random: &mut Random) {
         let mut waiting: Vec<Vec<Schedule>> = vec![vec![Schedule::default()]];
         // Whether nothing was cut off at the bound.
