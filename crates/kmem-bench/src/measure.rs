@@ -11,17 +11,17 @@ use crate::machine;
 use crate::plan::{Plan, UnknownWorkload};
 use crate::runs::Runner;
 
-/// Where measuring is: the workload that begins, its place among all, and how many there are.
+/// Called when a workload begins, with its name, its index and the number of workloads.
 pub type Progress<'a> = dyn FnMut(&str, usize, usize) + 'a;
 
-/// Whether measuring is to stop. Asked before each run; the run under way is finished.
+/// Whether measuring is to stop. Asked before each run; a run that has begun is finished.
 pub type Stop<'a> = dyn Fn() -> bool + 'a;
 
 impl Plan {
-    /// Measures. Where it is stopped, a workload that was not finished has no figures.
+    /// Measures. If it is stopped, unfinished workloads are missing from the result.
     ///
     /// # Errors
-    /// A name that is no workload's.
+    /// A name that no workload has.
     pub fn measure(
         &self,
         field: Field,
@@ -45,7 +45,7 @@ impl Plan {
         })
     }
 
-    /// One workload, everyone in turn: A B C, B C A, C A B. None if it was stopped.
+    /// Runs one workload under each allocator in turn: A B C, B C A, C A B. None if it was stopped.
     fn turns(
         &self,
         workload: &Workload,
@@ -62,8 +62,8 @@ impl Plan {
                     _ => true,
                 };
                 let mut series: Vec<Series> = everyone.iter().filter(takes_part).map(Series::new).collect();
-                // Each run begins with another: where the machine slows down in the middle of one, it is not always the same
-                // that have run before.
+                // Each run begins with another allocator, so that if the machine slows down during a run, it does not
+                // always affect the same ones.
                 for run in 0..self.runs_of(workload) {
                     let first = run % series.len().max(1);
                     series.rotate_left(first);
@@ -99,7 +99,7 @@ fn at_once(workload: &Workload) -> usize {
     }
 }
 
-/// One run of each of a group, at once if there are several.
+/// One run under each allocator of a group, all at once.
 fn run_group(group: &mut [Series<'_>], runner: &Runner<'_>) {
     if let [one] = group {
         return one.run(runner);
@@ -123,7 +123,7 @@ impl<'a> Series<'a> {
         Self { allocator, runs: BTreeMap::new(), failed: None }
     }
 
-    /// One more run, unless one has failed: who hangs would hang again.
+    /// One more run, unless one has failed: an allocator that hangs would hang again.
     fn run(&mut self, runner: &Runner<'_>) {
         if self.failed.is_some() {
             return;

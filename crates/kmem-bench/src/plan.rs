@@ -7,14 +7,14 @@ use crate::catalogue::{self, Kind, Workload};
 
 /// What is measured, and how long.
 pub struct Plan {
-    /// Less work and fewer runs: figures for orientation, within a minute.
+    /// Less work and fewer runs: rough figures within a minute.
     pub quick: bool,
-    /// Names of workloads; all where there is none.
+    /// Names of workloads; empty means all.
     pub only: Vec<String>,
-    /// Runs of each workload under each allocator; none: as many as fit the plan.
+    /// Runs of each workload under each allocator; `None` is the plan's own number.
     pub runs: Option<usize>,
     /// The command `kmem`. `kmem bench-caches NAME full|quick` runs [`caches::run`](crate::caches::run) and prints the
-    /// answer; `kmem bench-left PID CPU` prints what a process on kmem caches for a CPU, as the figure `cached_bytes`;
+    /// result; `kmem bench-left PID CPU` prints what a process on kmem caches for a CPU, as the figure `cached_bytes`;
     /// `kmem storm --latency --json` is the storm.
     pub command: PathBuf,
 }
@@ -36,7 +36,7 @@ impl Plan {
     /// The workloads that are asked for.
     ///
     /// # Errors
-    /// A name that is no workload's.
+    /// A name that no workload has.
     pub fn workloads(&self) -> Result<Vec<&'static Workload>, UnknownWorkload> {
         let known = |name: &String| catalogue::ALL.iter().any(|workload| workload.name == name);
         if let Some(unknown) = self.only.iter().find(|name| !known(name)) {

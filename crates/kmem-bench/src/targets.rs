@@ -1,7 +1,7 @@
-//! What kmem is to reach, held against a result.
+//! What kmem is to reach, and whether a result does.
 //!
-//! A target compares kmem with the peers of the same run, for absolute figures are a machine's. It is met, or not, or
-//! undecided: where kmem or every peer has no figure. Then it says where one would come from.
+//! A target compares kmem with the peers of the same run, because absolute figures depend on the machine. It is met, or
+//! not met, or open if kmem or every peer has no figure. An open target says where its figure would come from.
 
 mod series;
 #[cfg(test)]
@@ -13,28 +13,28 @@ use crate::allocators::GLIBC;
 use crate::figures::Results;
 use series::{Against, Series};
 
-/// A target and what came of it.
+/// A target, and whether it is met.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Verdict {
     /// T1 and so on.
     pub id: String,
     /// What is measured.
     pub what: String,
-    /// What is to be reached, in words.
+    /// The target, in words.
     pub target: String,
-    /// Where the figure comes from: a workload, a family of them, or what else would have to run.
+    /// Where the figure comes from: a workload, a family of them, or something else that would have to run.
     pub source: String,
     /// kmem's figure.
     pub kmem: Option<f64>,
-    /// What the figures are: ns, KiB, a ratio.
+    /// The unit of the figures: ns, KiB, a ratio.
     pub unit: String,
-    /// The least figure of a peer, and whose it is.
+    /// The name and figure of the best peer.
     pub best_peer: Option<(String, f64)>,
     /// Every peer's figure.
     pub peers: Vec<(String, f64)>,
     /// The figure that kmem must not exceed.
     pub limit: Option<f64>,
-    /// kmem's figure is within the limit; none where either is unknown.
+    /// Whether kmem's figure is within the limit; none if either is unknown.
     pub met: Option<bool>,
 }
 
@@ -76,12 +76,12 @@ fn best(series: &Series) -> Option<f64> {
     series.best().map(|(_, figure)| figure)
 }
 
-/// The least of limits, if all are known.
+/// The lowest of the limits, if all are known.
 fn least(limits: &[Option<f64>]) -> Option<f64> {
     limits.iter().copied().collect::<Option<Vec<f64>>>()?.into_iter().reduce(f64::min)
 }
 
-/// Holds a result against every target, in the order of their numbers.
+/// Compares a result with every target, in the order of their numbers.
 pub fn judge(results: &Results) -> Vec<Verdict> {
     let all = fast_paths(results).into_iter().chain(heaps(results)).chain(suite(results));
     all.chain(transitions(results)).chain(whole_programs(results)).collect()

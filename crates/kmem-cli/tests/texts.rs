@@ -71,7 +71,7 @@ fn man_gets_a_page_of_each_command() {
         assert!(page.contains(env!("CARGO_PKG_VERSION")) || name != "kmem.1", "{name}");
     }
     let page = fs::read_to_string(folder.join("kmem-storm.1")).unwrap();
-    assert!(page.contains("How long it lasts"));
+    assert!(page.contains("Duration in seconds"));
 }
 
 #[test]

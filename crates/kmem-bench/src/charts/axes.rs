@@ -20,11 +20,11 @@ pub enum Scale {
 }
 
 impl Scale {
-    /// From 0 to a round number that all of `values` fit under.
+    /// From 0 to a round number that is not below any of `values`.
     pub fn linear(values: impl Iterator<Item = f64>) -> Self {
         let most = values.fold(0.0, f64::max).max(1e-9);
         let unit = 10_f64.powf(most.log10().floor());
-        // Their quarters are round, too.
+        // Their quarters are round as well.
         let round =
             [1.0, 1.2, 1.6, 2.0, 2.4, 3.2, 4.0, 6.0, 8.0, 10.0].into_iter().find(|factor| factor * unit >= most);
         Self::Linear(round.unwrap_or(10.0) * unit)
@@ -37,7 +37,7 @@ impl Scale {
         if least < most { Self::Decades(least, most) } else { Self::Decades(0, 1) }
     }
 
-    /// The place of a value, from 0 to 1.
+    /// The position of a value, from 0 to 1.
     fn place(self, value: f64) -> f64 {
         let place = match self {
             Self::Linear(most) => value / most,
@@ -94,7 +94,7 @@ impl Chart {
         if let Scale::Linear(most) = x {
             for tenth in 0..=10 {
                 let at = f64::from(tenth) / 10.0;
-                // A narrow page leaves the odd ones out.
+                // A narrow page omits the odd ones.
                 let class = if tenth % 2 == 0 { "axis tick" } else { "axis tick odd" };
                 plot.line("floor", (at, floor), (at, floor + 4.0));
                 plot.text(class, (at, floor + 17.0), 0.0, &number(at * most));
@@ -108,7 +108,8 @@ impl Chart {
         if lanes <= 16 { 26.0 } else { 14.0 }
     }
 
-    /// A stretch of a lane: from and to on the axis of time, and which part of the lane's height, from its floor.
+    /// A stretch of a lane: its beginning and end on the axis of time, and the part of the lane's height, from its
+    /// floor.
     pub fn stretch(&mut self, class: &str, (lane, lanes): (usize, usize), time: (f64, f64), part: (f64, f64)) {
         let room = Self::lane_height(lanes);
         let inside = room - 4.0;

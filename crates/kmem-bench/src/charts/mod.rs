@@ -1,8 +1,8 @@
 //! Pages and charts: what `kmem bench --report` and `kmem storm --report` are made of.
 //!
-//! A page is one file that needs nothing else, in light and in dark, on a wide screen and on a phone. Everything that is
-//! written into it is escaped by [`maud`], unless it is markup already. Colours are classes, which the two style sheets
-//! give a colour: [`plot`] has one, which is also part of a plot that is a file of its own, and the page adds the other.
+//! A page is a single self-contained file, in light and in dark, for a wide screen and for a phone. [`maud`] escapes
+//! everything that is written into it and is not markup already. Colours are classes, defined in two style sheets: that
+//! of [`plot`] is also embedded in a plot that is a file of its own, and the page adds the other.
 
 pub mod axes;
 pub mod plot;

@@ -1,8 +1,8 @@
 //! Shapes and words of a chart, as SVG.
 //!
-//! Across, a place is a share of the plot's width, from 0 to 1, and is written as a percentage; downwards it is in pixels.
-//! So a plot in a page is as wide as there is room for, and its words keep their size. Lines through many points have
-//! percentages of no kind: they are drawn in a frame of [`STRETCHED`] units, which is stretched to the width.
+//! Horizontal positions are shares of the plot's width, from 0 to 1, written as percentages; vertical positions are in
+//! pixels. So a plot in a page is as wide as there is room for, and its words keep their size. The points of a polyline
+//! cannot be percentages, so polylines are drawn in a frame of [`STRETCHED`] units, which is stretched to the width.
 
 use std::fmt::Write;
 
@@ -34,7 +34,7 @@ impl Plot {
         self.body.push('\n');
     }
 
-    /// Words that begin at a place, or end or have their middle there as their class says; moved by `aside` pixels.
+    /// Words that begin at a place, or end or are centred there, depending on their class; moved by `aside` pixels.
     pub fn text(&mut self, class: &str, (x, y): (f64, f64), aside: f64, text: &str) {
         self.push(&html! { text class=(class) x=(share(x)) dx=(pixels(aside)) y=(pixels(y)) { (text) } });
     }
@@ -52,7 +52,7 @@ impl Plot {
         );
     }
 
-    /// A dot that says something to a mouse that rests on it.
+    /// A dot with a tooltip.
     pub fn dot(&mut self, class: &str, (x, y): (f64, f64), radius: f64, told: &str) {
         self.push(&html! { circle class=(class) cx=(share(x)) cy=(pixels(y)) r=(radius) { title { (told) } } });
     }

@@ -1,4 +1,4 @@
-//! The page for a person: one file that needs nothing else.
+//! The page: a single self-contained file.
 
 use maud::{Markup, html};
 
@@ -13,7 +13,7 @@ const FAMILIES: [(&str, &str, &str); 4] = [
     ("core", "One property each", "What programs do with memory, one thing at a time."),
     ("suite", "A suite", "Workloads of the kinds that public suites of allocators consist of."),
     ("program", "Real programs", "Processor time of programs that were not written to measure allocators."),
-    ("own", "Only here", "What the others do not have: typed caches, and CPUs that come and go."),
+    ("own", "Only here", "Features that the others lack: typed caches, and CPUs that go down and come up."),
 ];
 
 /// The whole page.
@@ -38,7 +38,7 @@ pub fn page(results: &Results, verdicts: &[Verdict]) -> String {
             div class="cards" { @for card in cards { (card) } }
             "\n"
         }
-        h2 { "Who was measured, and what failed" }
+        h2 { "What was measured, and what failed" }
         ul class="plain" { @for note in notes(results) { li { (note) } "\n" } }
     };
     charts::page("Allocators, side by side", &body)
@@ -96,7 +96,7 @@ fn targets(verdicts: &[Verdict]) -> Markup {
             table {
                 tr {
                     th {}
-                    th { "what, and what is to be reached" }
+                    th { "what, and the target" }
                     th class="figure" { "kmem" }
                     th class="figure" { "limit" }
                     th {}

@@ -5,11 +5,12 @@ use crate::allocators::{KMEM, KMEM_FALLBACK};
 use crate::charts::plot::Plot;
 use crate::figures::{Figure, Outcome, Results};
 
-/// How wide a plot is that is a file.
+/// The width of a plot that is a file.
 pub const WORKLOAD_WIDTH: f64 = 520.0;
 pub const OVERVIEW_WIDTH: f64 = 960.0;
 
-/// One workload: a bar for each allocator, the least first, and a thin line from the least to the greatest run.
+/// One workload: a bar for each allocator, the lowest first, and a thin line from the minimum to the maximum of its
+/// runs.
 pub fn workload(outcome: &Outcome) -> Plot {
     const ROW: f64 = 21.0;
     let mut rows: Vec<(&str, &Figure)> = outcome

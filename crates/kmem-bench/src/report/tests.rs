@@ -1,7 +1,7 @@
 use super::*;
 use crate::figures::{Machine, Measured, Served};
 
-/// A workload that kmem loses to a peer of a wicked name, and one that it wins.
+/// A workload that kmem loses to a peer with a malicious name, and one that it wins.
 fn results() -> Results {
     let text = String::new;
     let machine = Machine {

@@ -1,7 +1,8 @@
 //! Tables for a terminal.
 //!
-//! A row is a workload and a column an allocator. Where a terminal has no room for all columns there are several tables,
-//! each with kmem's column in it; where it is narrow, sentences are wrapped. What is not a terminal gets one table.
+//! A row is a workload and a column an allocator. If a terminal has no room for all columns there are several tables,
+//! each with kmem's column in it; on a narrow terminal sentences are wrapped. Output that is not a terminal gets one
+//! table.
 
 use std::fmt::Write;
 
@@ -14,7 +15,7 @@ use crate::terminal::wrapped;
 /// Widths of the columns.
 const WORKLOAD: usize = 18;
 const FIGURE: usize = 13;
-/// Narrower than this no terminal is taken for.
+/// The smallest width that lines are fitted to.
 const NARROWEST: usize = 60;
 
 /// The workloads under each allocator, then the targets, then what was not measured and what failed. `width` is that of
@@ -31,7 +32,7 @@ pub fn text(results: &Results, verdicts: &[Verdict], width: Option<usize>) -> St
         out.push('\n');
         table(&mut out, results, &columns);
     }
-    out.push_str("\nThe median of the runs; * the least.\n\n");
+    out.push_str("\nThe median of the runs; * is the lowest.\n\n");
     for verdict in verdicts {
         let aligned = line(verdict, true);
         if aligned.chars().count() <= width {
@@ -54,7 +55,7 @@ pub fn text(results: &Results, verdicts: &[Verdict], width: Option<usize>) -> St
     out
 }
 
-/// The columns of each table, of which `most` have room beside each other.
+/// The columns of each table, if `most` columns fit side by side.
 fn tables<'a>(names: &[&'a str], most: usize) -> Vec<Vec<&'a str>> {
     if names.len() <= most {
         return vec![names.to_vec()];
@@ -87,7 +88,7 @@ fn table(out: &mut String, results: &Results, names: &[&str]) {
     }
 }
 
-/// A target and what came of it; aligned with the others, its figures have columns.
+/// A target and whether it is met; if aligned with the others, its figures have columns.
 fn line(verdict: &Verdict, aligned: bool) -> String {
     let figure = |value: Option<f64>| value.map_or("?".into(), |value| short(value, &verdict.unit));
     let best = verdict.best_peer.as_ref();
