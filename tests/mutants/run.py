@@ -107,7 +107,7 @@ def check_anchors(mutants):
         if count != 1:
             wrong.append(f"  {mutant['name']}: {count} times in {mutant['file']}: {mutant['anchor']!r}")
     if wrong:
-        stop("anchors that do not stand exactly once (mend tests/mutants/table.toml):\n" + "\n".join(wrong))
+        stop("anchors that do not occur exactly once (correct tests/mutants/table.toml):\n" + "\n".join(wrong))
 
 
 def check_unmutated(tests):

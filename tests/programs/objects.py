@@ -109,7 +109,7 @@ def texts(rng):
 
 
 def threads():
-    """Objects are made by producers, changed by consumers, and dropped by whoever held them last."""
+    """Producers create objects, consumers change them, and the last holder drops them."""
     todo, done = queue.Queue(50), queue.Queue()
 
     def produce(seed):

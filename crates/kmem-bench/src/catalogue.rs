@@ -130,7 +130,8 @@ pub const ALL: &[Workload] = &[
     },
     Workload {
         name: "leave_cpu",
-        about: "16 MiB of small objects freed on a CPU that the process then loses: resident a second later (kmem: KMEM_UPKEEP=always)",
+        about: "16 MiB of small objects freed on a CPU that the process then loses: resident a second later \
+                (kmem: KMEM_UPKEEP=always)",
         unit: "run",
         compared: "resident_kib",
         family: Family::Core,
@@ -138,7 +139,7 @@ pub const ALL: &[Workload] = &[
     },
     Workload {
         name: "storm",
-        about: "CPUs go down and up, caches are created and destroyed: the slowest 1 in 10,000 allocations, against calm",
+        about: "CPUs go down and up, caches come and go: the slowest 1 in 10,000 allocations, against calm",
         unit: "run",
         compared: "ratio",
         family: Family::Own,
@@ -150,7 +151,7 @@ pub const ALL: &[Workload] = &[
         "create_destroy",
         "cache",
         "cpu_ns",
-        "create, use and destroy a cache among 6,000 others (few_ns: among none)",
+        "create, use and destroy a cache while 6,000 others exist (few_ns: none)",
     ),
     suite("larson", "object", "ns", "random objects are replaced; sets pass from thread to thread (as larson does)"),
     suite("sh6", "object", "ns", "batches of small objects on every CPU, some of which stay longer (as sh6bench does)"),

@@ -13,7 +13,7 @@
 //! | [`caches`] | typed caches as workloads: kmem only, in a process of its own |
 //! | [`allocators`] | what is measured, and where the libraries are; [`peers`] builds those that come as source |
 //! | [`plan`] | what is measured, and how long |
-//! | [`measure`] | the turns; `runs` makes one run, `child` is one process, `cpuset` is where a process can lose a CPU |
+//! | [`measure`] | the turns; `runs` makes one run, `child` is one process, `cpuset` lets a process lose a CPU |
 //! | [`executables`] | writes the C programs to where they can run |
 //! | [`figures`] | the result, as it is stored |
 //! | [`targets`] | the targets, and whether a result meets them |

@@ -198,19 +198,62 @@ fn transitions(results: &Results) -> [Verdict; 7] {
     let create = |figure| Series::of(results, "create_destroy", figure);
     let alone = create("few_cpu_ns").kmem;
     [
-        Target { id: "T10", what: "a CPU leaves: memory cached for it a second later, without traffic, as kmem tells it (KMEM_UPKEEP=always)", target: "none", source: "leave_cpu", unit: "bytes" }
+        Target {
+            id: "T10",
+            what: "a CPU goes away: memory cached for it a second later, without traffic, as kmem reports it \
+                   (KMEM_UPKEEP=always)",
+            target: "none",
+            source: "leave_cpu",
+            unit: "bytes",
+        }
         .against(Series::of(results, "leave_cpu", "cached_bytes"), Some(0.0)),
-        Target { id: "T10", what: "the same: memory of the whole process that is still resident", target: "no more than any peer's", source: "leave_cpu", unit: "KiB" }
+        Target {
+            id: "T10",
+            what: "the same: memory of the whole process that is still resident",
+            target: "no more than any peer's",
+            source: "leave_cpu",
+            unit: "KiB",
+        }
         .against(left, of_left),
-        Target { id: "T11", what: "the slowest 1 in 10,000 allocations beside a storm of transitions, against calm; kmem only", target: "at most 5", source: "storm", unit: "ratio" }
+        Target {
+            id: "T11",
+            what: "the slowest 1 in 10,000 allocations beside a storm of transitions, against calm; kmem only",
+            target: "at most 5",
+            source: "storm",
+            unit: "ratio",
+        }
         .against(Series::of(results, "storm", "ratio"), Some(5.0)),
-        Target { id: "T12", what: "create, use and destroy a cache beside 6,000; kmem only", target: "at most 20 us", source: "create_destroy", unit: "ns" }
+        Target {
+            id: "T12",
+            what: "create, use and destroy a cache while 6,000 others exist; kmem only",
+            target: "at most 20 us",
+            source: "create_destroy",
+            unit: "ns",
+        }
         .against(create("cpu_ns"), Some(20_000.0)),
-        Target { id: "T12", what: "the same, against creating and destroying beside none", target: "independent of their number: at most 1.25 times", source: "create_destroy", unit: "ns" }
+        Target {
+            id: "T12",
+            what: "the same, compared with creating and destroying while no other exists",
+            target: "independent of their number: at most 1.25 times",
+            source: "create_destroy",
+            unit: "ns",
+        }
         .against(create("cpu_ns"), alone.map(|alone| 1.25 * alone)),
-        Target { id: "T13", what: "the storm: objects that were lost, doubled, stranded or corrupt; kmem only", target: "none", source: "storm", unit: "objects" }
+        Target {
+            id: "T13",
+            what: "the storm: objects that were lost, doubled, stranded or corrupt; kmem only",
+            target: "none",
+            source: "storm",
+            unit: "objects",
+        }
         .against(Series::of(results, "storm", "faults"), Some(0.0)),
-        Target { id: "T14", what: "the engine on bare metal, under real interrupts and CPUs that stop", target: "the same storm passes", source: "no workload: it needs a kernel of its own, which is not built yet", unit: "objects" }
+        Target {
+            id: "T14",
+            what: "the engine on bare metal, under real interrupts and CPUs that stop",
+            target: "the same storm passes",
+            source: "no workload: it needs a kernel of its own, which is not built yet",
+            unit: "objects",
+        }
         .against(Series::none(), None),
     ]
 }

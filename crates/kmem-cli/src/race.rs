@@ -32,7 +32,7 @@ const TIME: Duration = Duration::from_secs(28);
 /// Arguments of `kmem race`.
 #[derive(Args)]
 #[command(
-    after_help = "Exit code: 0 if no schedule failed, 1 if violations were found (2004 always has some, the others never should).\n\n\
+    after_help = "Exit code: 0 if no schedule failed, 1 if there were violations (2004 has some, the others never should).\n\n\
                   To replay a schedule: kmem race --scenario 1 --replay '0>1 10>0'. Under another protocol this \
                   shows whether that defence is sufficient."
 )]

@@ -68,13 +68,13 @@ impl fmt::Display for OutsideError {
             ),
             Self::NotOnKmem(pid) => write!(
                 f,
-                "process {pid} does not run on kmem: start it with `kmem run -- PROGRAM`. (A program with kmem linked in \
-                 appears some time after its start.)"
+                "process {pid} does not run on kmem: start it with `kmem run -- PROGRAM`. (A program with kmem linked \
+                 in appears some time after its start.)"
             ),
             Self::NotPublished(pid) => write!(
                 f,
-                "process {pid} runs on kmem and has published nothing: it has one thread, or has hardly allocated so far, \
-                 or has KMEM_UPKEEP=off. Start it with KMEM_UPKEEP=always"
+                "process {pid} runs on kmem and has published nothing: it has one thread, or has hardly allocated so \
+                 far, or has KMEM_UPKEEP=off. Start it with KMEM_UPKEEP=always"
             ),
             Self::Unreadable(pid, why) => write!(f, "process {pid}: {why}"),
             Self::System(pid, error) => write!(f, "process {pid} cannot be inspected: {error}"),

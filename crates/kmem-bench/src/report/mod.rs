@@ -63,8 +63,8 @@ fn remarks(results: &Results) -> Vec<String> {
     };
     let calls = least("pair", "floor_cycles").zip(least("pair", "near_cycles")).map(|(floor, near)| {
         format!(
-            "T1: two empty calls into a preloaded library cost {floor:.1} cycles, which is the floor for any library that is \
-             preloaded; two into the program itself, through the same kind of table, cost {near:.1}."
+            "T1: two empty calls into a preloaded library cost {floor:.1} cycles, which is the floor for any \
+             preloaded library; two into the program itself, through the same kind of table, cost {near:.1}."
         )
     });
     let storm = least("storm", "transitions").map(|transitions| {

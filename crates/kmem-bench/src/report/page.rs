@@ -28,8 +28,8 @@ pub fn page(results: &Results, verdicts: &[Verdict]) -> String {
         @for remark in remarks(results) { p { (remark) } }
         h2 { "All workloads" }
         p {
-            "Each dot is a peer, in multiples of kmem's figure: left of the line it is better than kmem, right of it kmem \
-             is. Names in blue: no peer is better."
+            "Each dot is a peer, in multiples of kmem's figure: left of the line it is better than kmem, right of it \
+             kmem is. Names in blue: no peer is better."
         }
         (plots::overview(results).inline())
         @for (title, explained, cards) in families.iter().filter(|family| !family.2.is_empty()) {
@@ -59,8 +59,8 @@ fn head(results: &Results, verdicts: &[Verdict]) -> Markup {
         h1 { "Allocators, side by side" }
         p { (provenance(results)) "." }
         p {
-            "Every figure is the median of runs in fresh processes that took turns; less is better. The thin line on a bar \
-             goes from the least run to the greatest."
+            "Every figure is the median of runs in fresh processes that took turns; less is better. The thin line on a \
+             bar goes from the minimum to the maximum of the runs."
         }
         (charts::tiles(tiles.map(|(class, count, name)| (class, count.to_string(), name))))
     }

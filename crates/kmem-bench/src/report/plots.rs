@@ -35,8 +35,8 @@ pub fn workload(outcome: &Outcome) -> Plot {
     plot
 }
 
-/// All workloads: where each peer is, in multiples of kmem's figure, on a logarithmic scale. Left of the line the peer is
-/// better, right of it kmem is.
+/// All workloads: where each peer is, in multiples of kmem's figure, on a logarithmic scale. Left of the line the peer
+/// is better, right of it kmem is.
 pub fn overview(results: &Results) -> Plot {
     const TOP: f64 = 46.0;
     const ROW: f64 = 19.0;

@@ -29,8 +29,8 @@ pub fn csv(results: &Results) -> String {
 pub fn markdown(results: &Results, verdicts: &[Verdict]) -> String {
     let mut out = format!(
         "# Benchmarks\n\n{}.\n\n\
-         Each figure is the median of runs in fresh processes that took turns; the CSV file has every run. Less is better.\n\n\
-         ## Targets\n\n| | what | target | kmem | limit | | peers, best first |\n|---|---|---|---|---|---|---|\n",
+         Each figure is the median of runs in fresh processes that took turns; the CSV file has every run. Less is \
+         better.\n\n## Targets\n\n| | what | target | kmem | limit | | peers, best first |\n|---|---|---|---|---|---|---|\n",
         provenance(results)
     );
     for verdict in verdicts {

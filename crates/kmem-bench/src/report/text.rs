@@ -96,8 +96,6 @@ fn line(verdict: &Verdict, aligned: bool) -> String {
     let (peer, name) = (figure(best.map(|(_, figure)| *figure)), best.map_or("", |(name, _)| name));
     let word = verdict.word().to_uppercase();
     let [figures, names] = if aligned { [9, 13] } else { [0, 0] };
-    format!(
-        "{:<4}{word:<9} kmem {kmem:>figures$}, limit {limit:>figures$}, best peer {peer:>figures$} {name:<names$} {}: {}",
-        verdict.id, verdict.what, verdict.target
-    )
+    let result = format!("kmem {kmem:>figures$}, limit {limit:>figures$}, best peer {peer:>figures$} {name:<names$}");
+    format!("{:<4}{word:<9} {result} {}: {}", verdict.id, verdict.what, verdict.target)
 }

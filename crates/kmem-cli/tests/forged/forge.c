@@ -1,6 +1,6 @@
-/* A process that does not run on kmem but publishes a page as if it did, which a reader must not trust. It prints "ready" and
- * waits until it is killed; as "torn" it keeps writing. Its main thread has the name of the upkeep thread, and keeps
- * the file open unless a second argument is given.
+/* A process that does not run on kmem but publishes a page as if it did, which a reader must not trust. It prints
+ * "ready" and waits until it is killed; as "torn" it keeps writing. Its main thread has the name of the upkeep thread,
+ * and keeps the file open unless a second argument is given.
  */
 #define _GNU_SOURCE
 #include <fcntl.h>

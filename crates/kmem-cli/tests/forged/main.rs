@@ -120,8 +120,8 @@ fn copies_are_of_one_moment() {
         taken += 1;
         last = last.max(number);
     }
-    println!("{taken} of 60 looks had a copy; the last was of number {last}");
-    assert!(taken >= 20, "{taken} of 60 looks had a copy");
+    println!("{taken} of 60 attempts had a copy; the last was of number {last}");
+    assert!(taken >= 20, "{taken} of 60 attempts had a copy");
 }
 
 /// The page of a process that runs on kmem: no other process can write to it or truncate it.

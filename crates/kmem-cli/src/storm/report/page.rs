@@ -63,7 +63,8 @@ impl Report {
         html! {
             h1 { "A storm of " (seconds) " s" }
             p {
-                (threads) " threads, " (modules) " modules, " (cpus) " CPUs, seed " (seed) ". Mode: " (self.mode_detail) "."
+                (threads) " threads, " (modules) " modules, " (cpus) " CPUs, seed " (seed) ". "
+                "Mode: " (self.mode_detail) "."
             }
             p class=(if self.ok { "verdict" } else { "verdict failed" }) { (self.sentence()) }
             @for complaint in &self.complaints { p class="verdict failed" { (complaint) } }
@@ -192,8 +193,8 @@ fn latency(bins: &[Latencies], bin: f64, end: f64) -> Markup {
     for (class, _, share) in lines {
         chart.path(class, points(share));
     }
-    let explained = "One in 16 allocations of all workers; the scale is logarithmic. There are more workers than CPUs, so \
-                     the slowest ones waited for a CPU, not for the allocator.";
+    let explained = "One in 16 allocations of all workers; the scale is logarithmic. There are more workers than CPUs, \
+                     so the slowest ones waited for a CPU, not for the allocator.";
     section("Latency", explained, &lines.map(|(class, name, _)| (class, name)), &chart.finish())
 }
 
