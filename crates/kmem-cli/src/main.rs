@@ -9,7 +9,7 @@
 //! - `kmem follow` shows the CPUs of a running process, live, and `kmem info PID` once ([`follow`], [`remote_status`]);
 //! - `kmem race` reproduces the races of 2004, and shows which defence prevents them ([`race`]);
 //! - `kmem bench` measures kmem and other allocators side by side ([`bench`]);
-//! - `kmem completions` and `kmem man` write shell completions and manual pages for all of these ([`texts`]).
+//! - `kmem completions` and `kmem man` write shell completions and manual pages for all of these ([`completions`]).
 //!
 //! Without arguments the command runs a storm of ten seconds, the quickest way to see the allocator at work.
 //!
@@ -25,6 +25,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser, Subcommand};
 
 mod bench;
+mod completions;
 mod follow;
 mod info;
 mod interrupt;
@@ -34,7 +35,6 @@ mod race;
 mod remote_status;
 mod run;
 mod storm;
-mod texts;
 
 /// A slab allocator whose per-CPU caches stay correct while CPUs come and go.
 #[derive(Parser)]
@@ -60,9 +60,9 @@ enum Command {
     /// Measure kmem and other allocators side by side
     Bench(bench::BenchArgs),
     /// Print the completion script for a shell
-    Completions(texts::CompletionsArgs),
+    Completions(completions::CompletionsArgs),
     /// Write the manual pages of this command
-    Man(texts::ManArgs),
+    Man(completions::ManArgs),
     #[command(hide = true)]
     BenchCaches(bench::CachesArgs),
     #[command(hide = true)]
@@ -78,8 +78,8 @@ fn main() -> ExitCode {
         Command::Follow(args) => follow::follow(&args),
         Command::Race(args) => race::race(&args),
         Command::Bench(args) => bench::bench(&args),
-        Command::Completions(args) => texts::completions(&args, &Cli::command()),
-        Command::Man(args) => texts::man(&args, Cli::command()),
+        Command::Completions(args) => completions::completions(&args, &Cli::command()),
+        Command::Man(args) => completions::man(&args, Cli::command()),
         Command::BenchCaches(args) => bench::caches(&args),
         Command::BenchLeft(args) => bench::left(&args),
     }

@@ -15,6 +15,8 @@ use crate::terminal::wrapped;
 /// Widths of the columns.
 const WORKLOAD: usize = 18;
 const FIGURE: usize = 13;
+/// The indent of what is said of a target.
+const TARGET: usize = 13;
 /// The smallest width that lines are fitted to.
 const NARROWEST: usize = 60;
 
@@ -34,15 +36,7 @@ pub fn text(results: &Results, verdicts: &[Verdict], width: Option<usize>) -> St
     }
     out.push_str("\nThe median of the runs; * is the lowest.\n\n");
     for verdict in verdicts {
-        let aligned = line(verdict, true);
-        if aligned.chars().count() <= width {
-            let _ = writeln!(out, "{aligned}");
-        } else {
-            paragraph(&mut out, &line(verdict, false), 13);
-        }
-        if verdict.met.is_none() {
-            paragraph(&mut out, &format!("{:12} its figure comes from {}", "", verdict.source), 13);
-        }
+        target(&mut out, verdict, width);
     }
     for remark in remarks(results) {
         out.push('\n');
@@ -88,14 +82,29 @@ fn table(out: &mut String, results: &Results, names: &[&str]) {
     }
 }
 
-/// A target and whether it is met; if aligned with the others, its figures have columns.
-fn line(verdict: &Verdict, aligned: bool) -> String {
+/// A target and whether it is met: its figures in columns and then its words, in one line if that fits; otherwise first
+/// the words, and the figures below them.
+fn target(out: &mut String, verdict: &Verdict, width: usize) {
     let figure = |value: Option<f64>| value.map_or("?".into(), |value| short(value, &verdict.unit));
     let best = verdict.best_peer.as_ref();
     let (kmem, limit) = (figure(verdict.kmem), figure(verdict.limit));
     let (peer, name) = (figure(best.map(|(_, figure)| *figure)), best.map_or("", |(name, _)| name));
-    let word = verdict.word().to_uppercase();
-    let [figures, names] = if aligned { [9, 13] } else { [0, 0] };
-    let result = format!("kmem {kmem:>figures$}, limit {limit:>figures$}, best peer {peer:>figures$} {name:<names$}");
-    format!("{:<4}{word:<9} {result} {}: {}", verdict.id, verdict.what, verdict.target)
+    let head = format!("{:<4}{:<9}", verdict.id, verdict.word().to_uppercase());
+    let words = format!("{}: {}", verdict.what, verdict.target);
+    let line = format!("{head} kmem {kmem:>9}, limit {limit:>9}, best peer {peer:>9} {name:<13} {words}");
+    let mut below = Vec::new();
+    if line.chars().count() <= width {
+        let _ = writeln!(out, "{line}");
+    } else {
+        let first = format!("{head}{words}");
+        wrapped(&first, width, TARGET).iter().for_each(|line| _ = writeln!(out, "{line}"));
+        below.push(format!("kmem {kmem}, limit {limit}, best peer {peer} {name}"));
+    }
+    if verdict.met.is_none() {
+        below.push(format!("its figure comes from {}", verdict.source));
+    }
+    for text in below {
+        let lines = wrapped(text.trim_end(), width - TARGET, 0);
+        lines.iter().for_each(|line| _ = writeln!(out, "{:TARGET$}{line}", ""));
+    }
 }
