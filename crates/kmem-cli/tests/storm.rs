@@ -148,7 +148,8 @@ fn a_person_gets_a_table() {
         .success()
         .stderr("")
         .stdout(contains("seed 7\nMode: ").and(contains("caches created")).and(contains("stranded")))
-        .stdout(contains("\nOK: ").and(contains("\u{1b}[").not()));
+        .stdout(contains("\nOK: ").and(contains("\u{1b}[").not()))
+        .stdout(predicate::function(|table: &str| table.lines().all(|line| line.chars().count() <= 80)));
 }
 
 #[test]

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use console::{Style, measure_text_width, style};
 use indicatif::HumanCount;
+use kmem_bench::charts::axes::duration;
 use serde::Serialize;
 
 use super::StormArgs;
@@ -151,7 +152,7 @@ impl Report {
         table.head("What happened");
         table.count("caches created", self.caches_created, &self.a_second(self.caches_created));
         table.count("caches destroyed", self.caches_destroyed, "");
-        table.count("destroys refused", self.destroy_busy, "objects were held; the exact number was returned");
+        table.count("destroys refused", self.destroy_busy, "with the exact number of held objects");
         table.count("CPUs down", self.cpu_down, &self.a_second(self.cpu_down));
         table.count("CPUs up", self.cpu_up, "");
         table.count("ups canceled", self.cpu_up_canceled, "a prepare failed and was rolled back");
@@ -165,12 +166,12 @@ impl Report {
         }
         table.latencies(&self.latency_ns);
         table.head("What was found");
-        table.fault("lost", self.lost_objects, "the engine counts them as held, but they are not");
+        table.fault("lost", self.lost_objects, "counted as held, but not held");
         table.fault("doubled", self.duplicated_objects, "allocated to two holders at a time");
         table.fault("stranded", self.stranded_objects, "left in slots of CPUs that are not online");
         table.fault("corrupt", self.corrupt_objects, "bytes changed while they were held");
         let valid = if self.validate_ok { "sound" } else { "UNSOUND" };
-        let meaning = format!("the engine's check of itself, at {} quiescent points", HumanCount(self.checks));
+        let meaning = format!("checked at {} quiescent points", HumanCount(self.checks));
         table.row("validation", &outcome(valid, self.validate_ok), &meaning);
         for note in &self.notes {
             table.line(&format!("Note: {note}."));
@@ -204,15 +205,17 @@ fn outcome(text: &str, good: bool) -> String {
     colour.apply_to(text).to_string()
 }
 
-/// Three columns: what, how much, what it means.
+/// Three columns: what, how much, what it means; 80 characters in all.
 #[derive(Default)]
 struct Table {
     text: String,
 }
 
 impl Table {
-    const NAME: usize = 22;
+    const NAME: usize = 20;
     const VALUE: usize = 14;
+    /// The first column of the latencies, which have more of them.
+    const TIMED: usize = 17;
 
     fn title(&mut self, text: &str) {
         let _ = writeln!(self.text, "{}", style(text).bold());
@@ -239,23 +242,27 @@ impl Table {
 
     /// One line each, because they are to be compared.
     fn latencies(&mut self, latency: &Latency) {
-        self.head("One allocation, in nanoseconds");
+        self.head("One allocation");
         let titles = ["median", "99 %", "99.9 %", "99.99 %", "slowest", "timed"];
-        let cells = |cells: [String; 6]| cells.map(|cell| format!("{cell:>12}")).concat();
-        let _ = writeln!(self.text, "  {:<width$}{}", "", cells(titles.map(String::from)), width = Self::NAME);
+        let row = |name: &str, cells: [String; 6]| {
+            let [times @ .., timed] = cells;
+            let times = times.map(|time| format!("{time:>10}")).concat();
+            format!("  {name:<width$}{times}{timed:>11}\n", width = Self::TIMED)
+        };
+        self.text += &row("", titles.map(String::from));
         let workers = ("in the storm", &latency.workers);
         let bystanders = latency.bystanders.as_ref();
         let legs = bystanders.map(|legs| [("bystanders, calm", &legs.calm), ("bystanders, storm", &legs.storm)]);
         for (name, figures) in [workers].into_iter().chain(legs.into_iter().flatten()) {
             let Summary { p50, p99, p99_9, p99_99, max, samples } = *figures;
-            let numbers = [p50, p99, p99_9, p99_99, max, samples].map(|number| HumanCount(number).to_string());
-            let _ = writeln!(self.text, "  {name:<width$}{}", cells(numbers), width = Self::NAME);
+            let [a, b, c, d, e] = [p50, p99, p99_9, p99_99, max].map(|ns| duration(ns as f64));
+            self.text += &row(name, [a, b, c, d, e, HumanCount(samples).to_string()]);
         }
         if let Some(legs) = bystanders {
             let _ = writeln!(
                 self.text,
-                "  The slowest 1 in 10,000 beside the storm: {} times that of calm (median of {} pairs of legs,\n  \
-                 {} transitions, {} caches destroyed).",
+                "  The slowest 1 in 10,000 beside the storm: {} times that of calm\n  \
+                 (median of {} pairs of legs, {} transitions, {} caches destroyed).",
                 legs.ratio_p99_99,
                 legs.rounds,
                 HumanCount(legs.transitions),
