@@ -1,5 +1,5 @@
-/* A program that the preload library serves, as far as its linking can be at fault: threads that come and go, all sizes, a
-   child, an aligned block. It says "served" at the end; the gate asks for the table of KMEM_STATS besides. */
+/* A program to run on the preload library, which fails if the library is linked wrongly: short-lived threads, all sizes, a
+   child, an aligned block. It prints "served" at the end; the gate also checks the table of KMEM_STATS. */
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,14 +1,14 @@
 """Restartable sequences in a binary: can each be aborted at any instruction?
 
-The kernel aborts a section before its commit by moving the thread to the abort handler, with the registers as they are. The
-handler is a miss: it must lead out of the section, not back into it. What surrounds the section counts on the registers that
-it was given (the address to free, a slot, a batch): a register that a section reads before it writes to it may not be
-written to at all. A run finds a fault there only where it is preempted at the right instruction. And the last instruction of
-the range has to be the commit, to its last byte: one more, and an abort after the commit would undo what was done.
+The kernel aborts a section before its commit by moving the thread to the abort handler, with the registers as they are.
+The handler is a miss: it must lead out of the section, not back into it. The surrounding code relies on the registers
+that it passed to the section (the address to free, a slot, a batch), so a section must never write to a register that
+it reads first. A test would find such a fault only if it is preempted at the right instruction. And the range must end
+exactly after the commit: with one more instruction, an abort after the commit would undo it.
 
     sections.py FILE...
 
-Needs capstone (disassembly) and pyelftools. unwind.py asks of the same binaries whether their unwind information is right.
+Needs capstone (disassembly) and pyelftools. unwind.py checks the unwind information of the same binaries.
 """
 
 import struct
@@ -19,7 +19,7 @@ import capstone
 from capstone import x86
 from elftools.elf.elffile import ELFFile
 
-SIGNATURE = struct.pack("<I", 0x5305_3053)  # what the kernel wants before an abort handler
+SIGNATURE = struct.pack("<I", 0x5305_3053)  # what the kernel requires before an abort handler
 RELATIVE = 8  # R_X86_64_RELATIVE
 
 WHOLE = {}
@@ -49,7 +49,7 @@ class Binary:
         return list(self.decoder.disasm(self.read(start, end - start), start))
 
     def sections(self):
-        """Each as its descriptor's address, start, end, abort handler."""
+        """Each section as its descriptor's address, start, end, abort handler."""
         targets = {}
         for table in self.elf.iter_sections():
             if table["sh_type"] == "SHT_RELA":
@@ -64,13 +64,14 @@ class Binary:
 
 
 def whole(register, decoder):
-    """The name of the register of 64 bits that this is a part of."""
+    """The name of the 64-bit register that this is a part of."""
     name = decoder.reg_name(register)
     return WHOLE.get(name, name)
 
 
 def bind(binary, descriptor, start):
-    """Where the three instructions before the range begin: the offset, the descriptor's address, the store that binds it."""
+    """Where the three instructions before the range begin: those of the offset, the descriptor's address, and the store
+    that binds it."""
     for length in (19, 20):
         found = binary.instructions(start - length, start)
         if [i.mnemonic for i in found] == ["mov", "lea", "mov"] and found[1].address + found[1].size + found[1].disp == descriptor:
@@ -79,7 +80,7 @@ def bind(binary, descriptor, start):
 
 
 def leads(binary, abort):
-    """Where an abort handler leads to: a jump's target, or what stands after the one instruction that says 'a miss'."""
+    """Where an abort handler leads to: a jump's target, or what follows the single instruction that returns 'a miss'."""
     first = binary.instructions(abort, abort + 15)[0]
     if first.mnemonic == "jmp" and first.operands[0].type == x86.X86_OP_IMM:
         return first.operands[0].imm
@@ -89,7 +90,7 @@ def leads(binary, abort):
 
 
 def faults(binary, descriptor, start, end, abort):
-    """What is wrong with a section."""
+    """The faults of a section."""
     begin = bind(binary, descriptor, start)
     if begin is None:
         yield "no bind of its descriptor before it"
@@ -108,13 +109,13 @@ def faults(binary, descriptor, start, end, abort):
     for instruction in path:
         reads, writes = ({whole(r, binary.decoder) for r in some} for some in instruction.regs_access())
         if instruction.mnemonic == "xor" and len(writes - {"rflags"}) == 1 and reads <= writes:
-            reads = set()  # a zero, whatever was there
+            reads = set()  # clears the register, without reading it
         kept |= reads - written.keys()
         for register in writes:
             written.setdefault(register, instruction)
     for register in kept & written.keys() - {"rflags"}:
         by = written[register]
-        yield f"an abort leaves another {register} than it was given: {by.address:#x} {by.mnemonic} {by.op_str}"
+        yield f"an abort changes {register}, which was passed to it: {by.address:#x} {by.mnemonic} {by.op_str}"
 
 
 def main(paths):

@@ -1,14 +1,15 @@
-"""The stack of a library: how much of its caller's does each entry point take at most, on any path?
+"""The stack of a library: how much of its caller's stack does each entry point use at most, on any path?
 
-Read off the library as the compiler left it. How deep the stack is at each call says the unwind information; which calls
-follow each other say the instructions. The deepest chain of calls from each entry point is its figure, whether or not
-there is a run that takes it, so this is no less than what any run takes, but for what lies outside of the library: libc
-(memcpy, sched_getcpu, a lock's key), which is shallow, and code of others (a listener, a constructor, a C++ handler).
-The measurement (crates/kmem-malloc/tests/c/stack.c) has these in it.
+The compiled library is analysed. The unwind information says how deep the stack is at each call; the instructions say
+which calls follow each other. The figure of an entry point is its deepest chain of calls, whether or not a run can take
+it, so no run uses more, except for code outside the library: libc (memcpy, sched_getcpu, a lock's key), which is
+shallow, and foreign code (a listener, a constructor, a C++ handler). The measurement
+(crates/kmem-malloc/tests/c/stack.c) includes these.
 
-Entry points are the exported functions, and all whose address is taken: what libc calls at fork, at the end of a thread and
-of the process. A call through a pointer is that of the function which ends the program after a bad free, or somebody
-else's. What panics is not counted, for the program ends there; nor is what runs on a thread of our own.
+Entry points are the exported functions and all functions whose address is taken: those that libc calls at fork, at the
+end of a thread and of the process. A call through a pointer calls the function that ends the program after a bad free,
+or foreign code. Panics are not counted, because they end the program; nor is code that runs on a thread of the
+library's own.
 
     stack.py LIBRARY [-v]        -v: the chain of each entry point
 
@@ -31,12 +32,12 @@ WORD = 8
 RELATIVE = 8  # R_X86_64_RELATIVE
 RSP = 7  # in unwind tables
 
-# The program ends in these: a few frames more do not matter.
+# The program ends in these, so their frames do not matter.
 ENDS = re.compile(r"4core9panicking|\d+\w*_fail(ed)?(17h|$)|rust_begin_unwind")
-# Begin on a thread of the library's own, or, on the loader's stack, a test that the environment asked for.
+# These begin on a thread of the library's own; or on the loader's stack, in a test that the environment asked for.
 NOT_ON_A_CALLERS_STACK = re.compile(r"6upkeep6thread|5storm3run|8at_start")
 BAD_FREE = re.compile(r"7runtime8bad_free")
-# What calls itself, and how often at most: LINKS of sync/waiters.rs, and the first.
+# Functions that call themselves, with the maximum depth: LINKS of sync/waiters.rs, plus the first call.
 CALLS_ITSELF, TIMES = re.compile(r"7waiters.*8chain_of"), 11
 
 
@@ -46,11 +47,11 @@ class Function:
         self.mangled = name
         self.most = WORD  # bytes below the caller's stack pointer, without what it calls
         self.calls = []  # (bytes at the call, callee; None: through a pointer)
-        self.loads = set()  # functions whose address it takes out of the loader's table, to call them
+        self.loads = set()  # functions whose address it loads from the loader's table, to call them
 
 
 def readable(name):
-    """A name of Rust's, for people."""
+    """A readable form of a Rust name."""
     if not name.startswith("_ZN"):
         return name
     at, parts = 3, []
@@ -71,7 +72,7 @@ class Library:
         self.decoder.detail = True
         self.exported = {s.name: s["st_value"] for s in self.elf.get_section_by_name(".dynsym").iter_symbols()
                          if s["st_info"]["type"] == "STT_FUNC" and s["st_shndx"] != "SHN_UNDEF"}
-        # Words that the loader makes addresses: those by which functions are called, and those that are data.
+        # Words that the loader relocates: those by which functions are called, and those that are data.
         self.table, self.taken = {}, set()
         got = self.elf.get_section_by_name(".got")
         for section in self.elf.iter_sections():
@@ -88,7 +89,7 @@ class Library:
         self.read_functions()
 
     def read_unwind_tables(self):
-        """For each function the places from which on its frame ends so many bytes above a register."""
+        """For each function, the places from which on its frame ends this many bytes above a register."""
         self.frames = []
         for entry in self.elf.get_dwarf_info().EH_CFI_entries():
             if isinstance(entry, FDE):
@@ -99,7 +100,7 @@ class Library:
         self.starts = [frame[0] for frame in self.frames]
 
     def frame_at(self, address):
-        """The register and the bytes from it to the frame's end, where the function has a frame at all."""
+        """The register and the bytes from it to the frame's end, if the function has a frame."""
         at = bisect_right(self.starts, address) - 1
         if at >= 0 and address < self.frames[at][1]:
             rows = self.frames[at][2]
@@ -143,7 +144,7 @@ class Library:
                     function.loads.add(self.table[target])
             if not is_call and not is_jump:
                 continue
-            # A jump out of a function leaves no frame behind.
+            # A jump out of a function leaves no frame on the stack.
             depth -= WORD if is_jump else 0
             if operand.type == x86.X86_OP_IMM:
                 if operand.imm in self.functions and (is_call or operand.imm != address):
@@ -153,12 +154,12 @@ class Library:
                     function.calls.append((depth, self.table[slot]))
             elif is_call:
                 function.calls.append((depth, None))
-        # When it calls them its frame is as large as it gets.
+        # When it calls them its frame has its full size.
         function.calls += [(function.most, callee) for callee in function.loads]
 
     @staticmethod
     def near(instruction, operand):
-        """The address of an operand that is named by its distance."""
+        """The address of an operand relative to the instruction pointer."""
         if operand.type == x86.X86_OP_MEM and operand.mem.base == x86.X86_REG_RIP:
             return instruction.address + instruction.size + operand.mem.disp
         return None
@@ -177,7 +178,7 @@ class Library:
         return 0
 
     def deepest(self, start):
-        """The most that a function takes with all that it calls, and the chain."""
+        """The most that a function uses with everything that it calls, and the chain of calls."""
         through_pointer = next((a for a, f in self.functions.items() if BAD_FREE.search(f.mangled)), None)
         on_the_way = []
 
@@ -204,7 +205,7 @@ class Library:
         return look(start)
 
     def entry_points(self):
-        # Of the names of one function the one without underscores.
+        # Of several names of one function, the one without underscores.
         plain_last = sorted(self.exported.items(), key=lambda export: not export[0].startswith("_"))
         named = {address: name for name, address in plain_last}
         for address in self.taken:

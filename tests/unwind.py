@@ -1,19 +1,19 @@
-"""Unwind information in a binary: does it tell the truth at each instruction?
+"""Unwind information in a binary: is it right at each instruction?
 
-A profiler, a debugger, a crash reporter finds the caller of a function by what the unwind information says of the instruction
-that the thread is at: where the frame is (a register and an offset), and where in it the return address and the registers
-are that belong to the caller. Written by hand, or for code that is written by hand, it may be missing, or wrong for a single
-instruction. And a signal that lands in a restartable sequence finds the thread at the abort handler, because the kernel
-aborts first: the handler needs what the sequence has.
+A profiler, a debugger or a crash reporter finds the caller of a function by the unwind information for the instruction
+that the thread is at: where the frame is (a register and an offset), and where in it the return address and the
+caller's registers are. If it is written by hand, or for code that is, it may be missing, or wrong for a single
+instruction. And a signal in a restartable sequence finds the thread at the abort handler, because the kernel aborts
+first, so the handler needs the same information as the sequence.
 
-So each instruction is looked at with what stands after it: from the frame that is said for the one, and from what it does to
-the stack pointer, follows the frame that must be said for the other. A return, and a jump out of the function, must find the
-frame of a function's first instruction. A register that belongs to the caller is not written to before it is said where
-it was saved.
+So each instruction is checked against those that follow it: the frame stated for the one, and what it does to the stack
+pointer, determine the frame that must be stated for the other. At a return, and at a jump out of the function, the
+frame must be that of a function's first instruction. A register that belongs to the caller must not be written to
+before its place on the stack is stated.
 
     unwind.py [--sections] FILE...
 
-looks at all functions that a file has symbols for, or (--sections) only at those with restartable sequences. Needs capstone
+checks all functions that a file has symbols for, or (--sections) only those with restartable sequences. Needs capstone
 and pyelftools.
 """
 
@@ -30,7 +30,7 @@ from sections import SIGNATURE, Binary, whole
 NUMBERS = {"rbx": 3, "rbp": 6, "rsp": 7, "r12": 12, "r13": 13, "r14": 14, "r15": 15}
 CALLERS = NUMBERS.keys() - {"rsp"}
 RSP, RIP = 7, 16
-TRAP = bytes([0x0F, 0xB9, 0x3D]) + SIGNATURE  # stands before an abort handler; no instruction that capstone knows
+TRAP = bytes([0x0F, 0xB9, 0x3D]) + SIGNATURE  # precedes an abort handler; capstone does not know this instruction
 ENDS = {"ret", "ud2", "int3", "hlt"}
 
 
@@ -48,7 +48,7 @@ class Function:
         return self.rows[max(bisect.bisect_right(self.from_, address) - 1, 0)]
 
     def frame(self, address):
-        """Register and offset; `None` for the register where it is an expression."""
+        """Register and offset; `None` for the register if it is an expression."""
         cfa = self.row(address)["cfa"]
         return (None if cfa.expr else cfa.reg), cfa.offset
 
@@ -67,7 +67,7 @@ class Function:
         return self.start <= address < self.end
 
     def has_caller(self):
-        """Not so at the beginning of a thread: its unwind information says that there is no return address."""
+        """False at the beginning of a thread, whose unwind information says that there is no return address."""
         return self.rows[0].get(RIP) is None or self.rows[0][RIP].type != "UNDEFINED"
 
     def faults(self, covering):
@@ -92,7 +92,7 @@ class Function:
             if i.mnemonic in ENDS or i.mnemonic == "jmp" or after >= self.end:
                 continue
             expected, then = follows(i, frame, self.binary), self.frame(after)
-            # A call that does not return, and what fills a line after it, are followed by what others jump to.
+            # After a call that does not return, and padding, comes code that other instructions jump to.
             if then not in expected and not (i.mnemonic in ("call", "nop") and after in jumps):
                 yield f"{said}: {frame} here, {then} afterwards"
             for register in written(i, self.binary):
@@ -117,14 +117,14 @@ def return_address(row, frame):
 
 
 def written(i, binary):
-    """Registers of the caller that an instruction writes to, unless it takes them back from the stack."""
+    """Registers of the caller that an instruction writes to, unless it restores them from the stack."""
     if i.mnemonic in ("pop", "leave"):
         return set()
     return {whole(register, binary.decoder) for register in i.regs_access()[1]} & CALLERS
 
 
 def follows(i, frame, binary):
-    """What may be the frame after an instruction."""
+    """The possible frames after an instruction."""
     register, offset = frame
     operands = i.operands
     changes = "rsp" in {whole(r, binary.decoder) for r in i.regs_access()[1]} and i.mnemonic != "call"
@@ -146,14 +146,14 @@ def follows(i, frame, binary):
 
 
 def symbols(binary):
-    """Functions of the file itself, by address. Exported ones need no symbol table."""
+    """Functions of the file itself, by address. Exported ones are found without a symbol table."""
     found = {}
     for name in (".symtab", ".dynsym"):
         table = binary.elf.get_section_by_name(name)
         for symbol in table.iter_symbols() if table else ():
             if symbol["st_info"]["type"] == "STT_FUNC" and symbol["st_shndx"] != "SHN_UNDEF" and symbol["st_size"]:
                 found.setdefault(symbol["st_value"], symbol.name)
-    # What the C compiler's start files bring is not ours.
+    # The functions of the C compiler's start files are not ours.
     start_files = {"_start", "_init", "_fini", "__libc_csu_init", "_dl_relocate_static_pie"}
     return {address: name for address, name in found.items() if name not in start_files}
 

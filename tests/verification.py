@@ -1,7 +1,8 @@
-"""Keeps docs/verification.md true: the tests and files that it names exist, each invariant has a row, and so on.
+"""Keeps docs/verification.md correct: the tests and files that it names exist, each invariant has a row, and so on.
 
-`place::test` is a test: a function below `#[test]`, or a name that `in_each_mode!` makes tests of, in a file of some crate whose path, without `.rs` and `/main.rs`,
-ends in the place. What contains a slash is a file or folder, or the end of the path of one.
+`place::test` is a test: a function below `#[test]`, or a name that `in_each_mode!` makes tests of, in a file of some
+crate whose path, without `.rs` and `/main.rs`, ends in the place. A name that contains a slash is a file or folder, or
+the end of the path of one.
 """
 
 import re
@@ -56,7 +57,7 @@ def main():
             wrong.append(f"there is no test {mutant['test']}, which the mutant '{mutant['name']}' names")
     if wrong:
         sys.exit("docs/verification.md:\n  " + "\n  ".join(wrong))
-    print(f"docs/verification.md: {len(rows)} invariants have a row, and all that it names exists")
+    print(f"docs/verification.md: {len(rows)} invariants have a row, and everything that it names exists")
 
 
 main()

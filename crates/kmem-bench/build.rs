@@ -1,5 +1,6 @@
 //! Compiles the C programs that are measured: `workloads`, all workloads in one executable; `nothing`, a program that
-//! does nothing; and `empty`, a library whose malloc and free do nothing. They become part of the library, so the command that measures is one file.
+//! does nothing; and `empty`, a library whose malloc and free do nothing. They are embedded in the library, so the
+//! command that measures is one file.
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -22,7 +23,7 @@ fn main() {
 
 const PROGRAM: [&str; 3] = ["-fPIE", "-pie", "-pthread"];
 
-/// Always optimised, whatever the profile: it is allocators that are compared. `-fno-builtin`: no call of malloc may be
+/// Always optimised, in any profile, because allocators are compared. `-fno-builtin` keeps calls of malloc from being
 /// optimised away.
 fn compile(name: &str, kind: &[&str], sources: &[PathBuf]) {
     let compiler = cc::Build::new().opt_level(2).debug(false).warnings(true).get_compiler();

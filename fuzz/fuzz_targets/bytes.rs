@@ -1,5 +1,5 @@
-//! Cases of the model, out of the fuzzer's bytes: the machine first, then one operation behind the other until the bytes
-//! end.
+//! Decodes the fuzzer's bytes into a case of the model: first the machine, then one operation after another until the
+//! bytes end.
 
 use arbitrary::{Result, Unstructured};
 use kmem_core::Population;
@@ -9,7 +9,7 @@ use kmem_sim::fake::Machine;
 use crate::common::with_room;
 use crate::ops::{Case, Meddling, Op, Pick, Shape, Victim};
 
-/// Most operations of a case: each of them costs a look at the whole engine.
+/// Most operations of a case: after each of them the whole engine is checked.
 const MOST: usize = 200;
 
 pub fn case(u: &mut Unstructured<'_>) -> Result<Case> {
@@ -29,7 +29,7 @@ pub fn case(u: &mut Unstructured<'_>) -> Result<Case> {
 
 fn machine(u: &mut Unstructured<'_>) -> Result<Machine> {
     let possible = u.int_in_range(1..=8)?;
-    // Holes, or none at all.
+    // With holes, or without any.
     let online: u8 = u.arbitrary()?;
     let room = if u.ratio(1, 3)? { u.int_in_range(0..=40)? } else { 1000 };
     Ok(Machine {
@@ -90,7 +90,7 @@ fn shape(u: &mut Unstructured<'_>) -> Result<Shape> {
         2..5 => u.int_in_range(1..=3000)?,
         shift => 8usize << shift,
     };
-    // A constructed object begins with two words of the books.
+    // A constructed object begins with two words of the model.
     let (size, align) = if constructed { (size.max(16), 8) } else { (size, 1 << u.int_in_range(0..=7)?) };
     Ok(Shape { size, align, constructed })
 }

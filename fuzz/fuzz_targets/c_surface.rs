@@ -1,8 +1,8 @@
-//! The malloc family on the real platform: every entry point, three threads that free each other's memory, CPUs that
-//! leave and come meanwhile.
+//! The malloc family on the real platform: every entry point, three threads that free each other's memory, while CPUs
+//! go down and come up.
 //!
-//! The program's own malloc is kmem's as well, the fuzzer's included. What is checked: addresses, alignments, errors and
-//! errno, that memory of calloc is zero, and that nobody else writes to what is ours, from malloc to free.
+//! The program's own malloc is kmem's as well, including the fuzzer's. The checks are: addresses, alignments, errors
+//! and errno; that memory of calloc is zero; and that nothing else writes to memory between its malloc and its free.
 #![no_main]
 
 mod memory;
@@ -22,20 +22,20 @@ const ENOMEM: c_int = 12;
 const EINVAL: c_int = 22;
 /// Most pieces of memory that are held at a time.
 const MOST: usize = 64;
-/// Larger requests are refused by anybody, or cost too much time.
+/// Larger requests are refused by any allocator, or cost too much time.
 const LARGEST: usize = 1 << 20;
 
 unsafe extern "C" {
     fn __errno_location() -> *mut c_int;
 }
 
-/// Bytes, mostly few.
+/// A number of bytes, mostly a small one.
 #[derive(Arbitrary, Clone, Copy, Debug)]
 enum Size {
     Small(u8),
     Medium(u16),
     Large(u32),
-    /// More than there can be.
+    /// More than can exist.
     Absurd(u8),
 }
 
@@ -63,7 +63,7 @@ enum Op {
         shift: u8,
         size: Size,
     },
-    /// An alignment that is perhaps none.
+    /// An alignment, which may be invalid.
     PosixMemalign {
         align: u16,
         size: Size,
@@ -91,7 +91,7 @@ enum Op {
         which: u8,
         how: u8,
     },
-    /// Another thread checks it, perhaps moves it, and frees it, when it comes to it.
+    /// Another thread checks it, perhaps moves it, and frees it, some time later.
     Hand {
         which: u8,
         to: bool,
@@ -106,7 +106,7 @@ enum Op {
     },
 }
 
-/// What another thread is given, or that it shall say that it is through.
+/// Memory for another thread, or the request to reply when everything before is done.
 enum Letter {
     Free(Memory, Option<u16>),
     Answer,
@@ -128,7 +128,7 @@ impl Thread {
                     Letter::Free(memory, Some(size)) => {
                         realloc(memory, size.into()).into_iter().for_each(|m| m.free(0))
                     }
-                    Letter::Answer => outbox.send(()).expect("somebody waits"),
+                    Letter::Answer => outbox.send(()).expect("a thread waits"),
                 }
             }
         });
@@ -136,7 +136,7 @@ impl Thread {
     }
 }
 
-/// Two more threads, for as long as the program runs. Their ends of the channels are used by the fuzzer's thread only.
+/// Two more threads, for as long as the program runs. Only the fuzzer's thread uses these ends of the channels.
 struct Others([Thread; 2]);
 
 // SAFETY: one thread runs all inputs.
@@ -145,11 +145,11 @@ unsafe impl Sync for Others {}
 static OTHERS: LazyLock<Others> = LazyLock::new(|| Others([Thread::new(), Thread::new()]));
 
 fn errno() -> &'static mut c_int {
-    // SAFETY: libc gives the address of the calling thread's own errno, which nobody borrows meanwhile.
+    // SAFETY: libc returns the address of the calling thread's own errno, which is not borrowed elsewhere.
     unsafe { &mut *__errno_location() }
 }
 
-/// What a call answered: memory of `size` bytes aligned to `align`, or an error that is one of `errors`.
+/// Checks the result of a call: memory of `size` bytes aligned to `align`, or an error that is one of `errors`.
 fn had(call: impl FnOnce() -> *mut c_void, size: usize, align: usize, errors: &[c_int]) -> Option<Memory> {
     *errno() = 0;
     let address = call();
@@ -161,16 +161,16 @@ fn had(call: impl FnOnce() -> *mut c_void, size: usize, align: usize, errors: &[
     Some(Memory::new(address, size, align).filled())
 }
 
-/// The errors that a request for so many bytes has.
+/// The errors that a request for this many bytes may return.
 fn errors_of(size: usize) -> &'static [c_int] {
     if size > isize::MAX as usize { &[ENOMEM] } else { &[] }
 }
 
-/// The memory after realloc, `None` where it was freed by it; as it was where that failed.
+/// The memory after realloc: `None` if realloc freed it, unchanged if realloc failed.
 fn realloc(memory: Memory, size: usize) -> Option<Memory> {
     let (address, kept) = memory.give();
     *errno() = 0;
-    // SAFETY: the memory is ours; where it is moved, nothing uses the old address.
+    // SAFETY: the memory is ours; if it is moved, nothing uses the old address.
     let moved = unsafe { c::realloc(address, size) };
     match () {
         () if size == 0 => {
@@ -207,7 +207,7 @@ impl Held {
     }
 
     /// # Safety
-    /// The calls are as C has them: what they free is ours, and not used afterwards.
+    /// The calls fulfil C's contract: what they free is ours, and is not used afterwards.
     unsafe fn apply(&mut self, op: Op) {
         // SAFETY: passed on.
         unsafe {
@@ -278,7 +278,7 @@ impl Held {
                     }
                 }
                 Op::Trim => _ = kmem::trim(),
-                // Whether it can is not the question here.
+                // Whether it succeeds does not matter here.
                 Op::CpuDown { cpu } => _ = kmem::hotplug::cpu_down(usize::from(cpu % 4)),
                 Op::CpuUp { cpu } => _ = kmem::hotplug::cpu_up(usize::from(cpu % 4)),
             }
@@ -306,12 +306,12 @@ impl Held {
 fuzz_target!(|ops: Vec<Op>| {
     let mut held = Held::default();
     for op in ops {
-        // SAFETY: all that is freed is a `Memory`, which is given up by it.
+        // SAFETY: only a `Memory` is freed, and it is consumed by that.
         unsafe { held.apply(op) };
     }
     held.0.drain(..).for_each(|memory| memory.free(0));
     for thread in &OTHERS.0 {
         thread.letters.send(Letter::Answer).expect("the thread lives");
-        thread.answers.recv().expect("it answers");
+        thread.answers.recv().expect("it replies");
     }
 });

@@ -1,8 +1,8 @@
-//! Named and general caches on a machine of virtual CPUs: create, destroy, alloc, free, bulk, realloc, shrink, CPUs that
-//! come and go, memory that fails, interrupts in sections.
+//! Named and general caches on a machine of virtual CPUs: create, destroy, alloc, free, bulk, realloc, shrink, CPUs
+//! that go down and come up, memory that fails, interrupts in sections.
 //!
-//! It is the reference model of `kmem-core/tests/model`, here led by what the engine's code does with an input. `cargo
-//! fuzz fmt caches FILE` shows the operations that an input means.
+//! It is the reference model of `kmem-core/tests/model`, driven by the fuzzer's coverage of the engine. `cargo fuzz fmt
+//! caches FILE` shows the operations of an input.
 #![no_main]
 
 #[path = "../../crates/kmem-core/tests/model/apply.rs"]

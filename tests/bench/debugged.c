@@ -1,4 +1,5 @@
-/* What .ci/debugger steps through: `next` goes over malloc and free, and a watched variable changes between them. */
+/* The program that .ci/debugger steps through: `next` steps over malloc and free, and a watched variable changes
+ * between them. */
 #include <stdio.h>
 #include <stdlib.h>
 

@@ -1,4 +1,5 @@
-/* So many rounds of one pattern of malloc and free, for a tool that counts instructions: the difference of two runs is the pattern's own. */
+/* A given number of rounds of one pattern of malloc and free, for a tool that counts instructions: the difference of
+ * two runs is the cost of the pattern. */
 #include <stdlib.h>
 #include <string.h>
 

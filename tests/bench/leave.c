@@ -3,10 +3,10 @@
  *     leave [threads a CPU] [MiB a thread]
  *
  * On each CPU that it may run on, threads pinned to it allocate objects of 16 bytes to 8 KiB, that many MiB, and free
- * them all. Then they end (0 as third argument: they stay, asleep), and the program prints
+ * them all. Then they end (with 0 as third argument they sleep instead), and the program prints
  *     ready <resident KiB before anything> <resident KiB now>
- * and waits. From then on nobody allocates. A line on standard input lets it print 'resident <KiB>'; end of file ends
- * it. Whoever runs it takes a CPU away in between: by a cpuset, by `taskset -ap`, or by taking the CPU offline.
+ * and waits. From then on no thread allocates. For a line on standard input it prints 'resident <KiB>'; end of file ends
+ * it. Meanwhile the caller takes a CPU away: with a cpuset, with `taskset -ap`, or by taking the CPU offline.
  */
 #define _GNU_SOURCE
 #include <pthread.h>
@@ -52,7 +52,7 @@ static void *use(void *argument)
             free(objects[i]);
         free(objects);
     }
-    /* So that taking the CPU away is all that happens to the mask. */
+    /* So that taking the CPU away is the only change of the mask. */
     cpu_set_t all;
     memset(&all, 0xff, sizeof all);
     sched_setaffinity(0, sizeof all, &all);

@@ -1,4 +1,5 @@
-/* One pair of malloc and free of 64 bytes, in nanoseconds: the least of several rounds, since whatever disturbs a round makes it longer. */
+/* One pair of malloc and free of 64 bytes, in nanoseconds: the minimum of several rounds, because any disturbance makes
+ * a round longer. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>

@@ -3,7 +3,7 @@
  *     wander [threads] [seconds]
  *
  * Every 2 ms each thread moves itself to a CPU at random, one of those that the process may run on, allocates 400 objects of
- * 16 bytes to 4 KiB there and frees them, three times. Whoever runs it looks from outside meanwhile:
+ * 16 bytes to 4 KiB there and frees them, three times. Meanwhile the caller observes it from outside:
  *     KMEM_UPKEEP=always [KMEM_RSEQ=cid] kmem run -- wander 2 10 &    and    kmem info PID
  */
 #define _GNU_SOURCE

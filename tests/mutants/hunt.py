@@ -1,16 +1,17 @@
-"""Breaks lines of the engine that nobody chose, one at a time, and asks whether a test notices.
+"""Breaks lines of the engine that were not chosen by hand, one at a time, and checks whether a test notices.
 
-`cargo mutants` says what can be broken (`--list`): operators that are exchanged, functions that answer something else,
-arms that are missing. Each is put into a copy of the tree and built with the tests of the engine's modules, and with all
-others in one executable (`crates/kmem-core/tests/together.rs`). The quick ones run first, then the model and the
-threads, and the first failure ends the run. One that survives has to be listed in `equivalent.toml` with the reason why
-it changes nothing that a test could see; otherwise a test is missing, and the run fails. An entry there that fits no
-mutant fails as well.
+`cargo mutants --list` says what can be broken: operators that are exchanged, functions that return something else, arms
+that are missing. Each mutant is applied to a copy of the tree and built with the tests of the engine's modules, and
+with all others in one executable (`crates/kmem-core/tests/together.rs`). The quick ones run first, then the model and
+the threads, and the first failure ends the run. A survivor must be listed in `equivalent.toml`, with the reason why it
+changes nothing that a test could see; otherwise a test is missing, and the run fails. It also fails if an entry there
+matches no mutant.
 
-A run tries a sample, in an order that the commit decides (`--commit`), for as long as `--seconds` says, so that each
-commit looks elsewhere; `--all` tries every one, which takes hours. What is tried is in FILES. Nine of ten have to be
-noticed: a sample fails where it has more survivors than one of twenty would have by chance then, and names them in any
-case for whoever writes the next test. With `--all`, or where mutants are named, none may survive.
+A run tries a sample, in an order that the commit decides (`--commit`), for `--seconds` seconds, so that each commit
+tries others; `--all` tries every one, which takes hours. FILES lists the files that are mutated. Nine of ten mutants
+must be noticed: a sample fails if it has more survivors than a sample of such a program would have by chance in one of
+twenty cases. Survivors are listed in any case, so that the next test can be written. With `--all`, or if mutants are
+named, none may survive.
 """
 
 import argparse
@@ -31,17 +32,17 @@ from tree import ROOT, copy_tree
 WORK = ROOT / "target" / "mutation"
 TREE = WORK / "tree"
 SOURCE = "crates/kmem-core/src"
-# The engine but for the order of 2004, which is wrong on purpose and has a gate of its own.
+# The engine except for the order of 2004, which is wrong on purpose and has a gate of its own.
 FILES = [f"{SOURCE}/{place}" for place in ("cache/*.rs", "cpu/*.rs", "engine/*.rs", "engine/reclaim/*.rs", "percpu/*.rs", "slab/*.rs", "pages/*.rs", "depot.rs")]
 NOT = f"{SOURCE}/engine/protocol_2004.rs"
-# What takes long, for the mutants that all else does not notice.
+# Slow tests, for the mutants that no other test notices.
 SLOW = ["model::", "threads::"]
 # Target and arguments.
 PHASES = [("kmem_core", []), ("together", [part for name in SLOW for part in ("--skip", name)]), ("together", SLOW)]
-# Tests that take so many times what they take without a mutant hang, which is noticed too: of processor time (threads
-# that wait for each other look again and again), and of seconds, for a machine may be busy.
+# Tests that take this many times as long as without a mutant count as hanging, and so as noticing: in processor time
+# (threads that wait for each other poll), and in seconds, because the machine may be busy.
 PROCESSOR, PATIENCE = 4, 10
-# Bytes of address space that they may have.
+# The address space that tests may have, in bytes.
 MEMORY = 24 << 30
 
 
@@ -54,7 +55,7 @@ class Mutant:
         self.file = listed["file"]
         self.span = listed["span"]
         self.replacement = listed["replacement"]
-        # Without the place, which changes with every line above it.
+        # Without the line number, which changes with every line above it.
         self.change = listed["name"].split(": ", 1)[1]
         text = (ROOT / self.file).read_text().splitlines()
         self.line = text[self.span["start"]["line"] - 1].strip()
@@ -84,7 +85,7 @@ def list_mutants():
 
 
 def check_together():
-    """The one executable has all tests that `cargo test` runs; models of the checkers are built otherwise."""
+    """Checks that the one executable has all tests that `cargo test` runs; models of the checkers are built separately."""
     tests = ROOT / "crates" / "kmem-core" / "tests"
     named = (tests / "together.rs").read_text()
     missing = [path.name for path in tests.glob("*.rs") if path.stem != "together" and f'"{path.name}"' not in named]
@@ -93,7 +94,7 @@ def check_together():
 
 
 class Equivalents:
-    """Those that change nothing, by file, line and change."""
+    """Mutants that change nothing, by file, line and change."""
 
     def __init__(self):
         path = Path(__file__).parent / "equivalent.toml"
@@ -125,7 +126,7 @@ def environment():
 
 
 def build():
-    """The executables by the names of their targets, or None and what the compiler says."""
+    """The executables by the names of their targets, or None and the compiler's message."""
     command = ["cargo", "test", "--quiet", "-p", "kmem-core", "--lib", "--test", "together", "--no-run"]
     command += ["--message-format", "json"]
     done = subprocess.run(command, cwd=TREE, env=environment(), capture_output=True, text=True)
@@ -136,7 +137,7 @@ def build():
 
 
 class Phase:
-    """Tests that run together, and how long they take without a mutant."""
+    """Tests that run together, with the time they take without a mutant."""
 
     def __init__(self, target, arguments, executables):
         self.target, self.arguments, self.processor, self.patience = target, arguments, 600, 600
@@ -152,7 +153,7 @@ class Phase:
         resource.setrlimit(resource.RLIMIT_CPU, (self.processor, self.processor))
 
     def run(self, executables):
-        """How the first failure looks, or None. Tests after it are not waited for."""
+        """The first failure in words, or None. Tests after it are not waited for."""
         process = subprocess.Popen(
             [executables[self.target], *self.arguments],
             cwd=TREE / "crates" / "kmem-core",
@@ -186,7 +187,7 @@ def processor_time():
 
 
 def try_mutant(mutant, phases):
-    """'unviable', how it was noticed, or None."""
+    """'unviable', how the mutant was noticed, or None."""
     path = TREE / mutant.file
     original = path.read_text()
     path.write_text(mutant.applied_to(original))
@@ -196,7 +197,7 @@ def try_mutant(mutant, phases):
             return "unviable"
         return next(filter(None, (phase.run(executables) for phase in phases)), None)
     finally:
-        # Written now, so that it is newer than what was built of the mutant.
+        # Written now, so that it is newer than the build of the mutant.
         path.write_text(original)
 
 
@@ -205,7 +206,7 @@ def head():
 
 
 def allowed(tried):
-    """The most survivors that a sample has, but for one in twenty, where nine of ten are noticed."""
+    """The most survivors that a sample has in 19 of 20 cases, if nine of ten mutants are noticed."""
     chances = [math.comb(tried, n) * 0.1**n * 0.9 ** (tried - n) for n in range(tried + 1)]
     return next(n for n in range(tried + 1) if sum(chances[: n + 1]) >= 0.95)
 
@@ -213,10 +214,10 @@ def allowed(tried):
 def main():
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("only", nargs="*", help="mutants whose place, change or line contains one of these")
-    arguments.add_argument("--all", action="store_true", help="every one of them, however long it takes")
-    arguments.add_argument("--list", action="store_true", help="only say which there are, and check equivalent.toml")
-    arguments.add_argument("--commit", default=head(), help="what decides the sample; HEAD if it is not given")
-    arguments.add_argument("--seconds", type=int, default=240, help="how long a sample is tried")
+    arguments.add_argument("--all", action="store_true", help="try every mutant, which takes hours")
+    arguments.add_argument("--list", action="store_true", help="only list the mutants, and check equivalent.toml")
+    arguments.add_argument("--commit", default=head(), help="the commit that decides the sample (default: HEAD)")
+    arguments.add_argument("--seconds", type=int, default=240, help="how long to try a sample")
     options = arguments.parse_args()
     check_together()
     mutants, equivalents = list_mutants(), Equivalents()

@@ -1,8 +1,8 @@
-"""Switches load-bearing lines off, one at a time, and shows that a test fails for each.
+"""Disables essential lines, one at a time, and shows that a test fails for each.
 
-`table.toml` lists them: each mutant replaces an anchor, which must stand exactly once in its file, and names the
-narrowest test that fails then. Where an anchor no longer matches, a mutant does not compile, a named test does not
-exist or does not pass without the mutant, the run fails: refactoring cannot rot it.
+`table.toml` lists them: each mutant replaces an anchor, which must occur exactly once in its file, and names the
+narrowest test that then fails. If an anchor no longer matches, a mutant does not compile, or a named test does not
+exist or does not pass without the mutant, the run fails, so the table cannot become stale.
 
 Works on a copy of the tree in target/mutants. Models (`kmem-models`, under loom) are built as .ci/loom builds them, and
 share its dependencies.
@@ -22,7 +22,7 @@ from tree import ROOT, copy_tree
 
 WORK = ROOT / "target" / "mutants"
 TREE = WORK / "tree"
-# Seconds that a test may take with a mutant in place: one that hangs was noticed too.
+# Seconds that a test may take with a mutant in place; a test that hangs has noticed it.
 PATIENCE = 60
 # Seconds that a run should take in CI on two CPUs.
 BUDGET = 300
@@ -50,13 +50,14 @@ class Test:
         return {**os.environ, "CARGO_INCREMENTAL": "1", "RUST_BACKTRACE": "0", **flags}
 
     def build(self):
-        """The test's executable, or None and what the compiler says."""
+        """The test's executable, or None and the compiler's message."""
         command = ["cargo", "test", "--quiet", "-p", self.package, "--no-run", "--message-format", "json"]
         command += ["--lib"] if self.target == "lib" else ["--test", self.target]
         if self.is_model:
-            # Loom itself is optimised, as .ci/loom has it; of the engine, which is built for each mutant, as much as pays.
+            # Loom itself is optimised, as in .ci/loom; the engine, which is built for each mutant, only as far as that
+            # saves time.
             command += ["--release", "--features", self.target, "--config", "profile.release.package.kmem-models.opt-level=1"]
-        # The package's folder says whose workspace it is.
+        # The package's folder determines its workspace.
         folder = TREE / "crates" / self.package
         done = subprocess.run(command, cwd=folder, env=self.environment(), capture_output=True, text=True)
         if done.returncode != 0:
@@ -70,7 +71,7 @@ class Test:
         return None, done.stderr
 
     def run(self, executable):
-        """Whether the test passed, and a word on how it ended."""
+        """Whether the test passed, and how it ended."""
         process = subprocess.Popen(
             [executable, self.name, "--exact"],
             cwd=TREE / "crates" / self.package,
@@ -106,11 +107,11 @@ def check_anchors(mutants):
         if count != 1:
             wrong.append(f"  {mutant['name']}: {count} times in {mutant['file']}: {mutant['anchor']!r}")
     if wrong:
-        stop("anchors that do not stand exactly once (mend tests/mutants/table.toml):\n" + "\n".join(wrong))
+        stop("anchors that do not occur exactly once (correct tests/mutants/table.toml):\n" + "\n".join(wrong))
 
 
 def check_unmutated(tests):
-    """Every named test exists and passes as things are."""
+    """Checks that every named test exists and passes without a mutant."""
     executables = {}
     for test in tests:
         place = (test.package, test.target)
@@ -124,7 +125,7 @@ def check_unmutated(tests):
 
 
 def try_mutant(mutant, test):
-    """How the test ends with the mutant in place; None if it passes."""
+    """How the test fails with the mutant in place; None if it passes."""
     path = TREE / mutant["file"]
     original = path.read_text()
     path.write_text(original.replace(mutant["anchor"], mutant["mutated"]))
@@ -135,14 +136,14 @@ def try_mutant(mutant, test):
         passed, how = test.run(executable)
         return None if passed else how
     finally:
-        # Written now, so that it is newer than what was built of the mutant.
+        # Written now, so that it is newer than the build of the mutant.
         path.write_text(original)
 
 
 def main():
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("only", nargs="*", help="mutants whose names contain one of these; all, if none is given")
-    arguments.add_argument("--anchors", action="store_true", help="only check that each anchor stands exactly once")
+    arguments.add_argument("--anchors", action="store_true", help="only check that each anchor occurs exactly once")
     options = arguments.parse_args()
     table = tomllib.loads((Path(__file__).parent / "table.toml").read_text())
     mutants = table["mutant"]
@@ -151,7 +152,7 @@ def main():
         stop("two mutants have one name")
     check_anchors(mutants + table["unnoticed"])
     if options.anchors:
-        return print(f"{len(mutants + table['unnoticed'])} anchors stand exactly once")
+        return print(f"{len(mutants + table['unnoticed'])} anchors occur exactly once")
     if options.only:
         mutants = [mutant for mutant in mutants if any(part in mutant["name"] for part in options.only)]
     tests = [Test(mutant["test"]) for mutant in mutants]
@@ -160,7 +161,7 @@ def main():
     check_unmutated({test.text: test for test in tests}.values())
     print(f"{len({test.text for test in tests})} tests pass without a mutant, {time.monotonic() - begun:.0f} s", flush=True)
     survivors = []
-    # Tests of one target one after the other, models last: what they are built of stays built.
+    # Tests of one target follow each other, and models come last, so that their dependencies stay built.
     for mutant, test in sorted(zip(mutants, tests), key=lambda pair: (pair[1].is_model, pair[1].package, pair[1].target)):
         since = time.monotonic()
         how = try_mutant(mutant, test)

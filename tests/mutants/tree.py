@@ -1,4 +1,4 @@
-"""A copy of the tree in which mutants are tried, with a target directory of its own, where builds are incremental."""
+"""A copy of the tree in which mutants are tried, with a target directory of its own for incremental builds."""
 
 import subprocess
 from pathlib import Path
@@ -7,7 +7,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def copy_tree(tree):
-    """Brings the copy up to date; files that are the same keep their time, so that what was built stays built."""
+    """Updates the copy; unchanged files keep their time stamps, so that their builds stay valid."""
     listed = subprocess.run(
         ["git", "ls-files", "-co", "--exclude-standard", "-z"], cwd=ROOT, check=True, capture_output=True, text=True
     ).stdout
@@ -16,7 +16,7 @@ def copy_tree(tree):
         source, copy = ROOT / path, tree / path
         if not copy.exists() or copy.read_bytes() != source.read_bytes():
             copy.parent.mkdir(parents=True, exist_ok=True)
-            # Written now, and not with the source's time: so it is newer than what was built of the one before.
+            # Given the current time, not the source's, so that it is newer than the build of the previous mutant.
             copy.write_bytes(source.read_bytes())
     for copy in [path for path in tree.rglob("*") if path.is_file()]:
         if str(copy.relative_to(tree)) not in wanted:

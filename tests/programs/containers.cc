@@ -1,6 +1,6 @@
-/* A C++ program of the ordinary kind: containers that grow, shrink and are passed between threads, strings, shared
+/* An ordinary C++ program: containers that grow, shrink and are passed between threads, strings, shared
  * ownership, exceptions thrown through frames and between threads, thread_local objects, streams and regular expressions.
- * One of the programs of .ci/programs: what it prints must not depend on the allocator, nor on the order of threads.
+ * One of the programs of .ci/programs: its output must depend neither on the allocator nor on the order of threads.
  */
 #include <algorithm>
 #include <atomic>
@@ -182,7 +182,7 @@ struct PerThread {
 
 thread_local PerThread per_thread;
 
-/* Strings made by producers are rearranged and dropped by consumers. */
+/* Consumers rearrange and drop strings that producers create. */
 Number threads()
 {
     std::mutex lock;

@@ -1,5 +1,5 @@
 <?php
-// A document of 60,000 elements is built, written, read back and sorted. PHP opens its extensions (here xml and mbstring)
+// Builds a document of 60,000 elements, writes it, reads it back and sorts it. PHP opens its extensions (xml and mbstring)
 // with RTLD_DEEPBIND, and their libraries free what the program allocated. One of the programs of .ci/programs.
 $document = new DOMDocument('1.0', 'UTF-8');
 $root = $document->appendChild($document->createElement('all'));

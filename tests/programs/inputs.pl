@@ -1,5 +1,5 @@
 #!/usr/bin/perl
-# Makes what the programs of .ci/programs work on, always the same: on stdout, of the kind that the argument names.
+# Creates the inputs of the programs of .ci/programs, always the same: on stdout, of the kind that the argument names.
 #     lines     a file of a million lines, for sort and xz
 #     c         a C file of many functions, for gcc
 #     history   a repository of some hundred commits, for `git fast-import`

@@ -1,9 +1,9 @@
-"""Builds and drops millions of objects, in ways that differ in size, lifetime and owner, and prints what it computed.
+"""Creates and drops millions of objects of different sizes, lifetimes and owners, and prints what it computed.
 
-One of the programs of .ci/programs: its output must not depend on the allocator under it. Objects die young and old,
-in cycles, in other threads than the one that made them, in forked children and in subprocesses; buffers grow by
-realloc. Nothing printed depends on addresses, time or the order of threads. Run it with PYTHONMALLOC=malloc and each
-object is an allocation of its own instead of a piece of Python's arenas.
+One of the programs of .ci/programs: its output must not depend on the allocator. Objects die young and old, in cycles,
+in other threads than the one that created them, in forked children and in subprocesses; buffers grow by realloc.
+Nothing printed depends on addresses, time or the order of threads. With PYTHONMALLOC=malloc each object is an
+allocation of its own instead of a piece of Python's arenas.
 """
 
 import collections
@@ -109,7 +109,7 @@ def texts(rng):
 
 
 def threads():
-    """Objects are made by producers, changed by consumers, and dropped by whoever held them last."""
+    """Producers create objects, consumers change them, and the last holder drops them."""
     todo, done = queue.Queue(50), queue.Queue()
 
     def produce(seed):

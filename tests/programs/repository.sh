@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# A day of git in a clone of the repository given as argument: clone, log, blame, grep, commit, merge, gc, fsck. What it
-# finds out goes to files in the current directory; the clone itself, whose packs depend on the timing of git's
+# A day's work with git in a clone of the repository given as argument: clone, log, blame, grep, commit, merge, gc,
+# fsck. Its results go to files in the current directory; the clone itself, whose packs depend on the timing of git's
 # threads, is removed. One of the programs of .ci/programs.
 set -euo pipefail
 

@@ -1,7 +1,7 @@
 #!/usr/bin/perl
 # Perl's many small scalars: hashes of arrays of strings, closures, a string that grows, regular expressions, sorting,
-# weak references, forked children and, where this perl has them, threads, each of which copies the whole interpreter.
-# One of the programs of .ci/programs: prints the same whatever allocator is under it (with PERL_HASH_SEED=0).
+# weak references, forked children and, if this perl has them, threads, each of which copies the whole interpreter. One
+# of the programs of .ci/programs: its output does not depend on the allocator (with PERL_HASH_SEED=0).
 use strict;
 use warnings;
 use Config;

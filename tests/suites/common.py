@@ -11,42 +11,42 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 HERE = Path(__file__).parent
 LIBRARY = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")).resolve() / "release" / "libkmem_malloc.so"
-# A user without rights, as servers run and as setpriv makes them.
+# An unprivileged user, for servers and for setpriv.
 NOBODY = 65534
 
 
 class Skipped(Exception):
-    """What the suite needs is not here."""
+    """Something that the suite needs is missing."""
 
 
 class Failed(Exception):
-    """The suite does not come out as without kmem."""
+    """The suite's result differs from that without kmem."""
 
 
 def need(*commands):
     for command in commands:
         if not find(command):
-            raise Skipped(f"there is no {command}")
+            raise Skipped(f"{command} is not installed")
 
 
 def find(command):
-    # Servers are often where only root looks.
+    # Servers are often in folders that are only on root's path.
     return shutil.which(command, path=os.environ["PATH"] + ":/usr/sbin:/sbin")
 
 
 def need_root():
     if os.geteuid() != 0:
-        raise Skipped("it takes root to become somebody else")
+        raise Skipped("only root can switch to another user")
 
 
 def environment(kmem, **variables):
-    """That of a program, preloaded or not."""
+    """The environment of a program, with kmem preloaded or not."""
     plain = {name: value for name, value in os.environ.items() if not name.startswith("KMEM_") and name != "LD_PRELOAD"}
     return {**plain, "LC_ALL": "C", **({"LD_PRELOAD": str(LIBRARY)} if kmem else {}), **variables}
 
 
 def run(command, kmem=False, patience=120, variables=None, **options):
-    """Runs a command to its end, or ends it and all that it started."""
+    """Runs a command to its end, or kills it and everything that it started."""
     process = subprocess.Popen(
         [find(command[0]) or command[0], *map(str, command[1:])],
         env=environment(kmem, **(variables or {})),
@@ -68,7 +68,7 @@ def run(command, kmem=False, patience=120, variables=None, **options):
 
 
 def succeed(command, **options):
-    """The same for what must succeed; what it printed."""
+    """The same for a command that must succeed; returns what it printed."""
     done = run(command, **options)
     if done.returncode != 0:
         tail = (done.stdout + done.stderr).strip()[-600:]
@@ -77,7 +77,7 @@ def succeed(command, **options):
 
 
 def same(command, **options):
-    """A command has to end with kmem as it ends without, and to print the same."""
+    """Checks that a command ends in the same way with kmem as without it, and prints the same."""
     results = {}
     for kmem in (False, True):
         done = run(command, kmem=kmem, **options)
@@ -91,7 +91,7 @@ def same(command, **options):
 
 @contextlib.contextmanager
 def server(command, kmem, log, **options):
-    """A server that runs meanwhile, and is ended by its number."""
+    """A server that runs in the background, and is ended by its process id."""
     with open(log, "wb") as written:
         process = subprocess.Popen(
             [find(command[0]), *map(str, command[1:])],
@@ -114,16 +114,16 @@ def server(command, kmem, log, **options):
 
 
 def wait_until(ready, process, log, seconds=20):
-    """Waits until a server takes what it is sent."""
+    """Waits until a server accepts connections."""
     deadline = time.monotonic() + seconds
     while not ready():
         if process.poll() is not None or time.monotonic() > deadline:
-            raise Failed(f"the server is not there: {Path(log).read_text(errors='replace')[-600:]}")
+            raise Failed(f"the server does not accept connections: {Path(log).read_text(errors='replace')[-600:]}")
         time.sleep(0.05)
 
 
 def expect_served(process):
-    """The library really is in the process."""
+    """Checks that the library really is in the process."""
     if str(LIBRARY) not in Path(f"/proc/{process.pid}/maps").read_text():
         raise Failed(f"kmem is not in process {process.pid}")
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from common import HERE, Failed, Skipped, find, need, run, same, succeed
 
-# Of CPython's tests those that are about memory, threads, processes and signals, and do not take long.
+# The tests of CPython for memory, threads, processes and signals that do not take long.
 MODULES = """
 test_array test_bytes test_codecs test_collections test_csv test_ctypes test_deque test_dict test_exceptions
 test_fork1 test_functools test_gc test_generators test_hashlib test_heapq test_itertools test_json test_list test_long
@@ -31,7 +31,7 @@ def cpython(scratch):
     results = {}
     for kmem in (False, True):
         report = scratch / f"report-{kmem}.xml"
-        # All objects by malloc: Python's own allocator would serve most of them.
+        # All objects use malloc; otherwise most would come from Python's own allocator.
         command = [python, "-m", "test", "-j2", "--timeout=100", f"--tempdir={scratch}", f"--junit-xml={report}", *MODULES]
         said = run(command, kmem=kmem, patience=300, variables={"PYTHONMALLOC": "malloc"}, cwd=scratch)
         if not report.exists():
@@ -46,7 +46,8 @@ def cpython(scratch):
     return f"{len(passed)} tests pass as without"
 
 
-# A heap of 64 MiB, for longer than it takes to be noticed; then a fork, which from 3.12 on warns where there are threads.
+# A heap of 64 MiB, held long enough for upkeep to start; then a fork, which from Python 3.12 on warns if there are
+# threads.
 FORK = """
 import os, time
 begun = time.monotonic()
@@ -61,7 +62,7 @@ print(len(os.listdir('/proc/self/task')), os.waitstatus_to_exitcode(os.waitpid(c
 
 
 def newest_python():
-    """Python 3.12 or newer, wherever it is installed; or the one that there is."""
+    """Python 3.12 or newer, wherever it is installed; otherwise the one that is found."""
     installed = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
     there = [*sorted(installed.glob("3.1[2-9]*/bin/python3"), reverse=True), *map(find, ("python3.14", "python3.13", "python3.12"))]
     warns = [str(python) for python in there if python and run([python, "-c", "import sys; sys.exit(sys.version_info < (3, 12))"]).returncode == 0]

@@ -1,7 +1,7 @@
-"""Suites of others, with and without kmem: what passes without has to pass with it.
+"""Third-party suites, with and without kmem: what passes without it must pass with it.
 
-Each is a function of the modules beside this one. It says what it saw, or raises `Skipped` where something is missing,
-or `Failed`. Servers listen on loopback or on a socket of the file system, and end with their suite.
+Each suite is a function of a module in this folder. It returns a summary, or raises `Skipped` if something is missing,
+or `Failed`. Servers listen on loopback or on a Unix socket, and end with their suite.
 """
 
 import argparse
@@ -26,9 +26,9 @@ SUITES = {
 
 
 def attempt(name):
-    """A word on how it went, and whether that is fine."""
+    """The verdict in a word, and whether it is good."""
     with tempfile.TemporaryDirectory(prefix="kmem-") as scratch:
-        # Servers that are not root have to get in.
+        # Servers that do not run as root must be able to enter.
         Path(scratch).chmod(0o755)
         try:
             return "passed", SUITES[name](Path(scratch))

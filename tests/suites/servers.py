@@ -1,4 +1,4 @@
-"""Servers on loopback or on a socket of the file system, each with a directory of its own: sshd, PostgreSQL, redis."""
+"""Servers on loopback or on a Unix socket, each with a directory of its own: sshd, PostgreSQL, redis."""
 
 import os
 import re
@@ -25,7 +25,8 @@ def answers(port):
 
 
 def logins(scratch, kmem):
-    """How many of the logins come out well. Each passes the sandbox that sshd puts around what is not logged in yet."""
+    """How many of the logins succeed. Each passes the sandbox that sshd puts around connections before they are logged
+    in."""
     port, folder = free_port(), scratch / f"sshd-{kmem}"
     folder.mkdir()
     for key in ("host", "user"):
@@ -51,11 +52,11 @@ def logins(scratch, kmem):
 def sshd(scratch):
     need("sshd", "ssh", "ssh-keygen")
     need_root()
-    # What the service's start makes: the empty directory of what is not logged in yet.
+    # Created by the service's start: the empty directory for the process that handles the login.
     Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
     without, log = logins(scratch, kmem=False)
     if without < LOGINS:
-        raise Skipped(f"without kmem {without} logins of {LOGINS} come out well: {log}")
+        raise Skipped(f"without kmem {without} logins of {LOGINS} succeed: {log}")
     fine, log = logins(scratch, kmem=True)
     if fine < LOGINS:
         raise Failed(f"{fine} logins of {LOGINS}: {log}")
@@ -96,7 +97,7 @@ def transactions(scratch, binaries, kmem):
 def postgres(scratch):
     places = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
     if not places:
-        raise Skipped("there is no PostgreSQL")
+        raise Skipped("PostgreSQL is not installed")
     counts = [transactions(scratch, places[-1].parent, kmem) for kmem in (False, True)]
     return f"{counts[1]} transactions, {counts[0]} without"
 
@@ -115,7 +116,7 @@ def requests(scratch, kmem):
         if kmem:
             expect_served(process)
         said = succeed(["redis-benchmark", "-s", path, "-n", "5000", "-r", "10000", "-d", "100", "--csv", "-t", ",".join(COMMANDS)])
-        # A child that writes everything down, and a heap that shrinks.
+        # A child that writes everything to disk, and a heap that shrinks.
         succeed([*ask, "bgsave"])
         wait_until(lambda: "rdb_bgsave_in_progress:0" in succeed([*ask, "info", "persistence"]), process, log)
         state = succeed([*ask, "info", "persistence"]) + succeed([*ask, "flushall"]) + succeed([*ask, "dbsize"])
@@ -134,7 +135,7 @@ def redis(scratch):
 
 
 def setpriv(_):
-    """A program that gives up its rights: afterwards it has none, and nothing of ours has any."""
+    """A program that drops its privileges: afterwards it has none, and none of kmem's threads has any."""
     need("setpriv")
     need_root()
     command = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups", "sh", "-c",

@@ -1,4 +1,4 @@
--- Tables, strings and closures that come and go; prints a number that tells whether all was right.
+-- Short-lived tables, strings and closures; prints a number by which the result can be checked.
 local function tree(depth, key)
   if depth == 0 then return nil end
   return { key = key, left = tree(depth - 1, 2 * key), right = tree(depth - 1, 2 * key + 1) }

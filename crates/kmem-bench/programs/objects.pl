@@ -1,4 +1,4 @@
-# Hashes, arrays, strings and references that come and go; prints a number that tells whether all was right.
+# Short-lived hashes, arrays, strings and references; prints a number by which the result can be checked.
 use strict;
 use warnings;
 

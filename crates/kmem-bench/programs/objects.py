@@ -1,4 +1,4 @@
-# Dictionaries, lists, strings and objects that come and go; prints a number that tells whether all was right.
+# Short-lived dictionaries, lists, strings and objects; prints a number by which the result can be checked.
 import sys
 
 class Node:

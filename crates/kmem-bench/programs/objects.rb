@@ -1,4 +1,4 @@
-# Hashes, arrays, strings and objects that come and go; prints a number that tells whether all was right.
+# Short-lived hashes, arrays, strings and objects; prints a number by which the result can be checked.
 Node = Struct.new(:key, :left, :right)
 
 def tree(depth, key)

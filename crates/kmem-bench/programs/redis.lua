@@ -1,4 +1,4 @@
--- Lists, hashes and strings, filled, read and deleted. Answers a number.
+-- Lists, hashes and strings are filled, read and deleted. Returns a number.
 local total = 0
 for i = 1, 300 do
   local list, hash = "list" .. i % 40, "hash" .. i % 40

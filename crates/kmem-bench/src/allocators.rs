@@ -1,8 +1,8 @@
-//! Who is measured, and where the libraries are.
+//! Which allocators are measured, and where their libraries are.
 //!
-//! Every allocator is a shared object that is preloaded, but for glibc's, which is what a program has without. A probe
-//! process asks each of them whether it really serves: a library that the loader refuses is reported as missing, for
-//! the loader itself only warns and goes on with glibc's.
+//! Every allocator is a shared object that is preloaded, except for glibc's, which needs no preloading. A probe process
+//! checks that each of them really provides malloc: a library that the loader refuses is reported as missing, because
+//! the loader itself only warns and continues with glibc's.
 
 use std::ffi::OsString;
 use std::fmt;
@@ -15,14 +15,14 @@ use crate::executables::Executables;
 use crate::figures::Measured;
 use crate::peers;
 
-/// Our own name.
+/// kmem itself.
 pub const KMEM: &str = "kmem";
-/// The system's.
+/// The system's allocator.
 pub const GLIBC: &str = "glibc";
-/// kmem in a process without restartable sequences: measured only where it is asked for.
+/// kmem in a process without restartable sequences: measured only if asked for.
 pub const KMEM_FALLBACK: &str = "kmem-fallback";
 
-/// Libraries of Debian: our name, the file, the package.
+/// Libraries of Debian: the name used here, the file, the package.
 const DEBIAN: [(&str, &str, &str); 3] = [
     ("jemalloc-deb", "libjemalloc.so.2", "libjemalloc2"),
     ("mimalloc-deb", "libmimalloc.so.2.0", "libmimalloc2.0"),
@@ -35,27 +35,27 @@ const LIBRARY_FOLDERS: [&str; 4] = ["/usr/lib/x86_64-linux-gnu", "/usr/lib64", "
 pub struct Allocator {
     /// As `--allocators` names it.
     pub name: String,
-    /// What is preloaded; none for the system's.
+    /// The library that is preloaded; none for the system's allocator.
     pub library: Option<PathBuf>,
-    /// What it needs in its environment to be at its best.
+    /// Environment variables that it needs for its best performance.
     pub environment: Vec<(&'static str, &'static str)>,
     /// The object file that malloc was found in.
     pub serving: PathBuf,
 }
 
 impl Allocator {
-    /// What a process gets to be served by it.
+    /// The environment of a process that runs on it.
     pub fn environment(&self) -> Vec<(String, OsString)> {
         let preload = self.library.iter().map(|library| ("LD_PRELOAD".to_string(), library.clone().into_os_string()));
         preload.chain(self.environment.iter().map(|(name, value)| (name.to_string(), value.into()))).collect()
     }
 }
 
-/// Everyone who was asked for: those that serve, and an account of all.
+/// The allocators that were asked for: those that work, and a record of all.
 pub struct Field {
     /// Those that can be measured, in order.
     pub present: Vec<Allocator>,
-    /// All, the missing ones with the reason.
+    /// All of them; for the missing ones, the reason.
     pub measured: Vec<Measured>,
 }
 
@@ -78,10 +78,11 @@ pub fn names() -> Vec<&'static str> {
     [KMEM, GLIBC].into_iter().chain(debian).chain(built).chain([KMEM_FALLBACK]).collect()
 }
 
-/// Finds the allocators of these names, or all (but the fallback) where none is given. `kmem` is our library.
+/// Finds the allocators of these names, or all (except the fallback) if none is given. `kmem` is the path of kmem's
+/// library.
 ///
 /// # Errors
-/// A name that is nobody's.
+/// A name that no allocator has.
 pub fn find(asked: &[String], kmem: &Path, executables: &Executables) -> Result<Field, UnknownAllocator> {
     if let Some(unknown) = asked.iter().find(|name| !names().contains(&name.as_str())) {
         return Err(UnknownAllocator(unknown.clone()));
@@ -96,12 +97,12 @@ pub fn find(asked: &[String], kmem: &Path, executables: &Executables) -> Result<
     Ok(field)
 }
 
-/// An allocator before it was probed.
+/// An allocator that has not been probed yet.
 struct Candidate {
     name: &'static str,
     version: String,
     how: String,
-    /// Where the library is; `Ok(None)` for the system's; or why there is none.
+    /// The path of the library; `Ok(None)` for the system's allocator; or why there is none.
     library: Result<Option<PathBuf>, String>,
     environment: Vec<(&'static str, &'static str)>,
 }
@@ -144,7 +145,7 @@ const TUNABLES: &str = "GLIBC_TUNABLES";
 const NO_RSEQ: &str = "glibc.pthread.rseq=0";
 
 fn built(name: &'static str) -> Candidate {
-    let peer = peers::ALL.iter().find(|peer| peer.name == name).expect("every name is somebody's");
+    let peer = peers::ALL.iter().find(|peer| peer.name == name).expect("every name belongs to an allocator");
     let environment = if peer.own_rseq { vec![(TUNABLES, NO_RSEQ)] } else { vec![] };
     let note = if peer.own_rseq { ", with glibc's rseq off, so that it has its own" } else { "" };
     let library = peer.library();
@@ -191,7 +192,7 @@ impl Field {
     }
 }
 
-/// Asks a process who serves it. The answer has the version of libc, too.
+/// Asks a process where its malloc is from. Its answer includes the version of libc.
 fn probe(allocator: Allocator, executables: &Executables) -> Result<(Allocator, String), String> {
     let job = Job {
         program: executables.workloads.clone(),
@@ -199,14 +200,14 @@ fn probe(allocator: Allocator, executables: &Executables) -> Result<(Allocator, 
         environment: allocator.environment(),
         patience: Duration::from_secs(20),
     };
-    let answer = job.run().map_err(|failure| format!("a program served by it does not run: {failure}"))?;
+    let answer = job.run().map_err(|failure| format!("a program with it preloaded does not run: {failure}"))?;
     let mut lines = answer.output.lines();
     let serving = PathBuf::from(lines.next().unwrap_or_default());
     let libc = lines.next().unwrap_or_default().to_string();
     let same = |a: &Path, b: &Path| a.canonicalize().ok() == b.canonicalize().ok();
     match &allocator.library {
         Some(library) if !same(library, &serving) => {
-            Err(format!("the loader does not take {}: malloc is that of {}", library.display(), serving.display()))
+            Err(format!("the loader does not accept {}: malloc is that of {}", library.display(), serving.display()))
         }
         _ => Ok((Allocator { serving, ..allocator }, libc)),
     }

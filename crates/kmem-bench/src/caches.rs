@@ -1,7 +1,7 @@
-//! Typed caches: what only kmem has, measured against the peers' malloc.
+//! Typed caches, which only kmem has, measured against the peers' malloc.
 //!
-//! The code under test is compiled into the caller, as it is in a program that uses the crate, so these workloads run
-//! in the command's own executable, in a process of their own. They tell their figures as the C workloads do.
+//! The code under test is compiled into its caller, as in a program that uses the crate, so these workloads run in the
+//! command's own executable, in a process of their own. They report their figures as the C workloads do.
 
 use std::arch::asm;
 use std::fmt::Write;
@@ -12,12 +12,12 @@ use rustix::time::{ClockId, clock_gettime};
 
 /// As large as the objects of the workload `pair`.
 type Object = [u64; 8];
-/// Objects that a bulk has.
+/// Objects of one bulk.
 const BULK: usize = 32;
-/// Caches that are alive while others are created and destroyed.
+/// Caches that exist while others are created and destroyed.
 const ALIVE: usize = 6000;
 
-/// Runs a workload of this name and answers the lines of its figures.
+/// Runs the workload of this name and returns the lines of its figures.
 ///
 /// # Errors
 /// No workload has this name, or memory ran out.
@@ -61,7 +61,7 @@ fn typed_bulk(quick: bool, lines: &mut String) -> Done {
     })
 }
 
-/// Creates a cache, uses one object of it, and destroys it: beside no other, then beside thousands.
+/// Creates a cache, uses one object of it, and destroys it: first with no other cache, then with thousands of others.
 fn create_destroy(quick: bool, lines: &mut String) -> Done {
     let pairs = 200;
     let rounds = if quick { 5 } else { 30 };
@@ -85,7 +85,7 @@ fn create_destroy(quick: bool, lines: &mut String) -> Done {
     Ok(())
 }
 
-/// The least of several rounds, per operation, as in `workloads/main.c`.
+/// The minimum of several rounds, per operation, as in `workloads/main.c`.
 fn measure(
     lines: &mut String,
     prefix: &str,
@@ -119,7 +119,7 @@ fn cycles_now() -> u64 {
     unsafe { core::arch::x86_64::_rdtsc() }
 }
 
-/// The compiler must think that what is there is used.
+/// Makes the compiler assume that the object is used.
 #[inline(always)]
 fn used(object: *const u8) {
     // SAFETY: no instruction at all.

@@ -18,16 +18,16 @@ pub struct Workload {
     pub kind: Kind,
 }
 
-/// What a workload is there for.
+/// The purpose of a workload.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Family {
-    /// One property of an allocator each, most with a target of its own.
+    /// Each tests one property of an allocator; most have a target of their own.
     Core,
-    /// What only kmem has.
+    /// Features that only kmem has.
     Own,
-    /// What public suites of allocators consist of, judged all together.
+    /// Workloads like those of public benchmark suites, judged together.
     Suite,
-    /// Real programs, judged all together.
+    /// Real programs, judged together.
     Program,
 }
 
@@ -47,12 +47,12 @@ impl Family {
 pub enum Kind {
     /// The C workload of the same name.
     C,
-    /// The C workload, and then once more with a library preloaded whose malloc and free do nothing: figures `floor_*`.
+    /// The C workload, and again with a preloaded library whose malloc and free do nothing, for the figures `floor_*`.
     Floored,
-    /// The C workload, where only memory is compared and most of the time is waiting: several allocators run at once, as far
+    /// A C workload that mostly waits and of which only memory is compared, so several allocators run at once, as long
     /// as each has this many MiB.
     Waiting(u64),
-    /// The C workload that starts other processes, which are the ones that are served.
+    /// The C workload that starts other processes, which are the ones that run on the allocator.
     Starting,
     /// The C workload, in a process that loses a CPU.
     Leaving,
@@ -64,12 +64,12 @@ pub enum Kind {
     Program(&'static Program),
 }
 
-/// One thread: processor time is all there is to see, and other processes do not disturb it.
+/// One thread, compared by processor time, which other processes do not disturb.
 const fn core(name: &'static str, unit: &'static str, about: &'static str) -> Workload {
     Workload { name, about, unit, compared: "cpu_ns", family: Family::Core, kind: Kind::C }
 }
 
-/// Several threads: what they wait for each other counts.
+/// Several threads, compared by elapsed time, because waiting for each other counts.
 const fn threads(name: &'static str, unit: &'static str, about: &'static str) -> Workload {
     Workload { name, about, unit, compared: "ns", family: Family::Core, kind: Kind::C }
 }
@@ -96,7 +96,7 @@ const fn program(program: &'static Program) -> Workload {
 pub const ALL: &[Workload] = &[
     Workload {
         name: "pair",
-        about: "malloc and free of 64 bytes, over and over",
+        about: "malloc and free of 64 bytes, repeatedly",
         unit: "pair",
         compared: "cycles",
         family: Family::Core,
@@ -130,7 +130,8 @@ pub const ALL: &[Workload] = &[
     },
     Workload {
         name: "leave_cpu",
-        about: "16 MiB of small objects freed on a CPU, which the process then loses: resident a second later (kmem: KMEM_UPKEEP=always)",
+        about: "16 MiB of small objects freed on a CPU that the process then loses: resident a second later \
+                (kmem: KMEM_UPKEEP=always)",
         unit: "run",
         compared: "resident_kib",
         family: Family::Core,
@@ -138,7 +139,7 @@ pub const ALL: &[Workload] = &[
     },
     Workload {
         name: "storm",
-        about: "CPUs go and come, caches are created and destroyed: the slowest 1 in 10,000 allocations, against calm",
+        about: "CPUs go down and up, caches come and go: the slowest 1 in 10,000 allocations, against calm",
         unit: "run",
         compared: "ratio",
         family: Family::Own,
@@ -150,15 +151,15 @@ pub const ALL: &[Workload] = &[
         "create_destroy",
         "cache",
         "cpu_ns",
-        "create, use and destroy a cache beside 6,000 others (few_ns: beside none)",
+        "create, use and destroy a cache while 6,000 others exist (few_ns: none)",
     ),
     suite("larson", "object", "ns", "random objects are replaced; sets pass from thread to thread (as larson does)"),
     suite("sh6", "object", "ns", "batches of small objects on every CPU, some of which stay longer (as sh6bench does)"),
     suite("sh8", "object", "ns", "the same, half of them freed by other threads (as sh8bench does)"),
     suite("xmalloc", "object", "ns", "arrays of objects that always go to another thread (as xmalloc-test does)"),
     suite("mstress", "object", "ns", "growing sets of very different objects, some exchanged (as mstress does)"),
-    suite("rptest", "object", "ns", "sizes even over 16 bytes to 16 KiB, a third exchanged (as rptest does)"),
-    suite("blocks", "object", "cpu_ns", "blocks of one size after the other, one thread (as glibc-simple does)"),
+    suite("rptest", "object", "ns", "sizes evenly spread over 16 bytes to 16 KiB, a third exchanged (as rptest does)"),
+    suite("blocks", "object", "cpu_ns", "blocks of one size after another, one thread (as glibc-simple does)"),
     suite("blocks_threads", "object", "ns", "the same on every CPU (as glibc-thread does)"),
     suite("alloc_test", "object", "cpu_ns", "a table of 131,072 random objects, one thread (as alloc-test does)"),
     suite("alloc_test_threads", "object", "ns", "the same on every CPU"),

@@ -1,9 +1,9 @@
-//! One process that is measured: started in an environment without any allocator's settings, watched by a clock, and
-//! gone in any case.
+//! One process that is measured: it is started in an environment without settings of allocators, has a time limit, and
+//! never outlives its measurement.
 //!
-//! The child leads a process group of its own, and the kernel kills it when the thread that started it is gone: neither
-//! a run that hangs nor an interrupted command leaves a process behind. Standard error keeps its last lines, to say why
-//! a run failed.
+//! The child leads a process group of its own, and the kernel kills it when the thread that started it ends: neither a
+//! run that hangs nor an interrupted command leaves a process behind. The last line of its standard error says why a
+//! run failed.
 
 use std::ffi::OsString;
 use std::fmt;
@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open, set_parent_process_death_signal};
 
-/// Variables whose names begin so are some allocator's or the loader's, and are not passed on.
+/// Variables with these prefixes are settings of an allocator or the loader, and are not passed on.
 const SETTINGS: [&str; 8] =
     ["LD_PRELOAD", "GLIBC_TUNABLES", "MALLOC_", "KMEM_", "MIMALLOC_", "TCMALLOC_", "PYTHONMALLOC", "RUBYOPT"];
 
@@ -32,12 +32,12 @@ pub struct Job {
     pub patience: Duration,
 }
 
-/// What a process that ended well cost.
+/// What a process that succeeded cost.
 pub struct Cost {
     pub wall: Duration,
     /// User and system time of the process and of the children that it waited for.
     pub cpu: Duration,
-    /// The most that was resident.
+    /// The peak of its resident memory.
     pub peak_kib: u64,
     pub output: String,
 }
@@ -104,7 +104,7 @@ impl Running {
         self.child.as_ref().is_none_or(|child| ended_by(child, Instant::now()))
     }
 
-    /// Kills the process unless it ended by itself, and answers how that went: an end by our own hand is none to tell.
+    /// Kills the process if it still runs. Returns its failure if it ended by itself; being killed here is not one.
     pub fn stop(mut self) -> Result<(), Failure> {
         let killed_by_us = !self.has_ended();
         self.patience = Duration::ZERO;
@@ -114,7 +114,7 @@ impl Running {
         }
     }
 
-    /// Waits for the end, until patience is over.
+    /// Waits for the process to end, within its time limit.
     #[expect(clippy::zombie_processes, reason = "reaped by wait4, which tells what it cost")]
     pub fn finish(mut self) -> Result<Cost, Failure> {
         let mut child = self.child.take().expect("taken here only, and in drop");
@@ -144,19 +144,19 @@ impl Drop for Running {
     }
 }
 
-/// Reads a pipe to its end while the process runs, so that it never blocks on us.
+/// Reads a pipe to its end while the process runs, so that the process never blocks on it.
 fn drain(pipe: Option<impl Read + Send + 'static>) -> thread::JoinHandle<String> {
     thread::spawn(move || {
         let mut bytes = Vec::new();
         if let Some(mut pipe) = pipe {
-            // What came before an error is all there is to tell.
+            // After an error, what came before it is the output.
             let _ = pipe.read_to_end(&mut bytes);
         }
         String::from_utf8_lossy(&bytes).into_owned()
     })
 }
 
-/// Whether the process ended before the deadline. It stays a zombie, so its number stays its own.
+/// Whether the process ended before the deadline. It stays a zombie, so its number is not reused.
 fn ended_by(child: &Child, deadline: Instant) -> bool {
     let Ok(ended) = pidfd_open(pid(child), PidfdFlags::empty()) else { return true };
     loop {
@@ -170,9 +170,9 @@ fn ended_by(child: &Child, deadline: Instant) -> bool {
     }
 }
 
-/// Kills the child, if it lives, and whatever it left running in its group.
+/// Kills the child, if it still runs, and everything that it left running in its group.
 fn kill_group(child: &Child) {
-    // Nobody left to kill is what is hoped for.
+    // An empty group is no error.
     let _ = kill_process_group(pid(child), Signal::KILL);
 }
 
@@ -185,7 +185,8 @@ fn reap(child: &Child) -> (ExitStatus, Duration, u64) {
     let mut status = 0;
     let mut usage = MaybeUninit::<libc::rusage>::zeroed();
     loop {
-        // SAFETY: both pointers are to our own variables. The child was not waited for yet, so the number is its own.
+        // SAFETY: both pointers are to our own variables. The child was not waited for yet, so its number is not
+        // reused.
         let got = unsafe { libc::wait4(child.id() as i32, &raw mut status, 0, usage.as_mut_ptr()) };
         if got >= 0 || io::Error::last_os_error().kind() != io::ErrorKind::Interrupted {
             break;
@@ -226,13 +227,13 @@ mod tests {
     }
 
     #[test]
-    fn who_hangs_is_killed_with_its_children() {
+    fn a_process_that_hangs_is_killed_with_its_children() {
         let begun = Instant::now();
         let Err(failure) = shell("sleep 600 & echo $!; wait", Duration::from_millis(300)).run() else {
             panic!("ten minutes are too long")
         };
         assert!(matches!(failure, Failure::TooLong(_)));
-        // Both pipes were closed, by the sleeper too: else `run` would still wait for their end.
+        // Both pipes were closed, by the sleeper too; otherwise `run` would still wait for their end.
         assert!(begun.elapsed() < Duration::from_secs(60));
     }
 }

@@ -1,7 +1,7 @@
-//! A cpuset for one child: the group of the system's cgroups whose CPUs decide where it may run.
+//! A cpuset for one child: a cgroup whose CPUs decide where the child may run.
 //!
-//! Only root may make one, and not in every container. Who cannot have one takes affinity masks instead. Nothing of the
-//! system's own groups is changed, and the group is removed when it is no longer needed.
+//! Only root can create one, and not in every container; otherwise affinity masks are used instead. The system's own
+//! groups are not changed, and the group is removed when it is no longer needed.
 
 use std::fs;
 use std::io;
@@ -10,24 +10,24 @@ use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::thread::sleep;
 use std::time::Duration;
 
-/// Where version 1 and version 2 have their groups.
+/// Where version 1 and version 2 of cgroups are mounted.
 const MOUNTS: [&str; 2] = ["/sys/fs/cgroup/cpuset", "/sys/fs/cgroup"];
 
-/// A group without processes at first.
+/// A group, initially without processes.
 pub struct Cpuset(PathBuf);
 
 /// The CPUs that this process may run on, as a list such as `0-3,8`.
 pub fn own_cpus() -> io::Result<String> {
     let status = fs::read_to_string("/proc/self/status")?;
     let list = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"));
-    list.map(|list| list.trim().to_string()).ok_or_else(|| io::Error::other("/proc/self/status names no CPUs"))
+    list.map(|list| list.trim().to_string()).ok_or_else(|| io::Error::other("/proc/self/status lists no CPUs"))
 }
 
 impl Cpuset {
-    /// Makes a group with these CPUs.
+    /// Creates a group with these CPUs.
     ///
     /// # Errors
-    /// Why it cannot be had, of the last place that was tried.
+    /// Why it cannot be created in the last place that was tried.
     pub fn make(cpus: &str) -> Result<Self, String> {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let name = format!("kmem-{}-{}", std::process::id(), NUMBER.fetch_add(1, Relaxed));
@@ -39,7 +39,7 @@ impl Cpuset {
                 continue;
             }
             let group = Self(path);
-            // Version 1 wants to know the nodes before it takes a process; version 2 inherits them.
+            // Version 1 needs the nodes before it accepts a process; version 2 inherits them.
             let nodes = fs::read_to_string(mount.join("cpuset.mems")).unwrap_or_default();
             let _ = fs::write(group.0.join("cpuset.mems"), nodes.trim());
             match group.set(cpus) {
@@ -55,12 +55,12 @@ impl Cpuset {
         &self.0
     }
 
-    /// Gives it other CPUs.
+    /// Changes its CPUs.
     pub fn set(&self, cpus: &str) -> io::Result<()> {
         fs::write(self.0.join("cpuset.cpus"), cpus)
     }
 
-    /// Takes a process in.
+    /// Moves a process into it.
     pub fn take_in(&self, pid: u32) -> io::Result<()> {
         fs::write(self.0.join("cgroup.procs"), pid.to_string())
     }
@@ -71,7 +71,7 @@ fn is_cpuset(mount: &Path) -> bool {
 }
 
 impl Drop for Cpuset {
-    /// The kernel refuses as long as a process is on its way out.
+    /// The kernel refuses while a process of the group is still ending.
     fn drop(&mut self) {
         for _ in 0..100 {
             if fs::remove_dir(&self.0).is_ok() {
@@ -88,7 +88,7 @@ mod tests {
 
     #[test]
     fn a_group_is_there_and_then_gone() {
-        let group = match Cpuset::make(&own_cpus().expect("this process may run somewhere")) {
+        let group = match Cpuset::make(&own_cpus().expect("this process may run on some CPU")) {
             Ok(group) => group,
             Err(why) => return println!("skipped: {why}"),
         };

@@ -1,7 +1,7 @@
 //! The C programs of this crate, as files that can be executed.
 //!
-//! They are part of the library, and are written to the user's cache folder under a name that tells their content, so
-//! two versions of the command never run each other's.
+//! They are embedded in the library, and are written to the user's cache folder under names that depend on their
+//! contents, so two versions of the command never run each other's.
 
 use std::fs::{self, OpenOptions};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -24,7 +24,7 @@ pub struct Executables {
 }
 
 impl Executables {
-    /// Writes what is not there yet.
+    /// Writes those that are not there yet.
     pub fn unpack() -> io::Result<Self> {
         let folder = cache_folder().join("bench");
         Ok(Self {
@@ -35,7 +35,7 @@ impl Executables {
     }
 }
 
-/// Where the command keeps what it can make again: `$XDG_CACHE_HOME/kmem`, or `~/.cache/kmem`.
+/// Where the command keeps files that it can create again: `$XDG_CACHE_HOME/kmem`, or `~/.cache/kmem`.
 pub fn cache_folder() -> PathBuf {
     let set = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let caches = set("XDG_CACHE_HOME").or_else(|| set("HOME").map(|home| home.join(".cache")));
@@ -50,8 +50,8 @@ fn unpack(folder: &Path, name: &str, content: &[u8]) -> io::Result<PathBuf> {
         return Ok(path);
     }
     fs::create_dir_all(folder)?;
-    // Written aside and renamed: another command may do the same at this moment, and an executable that is open for
-    // writing cannot be run.
+    // Written under another name and renamed, because another command may do the same at this moment, and an executable
+    // that is open for writing cannot be run.
     let aside = folder.join(format!("{name}.{}", std::process::id()));
     OpenOptions::new().write(true).create(true).truncate(true).mode(0o755).open(&aside)?.write_all(content)?;
     fs::rename(&aside, &path)?;

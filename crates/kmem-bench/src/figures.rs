@@ -9,9 +9,12 @@ use serde::{Deserialize, Serialize};
 pub struct Results {
     /// The machine and the settings that figures depend on.
     pub machine: Machine,
-    /// Whether the workloads were cut short: figures are for orientation then.
+    /// Whether workloads were shortened, so that figures are rough.
     pub quick: bool,
-    /// Everyone who was asked for, the missing ones too.
+    /// Whether measuring was stopped, so that only workloads that were finished by then are here.
+    #[serde(default)]
+    pub stopped: bool,
+    /// All allocators that were asked for, including the missing ones.
     pub allocators: Vec<Measured>,
     /// In the order of the catalogue.
     pub workloads: Vec<Outcome>,
@@ -30,18 +33,18 @@ pub struct Machine {
     pub kernel: String,
     /// `/sys/kernel/mm/transparent_hugepage/enabled`: RSS depends on it.
     pub transparent_huge_pages: String,
-    /// How kmem is served here: rseq or fallback.
+    /// The mode of kmem on this machine: rseq or fallback.
     pub kmem_mode: String,
 }
 
-/// An allocator that took part, or why it did not.
+/// An allocator that was measured, or why it was not.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Measured {
     /// As `--allocators` names it.
     pub name: String,
     /// The version that was measured.
     pub version: String,
-    /// Where the library is from, and what it was given in its environment.
+    /// Where the library is from, and what its environment had.
     pub how: String,
     /// Why it was not measured.
     pub missing: Option<String>,
@@ -60,7 +63,7 @@ pub struct Outcome {
     pub compared: String,
     /// Which of the families of the catalogue: `core`, `caches`, `program`.
     pub family: String,
-    /// Why it was not run at all: a program that is not installed.
+    /// Why it was not run at all, such as a program that is not installed.
     pub skipped: Option<String>,
     /// One for each allocator.
     pub results: Vec<Served>,
@@ -69,7 +72,7 @@ pub struct Outcome {
 /// One workload under one allocator.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Served {
-    /// Whose.
+    /// The allocator's name.
     pub allocator: String,
     /// What went wrong in the first run that failed.
     pub failed: Option<String>,
@@ -80,18 +83,18 @@ pub struct Served {
 /// One figure over all runs.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Figure {
-    /// The middle one; of an even number, the mean of the two in the middle.
+    /// The middle run; of an even number, the mean of the two in the middle.
     pub median: f64,
-    /// The least.
+    /// The minimum.
     pub min: f64,
-    /// The greatest.
+    /// The maximum.
     pub max: f64,
-    /// Each run's, in order.
+    /// The figure of each run, in order.
     pub runs: Vec<f64>,
 }
 
 impl Figure {
-    /// Of at least one run.
+    /// The figure of these runs, if there is at least one.
     pub fn of(runs: Vec<f64>) -> Option<Self> {
         let mut sorted = runs.clone();
         sorted.sort_by(f64::total_cmp);
@@ -109,7 +112,7 @@ impl Results {
         self.workloads.iter().find(|outcome| outcome.name == name)
     }
 
-    /// Those that were measured.
+    /// The allocators that were measured.
     pub fn present(&self) -> impl Iterator<Item = &Measured> {
         self.allocators.iter().filter(|allocator| allocator.missing.is_none())
     }
@@ -121,7 +124,7 @@ impl Outcome {
         self.served(allocator)?.figure(figure).map(|figure| figure.median)
     }
 
-    /// This allocator's part.
+    /// The result of this allocator.
     pub fn served(&self, allocator: &str) -> Option<&Served> {
         self.results.iter().find(|served| served.allocator == allocator)
     }
@@ -134,7 +137,7 @@ impl Served {
     }
 }
 
-/// The geometric mean of ratios; none of none.
+/// The geometric mean of ratios; `None` if there are none.
 pub fn geometric_mean(ratios: &[f64]) -> Option<f64> {
     let sum: f64 = ratios.iter().map(|ratio| ratio.ln()).sum();
     (!ratios.is_empty()).then(|| (sum / ratios.len() as f64).exp())

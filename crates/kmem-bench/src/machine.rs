@@ -1,4 +1,4 @@
-//! What figures depend on.
+//! The machine's properties that figures depend on.
 
 use std::fs;
 
@@ -17,7 +17,7 @@ pub fn here() -> Machine {
     }
 }
 
-/// Memory that could be had at this moment, in MiB.
+/// Memory that is available now, in MiB.
 pub fn available_mib() -> u64 {
     kib("MemAvailable") / 1024
 }

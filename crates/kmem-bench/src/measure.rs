@@ -1,84 +1,58 @@
 //! Taking turns: every workload under every allocator, run after run.
 
 use std::collections::BTreeMap;
-use std::fmt;
-use std::path::PathBuf;
 use std::thread;
 
 use crate::allocators::{Allocator, Field, KMEM, KMEM_FALLBACK};
-use crate::catalogue::{self, Kind, Workload};
+use crate::catalogue::{Kind, Workload};
 use crate::executables::Executables;
 use crate::figures::{Figure, Outcome, Results, Served};
 use crate::machine;
+use crate::plan::{Plan, UnknownWorkload};
 use crate::runs::Runner;
 
-/// What is measured, and how long.
-pub struct Plan {
-    /// Less work and fewer runs: figures for orientation, within a minute.
-    pub quick: bool,
-    /// Names of workloads; all where there is none.
-    pub only: Vec<String>,
-    /// Runs of each workload under each allocator; none: as many as fit the plan.
-    pub runs: Option<usize>,
-    /// The command `kmem`. `kmem bench-caches NAME full|quick` runs [`caches::run`](crate::caches::run) and prints the
-    /// answer; `kmem bench-left PID CPU` prints what a process on kmem caches for a CPU, as the figure `cached_bytes`;
-    /// `kmem storm --latency --json` is the storm.
-    pub command: PathBuf,
-}
-
-/// No workload has this name.
-#[derive(Debug)]
-pub struct UnknownWorkload(String);
-
-impl fmt::Display for UnknownWorkload {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let names: Vec<_> = catalogue::ALL.iter().map(|workload| workload.name).collect();
-        write!(f, "no workload is called '{}'; there are {}", self.0, names.join(", "))
-    }
-}
-
-impl std::error::Error for UnknownWorkload {}
-
-/// Where measuring is: the workload that begins, its place among all, and how many there are.
+/// Called when a workload begins, with its name, its index and the number of workloads.
 pub type Progress<'a> = dyn FnMut(&str, usize, usize) + 'a;
 
-pub(crate) type Sample = Result<BTreeMap<String, f64>, String>;
+/// Whether measuring is to stop. Asked before each run; a run that has begun is finished.
+pub type Stop<'a> = dyn Fn() -> bool + 'a;
 
 impl Plan {
-    /// The workloads that are asked for.
+    /// Measures. If it is stopped, unfinished workloads are missing from the result.
     ///
     /// # Errors
-    /// A name that is no workload's.
-    pub fn workloads(&self) -> Result<Vec<&'static Workload>, UnknownWorkload> {
-        let known = |name: &String| catalogue::ALL.iter().any(|workload| workload.name == name);
-        if let Some(unknown) = self.only.iter().find(|name| !known(name)) {
-            return Err(UnknownWorkload(unknown.clone()));
-        }
-        let wanted = |workload: &&Workload| self.only.is_empty() || self.only.iter().any(|name| name == workload.name);
-        Ok(catalogue::ALL.iter().filter(wanted).collect())
-    }
-
-    /// Measures.
-    ///
-    /// # Errors
-    /// A name that is no workload's.
+    /// A name that no workload has.
     pub fn measure(
         &self,
         field: Field,
         executables: &Executables,
         progress: &mut Progress<'_>,
+        stop: &Stop<'_>,
     ) -> Result<Results, UnknownWorkload> {
         let workloads = self.workloads()?;
         let mut outcomes = Vec::new();
         for (done, workload) in workloads.iter().enumerate() {
             progress(workload.name, done, workloads.len());
-            outcomes.push(self.turns(workload, &field.present, executables));
+            let Some(outcome) = self.turns(workload, &field.present, executables, stop) else { break };
+            outcomes.push(outcome);
         }
-        Ok(Results { machine: machine::here(), quick: self.quick, allocators: field.measured, workloads: outcomes })
+        Ok(Results {
+            machine: machine::here(),
+            quick: self.quick,
+            stopped: outcomes.len() < workloads.len(),
+            allocators: field.measured,
+            workloads: outcomes,
+        })
     }
 
-    /// One workload, everyone in turn: A B C, B C A, C A B.
-    fn turns(&self, workload: &Workload, everyone: &[Allocator], executables: &Executables) -> Outcome {
+    /// Runs one workload under each allocator in turn: A B C, B C A, C A B. None if it was stopped.
+    fn turns(
+        &self,
+        workload: &Workload,
+        everyone: &[Allocator],
+        executables: &Executables,
+        stop: &Stop<'_>,
+    ) -> Option<Outcome> {
         let (skipped, served) = match self.runner(workload, executables) {
             Err(why) => (Some(why), Vec::new()),
             Ok(runner) => {
@@ -88,12 +62,15 @@ impl Plan {
                     _ => true,
                 };
                 let mut series: Vec<Series> = everyone.iter().filter(takes_part).map(Series::new).collect();
-                // Each run begins with another: where the machine slows down in the middle of one, it is not always the same
-                // that have run before.
+                // Each run begins with another allocator, so that if the machine slows down during a run, it does not
+                // always affect the same ones.
                 for run in 0..self.runs_of(workload) {
                     let first = run % series.len().max(1);
                     series.rotate_left(first);
                     for group in series.chunks_mut(at_once(workload)) {
+                        if stop() {
+                            return None;
+                        }
                         run_group(group, &*runner);
                     }
                     series.rotate_right(first);
@@ -101,7 +78,7 @@ impl Plan {
                 (None, series.into_iter().map(Series::result).collect())
             }
         };
-        Outcome {
+        Some(Outcome {
             name: workload.name.into(),
             about: workload.about.into(),
             unit: workload.unit.into(),
@@ -109,14 +86,6 @@ impl Plan {
             family: workload.family.name().into(),
             skipped,
             results: served,
-        }
-    }
-
-    fn runs_of(&self, workload: &Workload) -> usize {
-        self.runs.unwrap_or(match (self.quick, &workload.kind) {
-            (true, Kind::Floored) => 3,
-            (true, _) => 1,
-            (false, _) => 5,
         })
     }
 }
@@ -130,7 +99,7 @@ fn at_once(workload: &Workload) -> usize {
     }
 }
 
-/// One run of each of a group, at once if there are several.
+/// One run under each allocator of a group, all at once.
 fn run_group(group: &mut [Series<'_>], runner: &Runner<'_>) {
     if let [one] = group {
         return one.run(runner);
@@ -154,7 +123,7 @@ impl<'a> Series<'a> {
         Self { allocator, runs: BTreeMap::new(), failed: None }
     }
 
-    /// One more run, unless one has failed: who hangs would hang again.
+    /// One more run, unless one has failed: an allocator that hangs would hang again.
     fn run(&mut self, runner: &Runner<'_>) {
         if self.failed.is_some() {
             return;
@@ -172,24 +141,5 @@ impl<'a> Series<'a> {
     fn result(self) -> Served {
         let figures = self.runs.into_iter().filter_map(|(name, runs)| Some((name, Figure::of(runs)?))).collect();
         Served { allocator: self.allocator.name.clone(), failed: self.failed, figures }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_are_found_and_unknown_ones_told() {
-        let plan = |only: &[&str]| Plan {
-            quick: true,
-            only: only.iter().map(ToString::to_string).collect(),
-            runs: None,
-            command: "/".into(),
-        };
-        assert_eq!(plan(&[]).workloads().unwrap().len(), catalogue::ALL.len());
-        assert_eq!(plan(&["pair"]).workloads().unwrap()[0].name, "pair");
-        let unknown = plan(&["pare"]).workloads().err().unwrap().to_string();
-        assert!(unknown.contains("'pare'") && unknown.contains("burst_lifo"), "{unknown}");
     }
 }

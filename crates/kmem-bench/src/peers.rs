@@ -1,9 +1,11 @@
-//! Peers that come as sources, from crates.io.
+//! Peers that come as source, from crates.io.
 //!
-//! The crates wrap allocators for Rust programs. What is needed here is a shared object that exports malloc and its
-//! kin: cargo fetches and compiles the crate as the only dependency of an empty project, each in a folder of its own in
-//! the user's cache, and the C compiler links the archive that the crate's build script made; where that archive lacks
-//! malloc, it compiles the allocator's own sources out of the crate. Versions are exact. All of it is optimised: with debug settings of cargo, some of the crates compile debug versions of their allocators.
+//! The crates wrap allocators for Rust programs. What is needed here is a shared object that exports malloc and related
+//! functions: cargo fetches and compiles the crate as the only dependency of an empty project, each in a folder of its
+//! own in the user's cache, and the C compiler links the archive that the crate's build script produced; if that
+//! archive lacks malloc, the C compiler compiles the allocator's own sources from the crate. Versions are exact.
+//! Everything is built in release mode, because in debug mode some of the crates compile debug versions of their
+//! allocators.
 
 use std::fs;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -24,18 +26,18 @@ pub struct Peer {
     package_version: &'static str,
     features: &'static [&'static str],
     make: Make,
-    /// It registers rseq itself, for which glibc must leave it alone.
+    /// It registers rseq itself, so glibc must not register it.
     pub own_rseq: bool,
 }
 
-/// How the shared object is made.
+/// How the shared object is built.
 #[derive(Hash)]
 enum Make {
     /// The build script's archive of this name exports malloc.
     Archive(&'static str),
-    /// As above, but its functions have other names: (exported name, the archive's).
+    /// The same, but its functions have other names: (exported name, name in the archive).
     Renamed(&'static str, &'static [(&'static str, &'static str)]),
-    /// The crate is only fetched: these sources in it are the allocator's own library for preloading.
+    /// The crate is only fetched; these sources in it build the allocator's own library for preloading.
     Source {
         compiler: &'static str,
         sources: &'static [&'static str],
@@ -108,7 +110,7 @@ pub const ALL: [Peer; 6] = [
 ];
 
 const SNMALLOC: &[&str] = &["upstream/src/snmalloc/override/malloc.cc", "upstream/src/snmalloc/override/new.cc"];
-/// As its own build files choose for its library for preloading on Linux.
+/// The flags of its own build files for its preload library on Linux.
 const SNMALLOC_FLAGS: &[&str] = &[
     "-std=c++20",
     "-mcx16",
@@ -125,7 +127,7 @@ const SNMALLOC_FLAGS: &[&str] = &[
     "-latomic",
 ];
 
-/// Google's tcmalloc without its replacement of libc's names, which the crate leaves out.
+/// Google's tcmalloc; the crate omits its replacement of libc's names.
 const TCMALLOC: &[(&str, &str)] = &[
     ("malloc", "TCMallocInternalMalloc"),
     ("free", "TCMallocInternalFree"),
@@ -138,14 +140,14 @@ const TCMALLOC: &[(&str, &str)] = &[
 ];
 
 impl Peer {
-    /// Where the shared object is, or will be. One that was made in another way has another name.
+    /// The path of the shared object, built or not. One that is built in another way has another name.
     pub fn library(&self) -> PathBuf {
         let mut hasher = DefaultHasher::new();
         (self.features, &self.make).hash(&mut hasher);
         self.folder().join(format!("lib{}-{:08x}.so", self.name, hasher.finish() as u32))
     }
 
-    /// What it was built from, and how.
+    /// What it is built from, and how.
     pub fn how(&self) -> String {
         let features =
             if self.features.is_empty() { String::new() } else { format!(" ({})", self.features.join(", ")) };
@@ -160,10 +162,10 @@ impl Peer {
         cache_folder().join("peers").join(format!("{}-{}-{}", self.name, self.package, self.package_version))
     }
 
-    /// Makes the shared object, if it is not there.
+    /// Builds the shared object, if it does not exist yet.
     ///
     /// # Errors
-    /// What the network, cargo or the compiler had against it.
+    /// The error of the network, cargo or the compiler.
     pub fn build(&self) -> Result<(), String> {
         if self.library().exists() {
             return Ok(());
@@ -205,7 +207,7 @@ impl Peer {
         let mut cargo = self.cargo(folder, "build");
         let told = run(cargo.args(["--release", "--message-format=json"]))?;
         let out = out_folder(&told.stdout, self.package)
-            .ok_or_else(|| format!("cargo names no build script of {}", self.package))?;
+            .ok_or_else(|| format!("cargo reports no build script of {}", self.package))?;
         let mut linker = Command::new("c++");
         linker.args(["-shared", "-o"]).arg(made);
         linker.arg("-Wl,--whole-archive").arg(out.join(archive)).arg("-Wl,--no-whole-archive");
@@ -213,7 +215,7 @@ impl Peer {
         run(linker.args(["-pthread", "-ldl", "-lm"])).map(drop)
     }
 
-    /// Where cargo put the crate's sources.
+    /// The folder of the crate's sources.
     fn sources(&self, folder: &Path) -> Result<PathBuf, String> {
         let told = run(self.cargo(folder, "metadata").args(["--format-version=1"]))?;
         let metadata: serde_json::Value =
@@ -222,20 +224,20 @@ impl Peer {
         let manifest = packages
             .filter(|package| package["name"] == self.package)
             .find_map(|package| package["manifest_path"].as_str())
-            .ok_or_else(|| format!("cargo knows no sources of {}", self.package))?;
+            .ok_or_else(|| format!("cargo reports no sources of {}", self.package))?;
         Ok(Path::new(manifest).parent().unwrap_or(Path::new("/")).to_path_buf())
     }
 
     fn cargo(&self, folder: &Path, command: &str) -> Command {
         let mut cargo = Command::new("cargo");
         cargo.arg(command).current_dir(folder);
-        // A cargo above us (`cargo run`) tells its child about itself.
+        // If cargo started this process (`cargo run`), it has set these.
         cargo.env_remove("CARGO_TARGET_DIR").env_remove("RUSTFLAGS");
         cargo
     }
 }
 
-/// Runs a step to its end, with its words kept for the case that it fails.
+/// Runs a step to its end, and keeps its output in case it fails.
 fn run(command: &mut Command) -> Result<Output, String> {
     let program = command.get_program().to_string_lossy().into_owned();
     let output = command.output().map_err(|e| format!("cannot run {program}: {e}"))?;
@@ -248,7 +250,7 @@ fn run(command: &mut Command) -> Result<Output, String> {
     Err(format!("{program}: {}: {}", output.status, line.trim()))
 }
 
-/// The folder that the crate's build script wrote to, out of cargo's messages.
+/// The folder that the crate's build script wrote to, from cargo's messages.
 fn out_folder(messages: &[u8], package: &str) -> Option<PathBuf> {
     String::from_utf8_lossy(messages)
         .lines()

@@ -1,8 +1,8 @@
-//! Real programs as workloads: what an allocator is worth to somebody who does not measure allocators.
+//! Real programs as workloads: what an allocator is worth in practice.
 //!
-//! Each works on an input that is made here, always the same. A program that is not installed is named in the result.
-//! Launchers (`pyenv` and its like put shell scripts on PATH) are not followed: the interpreter itself tells where it
-//! is, so nothing else is measured.
+//! Each works on an input that is generated here, always the same. A program that is not installed is named in the
+//! result. Launchers (such as the shell scripts that `pyenv` puts on PATH) are not measured: the interpreter itself
+//! reports its path, and is run by that.
 
 use std::ffi::OsString;
 use std::fs;
@@ -26,22 +26,22 @@ pub struct Program {
     commands: &'static [&'static str],
     /// The package that has it.
     package: &'static str,
-    /// Arguments that make an interpreter print its own path; none where the command is the program.
+    /// Arguments that make an interpreter print its own path; none if the command is the program itself.
     whereabouts: &'static [&'static str],
     input: Input,
 }
 
-/// What the program works on. The number of times is for a full run and for a quick one.
+/// The input of the program. The two numbers of repetitions are for a full run and for a quick one.
 enum Input {
-    /// A script that is given the number of times.
+    /// A script that is passed the number of repetitions.
     Script(&'static str, [u32; 2]),
-    /// An XML document, parsed and printed so many times.
+    /// An XML document, parsed and printed repeatedly.
     Xml([u32; 2]),
-    /// Arguments of a program that needs no file; `{}` is the number.
+    /// Arguments of a program that needs no file; `{}` stands for the number.
     Arguments(&'static [&'static str], [u32; 2]),
-    /// A text for its standard arguments: a problem for a solver.
+    /// A problem for a solver, of a size that depends on the number.
     Problem(fn(u32) -> String, [u32; 2]),
-    /// A server that is sent a script.
+    /// A server that is sent a script repeatedly.
     Redis(&'static str, [u32; 2]),
 }
 
@@ -127,12 +127,12 @@ pub const ALL: [Program; 9] = [
 /// A program that can be run.
 pub(crate) struct Ready<'a> {
     job: Job,
-    /// Where the program is a server: the socket, the script and how often it is sent.
+    /// If the program is a server: the socket, the script and how often it is sent.
     server: Option<(PathBuf, &'a str, u32)>,
 }
 
 impl Program {
-    /// Finds the program and makes its input; or why that cannot be.
+    /// Finds the program and generates its input. The error is why that failed.
     pub(crate) fn prepare(&self, quick: bool, patience: Duration) -> Result<Ready<'_>, String> {
         let program =
             self.find().ok_or_else(|| format!("{} is not installed: apt-get install {}", self.name, self.package))?;
@@ -187,14 +187,15 @@ impl Program {
 }
 
 impl Ready<'_> {
-    /// One run under an allocator. For a server that is what the whole process cost, and the time that its clients saw.
+    /// One run under an allocator. For a server the cost is that of the whole process, and the time is what its clients
+    /// saw.
     pub(crate) fn run(&self, allocator: &Allocator) -> Result<Cost, Failure> {
         let mut job = self.job.clone();
         job.environment.extend(allocator.environment());
         match &self.server {
             None => job.run(),
             Some((socket, script, times)) => {
-                // Some builds of the server are linked with another allocator: libc's is preloaded like the others.
+                // Some builds of the server are linked with another allocator, so libc's is preloaded like the others.
                 if allocator.library.is_none() {
                     job.environment.push(("LD_PRELOAD".into(), allocator.serving.clone().into()));
                 }
@@ -208,7 +209,7 @@ impl Drop for Ready<'_> {
     fn drop(&mut self) {
         let files = self.job.arguments.iter().map(Path::new).filter(|path| path.is_absolute() && path.is_file());
         for file in files {
-            // What cannot be removed is a small file in a cache.
+            // If it cannot be removed, a small file stays in the cache folder.
             let _ = fs::remove_file(file);
         }
     }
@@ -233,7 +234,7 @@ fn document() -> String {
     format!("<?xml version=\"1.0\"?>\n<items>\n{}</items>\n", elements.collect::<String>())
 }
 
-/// `n` pigeons in one hole less, which cannot be, and sums that can.
+/// `n` pigeons in `n - 1` holes, which is unsatisfiable, and sums that are satisfiable.
 fn pigeons(n: u32) -> String {
     let hole = |pigeon: u32, hole: u32| format!("p{pigeon}_{hole}");
     let mut text = String::new();

@@ -1,4 +1,4 @@
-//! A server under test: redis on a socket of the file system, asked by us.
+//! A server under test: redis on a Unix socket, with this process as its client.
 
 use std::ffi::OsString;
 use std::io::{self, Read, Write};
@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use crate::child::{Cost, Failure, Job, Running};
 
-/// What the server is started with: no port, nothing on disk.
+/// The server's arguments: no port, nothing on disk.
 pub fn arguments(socket: &Path, folder: &Path) -> Vec<OsString> {
     let words: [OsString; 10] = [
         "--port".into(),
@@ -26,7 +26,7 @@ pub fn arguments(socket: &Path, folder: &Path) -> Vec<OsString> {
     words.into()
 }
 
-/// Starts the server, has it evaluate the script so many times, and ends it. The time is that of the evaluations, the
+/// Starts the server, has it evaluate the script repeatedly, and ends it. The time is that of the evaluations;
 /// processor time and memory are the server's.
 pub fn run(job: &Job, socket: &Path, script: &str, times: u32) -> Result<Cost, Failure> {
     let server = job.start()?;
@@ -36,13 +36,14 @@ pub fn run(job: &Job, socket: &Path, script: &str, times: u32) -> Result<Cost, F
             ask(&mut stream, &["EVAL", script, "0", &seed.to_string()])?;
         }
         let took = begun.elapsed();
-        // Its answer is that the connection ends.
+        // It replies by closing the connection.
         stream.write_all(&command(&["SHUTDOWN", "NOSAVE"]))?;
         Ok(took)
     });
     match asked {
         Ok(wall) => Ok(Cost { wall, ..server.finish()? }),
-        // Either the server is gone, and its end says more than the broken connection, or it is of no use any more.
+        // Either the server has ended, and its exit status says more than the broken connection, or it is no longer of
+        // use.
         Err(e) => match server.stop() {
             Err(failure) => Err(failure),
             Ok(_) => Err(Failure::NotStarted(socket.to_path_buf(), e)),
@@ -50,7 +51,7 @@ pub fn run(job: &Job, socket: &Path, script: &str, times: u32) -> Result<Cost, F
     }
 }
 
-/// A connection as soon as the server takes one; an error when it has ended, or took none in time.
+/// Connects as soon as the server accepts; an error if it has ended, or did not accept in time.
 fn connect(server: &Running, socket: &Path, patience: Duration) -> io::Result<UnixStream> {
     let deadline = Instant::now() + patience.min(Duration::from_secs(10));
     loop {
@@ -65,7 +66,7 @@ fn connect(server: &Running, socket: &Path, patience: Duration) -> io::Result<Un
     }
 }
 
-/// One command and its answer, which has to be a number: `:12`.
+/// Sends a command, whose reply must be a number: `:12`.
 fn ask(stream: &mut UnixStream, words: &[&str]) -> io::Result<()> {
     stream.write_all(&command(words))?;
     let mut answer = Vec::new();
@@ -77,7 +78,7 @@ fn ask(stream: &mut UnixStream, words: &[&str]) -> io::Result<()> {
     if answer.starts_with(b":") {
         return Ok(());
     }
-    Err(io::Error::other(format!("the server answers {:?}", String::from_utf8_lossy(&answer))))
+    Err(io::Error::other(format!("the server replies {:?}", String::from_utf8_lossy(&answer))))
 }
 
 fn command(words: &[&str]) -> Vec<u8> {

@@ -1,4 +1,4 @@
-//! How one run of a workload is made.
+//! How a workload is run once.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -12,9 +12,12 @@ use crate::catalogue::{Kind, Workload};
 use crate::child::{Cost, Failure, Job};
 use crate::cpuset::{Cpuset, own_cpus};
 use crate::executables::Executables;
-use crate::measure::{Plan, Sample};
+use crate::plan::Plan;
 
-/// Makes one run under an allocator.
+/// The figures of a run by name, or why there are none.
+pub(crate) type Sample = Result<BTreeMap<String, f64>, String>;
+
+/// Runs a workload once under an allocator.
 pub(crate) type Runner<'a> = dyn Fn(&Allocator) -> Sample + Sync + 'a;
 
 type Environment = Vec<(String, OsString)>;
@@ -51,7 +54,7 @@ impl Plan {
             }),
             Kind::Leaving => {
                 if std::thread::available_parallelism().map_or(1, usize::from) < 2 {
-                    return Err("it needs two CPUs or more, and there is one: give it more (taskset)".into());
+                    return Err("it needs two CPUs or more, and there is one: allow it more (taskset)".into());
                 }
                 Box::new(move |allocator: &Allocator| {
                     let group = own_cpus().ok().and_then(|cpus| Cpuset::make(&cpus).ok());
@@ -60,7 +63,7 @@ impl Plan {
                     arguments.push(group.as_ref().map_or_else(OsString::new, |group| group.path().into()));
                     if allocator.name == KMEM || allocator.name == KMEM_FALLBACK {
                         arguments.extend([self.command.clone().into(), "bench-left".into()]);
-                        // Nothing of kmem's follows CPUs without traffic unless it is asked for.
+                        // Without traffic kmem follows CPUs only if asked to.
                         environment.push(("KMEM_UPKEEP".into(), "always".into()));
                     }
                     told(self.job(&executables.workloads, arguments, environment).run())
@@ -97,7 +100,7 @@ impl Plan {
         Duration::from_secs(if self.quick { 20 } else { 90 })
     }
 
-    /// A workload's name and how much of it.
+    /// A workload's name and the amount of work.
     fn arguments(&self, workload: &Workload) -> Vec<OsString> {
         vec![workload.name.into(), if self.quick { "quick" } else { "full" }.into()]
     }
@@ -107,7 +110,7 @@ impl Plan {
     }
 }
 
-/// The figures that a process told: lines of a name and a number.
+/// The figures that a process printed: lines of a name and a number.
 fn told(ended: Result<Cost, Failure>) -> Sample {
     let output = ended.map_err(|failure| failure.to_string())?.output;
     let figures: Option<BTreeMap<_, _>> = output
@@ -117,13 +120,14 @@ fn told(ended: Result<Cost, Failure>) -> Sample {
             Some((name.to_string(), value.parse::<f64>().ok().filter(|value| value.is_finite())?))
         })
         .collect();
-    figures.filter(|figures| !figures.is_empty()).ok_or_else(|| format!("told no figures, but {output:?}"))
+    figures.filter(|figures| !figures.is_empty()).ok_or_else(|| format!("printed no figures, but {output:?}"))
 }
 
-/// The figures of a storm's report: nanoseconds of the slowest allocation in 10,000 beside it and in calm, their ratio,
-/// objects that were lost, doubled, stranded or corrupt, and how many transitions of CPUs and caches there were.
+/// The figures of a storm's report: the slowest 1 in 10,000 allocations beside it and in calm, in nanoseconds, and
+/// their ratio; the objects that were lost, doubled, stranded or corrupt; and the number of transitions of CPUs and
+/// caches.
 fn of_storm(report: &str) -> Sample {
-    let report: Value = serde_json::from_str(report).map_err(|e| format!("the storm's report is no JSON: {e}"))?;
+    let report: Value = serde_json::from_str(report).map_err(|e| format!("the storm's report is not JSON: {e}"))?;
     let bystanders = &report["latency_ns"]["bystanders"];
     let faults = ["lost_objects", "duplicated_objects", "stranded_objects", "corrupt_objects"];
     let transitions = ["cpu_up", "cpu_down", "caches_created", "caches_destroyed"];

@@ -1,7 +1,7 @@
-//! What kmem is to reach, held against a result.
+//! What kmem is to reach, and whether a result does.
 //!
-//! A target compares kmem with the peers of the same run, for absolute figures are a machine's. It is met, or not, or
-//! undecided: where kmem or every peer has no figure. Then it says where one would come from.
+//! A target compares kmem with the peers of the same run, because absolute figures depend on the machine. It is met, or
+//! not met, or open if kmem or every peer has no figure. An open target says where its figure would come from.
 
 mod series;
 #[cfg(test)]
@@ -13,28 +13,28 @@ use crate::allocators::GLIBC;
 use crate::figures::Results;
 use series::{Against, Series};
 
-/// A target and what came of it.
+/// A target, and whether it is met.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Verdict {
     /// T1 and so on.
     pub id: String,
     /// What is measured.
     pub what: String,
-    /// What is to be reached, in words.
+    /// The target, in words.
     pub target: String,
-    /// Where the figure comes from: a workload, a family of them, or what else would have to run.
+    /// Where the figure comes from: a workload, a family of them, or something else that would have to run.
     pub source: String,
     /// kmem's figure.
     pub kmem: Option<f64>,
-    /// What the figures are: ns, KiB, a ratio.
+    /// The unit of the figures: ns, KiB, a ratio.
     pub unit: String,
-    /// The least figure of a peer, and whose it is.
+    /// The name and figure of the best peer.
     pub best_peer: Option<(String, f64)>,
     /// Every peer's figure.
     pub peers: Vec<(String, f64)>,
     /// The figure that kmem must not exceed.
     pub limit: Option<f64>,
-    /// kmem's figure is within the limit; none where either is unknown.
+    /// Whether kmem's figure is within the limit; none if either is unknown.
     pub met: Option<bool>,
 }
 
@@ -45,12 +45,18 @@ impl Verdict {
     }
 }
 
-/// A target in words: its number, what is measured, what is to be reached, where the figure comes from, and its unit.
-struct Target(&'static str, &'static str, &'static str, &'static str, &'static str);
+/// A target in words; the fields are those of [`Verdict`].
+struct Target {
+    id: &'static str,
+    what: &'static str,
+    target: &'static str,
+    source: &'static str,
+    unit: &'static str,
+}
 
 impl Target {
     fn against(self, series: Series, limit: Option<f64>) -> Verdict {
-        let Self(id, what, target, source, unit) = self;
+        let Self { id, what, target, source, unit } = self;
         Verdict {
             id: id.into(),
             what: what.into(),
@@ -70,12 +76,12 @@ fn best(series: &Series) -> Option<f64> {
     series.best().map(|(_, figure)| figure)
 }
 
-/// The least of limits, if all are known.
+/// The lowest of the limits, if all are known.
 fn least(limits: &[Option<f64>]) -> Option<f64> {
     limits.iter().copied().collect::<Option<Vec<f64>>>()?.into_iter().reduce(f64::min)
 }
 
-/// Holds a result against every target, in the order of their numbers.
+/// Compares a result with every target, in the order of their numbers.
 pub fn judge(results: &Results) -> Vec<Verdict> {
     let all = fast_paths(results).into_iter().chain(heaps(results)).chain(suite(results));
     all.chain(transitions(results)).chain(whole_programs(results)).collect()
@@ -86,29 +92,29 @@ fn fast_paths(results: &Results) -> [Verdict; 3] {
     let floor = Series::of(results, "pair", "floor_cycles").least();
     let against_pair = |name| Series { kmem: Series::of(results, name, "cycles").kmem, peers: pair.peers.clone() };
     [
-        Target(
-            "T1",
-            "malloc and free of 64 bytes, one thread",
-            "at most 1.15 times two empty calls, and no more than any peer",
-            "pair",
-            "cycles",
-        )
+        Target {
+            id: "T1",
+            what: "malloc and free of 64 bytes, one thread",
+            target: "at most 1.15 times two empty calls, and no more than any peer",
+            source: "pair",
+            unit: "cycles",
+        }
         .against(pair.clone(), least(&[floor.map(|floor| 1.15 * floor), best(&pair)])),
-        Target(
-            "T2",
-            "alloc and free of a Cache<T>, one thread; the peers' malloc and free",
-            "at most 0.65 times the best peer",
-            "typed_pair",
-            "cycles",
-        )
+        Target {
+            id: "T2",
+            what: "alloc and free of a Cache<T>, one thread; the peers' malloc and free",
+            target: "at most 0.65 times the best peer",
+            source: "typed_pair",
+            unit: "cycles",
+        }
         .against(against_pair("typed_pair"), best(&pair).map(|best| 0.65 * best)),
-        Target(
-            "T3",
-            "alloc and free in bulks of 32, per object; the peers' malloc and free",
-            "at most 0.2 times the best peer",
-            "typed_bulk",
-            "cycles",
-        )
+        Target {
+            id: "T3",
+            what: "alloc and free in bulks of 32, per object; the peers' malloc and free",
+            target: "at most 0.2 times the best peer",
+            source: "typed_bulk",
+            unit: "cycles",
+        }
         .against(against_pair("typed_bulk"), best(&pair).map(|best| 0.2 * best)),
     ]
 }
@@ -121,49 +127,67 @@ fn heaps(results: &Results) -> [Verdict; 5] {
     let [of_cold, of_handover] = [best(&cold).map(|best| 0.9 * best), best(&handover)];
     let of_idle = least(&[quarter, best(&idle)]);
     [
-        Target("T4", "cold heap of 64 MB, per object", "at most 0.9 times the best peer", "cold_heap", "ns")
-            .against(cold, of_cold),
-        Target("T5", "one thread allocates, one frees, per object", "no more than any peer", "handover", "ns")
-            .against(handover, of_handover),
-        Target(
-            "T5",
-            "the same: memory beyond the start, at its peak",
-            "flat: at most 16 MiB, whatever the number of objects",
-            "handover",
-            "KiB",
-        )
+        Target {
+            id: "T4",
+            what: "cold heap of 64 MB, per object",
+            target: "at most 0.9 times the best peer",
+            source: "cold_heap",
+            unit: "ns",
+        }
+        .against(cold, of_cold),
+        Target {
+            id: "T5",
+            what: "one thread allocates, one frees, per object",
+            target: "no more than any peer",
+            source: "handover",
+            unit: "ns",
+        }
+        .against(handover, of_handover),
+        Target {
+            id: "T5",
+            what: "the same: memory beyond the start, at its peak",
+            target: "flat: at most 16 MiB, whatever the number of objects",
+            source: "handover",
+            unit: "KiB",
+        }
         .against(Series::of(results, "handover", "growth_kib"), Some(16.0 * 1024.0)),
-        Target(
-            "T6",
-            "500 threads that used 2 MB each and are idle: memory kept",
-            "at most a quarter of jemalloc's, and no more than any peer's",
-            "idle_threads",
-            "KiB",
-        )
+        Target {
+            id: "T6",
+            what: "500 threads that used 2 MB each and are idle: memory kept",
+            target: "at most a quarter of jemalloc's, and no more than any peer's",
+            source: "idle_threads",
+            unit: "KiB",
+        }
         .against(idle, of_idle),
-        Target("T7", "1 object in 1,000 survives: memory kept", "at most 15 % of the peak", "sparse_survivors", "%")
-            .against(Series::of(results, "sparse_survivors", "left_percent"), Some(15.0)),
+        Target {
+            id: "T7",
+            what: "1 object in 1,000 survives: memory kept",
+            target: "at most 15 % of the peak",
+            source: "sparse_survivors",
+            unit: "%",
+        }
+        .against(Series::of(results, "sparse_survivors", "left_percent"), Some(15.0)),
     ]
 }
 
 fn suite(results: &Results) -> [Verdict; 2] {
     let suite = |figure| Series::geometric(results, "suite", figure, Against::BestOfEach);
     [
-        Target(
-            "T8",
-            "time of the suite, against the best allocator of each test (geometric mean)",
-            "less than 1.05",
-            "the family suite",
-            "ratio",
-        )
+        Target {
+            id: "T8",
+            what: "time of the suite, against the best allocator of each test (geometric mean)",
+            target: "less than 1.05",
+            source: "the family suite",
+            unit: "ratio",
+        }
         .against(suite(None), Some(1.05)),
-        Target(
-            "T9",
-            "peak memory of the suite, against the least of each test (geometric mean)",
-            "less than 1.18",
-            "the family suite",
-            "ratio",
-        )
+        Target {
+            id: "T9",
+            what: "peak memory of the suite, against the least of each test (geometric mean)",
+            target: "less than 1.18",
+            source: "the family suite",
+            unit: "ratio",
+        }
         .against(suite(Some("peak_kib")), Some(1.18)),
     ]
 }
@@ -174,61 +198,62 @@ fn transitions(results: &Results) -> [Verdict; 7] {
     let create = |figure| Series::of(results, "create_destroy", figure);
     let alone = create("few_cpu_ns").kmem;
     [
-        Target(
-            "T10",
-            "a CPU leaves: memory cached for it a second later, without traffic, as kmem tells it (KMEM_UPKEEP=always)",
-            "none",
-            "leave_cpu",
-            "bytes",
-        )
+        Target {
+            id: "T10",
+            what: "a CPU goes away: memory cached for it a second later, without traffic, as kmem reports it \
+                   (KMEM_UPKEEP=always)",
+            target: "none",
+            source: "leave_cpu",
+            unit: "bytes",
+        }
         .against(Series::of(results, "leave_cpu", "cached_bytes"), Some(0.0)),
-        Target(
-            "T10",
-            "the same: memory of the whole process that is still resident",
-            "no more than any peer's",
-            "leave_cpu",
-            "KiB",
-        )
+        Target {
+            id: "T10",
+            what: "the same: memory of the whole process that is still resident",
+            target: "no more than any peer's",
+            source: "leave_cpu",
+            unit: "KiB",
+        }
         .against(left, of_left),
-        Target(
-            "T11",
-            "the slowest 1 in 10,000 allocations beside a storm of transitions, against calm; kmem only",
-            "at most 5",
-            "storm",
-            "ratio",
-        )
+        Target {
+            id: "T11",
+            what: "the slowest 1 in 10,000 allocations beside a storm of transitions, against calm; kmem only",
+            target: "at most 5",
+            source: "storm",
+            unit: "ratio",
+        }
         .against(Series::of(results, "storm", "ratio"), Some(5.0)),
-        Target(
-            "T12",
-            "create, use and destroy a cache beside 6,000; kmem only",
-            "at most 20 us",
-            "create_destroy",
-            "ns",
-        )
+        Target {
+            id: "T12",
+            what: "create, use and destroy a cache while 6,000 others exist; kmem only",
+            target: "at most 20 us",
+            source: "create_destroy",
+            unit: "ns",
+        }
         .against(create("cpu_ns"), Some(20_000.0)),
-        Target(
-            "T12",
-            "the same, against creating and destroying beside none",
-            "independent of their number: at most 1.25 times",
-            "create_destroy",
-            "ns",
-        )
+        Target {
+            id: "T12",
+            what: "the same, compared with creating and destroying while no other exists",
+            target: "independent of their number: at most 1.25 times",
+            source: "create_destroy",
+            unit: "ns",
+        }
         .against(create("cpu_ns"), alone.map(|alone| 1.25 * alone)),
-        Target(
-            "T13",
-            "the storm: objects that were lost, doubled, stranded or corrupt; kmem only",
-            "none",
-            "storm",
-            "objects",
-        )
+        Target {
+            id: "T13",
+            what: "the storm: objects that were lost, doubled, stranded or corrupt; kmem only",
+            target: "none",
+            source: "storm",
+            unit: "objects",
+        }
         .against(Series::of(results, "storm", "faults"), Some(0.0)),
-        Target(
-            "T14",
-            "the engine on bare metal, under real interrupts and CPUs that stop",
-            "the same storm passes",
-            "no workload: it needs a kernel of its own, which is not built yet",
-            "objects",
-        )
+        Target {
+            id: "T14",
+            what: "the engine on bare metal, under real interrupts and CPUs that stop",
+            target: "the same storm passes",
+            source: "no workload: it needs a kernel of its own, which is not built yet",
+            unit: "objects",
+        }
         .against(Series::none(), None),
     ]
 }
@@ -242,23 +267,29 @@ fn whole_programs(results: &Results) -> [Verdict; 3] {
     let programs = Series::geometric(results, "program", None, Against::Glibc);
     let of_programs = best(&programs);
     [
-        Target(
-            "T15",
-            "start and end of a program that does nothing",
-            "at most 1.15 times glibc",
-            "start_program",
-            "ns",
-        )
+        Target {
+            id: "T15",
+            what: "start and end of a program that does nothing",
+            target: "at most 1.15 times glibc",
+            source: "start_program",
+            unit: "ns",
+        }
         .against(idle.0, idle.1),
-        Target("T15", "the same of one that allocates once", "at most 1.15 times glibc", "start_program", "ns")
-            .against(allocating.0, allocating.1),
-        Target(
-            "T16",
-            "processor time of real programs, against glibc (geometric mean)",
-            "no more than any peer",
-            "the family program",
-            "ratio",
-        )
+        Target {
+            id: "T15",
+            what: "the same of one that allocates once",
+            target: "at most 1.15 times glibc",
+            source: "start_program",
+            unit: "ns",
+        }
+        .against(allocating.0, allocating.1),
+        Target {
+            id: "T16",
+            what: "processor time of real programs, against glibc (geometric mean)",
+            target: "no more than any peer",
+            source: "the family program",
+            unit: "ratio",
+        }
         .against(programs, of_programs),
     ]
 }

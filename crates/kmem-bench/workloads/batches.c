@@ -1,5 +1,5 @@
-/* Batches of objects: given back by their own thread in changing order, some of them late (sh6); given back by whoever
- * comes by (sh8); and small ones that always go to another thread (xmalloc). */
+/* Batches of objects: freed by their own thread in varying order, some of them late (sh6); freed by any thread (sh8);
+ * and small ones that always go to another thread (xmalloc). */
 #define _GNU_SOURCE
 #include "suite.h"
 
@@ -64,7 +64,7 @@ void sh8(int argc, char **argv) {
     clear_places();
 }
 
-/* ---- xmalloc: arrays of 120 objects go from whoever fills them to whoever empties them ---- */
+/* ---- xmalloc: arrays of 120 objects go from the threads that fill them to those that empty them ---- */
 
 enum { ARRAY = 120 };
 struct array { void *objects[ARRAY]; };

@@ -1,15 +1,15 @@
 /* What the workloads share.
  *
- * A workload is one function: it does its work, tells its figures by measure() and figure(), and frees all that it
- * allocated. They reach malloc and free by dynamic symbol, compiled without knowledge of what these do, so whichever
- * library is preloaded serves them and no call is optimised away. */
+ * A workload is one function: it does its work, prints its figures with measure() and figure(), and frees all that it
+ * allocated. It calls malloc and free through dynamic symbols, compiled without knowledge of what these do, so the
+ * preloaded library provides them and no call is optimised away. */
 #ifndef BENCH_H
 #define BENCH_H
 
 #include <stdint.h>
 #include <stddef.h>
 
-/* The amount of work: the second where the run shall be quick. */
+/* The amount of work: the second number in a quick run. */
 long amount(long full, long quick);
 
 /* CPUs that this process may run on: how many threads a parallel workload has. */
@@ -18,29 +18,29 @@ int cpus(void);
 /* Writes one line "NAME VALUE" on standard output. */
 void figure(const char *name, double value);
 
-/* Runs a round several times and tells the least it took per operation, as PREFIXns (wall), PREFIXcpu_ns (processor
- * time of all threads) and PREFIXcycles (of the time-stamp counter): whatever disturbs a round makes it longer. Rounds
- * of a millisecond or two pass undisturbed now and then even on a busy machine. */
+/* Runs a round several times and prints the minimum per operation, as PREFIXns (wall), PREFIXcpu_ns (processor time of
+ * all threads) and PREFIXcycles (of the time-stamp counter): any disturbance makes a round longer. Even on a busy
+ * machine some rounds of a millisecond or two are undisturbed. */
 void measure(const char *prefix, int rounds, long operations, void (*round)(void *state), void *state);
 
 /* Memory of this process that is resident, in KiB. */
 long resident_kib(void);
 
-/* The most that it ever was. */
+/* The peak of that. */
 long peak_kib(void);
 
 void pause_ms(long milliseconds);
 
-/* Memory for the workload's own books, which no allocator under test serves. Never given back. */
+/* Memory for the workload's own data, not from the allocator under test. Never freed. */
 void *own_memory(size_t bytes);
 
 /* Runs the function on `count` threads at once, each with its number, until all have ended. */
 void on_threads(int count, void (*body)(int number, void *state), void *state);
 
-/* Ends the program with a message: memory ran out, or a thread could not be made. */
+/* Ends the program with a message: memory ran out, or a thread could not be created. */
 _Noreturn void fail(const char *what);
 
-/* malloc that ends the program where there is no memory, and writes to the first byte. */
+/* malloc that ends the program if there is no memory, and writes to the first byte. */
 void *take(size_t size);
 
 /* Random numbers, the same in every run. */
@@ -58,13 +58,13 @@ static inline struct random random_from(uint64_t seed) {
 static inline uint64_t random_below(struct random *random, uint64_t bound) {
     return ((random_next(random) >> 32) * bound) >> 32;
 }
-/* Sizes as programs ask for them: each power of two up to the bound is as likely as the others. */
+/* Sizes as programs use them: every power of two up to the bound is equally likely. */
 static inline size_t random_size(struct random *random, int smallest_log, int largest_log) {
     size_t top = (size_t)1 << (smallest_log + random_below(random, largest_log - smallest_log + 1));
     return top / 2 + random_below(random, top / 2) + 1;
 }
 
-/* The compiler must think that the pointer is used. */
+/* Makes the compiler assume that the pointer is used. */
 static inline void used(void *pointer) { __asm__ volatile("" : : "r"(pointer) : "memory"); }
 
 /* All workloads, for main.c. */

@@ -1,5 +1,5 @@
-/* Objects of one small size after the other, in blocks that are allocated and freed as a whole, by one thread or by as
- * many as there are CPUs; and a large table whose random entries are replaced, the smaller sizes being the likelier. */
+/* Objects of one small size after another, in blocks that are allocated and freed as a whole, by one thread or by as
+ * many as there are CPUs; and a large table whose entries are replaced at random, with smaller sizes more likely. */
 #define _GNU_SOURCE
 #include "suite.h"
 

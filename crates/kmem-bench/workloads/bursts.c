@@ -1,4 +1,4 @@
-/* A thousand objects of 64 bytes at a time, given back in the reverse order or in the same one. */
+/* A thousand objects of 64 bytes at a time, freed in the reverse order or in the same order. */
 #include "bench.h"
 
 #include <stdlib.h>

@@ -31,7 +31,7 @@ void cold_heap(int argc, char **argv) {
         heap.objects[i] = take(SIZE);
         heap.victims[i] = i;
     }
-    /* Each object is a victim once before any is a second time, so no batch holds one twice. */
+    /* Every object is a victim once before any is a second time, so no batch contains one twice. */
     for (int i = OBJECTS - 1; i > 0; i--) {
         int other = random_below(&random, i + 1);
         uint32_t victim = heap.victims[i];

@@ -1,5 +1,5 @@
 /* Numbers of any length, each of them a new object: the continued fraction of a square root and its convergents, as in
- * programs that factor numbers by it (cfrac). Millions of tiny objects that live for a moment. */
+ * programs that factor numbers with it (cfrac). Millions of tiny, short-lived objects. */
 #include "bench.h"
 
 #include <stdlib.h>
@@ -38,7 +38,7 @@ static struct number *times_plus(const struct number *a, uint32_t factor, const 
     return trimmed(result);
 }
 
-/* The remainder by a small number: each step of the division is a number of its own, as naive code has it. */
+/* The remainder by a small number: each step of the division creates a number, as in naive code. */
 static uint32_t remainder_by(const struct number *number, uint32_t divisor) {
     uint64_t remainder = 0;
     for (int i = number->length; i-- > 0;) {

@@ -1,5 +1,5 @@
-/* A library with a malloc and a free that do nothing, preloaded as allocators are: the floor of the workload `pair`. It
- * serves no program that uses what it allocates. */
+/* A library with a malloc and a free that do nothing, preloaded as allocators are: the floor of the workload `pair`.
+ * Programs that use what it allocates do not work with it. */
 #include <stddef.h>
 
 static char place[64];

@@ -1,5 +1,5 @@
 /* Threads that only allocate, and threads that only free: objects of 64 bytes, handed over 512 at a time through a
- * queue of 16 such batches. Whoever finds the queue full or empty yields its CPU. */
+ * queue of 16 such batches. A thread that finds the queue full or empty yields its CPU. */
 #define _GNU_SOURCE
 #include "bench.h"
 

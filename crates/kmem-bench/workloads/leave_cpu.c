@@ -1,9 +1,9 @@
 /* What an allocator keeps for a CPU that the process has lost.
  *
- * A thread on the last CPU uses some megabytes of small objects twice, frees them all, and sleeps: what is cached then is
- * cached for that CPU, or for that thread. Then the CPU is taken away, out of the cpuset of this process where it was
- * given one, or else out of the affinity masks of all its threads. Nobody allocates any more. A second later it is seen
- * what is still there. */
+ * A thread on the last CPU uses some megabytes of small objects twice, frees them all, and sleeps: what is cached then
+ * is cached for that CPU, or for that thread. Then the CPU is removed from the cpuset of this process if it was given
+ * one, and otherwise from the affinity masks of all its threads. No thread allocates after that. A second later the
+ * memory that is still there is measured. */
 #define _GNU_SOURCE
 #include "bench.h"
 
@@ -35,7 +35,7 @@ static void *use_and_sleep(void *state) {
     CPU_SET(last, &here);
     if (sched_setaffinity(0, sizeof here, &here)) fail("a thread cannot be put on the last CPU");
     for (int time = 0; time < 2; time++) {
-        /* Allocators that have a thread for such work do not start it for a process that may be over at once. */
+        /* Allocators that have a thread for such work do not start it in a process that may end at once. */
         pause_ms(100);
         for (size_t size = 16; size <= 8192; size *= 2) {
             long count = bytes / 10 / size;
@@ -43,7 +43,7 @@ static void *use_and_sleep(void *state) {
             for (long i = 0; i < count; i++) free(objects[i]);
         }
     }
-    /* So that losing the CPU is all that happens to the mask. */
+    /* So that losing the CPU is the only change of the mask. */
     if (sched_setaffinity(0, sizeof allowed, &allowed)) fail("a thread cannot leave the last CPU");
     pthread_barrier_wait(&freed);
     pthread_barrier_wait(&ended);
@@ -55,13 +55,13 @@ static void put(const char *folder, const char *name, const char *text) {
     snprintf(path, sizeof path, "%s/%s", folder, name);
     int file = open(path, O_WRONLY | O_CLOEXEC);
     if (file < 0 || write(file, text, strlen(text)) < 0) {
-        dprintf(2, "%s takes no '%s': %m\n", path, text);
+        dprintf(2, "%s does not accept '%s': %m\n", path, text);
         exit(1);
     }
     close(file);
 }
 
-/* All threads, the allocator's own too. The folder is read without opendir, which allocates. */
+/* All threads, including the allocator's own. The folder is read without opendir, which allocates. */
 static void bind_all(const cpu_set_t *cpus) {
     static char entries[16384];
     int folder = open("/proc/self/task", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -90,8 +90,8 @@ static void take_away(const char *cpuset) {
     put(cpuset, "cpuset.cpus", list);
 }
 
-/* Runs a command that knows the allocator from outside, with this process and the CPU as its last arguments. It writes
- * figures to our standard output. */
+/* Runs a command that can inspect the allocator from outside, with this process and the CPU as its last arguments. It
+ * prints figures to the same standard output. */
 static void ask(int argc, char **argv) {
     char process[16], cpu[16];
     char *command[argc + 3];
@@ -102,11 +102,12 @@ static void ask(int argc, char **argv) {
     unsetenv("LD_PRELOAD");
     pid_t child;
     int status;
-    if (posix_spawn(&child, command[0], NULL, NULL, command, environ)) fail("cannot run the command that asks");
-    if (waitpid(child, &status, 0) != child || status) fail("the command that asks found nothing");
+    if (posix_spawn(&child, command[0], NULL, NULL, command, environ)) fail("cannot run the inspecting command");
+    if (waitpid(child, &status, 0) != child || status) fail("the inspecting command failed");
 }
 
-/* Arguments: the folder of a cpuset that this process may join and change, or nothing; a command to ask, if any. */
+/* Arguments: the folder of a cpuset that this process may join and change, or an empty string; an inspecting command,
+ * if any. */
 void leave_cpu(int argc, char **argv) {
     const char *cpuset = argc > 0 ? argv[0] : "";
     if (*cpuset) put(cpuset, "cgroup.procs", "0");
@@ -126,7 +127,8 @@ void leave_cpu(int argc, char **argv) {
     take_away(cpuset);
     pause_ms(1000);
     long resident = resident_kib();
-    /* Beyond the start: little says an allocator, too, whose first megabytes were resident before they were asked for. */
+    /* Beyond the start: this is also small for an allocator whose first megabytes were resident before they were
+     * needed. */
     figure("kept_kib", resident > before ? resident - before : 0);
     figure("resident_kib", resident);
     if (argc > 1) ask(argc - 1, argv + 1);

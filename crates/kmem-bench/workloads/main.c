@@ -41,7 +41,7 @@ void *take(size_t size) {
 
 void *own_memory(size_t bytes) {
     void *memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
-    if (memory == MAP_FAILED) fail("no memory for the workload's own books");
+    if (memory == MAP_FAILED) fail("no memory for the workload's own data");
     return memory;
 }
 
@@ -113,11 +113,11 @@ void on_threads(int count, void (*body)(int, void *), void *state) {
     for (int i = 0; i < count; i++) pthread_join(threads[i], NULL);
 }
 
-/* Who serves this process: the object file that malloc is in, and the version of libc. */
+/* Prints where malloc comes from: the object file that it is in, and the version of libc. */
 static int probe(void) {
     Dl_info found;
     free(take(64));
-    if (!dladdr((void *)malloc, &found)) fail("malloc is in no object file");
+    if (!dladdr((void *)malloc, &found)) fail("malloc is not in an object file");
     dprintf(1, "%s\n%s\n", found.dli_fname, gnu_get_libc_version());
     return 0;
 }

@@ -22,8 +22,8 @@ void random_sizes(int argc, char **argv) {
     for (int i = 0; i < SLOTS; i++) free(slots[i]);
 }
 
-/* A wheel of times: each turn frees what ends now and allocates one object that lives 1 to 65,535 turns; half of all
- * live for at most 256 of them. */
+/* A timing wheel: each turn frees the objects that expire and allocates one object that lives 1 to 65,535 turns; half
+ * of all live for at most 256 turns. */
 enum { WHEEL = 65536 };
 struct mortal { struct mortal *next; };
 static struct mortal *wheel[WHEEL];

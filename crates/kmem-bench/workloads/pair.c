@@ -1,10 +1,10 @@
-/* One malloc and one free of 64 bytes, over and over.
+/* One malloc and one free of 64 bytes, repeatedly.
  *
  * Its floor is this very program with empty.c preloaded: the same call sites, the same entries of the procedure linkage
- * table, the same pointers that the loader fills in, and the same distance from program to library, which the branch
- * predictor notices. What an interposed call costs, every allocator pays; the rest is its own.
- * The figure `near_cycles` is two empty calls through the same kind of table into this program itself: a floor that no
- * preloaded library can reach, for comparison. */
+ * table, the same pointers that the loader fills in, and the same distance from program to library, which affects the
+ * branch predictor. Every allocator pays the cost of an interposed call; the rest is its own.  The figure `near_cycles`
+ * is two empty calls through the same kind of table into this program itself: a floor that no preloaded library can
+ * reach, for comparison. */
 #include "bench.h"
 
 #include <stdlib.h>
@@ -40,7 +40,7 @@ static void nothing(void *state) {
 
 void pair(int argc, char **argv) {
     (void)argc, (void)argv;
-    /* Windows of a few microseconds: most of them pass undisturbed on a busy machine. */
+    /* Windows of a few microseconds: most of them are undisturbed even on a busy machine. */
     long count = 1000;
     int rounds = amount(20000, 4000);
     measure("near_", rounds, count, nothing, &count);

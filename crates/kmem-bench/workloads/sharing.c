@@ -1,6 +1,7 @@
 /* False sharing: small objects that different threads write to again and again. Either each thread allocates its own
  * (thrash: does the allocator put two threads' objects into one cache line?), or begins with one that the first thread
- * allocated beside those of the others, and frees it (scratch: does it hand the rest of that line to this thread?). */
+ * allocated next to those of the others, and frees it (scratch: does the allocator give the rest of that line to this
+ * thread?). */
 #define _GNU_SOURCE
 #include "suite.h"
 

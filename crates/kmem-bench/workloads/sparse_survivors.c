@@ -1,5 +1,5 @@
-/* Two million objects of 128 bytes, of which one in a thousand survives, evenly spread: what memory comes back while
- * the survivors live? */
+/* Two million objects of 128 bytes, of which one in a thousand survives, evenly spread: how much memory is released
+ * while the survivors live? */
 #include "bench.h"
 
 #include <stdlib.h>

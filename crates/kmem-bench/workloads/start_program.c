@@ -1,5 +1,6 @@
-/* What it costs a process to start and to end with an allocator preloaded: this one starts a program many times that
- * does nothing (figures none_*), or allocates once. The allocator is given by the argument, so this process itself has the system's own. */
+/* What it costs to start and end a process with an allocator preloaded: this one repeatedly starts a program that does
+ * nothing (figures none_*), or allocates once. The allocator is given by an argument, so this process itself runs on
+ * the system's. */
 #define _GNU_SOURCE
 #include "bench.h"
 
@@ -33,7 +34,7 @@ static double children_cpu_ns(void) {
     return (usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) * 1e9 + (usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) * 1e3;
 }
 
-/* Arguments: the program to start, and what its environment has more: NAME=VALUE. */
+/* Arguments: the program to start, and what to add to its environment: NAME=VALUE. */
 void start_program(int argc, char **argv) {
     if (argc < 1) fail("usage: workloads start_program full|quick PROGRAM [NAME=VALUE]...");
     snprintf(self, sizeof self, "%s", argv[0]);

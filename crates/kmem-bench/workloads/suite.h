@@ -1,10 +1,10 @@
-/* The suite: small programs of the kinds that public benchmark suites of allocators consist of, written anew. */
+/* The suite: small programs like those of public benchmark suites for allocators, written anew. */
 #ifndef SUITE_H
 #define SUITE_H
 
 #include "bench.h"
 
-/* Where threads leave objects for each other: each place holds one object, swapped in by whoever comes by. */
+/* Where threads leave objects for each other: each place holds one object, and any thread can exchange it. */
 enum { PLACES = 1024 };
 extern void *places[PLACES];
 

@@ -1,8 +1,8 @@
 //! `kmem bench`: allocators side by side.
 //!
-//! Parses, shows where measuring is, and prints; everything else is the crate `kmem-bench`. Two hidden forms of the
-//! command are for its processes: `kmem bench-caches NAME full|quick` is the one in which typed caches are measured, and
-//! `kmem bench-left PID CPU` tells what another one caches for a CPU.
+//! This file parses arguments, shows progress and prints; everything else is in the crate `kmem-bench`. Two hidden
+//! commands are for the processes that it starts: `kmem bench-caches NAME full|quick` measures typed caches, and `kmem
+//! bench-left PID CPU` prints what another process caches for a CPU.
 
 #![forbid(unsafe_code)]
 
@@ -13,57 +13,58 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use kmem_bench::executables::Executables;
 use kmem_bench::figures::Results;
-use kmem_bench::measure::Plan;
+use kmem_bench::plan::Plan;
 use kmem_bench::targets::{self, Verdict};
 use kmem_bench::{allocators, caches, peers, report};
 use serde::Serialize;
 
-use crate::outside::Page;
+use crate::interrupt::{self, EXIT_STOPPED, Interrupt};
+use crate::remote_status::Page;
 
 /// Arguments of `kmem bench`.
 #[derive(Args)]
 pub struct BenchArgs {
-    /// Less work and fewer runs: for orientation, within a minute
+    /// Do less work and fewer runs: rough figures within a minute
     #[arg(long)]
     quick: bool,
-    /// Only these workloads
+    /// Run only these workloads
     #[arg(long, value_name = "NAME,...", value_delimiter = ',')]
     only: Vec<String>,
-    /// Only these allocators
+    /// Measure only these allocators
     #[arg(long, value_name = "NAME,...", value_delimiter = ',')]
     allocators: Vec<String>,
-    /// Runs of each workload under each allocator
+    /// Number of runs of each workload under each allocator
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1000))]
     runs: Option<u16>,
-    /// One JSON document on standard output
+    /// Print one JSON document
     #[arg(long)]
     json: bool,
-    /// Also write a page with plots (index.html), the plots, figures.csv, figures.json and BENCHMARKS.md into this folder
+    /// Also write a page with plots (index.html), the plots, figures.csv, figures.json and BENCHMARKS.md to this folder
     #[arg(long, value_name = "DIR")]
     report: Option<PathBuf>,
-    /// Measure nothing: take the figures of an earlier run, its figures.json
+    /// Measure nothing, and report the figures of an earlier run, from its figures.json
     #[arg(long, value_name = "FILE", conflicts_with_all = ["quick", "only", "allocators", "runs", "peers"])]
     from: Option<PathBuf>,
-    /// First build the peers that come as sources (needs cargo, c++, crates.io); without it, those built before take part
+    /// First build the peers that come as source (needs cargo, c++, crates.io); otherwise those built before take part
     #[arg(long)]
     peers: bool,
 }
 
-/// Arguments of the hidden command.
+/// Arguments of the hidden command `bench-caches`.
 #[derive(Args)]
 pub struct CachesArgs {
     name: String,
     amount: String,
 }
 
-/// Arguments of the other one.
+/// Arguments of the hidden command `bench-left`.
 #[derive(Args)]
 pub struct LeftArgs {
     pid: u32,
     cpu: usize,
 }
 
-/// A result and what it means.
+/// A result, with the verdict on each target.
 #[derive(Serialize)]
 struct Document<'a> {
     #[serde(flatten)]
@@ -89,9 +90,13 @@ pub fn bench(args: &BenchArgs) -> ExitCode {
             let document = if args.json {
                 crate::json(&Document { results: &results, targets: &verdicts })
             } else {
-                report::text(&results, &verdicts)
+                let columns = console::Term::stdout().size_checked().map(|(_, columns)| usize::from(columns));
+                report::text(&results, &verdicts, columns)
             };
-            ExitCode::from(u8::from(!crate::print(&document)))
+            match (crate::print(&document), results.stopped) {
+                (true, true) => ExitCode::from(EXIT_STOPPED),
+                (printed, _) => ExitCode::from(u8::from(!printed)),
+            }
         }
         Err(e) => {
             eprintln!("kmem bench: {e}");
@@ -106,7 +111,7 @@ fn read(file: &Path) -> Result<Results, Box<dyn std::error::Error>> {
         format!("{} cannot be read: {e}; give --from the figures.json that --report wrote", file.display())
     })?;
     let results = serde_json::from_str(&text).map_err(|e| {
-        format!("{} is no result of a run: {e}; give --from the figures.json that --report wrote", file.display())
+        format!("{} is not the result of a run: {e}; give --from the figures.json that --report wrote", file.display())
     })?;
     Ok(results)
 }
@@ -127,16 +132,21 @@ fn measure(args: &BenchArgs) -> Result<Results, Box<dyn std::error::Error>> {
     }
     let field = allocators::find(&args.allocators, Path::new(&library), &executables)?;
     let bar = bar();
-    let results = plan.measure(field, &executables, &mut |name, done, all| {
+    let mut progress = |name: &str, done: usize, all: usize| {
         bar.set_length(all as u64);
         bar.set_position(done as u64);
         bar.set_message(name.to_string());
-    })?;
+    };
+    let interrupt = Interrupt::watch();
+    let results = plan.measure(field, &executables, &mut progress, &|| interrupt.is_asked())?;
     bar.finish_and_clear();
+    if results.stopped {
+        interrupt::clean_line();
+    }
     Ok(results)
 }
 
-/// Builds the peers that were asked for. One that cannot be built is named in the result.
+/// Builds the peers that were asked for. The result names those that could not be built.
 fn build_peers(asked: &[String]) {
     let wanted: Vec<_> =
         peers::ALL.iter().filter(|peer| asked.is_empty() || asked.iter().any(|name| name == peer.name)).collect();
@@ -153,7 +163,7 @@ fn bar() -> ProgressBar {
     ProgressBar::new(0).with_style(style)
 }
 
-/// Runs a workload of typed caches in this process, and prints its figures.
+/// Runs a workload of typed caches in this process and prints its figures.
 pub fn caches(args: &CachesArgs) -> ExitCode {
     match caches::run(&args.name, args.amount == "quick") {
         Ok(figures) => ExitCode::from(u8::from(!crate::print(&figures))),

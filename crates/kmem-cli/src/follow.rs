@@ -1,9 +1,9 @@
 //! `kmem follow`: the CPUs of a running process, live.
 //!
-//! A line a CPU: where it stands, what is cached there, and how many objects were taken out of its magazines since the
-//! command began to look, because the CPU left or was idle. On a terminal the lines are drawn over the ones before, as
-//! many as it has room for; elsewhere each look adds its lines, and with `--json` one document a line. A line has 60
-//! columns at most. It ends when the process does, or with Ctrl-C; then it says what was seen.
+//! One line per CPU: its state, what is cached there, and how many objects were drained from its magazines since the
+//! command started, because the CPU went away or was idle. On a terminal each update overwrites the previous one, with
+//! as many lines as fit; elsewhere each update appends its lines, and with `--json` it is one document per line. Lines
+//! are at most 60 columns wide. The command ends when the process does, or on Ctrl-C, and then prints a summary.
 
 #![forbid(unsafe_code)]
 
@@ -19,7 +19,7 @@ use kmem::page::{CpuRow, Snapshot, Unreadable};
 use serde::Serialize;
 
 use crate::interrupt::{self, EXIT_STOPPED, Interrupt};
-use crate::outside::{OutsideError, Page, is_alive};
+use crate::remote_status::{OutsideError, Page, is_alive};
 use crate::run;
 
 /// Arguments of `kmem follow`.
@@ -28,25 +28,25 @@ pub struct FollowArgs {
     /// The process to follow
     #[arg(value_name = "PID", required_unless_present = "program", conflicts_with = "program")]
     pid: Option<u32>,
-    /// One JSON document a line on standard output
+    /// Print one JSON document per line
     #[arg(long)]
     json: bool,
-    /// Look N times, then end (a program that was started goes on to its end)
+    /// Stop after N updates (a program started by this command still runs to its end)
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     count: Option<u64>,
-    /// Milliseconds from one look to the next
+    /// Milliseconds between updates
     #[arg(long, value_name = "MS", default_value_t = 250, value_parser = clap::value_parser!(u64).range(10..=60_000))]
     interval: u64,
-    /// A program to start, served by kmem, and its arguments, after `--`
+    /// A program to start on kmem, and its arguments, after `--`
     #[arg(value_name = "PROGRAM ARGS", last = true)]
     program: Vec<OsString>,
 }
 
-/// One look; the field names are the JSON keys.
+/// One update; the field names are the JSON keys.
 #[derive(Serialize)]
 struct Look {
     pid: u32,
-    /// Since the command began.
+    /// Since the command started.
     seconds: f64,
     upkeep: &'static str,
     /// CPUs; in mode `cid` concurrency ids.
@@ -64,7 +64,7 @@ struct Lane {
     drained_since: u64,
 }
 
-/// Follows until the process ends, or for as many looks as were asked for.
+/// Follows until the process ends, or for as many updates as were asked for.
 pub fn follow(args: &FollowArgs) -> ExitCode {
     let mut child = None;
     let pid = match args.pid {
@@ -97,12 +97,12 @@ fn start(program: &[OsString]) -> Result<Child, ExitCode> {
         eprintln!("kmem follow: {error}");
         ExitCode::from(run::EXIT_SETUP)
     })?;
-    // Also a small program shall be seen.
+    // So that even a small program publishes its status.
     command.env("KMEM_UPKEEP", "always");
     command.spawn().map_err(|error| run::say_not_started("follow", &program[0], &error))
 }
 
-/// The program's own code, or 128 and the signal, as shells say it.
+/// The program's own exit code, or 128 plus the signal, by the shells' convention.
 fn of_program(status: ExitStatus) -> ExitCode {
     use std::os::unix::process::ExitStatusExt;
     let code = status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0));
@@ -113,11 +113,11 @@ struct Following {
     pid: u32,
     json: bool,
     since: Instant,
-    /// What was drained of each CPU when it was first seen.
+    /// Each CPU's count of drained objects when it was first seen.
     first: BTreeMap<usize, u64>,
-    /// Lines on the terminal that the next look replaces.
+    /// Lines on the terminal that the next update overwrites.
     drawn: usize,
-    /// Looks that saw something, and the objects that were drained until the last of them.
+    /// Updates that found a status, and the objects that had been drained by the last of them.
     seen: u64,
     drained: u64,
     interrupt: Interrupt,
@@ -132,7 +132,7 @@ impl Following {
     fn looks(&mut self, count: u64, interval: Duration, child: &mut Option<Child>) -> Result<(), OutsideError> {
         let mut done = 0;
         while done < count && !self.interrupt.is_asked() && self.goes_on(child) {
-            // Found anew each time: the process may have become another program, or begun a new page.
+            // Searched for anew each time: the process may have executed another program, or begun a new page.
             match Page::find(self.pid).and_then(|mut page| page.read().map(|seen| self.look(&seen))) {
                 Ok(look) => {
                     done += 1;
@@ -140,8 +140,8 @@ impl Following {
                         return Ok(());
                     }
                 }
-                // A program that was just started, or is too small to have anything, or is stopped while it writes, may
-                // show later.
+                // A program that has just started, that is still too small to publish anything, or that was stopped in
+                // the middle of a write may be readable later.
                 Err(OutsideError::NotPublished(_)) => {}
                 Err(OutsideError::Unreadable(_, Unreadable::BeingWritten | Unreadable::Empty)) => {}
                 Err(OutsideError::NotOnKmem(_)) if child.is_some() => {}
@@ -187,7 +187,7 @@ impl Following {
         Look { pid: self.pid, seconds, upkeep, cpus, slots_word }
     }
 
-    /// Shows a look; `false` where nobody reads it.
+    /// Prints an update; `false` if its reader has gone.
     fn show(&mut self, look: &Look) -> bool {
         if self.json {
             let mut line = serde_json::to_string(look).expect("plain numbers and strings always serialise");
@@ -199,7 +199,7 @@ impl Following {
         crate::print(&lines)
     }
 
-    /// The text of a look, and how many lines of the terminal the next one replaces.
+    /// The text of an update, and how many lines of the terminal the next one overwrites.
     fn lines(&self, look: &Look) -> (String, usize) {
         let term = Term::stdout();
         let lines = look.cpus.iter().map(|lane| line(look, lane));
@@ -207,9 +207,10 @@ impl Following {
             let head = if self.seen == 1 { head(look) } else { String::new() };
             return (head + &lines.collect::<String>(), 0);
         }
-        // A terminal that cannot move its cursor gets more lines.
+        // On a terminal that cannot move its cursor, lines are appended.
         let _ = term.clear_last_lines(self.drawn);
-        // Lines that left the screen could not be replaced: there is room for these, a head, a rest and the cursor.
+        // Lines that scrolled off the screen cannot be overwritten, so all must fit: these, a heading, a remainder and
+        // the cursor.
         let room = usize::from(term.size().0).saturating_sub(3).max(1);
         let shown = if look.cpus.len() <= room + 1 { look.cpus.len() } else { room };
         let mut text = head(look) + &lines.take(shown).collect::<String>();
@@ -220,10 +221,10 @@ impl Following {
         (text, drawn)
     }
 
-    /// What was seen until now, in a sentence.
+    /// What was seen so far, in a sentence.
     fn summary(&self) -> String {
         format!(
-            "stopped after {:.1} s and {} looks; {} objects were drained",
+            "stopped after {:.1} s and {} updates; {} objects were drained",
             self.since.elapsed().as_secs_f64(),
             HumanCount(self.seen),
             HumanCount(self.drained)
@@ -242,7 +243,7 @@ fn line(look: &Look, lane: &Lane) -> String {
     format!("{:>8.2}  {:>4}  {:<9} {}\n", look.seconds, lane.cpu, lane.state, figures(std::slice::from_ref(lane)))
 }
 
-/// The CPUs that there is no room for, in a line.
+/// The CPUs that do not fit, summed up in one line.
 fn rest(lanes: &[Lane]) -> String {
     format!("{:>14}  {:<9} {}\n", format!("{} more", HumanCount(lanes.len() as u64)), "", figures(lanes))
 }

@@ -1,12 +1,12 @@
-//! `kmem info`: how a process is served on this machine.
+//! `kmem info`: in which mode a process runs on this machine.
 //!
-//! The mode is the question that everything else hangs on: with rseq a pair of alloc and free stays on its CPU (in mode
-//! `cid` on its concurrency id) without a lock or an atomic instruction; in fallback mode the same slabs serve through
-//! locked shards. The command asks the engine in its own process, so it tells of the environment that it was called in
-//! (`GLIBC_TUNABLES`, `taskset`, seccomp, `ulimit -v`), not of the machine in the abstract.
+//! Everything else depends on the mode: with rseq a pair of alloc and free stays on its CPU (in mode `cid` on its
+//! concurrency id) without a lock or an atomic instruction; in fallback mode the same slabs are reached through locked
+//! shards. The command asks the engine in its own process, so the result is that of its environment (`GLIBC_TUNABLES`,
+//! `taskset`, seccomp, `ulimit -v`), not that of the machine in the abstract.
 //!
-//! `kmem info PID` tells of a running process instead, from what it publishes: its mode, its CPUs, what is cached on
-//! each, and what is off and why.
+//! `kmem info PID` reports on a running process instead, from what it publishes: its mode, its CPUs, what is cached on
+//! each, and which features are off and why.
 
 #![forbid(unsafe_code)]
 
@@ -19,30 +19,30 @@ use kmem::page::Snapshot;
 use kmem::{Lacks, Mode, Upkeep};
 use serde::Serialize;
 
-use crate::outside::Page;
+use crate::remote_status::Page;
 
 /// Arguments of `kmem info`.
 #[derive(Args)]
 pub struct InfoArgs {
-    /// A running process on kmem; without it, how this command itself is served
+    /// A running process on kmem; without it, this command reports its own mode
     #[arg(value_name = "PID")]
     pid: Option<u32>,
-    /// One JSON document on standard output
+    /// Print one JSON document
     #[arg(long)]
     json: bool,
 }
 
-/// What `kmem info` tells; the field names are the JSON keys.
+/// The document of `kmem info --json`; the field names are the JSON keys.
 #[derive(Serialize)]
 struct Told {
     version: &'static str,
     /// `rseq`, `cid` or `fallback`.
     mode: &'static str,
-    /// The engine's own words: whose registration, or why there is none.
+    /// In words: whose rseq registration it is, or why there is none.
     mode_detail: String,
-    /// Why there is no rseq; null where there is.
+    /// Why rseq is not used; null if it is.
     fallback_because: Option<String>,
-    /// What was asked for and could not be had, and why.
+    /// The features that are off, and why.
     off: Vec<Off>,
     possible_cpus: usize,
     /// CPUs that this process may run on.
@@ -53,7 +53,7 @@ struct Told {
     reservation: usize,
 }
 
-/// The mode as one word: whose rseq registration it is matters to nobody who asks 'is it the fast one?'.
+/// The mode as one word: whose rseq registration it is does not matter to the question 'is it the fast one?'.
 pub fn mode_word(mode: &Mode) -> &'static str {
     match mode {
         Mode::Fallback(_) => "fallback",
@@ -62,17 +62,17 @@ pub fn mode_word(mode: &Mode) -> &'static str {
     }
 }
 
-/// What slots go by: rows of CPUs are rows of concurrency ids in one mode.
+/// What a row stands for: a CPU, or in one mode a concurrency id.
 pub fn slots_word(mode: Option<&Mode>) -> &'static str {
     if matches!(mode, Some(Mode::Cid)) { "cid" } else { "cpu" }
 }
 
-/// What could not be had, one by one.
+/// The features that are off, one by one.
 fn off(lacks: Lacks) -> Vec<Off> {
     lacks.iter().map(|lack| Off { what: lack.name(), why: lack.to_string() }).collect()
 }
 
-/// Prints what the engine says of itself, or what a process publishes.
+/// Prints the mode of this process, or what another one publishes.
 pub fn info(args: &InfoArgs) -> ExitCode {
     if let Some(pid) = args.pid {
         return info_of(pid, args.json);
@@ -97,7 +97,7 @@ pub fn info(args: &InfoArgs) -> ExitCode {
     ExitCode::from(u8::from(!crate::print(&document)))
 }
 
-/// The same for a person.
+/// The same as text.
 fn table(told: &Told) -> String {
     let mut out = String::new();
     let mut row = |name: &str, value: String| {
@@ -116,7 +116,7 @@ fn table(told: &Told) -> String {
     out
 }
 
-/// What `kmem info PID` tells; the field names are the JSON keys.
+/// The document of `kmem info PID --json`; the field names are the JSON keys.
 #[derive(Serialize)]
 struct Seen {
     pid: u32,
@@ -124,22 +124,22 @@ struct Seen {
     mode: &'static str,
     mode_detail: String,
     fallback_because: Option<String>,
-    /// Who does the upkeep: `thread`, `slow paths`, `off`.
+    /// What does the upkeep: `thread`, `slow paths`, `off`.
     upkeep: &'static str,
     /// Whether CPUs that leave are followed.
     follows_cpus: bool,
-    /// What could not be had, and why that matters.
+    /// The features that are off, and what that means.
     off: Vec<Off>,
     possible_cpus: usize,
-    /// CPUs that the process may run on; null where that is not known.
+    /// CPUs that the process may run on; null if that is unknown.
     allowed_cpus: Option<usize>,
-    /// CPUs that it is worth to cache for.
+    /// The number of CPUs that the process's cache budget is for.
     entitled_cpus: usize,
-    /// When the figures were written.
+    /// How long ago the figures were written.
     seconds_ago: f64,
     /// Bytes of slabs: objects in use, cached, and free on them.
     slab_bytes: u64,
-    /// Bytes of large objects, which are no cache's.
+    /// Bytes of large objects, which belong to no cache.
     large_bytes: u64,
     /// Bytes of free pages that still hold memory.
     idle_bytes: u64,
@@ -164,7 +164,7 @@ struct SeenCpu {
     drained_objects: u64,
 }
 
-/// Who does the upkeep, in a word or two.
+/// What does the upkeep, in a word or two.
 pub fn upkeep_word(upkeep: Upkeep) -> &'static str {
     match upkeep {
         Upkeep::Off => "off",
@@ -227,7 +227,7 @@ fn seen(pid: u32, page: &Snapshot<'_>) -> Seen {
     }
 }
 
-/// The same for a person.
+/// The same as text.
 fn seen_table(seen: &Seen) -> String {
     let mut out = String::new();
     let mut row = |name: &str, value: String| {

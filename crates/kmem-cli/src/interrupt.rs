@@ -1,4 +1,4 @@
-//! Ctrl-C: the first one asks a command to stop and to tell what it has so far, the second one ends it at once.
+//! Ctrl-C: the first one asks a command to stop and report what it has so far, the second one kills it at once.
 
 #![forbid(unsafe_code)]
 
@@ -12,19 +12,19 @@ use console::Term;
 use signal_hook::consts::SIGINT;
 use signal_hook::flag;
 
-/// The code of a command that was stopped, as shells have it: 128 and the signal.
+/// The exit code of a command that was stopped, by the shells' convention: 128 plus the signal.
 pub const EXIT_STOPPED: u8 = 130;
-/// A stop is noticed within this time.
+/// A sleeping command notices Ctrl-C within this time.
 const LOOK: Duration = Duration::from_millis(50);
 
 /// Whether the command was asked to stop.
 pub struct Interrupt(Arc<AtomicBool>);
 
 impl Interrupt {
-    /// From here on Ctrl-C asks. Where the handler cannot be had it ends the command, as without one.
+    /// From here on Ctrl-C only sets the flag. If the handler cannot be installed, Ctrl-C kills the command as usual.
     pub fn watch() -> Self {
         let asked = Arc::new(AtomicBool::new(false));
-        // In this order: the first signal finds the flag down, and only raises it.
+        // The order matters: the first signal must find the flag clear, and only set it.
         let handlers: io::Result<_> =
             flag::register_conditional_shutdown(SIGINT, i32::from(EXIT_STOPPED), Arc::clone(&asked))
                 .and_then(|_| flag::register(SIGINT, Arc::clone(&asked)));
@@ -39,7 +39,12 @@ impl Interrupt {
         self.0.load(Ordering::Relaxed)
     }
 
-    /// Sleeps, but not through a Ctrl-C.
+    /// The flag that Ctrl-C sets. It is leaked, which is fine because a command watches only once.
+    pub fn flag(self) -> &'static AtomicBool {
+        Box::leak(Box::new(self.0))
+    }
+
+    /// Sleeps, but wakes up on Ctrl-C.
     pub fn sleep(&self, time: Duration) {
         let end = Instant::now() + time;
         while !self.is_asked() {
@@ -52,11 +57,11 @@ impl Interrupt {
     }
 }
 
-/// Takes away the `^C` that the terminal wrote where the cursor was.
+/// Erases the `^C` that the terminal echoed at the cursor.
 pub fn clean_line() {
     let term = Term::stderr();
     if term.is_term() {
-        // A terminal that cannot do that keeps it.
+        // On a terminal that cannot erase a line it stays.
         let _ = term.clear_line();
     }
 }

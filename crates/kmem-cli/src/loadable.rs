@@ -1,12 +1,13 @@
-//! Whether the loader will put a preloaded library into a program, as far as the program's file tells.
+//! Whether the loader will preload a library into a program, as far as the program's file shows.
 //!
-//! The dynamic loader does it, so nothing is put into a program that has none: one that is linked statically. It refuses
-//! where the program gets rights that its caller does not have. And a library of one processor is none for another. In all
-//! three cases the program runs, on its own malloc, and only a warning on our side tells its caller that.
+//! Preloading is done by the dynamic loader, so a statically linked program, which has no loader, is not affected. The
+//! loader refuses if the program gains rights that its caller does not have. And a library for one processor cannot be
+//! loaded on another. In all three cases the program runs on its own malloc, and only a warning from this command says
+//! so.
 //!
-//! The file is found as execvp(3) finds it. A script is run by the interpreter in its first line, so it is that which
-//! counts; what the interpreter `env` starts is not looked at. A file that cannot be read gets no verdict: where it cannot
-//! be executed either, the system says so.
+//! The file is found as execvp(3) finds it. A script is run by the interpreter named in its first line, so the
+//! interpreter is examined instead; what the interpreter `env` starts is not. About a file that cannot be read nothing
+//! is said: if it cannot be executed either, the system reports that.
 
 use std::env;
 use std::ffi::{OsStr, OsString};
@@ -17,9 +18,9 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-/// Where programs are when PATH is not set, as execvp(3) has it.
+/// The search path if PATH is not set, as in execvp(3).
 const DEFAULT_PATH: &str = "/bin:/usr/bin";
-/// Scripts whose interpreters are scripts: so many the kernel follows.
+/// How many scripts that are interpreted by scripts the kernel follows.
 const SCRIPTS: usize = 4;
 
 const SET_USER: u32 = 0o4000;
@@ -35,7 +36,7 @@ const DT_SONAME: u64 = 14;
 pub enum Obstacle {
     /// It has no dynamic loader.
     Static(PathBuf),
-    /// It runs with other rights than its caller.
+    /// It runs with rights that its caller does not have.
     OtherRights(PathBuf),
     /// It is for another processor, or for the 32-bit mode of this one.
     Foreign(PathBuf),
@@ -45,14 +46,16 @@ impl fmt::Display for Obstacle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (path, why) = match self {
             Self::Static(path) => (path, "is linked statically, so nothing can be preloaded"),
-            Self::OtherRights(path) => (path, "runs with other rights than its caller, so the loader preloads nothing"),
+            Self::OtherRights(path) => {
+                (path, "runs with rights that its caller does not have, so the loader preloads nothing")
+            }
             Self::Foreign(path) => (path, "is not for x86-64 in 64-bit mode, so the library cannot be loaded"),
         };
         write!(f, "{} {why}: it runs on its own malloc", path.display())
     }
 }
 
-/// What keeps the library out of a program, if its file tells of anything.
+/// What prevents preloading into a program, as far as its file shows.
 pub fn obstacle(program: &OsStr) -> Option<Obstacle> {
     let mut path = find(program)?;
     for _ in 0..SCRIPTS {
@@ -65,7 +68,7 @@ pub fn obstacle(program: &OsStr) -> Option<Obstacle> {
     None
 }
 
-/// The file that execvp(3) takes for a name.
+/// The file that execvp(3) would execute for a name.
 fn find(program: &OsStr) -> Option<PathBuf> {
     if program.as_bytes().contains(&b'/') {
         return Some(PathBuf::from(program));
@@ -78,7 +81,7 @@ fn is_executable(path: &Path) -> bool {
     fs::metadata(path).is_ok_and(|data| data.is_file() && data.permissions().mode() & 0o111 != 0)
 }
 
-/// The program that runs a script; `None` for what is no script.
+/// The program that runs a script; `None` if the file is not a script.
 fn interpreter(mut file: &File) -> Option<PathBuf> {
     let mut head = [0; 256];
     let length = file.read(&mut head).ok()?;
@@ -98,22 +101,22 @@ fn of_executable(path: PathBuf, file: &File) -> Option<Obstacle> {
     gives_rights(file).then_some(Obstacle::OtherRights(path))
 }
 
-/// Whether the program gets an owner's rights that its caller does not have, or capabilities.
+/// Whether the program gains the rights of another owner, or capabilities.
 fn gives_rights(file: &File) -> bool {
     let Ok(data) = file.metadata() else { return false };
     let (user, group) = (rustix::process::getuid().as_raw(), rustix::process::getgid().as_raw());
     let other_user = data.mode() & SET_USER != 0 && data.uid() != user;
     let other_group = data.mode() & SET_GROUP != 0 && data.gid() != group;
-    // Root has all capabilities anyway, so a file that gives some gives it nothing.
+    // Root has all capabilities already, so a file that grants some adds nothing.
     let capabilities = user != 0 && rustix::fs::fgetxattr(file, "security.capability", &mut [0u8; 64]).is_ok();
     other_user || other_group || capabilities
 }
 
-/// What counts of an ELF file.
+/// The relevant parts of an ELF file.
 struct Executable {
-    /// For what processor it is; 0 for one of 32 bits.
+    /// Its processor; 0 for a 32-bit file.
     machine: u16,
-    /// It names a dynamic loader, or is one: a loader has a name for others, which a program has not.
+    /// It names a dynamic loader, or is one: a loader has a name for others to link to, a program has none.
     has_loader: bool,
 }
 

@@ -1,21 +1,22 @@
 //! The command `kmem`.
 //!
-//! What a person wants of a slab allocator before reading any of its code:
+//! What a person wants from a slab allocator before reading its code:
 //!
-//! - `kmem run -- PROGRAM ARGS...` serves an unmodified program ([`run`]);
-//! - `kmem storm` loads and unloads modules, each with its caches, while CPUs go and come, and looks for objects that
-//!   were lost, handed out twice or left behind ([`storm`]);
-//! - `kmem info` says how this process would be served on this machine ([`info`]);
-//! - `kmem follow` shows the CPUs of a running process, live, and `kmem info PID` once ([`follow`], [`outside`]);
-//! - `kmem race` finds the races of 2004 again, and shows which defence keeps them out ([`race`]);
+//! - `kmem run -- PROGRAM ARGS...` runs an unmodified program on kmem ([`run`]);
+//! - `kmem storm` loads and unloads modules, each with its caches, while CPUs go down and come up, and looks for
+//!   objects that were lost, handed out twice or left behind ([`storm`]);
+//! - `kmem info` says in which mode a process runs on this machine, and why ([`info`]);
+//! - `kmem follow` shows the CPUs of a running process, live, and `kmem info PID` once ([`follow`], [`remote_status`]);
+//! - `kmem race` reproduces the races of 2004, and shows which defence prevents them ([`race`]);
 //! - `kmem bench` measures kmem and other allocators side by side ([`bench`]);
-//! - `kmem completions` and `kmem man` write what a shell and man know of all these ([`texts`]).
+//! - `kmem completions` and `kmem man` write shell completions and manual pages for all of these ([`completions`]).
 //!
-//! Without arguments the command is a storm of ten seconds: the shortest way to see the allocator at work.
+//! Without arguments the command runs a storm of ten seconds, the quickest way to see the allocator at work.
 //!
-//! Exit codes: 0 all is well; 1 a storm found a fault, or a race a schedule that fails; 2 the arguments make no sense;
-//! 130 Ctrl-C stopped a storm or `kmem follow`; 125 `kmem run` could not set the program up; 126 the program cannot be executed, 127 it is not there. Otherwise
-//! `kmem run` *becomes* the program, so the code (or the signal) is the program's own.
+//! Exit codes: 0 success; 1 a storm found a fault, or a race found a schedule that fails; 2 invalid arguments; 130
+//! Ctrl-C stopped a storm, a bench, a race or `kmem follow`; 125 `kmem run` could not set the program up; 126 the
+//! program cannot be executed, 127 it does not exist. Otherwise `kmem run` *becomes* the program, so the code (or the
+//! signal) is the program's own.
 
 #![deny(unsafe_code)]
 
@@ -24,20 +25,21 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser, Subcommand};
 
 mod bench;
+mod completions;
 mod follow;
 mod info;
 mod interrupt;
 mod loadable;
-mod outside;
+
 mod race;
+mod remote_status;
 mod run;
 mod storm;
-mod texts;
 
 /// A slab allocator whose per-CPU caches stay correct while CPUs come and go.
 #[derive(Parser)]
 #[command(name = "kmem", version, about)]
-#[command(after_help = "Without a command: a storm of ten seconds, and its report.")]
+#[command(after_help = "Without a command: run a storm of ten seconds and print its report.")]
 struct Cli {
     #[command(subcommand)]
     command: Option<Command>,
@@ -45,22 +47,22 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Run a program with its malloc served by kmem
+    /// Run a program with kmem as its malloc
     Run(run::RunArgs),
     /// Load and unload modules while CPUs go down and come up, and check every object
     Storm(storm::StormArgs),
-    /// Say how this machine is served: rseq or fallback (and why), CPUs, nodes, pages; or how a running process is
+    /// Show the mode on this machine: rseq or fallback (and why), CPUs, nodes, pages; or that of a running process
     Info(info::InfoArgs),
-    /// Show the CPUs of a running process, live: state, what is cached there, what was drained
+    /// Show the CPUs of a running process, live: their state, what they cache, what was drained
     Follow(follow::FollowArgs),
-    /// Find the races of 2004 again, on virtual CPUs, and see which defence keeps them out
+    /// Reproduce the races of 2004 on virtual CPUs, and see which defence prevents them
     Race(race::RaceArgs),
     /// Measure kmem and other allocators side by side
     Bench(bench::BenchArgs),
-    /// Write the script that completes this command in a shell
-    Completions(texts::CompletionsArgs),
+    /// Print the completion script for a shell
+    Completions(completions::CompletionsArgs),
     /// Write the manual pages of this command
-    Man(texts::ManArgs),
+    Man(completions::ManArgs),
     #[command(hide = true)]
     BenchCaches(bench::CachesArgs),
     #[command(hide = true)]
@@ -76,14 +78,15 @@ fn main() -> ExitCode {
         Command::Follow(args) => follow::follow(&args),
         Command::Race(args) => race::race(&args),
         Command::Bench(args) => bench::bench(&args),
-        Command::Completions(args) => texts::completions(&args, &Cli::command()),
-        Command::Man(args) => texts::man(&args, Cli::command()),
+        Command::Completions(args) => completions::completions(&args, &Cli::command()),
+        Command::Man(args) => completions::man(&args, Cli::command()),
         Command::BenchCaches(args) => bench::caches(&args),
         Command::BenchLeft(args) => bench::left(&args),
     }
 }
 
-/// Writes a finished document to standard output. A reader that went away (`kmem info | head -1`) is no fault.
+/// Writes a finished document to standard output. A reader that has closed the pipe (`kmem info | head -1`) is not an
+/// error.
 fn print(document: &str) -> bool {
     use std::io::Write;
     let mut out = std::io::stdout().lock();
@@ -97,7 +100,7 @@ fn print(document: &str) -> bool {
     }
 }
 
-/// The document as JSON, one line feed at its end.
+/// The document as JSON, with a line feed at its end.
 fn json(document: &impl serde::Serialize) -> String {
     let mut text = serde_json::to_string_pretty(document).expect("plain numbers and strings always serialise");
     text.push('\n');

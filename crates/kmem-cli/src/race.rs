@@ -1,12 +1,12 @@
-//! `kmem race`: how the slab allocator of 2004 died, found again, and what keeps it from dying.
+//! `kmem race`: reproduces the crashes of the slab allocator of 2004, and shows what prevents them.
 //!
-//! The engine runs on virtual CPUs ([`kmem_sim`]), its threads one at a time, in one order of steps after the other,
-//! under one of four protocols: with the gate or without, with caches listed while they are drained or not. For a
-//! protocol that falls, the schedule that kills it is printed step by step, CPU by CPU in columns ([`page`]). Nothing of
-//! the machine is touched: no CPU really goes.
+//! The engine runs on virtual CPUs ([`kmem_sim`]), one thread at a time, through one order of steps after another,
+//! under one of four protocols: with the gate or without it, with caches listed while they are drained or not. For a
+//! protocol that fails, the schedule that breaks it is printed step by step, with a column per CPU ([`page`]). The
+//! machine itself is not touched: no real CPU goes offline.
 //!
-//! A schedule is a short text, and runs again by it: under the protocol that it kills, to see it once more, and under
-//! another, to see that a defence is enough.
+//! A schedule is written as a short text, from which it can be replayed: under the protocol that it breaks, to see it
+//! again, and under another, to see that a defence is sufficient.
 
 #![forbid(unsafe_code)]
 
@@ -24,41 +24,43 @@ use kmem_sim::race::{Report, Violation, race as explore, replay};
 use kmem_sim::scenario::Scenario;
 use serde::Serialize;
 
-/// No scenario begins a schedule after its share of this.
+use crate::interrupt::{self, EXIT_STOPPED, Interrupt};
+
+/// Time for all scenarios together; each has an equal share, and begins no schedule after it.
 const TIME: Duration = Duration::from_secs(28);
 
 /// Arguments of `kmem race`.
 #[derive(Args)]
 #[command(
-    after_help = "Exit code: 0 if no schedule failed, 1 if violations were found (2004 always does, the others never should).\n\n\
-                  To see a schedule again: kmem race --scenario 1 --replay '0>1 10>0'. Under another protocol it shows \
-                  whether that defence is enough."
+    after_help = "Exit code: 0 if no schedule failed, 1 if there were violations (2004 has some, the others never should).\n\n\
+                  To replay a schedule: kmem race --scenario 1 --replay '0>1 10>0'. Under another protocol this \
+                  shows whether that defence is sufficient."
 )]
 pub struct RaceArgs {
-    /// Which defences stand between caches and CPUs
+    /// Which defences are enabled
     #[arg(long, value_enum, default_value_t = Protocol::Y2004)]
     protocol: Protocol,
-    /// Decides which schedules are run, where not all are
+    /// Seed of the choice of schedules, where not all are run
     #[arg(long, value_name = "X", default_value = "2004", value_parser = crate::storm::seed)]
     seed: u64,
-    /// Most schedules of each scenario
+    /// Maximum number of schedules per scenario
     #[arg(long, value_name = "N", default_value_t = 4000, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
     schedules: u32,
-    /// Only this scenario: its number in the list, or a part of its name that no other has
+    /// Run only this scenario: its number in the list, or a unique part of its name
     #[arg(long, value_name = "NAME", value_parser = scenario)]
     scenario: Option<usize>,
-    /// Run one schedule of a scenario again, as it was printed
+    /// Replay one schedule of a scenario, given as it was printed
     #[arg(long, value_name = "SCHEDULE", requires = "scenario", conflicts_with_all = ["seed", "schedules"])]
     replay: Option<Schedule>,
     /// List the scenarios
     #[arg(long, conflicts_with_all = ["protocol", "seed", "schedules", "scenario", "replay"])]
     list: bool,
-    /// One JSON document on standard output
+    /// Print one JSON document
     #[arg(long)]
     json: bool,
 }
 
-/// The place of a scenario in the catalogue, by its number or a part of its name.
+/// The index of a scenario in the catalogue, by its number or a part of its name.
 fn scenario(text: &str) -> Result<usize, String> {
     if let Some(index) = text.parse().ok().and_then(|number: usize| number.checked_sub(1)) {
         return Some(index)
@@ -75,7 +77,7 @@ fn scenario(text: &str) -> Result<usize, String> {
     }
 }
 
-/// The number of a scenario, as the list has it.
+/// The number of a scenario in the list.
 fn number(scenario: &Scenario) -> usize {
     1 + SCENARIOS.iter().position(|other| other.name == scenario.name).unwrap_or(0)
 }
@@ -87,9 +89,9 @@ enum Protocol {
     Y2004,
     /// The historic fix: the order of 2004, under the gate
     Gate,
-    /// No gate: caches stay listed while they are drained, and get no slots then
+    /// No gate: caches stay listed while they are drained, and are given no slots meanwhile
     Listed,
-    /// Both, as kmem runs
+    /// Both, as kmem itself runs
     Both,
 }
 
@@ -108,13 +110,15 @@ impl Protocol {
     }
 }
 
-/// What `kmem race --json` tells; the field names are the JSON keys.
+/// The document of `kmem race --json`; the field names are the JSON keys.
 #[derive(Serialize)]
 struct Told<'a> {
     protocol: String,
     seed: u64,
     schedules: usize,
     seconds: f64,
+    /// Whether Ctrl-C ended it.
+    stopped: bool,
     scenarios: Vec<ToldScenario<'a>>,
     violations: Vec<ToldViolation<'a>>,
 }
@@ -123,22 +127,22 @@ struct Told<'a> {
 struct ToldScenario<'a> {
     name: &'a str,
     schedules: usize,
-    /// Every schedule with up to so many preemptions was run; null if not even those without.
+    /// Every schedule with up to this many preemptions was run; null if not even those without any.
     complete_to_preemptions: Option<usize>,
     failed: usize,
 }
 
 #[derive(Serialize)]
 struct ToldViolation<'a> {
-    /// 1 or 2, the races of the seed; null for what else goes wrong.
+    /// 1 or 2, the two races of 2004; null for any other fault.
     race: Option<u8>,
     /// Its number in docs/invariants.md.
     invariant: u8,
     what: &'a str,
     scenario: &'a str,
-    /// Schedules of the scenario until it was found.
+    /// How many schedules of the scenario were run until it was found.
     found_after: usize,
-    /// The decisions that differ from letting the running thread run.
+    /// The decisions that do not let the running thread continue.
     schedule: String,
     before: String,
     steps: Vec<ToldStep>,
@@ -155,11 +159,11 @@ struct ToldStep {
 struct Listed {
     number: usize,
     name: &'static str,
-    /// What its threads do, as a person would type it.
+    /// What its threads do, as commands.
     threads: Vec<String>,
 }
 
-/// Explores, and prints what was found; or runs one schedule, or lists the scenarios.
+/// Explores and prints what was found, or replays one schedule, or lists the scenarios.
 pub fn race(args: &RaceArgs) -> ExitCode {
     if args.list {
         let listed = listed();
@@ -176,7 +180,10 @@ pub fn race(args: &RaceArgs) -> ExitCode {
     let document =
         if args.json { crate::json(&told(args, &report, seconds)) } else { page::page(args, &report, seconds) };
     let printed = crate::print(&document);
-    ExitCode::from(u8::from(!printed || !report.violations.is_empty()))
+    match (printed && report.violations.is_empty(), report.stopped) {
+        (true, true) => ExitCode::from(EXIT_STOPPED),
+        (sound, _) => ExitCode::from(u8::from(!sound)),
+    }
 }
 
 fn listed() -> Vec<Listed> {
@@ -190,23 +197,27 @@ fn listed() -> Vec<Listed> {
 
 fn explored(args: &RaceArgs, scenarios: &'static [Scenario]) -> Report {
     let share = TIME / scenarios.len() as u32;
-    let limits = Limits { time: Some(share), ..Limits::of(args.schedules as usize, args.seed) };
+    let stop = Some(Interrupt::watch().flag());
+    let limits = Limits { time: Some(share), stop, ..Limits::of(args.schedules as usize, args.seed) };
     let style = ProgressStyle::with_template("{bar:20} {msg}").unwrap_or_else(|_| ProgressStyle::default_bar());
-    // On standard error, and only where that is a terminal.
+    // Drawn on standard error, and only if that is a terminal.
     let bar = ProgressBar::new(scenarios.len() as u64).with_style(style);
     let report = explore(args.protocol.defences(), scenarios, &limits, |scenario| {
         bar.inc(1);
         bar.set_message(scenario.name);
     });
     bar.finish_and_clear();
+    if report.stopped {
+        interrupt::clean_line();
+    }
     report
 }
 
-/// What became of one schedule, in the form of a search that ran no other.
+/// The result of one schedule, as a search that ran only this one.
 fn again(defences: Defences, scenario: &'static Scenario, schedule: &Schedule) -> Report {
     let violations = Vec::from_iter(replay(defences, scenario, schedule));
     let explored = Explored { schedules: 1, failures: violations.len(), ..Explored::default() };
-    Report { scenarios: vec![(scenario.name, explored)], violations }
+    Report { scenarios: vec![(scenario.name, explored)], violations, stopped: false }
 }
 
 fn told<'a>(args: &RaceArgs, report: &'a Report, seconds: f64) -> Told<'a> {
@@ -235,6 +246,7 @@ fn told<'a>(args: &RaceArgs, report: &'a Report, seconds: f64) -> Told<'a> {
         seed: args.seed,
         schedules: report.schedules(),
         seconds: (seconds * 1000.0).round() / 1000.0,
+        stopped: report.stopped,
         scenarios: report.scenarios.iter().map(scenario).collect(),
         violations: report.violations.iter().map(violation).collect(),
     }

@@ -1,17 +1,17 @@
-//! `kmem run`: an unmodified program, served by slabs.
+//! `kmem run`: runs an unmodified program on kmem.
 //!
-//! The command finds `libkmem_malloc.so` beside itself, puts it in front of `LD_PRELOAD`, tells the library by
-//! its environment what to do (`KMEM_STATS`, `KMEM_STORM`), and then *becomes* the program by `execvp`. Nothing
-//! stands between the program and its caller: process id, terminal, exit code and signals are the program's own.
+//! The command finds `libkmem_malloc.so` beside itself, prepends it to `LD_PRELOAD`, passes options to the library in
+//! its environment (`KMEM_STATS`, `KMEM_STORM`), and then *becomes* the program by `execvp`. Nothing remains between
+//! the program and its caller: process id, terminal, exit code and signals are the program's own.
 //!
-//! Where the library lies depends on how cargo was called: `cargo build` copies it beside the executable, a
-//! build that sees it as a dependency only (`cargo run`, `cargo test`) leaves it in `deps/` alone. Both may be
-//! there with one of them stale, so the newer one is taken. An installed command has it in the `lib` beside its `bin`;
-//! `cargo install` puts no library anywhere, so where there is none the error says how it gets there.
+//! Where the library is depends on how cargo was called: `cargo build` copies it next to the executable, but a build
+//! that needs it only as a dependency (`cargo run`, `cargo test`) leaves it in `deps/`. If both exist one may be stale,
+//! so the newer one is used. An installed command finds it in the `lib` next to its `bin`; `cargo install` does not
+//! install libraries, so the error for a missing one says how to install it.
 //!
-//! A program that cannot be served ([`crate::loadable`]) runs with its own malloc, and one that gets the fallback mode is
-//! slower than it might be. Both are said in a line on standard error, which `--quiet` leaves out. The mode is that of this
-//! process: the program inherits what it depends on.
+//! A program that the library cannot be preloaded into ([`crate::loadable`]) runs on its own malloc, and a program in
+//! the fallback mode is slower than it could be. A line on standard error says so in both cases, unless `--quiet` is
+//! given. The mode is determined in this process: the program inherits everything that it depends on.
 
 #![forbid(unsafe_code)]
 
@@ -33,23 +33,23 @@ use crate::loadable::obstacle;
 /// The file that is preloaded.
 const LIBRARY: &str = "libkmem_malloc.so";
 
-/// The program was not started, because of something on our side (as in env(1), nohup(1), timeout(1)).
+/// The program was not started, because this command failed (the code of env(1), nohup(1) and timeout(1)).
 pub const EXIT_SETUP: u8 = 125;
-/// The program is there and cannot be executed.
+/// The program exists but cannot be executed.
 const EXIT_NOT_EXECUTABLE: u8 = 126;
-/// The program is not there.
+/// The program does not exist.
 const EXIT_NOT_FOUND: u8 = 127;
 
 /// Arguments of `kmem run`.
 #[derive(Args)]
 pub struct RunArgs {
-    /// Inside the program, take CPUs down and up all the time, and create and destroy N caches a second
+    /// Inside the program, constantly take CPUs down and up, and create and destroy N caches a second
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     storm: Option<u32>,
-    /// When the program ends, print its slab table on standard error
+    /// Print the slab table on standard error when the program ends
     #[arg(long)]
     stats: bool,
-    /// Do not say when the program cannot be served, or only in the fallback mode
+    /// Do not warn if the program runs on its own malloc or in the fallback mode
     #[arg(short, long)]
     quiet: bool,
     /// The program and its arguments, after `--`
@@ -57,7 +57,7 @@ pub struct RunArgs {
     program: Vec<OsString>,
 }
 
-/// Becomes the program. Returns only where that failed.
+/// Becomes the program. Returns only if that failed.
 pub fn run(args: &RunArgs) -> ExitCode {
     let mut command = match served(&args.program) {
         Ok(command) => command,
@@ -79,7 +79,7 @@ pub fn run(args: &RunArgs) -> ExitCode {
     say_not_started("run", &args.program[0], &error)
 }
 
-/// What the caller should know of how the program will be served.
+/// What the caller should know about the malloc that the program will run on.
 fn warning(program: &OsStr) -> Option<String> {
     if let Some(obstacle) = obstacle(program) {
         return Some(obstacle.to_string());
@@ -90,7 +90,7 @@ fn warning(program: &OsStr) -> Option<String> {
     }
 }
 
-/// The program, with the library in front of it.
+/// The command that runs the program with the library preloaded.
 pub fn served(program: &[OsString]) -> Result<Command, SetupError> {
     let preload = find_library().and_then(|library| preload_list(&library))?;
     let mut command = Command::new(&program[0]);
@@ -98,11 +98,11 @@ pub fn served(program: &[OsString]) -> Result<Command, SetupError> {
     Ok(command)
 }
 
-/// Says why a program did not start, and answers the code for it.
+/// Reports why a program did not start, and returns the exit code for it.
 pub fn say_not_started(command: &str, program: &OsStr, error: &io::Error) -> ExitCode {
     let shown = Path::new(program).display();
     if error.kind() == io::ErrorKind::NotFound {
-        eprintln!("kmem {command}: {shown}: not found (nor is it on PATH); give the path of a program");
+        eprintln!("kmem {command}: {shown}: not found, nor on PATH; give the path of a program");
         ExitCode::from(EXIT_NOT_FOUND)
     } else {
         eprintln!("kmem {command}: {shown}: cannot be executed: {error}");
@@ -110,14 +110,14 @@ pub fn say_not_started(command: &str, program: &OsStr, error: &io::Error) -> Exi
     }
 }
 
-/// Why the program could not be given the library.
+/// Why the library cannot be preloaded.
 #[derive(Debug)]
 pub enum SetupError {
-    /// The system does not tell where our own executable is.
+    /// The path of this command's own executable is unknown.
     NoExecutable(io::Error),
-    /// The library is at none of these places.
+    /// The library is in none of these places.
     NoLibrary(Vec<PathBuf>),
-    /// The loader splits `LD_PRELOAD` at blanks and colons, so it cannot name this path.
+    /// `LD_PRELOAD` cannot contain this path, because the loader splits it at blanks and colons.
     Unnameable(PathBuf),
 }
 
@@ -126,29 +126,31 @@ impl std::error::Error for SetupError {}
 impl fmt::Display for SetupError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NoExecutable(e) => write!(f, "cannot find my own executable, beside which {LIBRARY} lies: {e}"),
+            Self::NoExecutable(e) => {
+                write!(f, "cannot find the kmem executable, next to which {LIBRARY} should be: {e}")
+            }
             Self::NoLibrary(tried) => {
-                writeln!(f, "{LIBRARY} was not found. Looked for")?;
+                writeln!(f, "{LIBRARY} was not found. Searched")?;
                 for path in tried {
                     writeln!(f, "    {}", path.display())?;
                 }
                 write!(
                     f,
-                    "`cargo install` brings the command alone. Build {LIBRARY} with \
+                    "`cargo install` installs only the command. Build {LIBRARY} with \
                      `cargo build --release -p kmem-malloc` in kmem's sources, and copy it to one of these places."
                 )
             }
             Self::Unnameable(path) => write!(
                 f,
-                "the path {} has a blank or a colon in it, which LD_PRELOAD cannot name. \
-                 Move `kmem` and {LIBRARY} to a directory without.",
+                "the path {} contains a blank or a colon, which LD_PRELOAD cannot. \
+                 Move `kmem` and {LIBRARY} to a directory without one.",
                 path.display()
             ),
         }
     }
 }
 
-/// The newest library among the places where cargo (or a person) puts it.
+/// The newest library in the places where cargo (or a person) puts it.
 pub fn find_library() -> Result<PathBuf, SetupError> {
     let executable = env::current_exe().map_err(SetupError::NoExecutable)?;
     let home = executable.parent().unwrap_or(Path::new("/"));
@@ -169,7 +171,7 @@ fn newest(places: &[PathBuf]) -> Option<PathBuf> {
         .map(|(_, path)| path.clone())
 }
 
-/// What `LD_PRELOAD` becomes: the library first, then whatever the caller preloads (once, in nested runs).
+/// The new `LD_PRELOAD`: the library, then everything that the caller preloads (the library only once, in nested runs).
 fn preload_list(library: &Path) -> Result<OsString, SetupError> {
     let separates = |byte: &u8| matches!(byte, b' ' | b':' | b'\t' | b'\n');
     if library.as_os_str().as_bytes().iter().any(separates) {

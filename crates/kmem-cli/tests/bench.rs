@@ -8,7 +8,7 @@ fn kmem() -> Command {
 }
 
 #[test]
-fn a_workload_yields_figures_for_everyone_asked_for() {
+fn a_workload_has_figures_for_each_allocator_asked_for() {
     let folder = tempfile::tempdir().unwrap();
     let report = folder.path().join("report");
     let mut command = kmem();
@@ -37,7 +37,8 @@ fn a_workload_yields_figures_for_everyone_asked_for() {
     assert_eq!(std::fs::read_to_string(again.join("BENCHMARKS.md")).unwrap(), markdown);
 }
 
-/// Where no cpuset can be made the workload takes the CPU out of the masks of all its threads; to the same effect.
+/// If no cpuset can be created the workload removes the CPU from the affinity masks of all its threads, to the same
+/// effect.
 #[test]
 fn without_a_cpuset_the_masks_lose_the_cpu() {
     if std::thread::available_parallelism().is_ok_and(|cpus| cpus.get() < 2) {
@@ -54,7 +55,7 @@ fn without_a_cpuset_the_masks_lose_the_cpu() {
         told("cached_bytes").unwrap_or_else(|| panic!("{output}"))
     };
     assert_eq!(cached("follow"), 0.0);
-    assert!(cached("fixed") > 0.0, "without the follower it stays, or this test sees nothing");
+    assert!(cached("fixed") > 0.0, "if CPUs are not followed it stays, or this test shows nothing");
 }
 
 #[test]
@@ -72,7 +73,7 @@ fn a_file_that_is_no_result_is_refused() {
 }
 
 #[test]
-fn names_of_nobody_are_refused() {
+fn unknown_names_are_refused() {
     for (option, name) in [("--only", "pare"), ("--allocators", "gmalloc")] {
         let error = kmem().args(["bench", option, name]).assert().code(2).get_output().stderr.clone();
         assert!(String::from_utf8_lossy(&error).contains(&format!("'{name}'")), "{option}");

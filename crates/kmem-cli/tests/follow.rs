@@ -1,5 +1,5 @@
-//! Memory follows CPUs: a process that loses one gives back what was cached there within a second, although it allocates
-//! nothing any more; and another process sees it.
+//! Memory follows CPUs: a process that loses one releases what was cached there within a second, even if it never
+//! allocates again; and another process can see it.
 
 mod filled;
 
@@ -15,15 +15,15 @@ use serde_json::Value;
 
 use filled::{Filled, row, two_cpus};
 
-/// What was cached has to be back within this time after the CPU left.
+/// What was cached on a CPU must be released within this time after the CPU went away.
 const IN_TIME: Duration = Duration::from_secs(1);
 
-/// Takes the last CPU away by `take`, and sees what becomes of what was cached there.
+/// Takes the last CPU away with `take`, and checks what becomes of what was cached there.
 fn leaves(how: &str, mut filled: Filled, last: u64, take: impl FnOnce(u32)) {
     let before = filled.resident();
     take(filled.pid());
     let took = filled.gone(last);
-    // The slabs that the CPU's objects came back to decay in the turns after.
+    // The slabs of the CPU's objects decay in the following turns of upkeep.
     sleep(Duration::from_secs(3));
     let after = filled.resident();
     println!(
@@ -44,8 +44,8 @@ fn a_cpu_that_taskset_takes_away_gives_back() {
     });
 }
 
-/// A process in a cpuset of its own, and that; `None`, with the reason on standard output, where it cannot be had. The
-/// process ends before its group: they are dropped in this order.
+/// A process in a cpuset of its own, and the cpuset; `None`, with the reason on standard output, if none can be
+/// created. They are dropped in this order, so the process ends before its group.
 fn in_cpuset(name: &str, variables: &[(&str, &str)], cpus: &str) -> Option<(Filled, Cpuset)> {
     let skipped = |why: String| println!("skipped: {why}");
     let group = Cpuset::make(cpus).map_err(skipped).ok()?;
@@ -63,14 +63,15 @@ fn a_cpu_that_leaves_the_cpuset_gives_back() {
     leaves("cpuset", filled, last, |_| group.set(&first.to_string()).unwrap());
 }
 
-/// The negative control: where CPUs are not followed what was cached stays, so the tests above see the follower.
+/// The negative control: if CPUs are not followed, what was cached stays. So the tests above do test the following of
+/// CPUs.
 #[test]
 fn a_cpu_that_leaves_where_none_is_followed_keeps_all() {
     let Some((first, last)) = two_cpus() else { return println!("skipped: there is one CPU only") };
     let fixed = [("KMEM_UPKEEP", "always"), ("KMEM_CPUS", "fixed")];
     let Some((filled, group)) = in_cpuset("fixed", &fixed, &format!("{first},{last}")) else { return };
     let kept = |row: &Value| row["cached_bytes"].as_u64().unwrap_or(0);
-    // The first page may be older than what fills the CPU.
+    // The first page may be older than the objects that fill the CPU.
     sleep(IN_TIME);
     let before = row(&filled.info(), last);
     assert!(kept(&before) > 0, "{before}");
@@ -94,7 +95,7 @@ fn a_process_that_is_not_there_or_not_on_kmem_gets_a_clear_error() {
     let kmem = || assert_cmd::Command::new(cargo_bin("kmem"));
     kmem().args(["info", "4194304"]).assert().failure().stderr(contains("no process 4194304"));
     let own = std::process::id().to_string();
-    kmem().args(["info", &own]).assert().failure().stderr(contains("not on kmem").and(contains("kmem run")));
+    kmem().args(["info", &own]).assert().failure().stderr(contains("does not run on kmem").and(contains("kmem run")));
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! `kmem info`: what the engine says of itself on this machine.
+//! `kmem info`: what the engine reports about itself on this machine.
 
 use assert_cmd::Command;
 use assert_cmd::cargo::cargo_bin;
@@ -51,7 +51,7 @@ fn concurrency_ids_are_had_or_it_says_why_not() {
     };
     let (with, without) = (told(""), told("glibc.pthread.rseq=0"));
     let lacks_ids = |told: &Value| told["off"].as_array().unwrap().iter().any(|off| off["what"] == "cid");
-    // The kernel may have none.
+    // The kernel may have no such field.
     assert_eq!(with["mode"] == "cid", !lacks_ids(&with), "{with:#}");
     assert_eq!(without["mode"], "fallback");
     assert!(lacks_ids(&without), "{without:#}");

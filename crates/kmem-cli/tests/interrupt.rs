@@ -1,4 +1,4 @@
-//! Ctrl-C: a storm and `kmem follow` end soon and tell what they have.
+//! Ctrl-C: a storm, `kmem follow`, `kmem bench` and `kmem race` end soon and report what they have.
 
 mod filled;
 
@@ -13,7 +13,7 @@ use serde_json::Value;
 use filled::Filled;
 
 const STOPPED: Option<i32> = Some(130);
-/// Far less than what was asked for.
+/// Far less than the time that was asked for.
 const SOON: Duration = Duration::from_secs(20);
 
 fn begun(arguments: &[&str]) -> Child {
@@ -22,7 +22,7 @@ fn begun(arguments: &[&str]) -> Child {
     kmem.spawn().unwrap()
 }
 
-/// Ctrl-C after a while, and how the command ends.
+/// Interrupts the command after a while, and returns its output.
 fn interrupted(child: Child) -> Output {
     sleep(Duration::from_millis(1500));
     let begun = Instant::now();
@@ -47,10 +47,32 @@ fn a_storm_reports_what_it_did_until_then() {
 
 #[test]
 fn a_storm_says_to_a_person_that_it_was_ended() {
-    // What comes after the storm is left out as well.
+    // The measurement after the storm is left out as well.
     let output = interrupted(begun(&["storm", "--seconds", "600", "--threads", "2", "--latency"]));
     assert_eq!(output.status.code(), STOPPED);
     assert!(text(&output.stdout).contains("Ctrl-C ended it after"), "{}", text(&output.stdout));
+}
+
+#[test]
+fn a_bench_reports_the_workloads_that_were_finished() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut kmem = Command::new(cargo_bin("kmem"));
+    kmem.args(["bench", "--quick", "--runs", "1000", "--only", "pair,blocks", "--allocators", "glibc", "--json"]);
+    kmem.env("XDG_CACHE_HOME", folder.path()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let output = interrupted(kmem.spawn().unwrap());
+    assert_eq!(output.status.code(), STOPPED, "{}", text(&output.stderr));
+    let result: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(result["stopped"], true);
+    assert!(result["workloads"].as_array().unwrap().len() < 2, "{result}");
+}
+
+#[test]
+fn a_race_reports_the_schedules_that_were_run() {
+    let output = interrupted(begun(&["race", "--protocol", "both", "--schedules", "10000000", "--json"]));
+    assert_eq!(output.status.code(), STOPPED, "{}", text(&output.stderr));
+    let told: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((&told["stopped"], told["violations"].as_array().unwrap().len()), (&Value::Bool(true), 0));
+    assert!(told["schedules"].as_u64().unwrap() > 0, "{told}");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! `kmem race`: what a person and a script get of it.
+//! `kmem race`: its text for people and its JSON for scripts.
 
 use assert_cmd::Command;
 use assert_cmd::cargo::cargo_bin;
@@ -30,7 +30,7 @@ fn the_races_of_2004_are_listed_and_fail_the_command() {
         );
         assert_eq!(last["cpu"], if race == 1 { 2 } else { 1 });
     }
-    // What else is wrong is no race of the seed, and comes behind them.
+    // Other violations are not the races of 2004, and come after them.
     assert!(violations[2..].iter().all(|violation| violation["race"].is_null() && violation["invariant"].is_u64()));
 }
 
@@ -80,7 +80,7 @@ fn the_list_has_every_scenario_and_one_is_chosen_by_number_or_name() {
         assert!(
             text.contains(&format!("{number:>2}  {name}\n")) && !scenario["threads"].as_array().unwrap().is_empty()
         );
-        // Each can be chosen, by its number and by its whole name.
+        // Each can be chosen by its number and by its full name.
         for choice in [&number.to_string(), name] {
             let told = told(&["--protocol", "both", "--schedules", "4", "--scenario", choice]);
             assert_eq!(told["scenarios"].as_array().unwrap().len(), 1);
@@ -108,7 +108,7 @@ fn a_schedule_that_was_printed_fails_again_in_the_same_way_and_not_under_a_defen
         assert_eq!(again["schedules"], 1);
         race(&replay).assert().code(1).stdout(contains(format!("the schedule '{schedule}' fails")));
         race(&replay).args(["--protocol", "both"]).assert().success().stdout(contains("without a violation"));
-        // What a person is shown can be typed.
+        // The command that is shown can be typed.
         let command = format!("kmem race --protocol 2004 --scenario {number} --replay '{schedule}'");
         race(&["--schedules", "300"]).assert().code(1).stdout(contains(command));
     }

@@ -1,5 +1,5 @@
-//! What the kernel refuses a process, by a seccomp filter or for want of a file, is off in it, the process goes on, and
-//! `kmem info PID` says so, to a person and to a program.
+//! A feature that the kernel denies a process, by a seccomp filter or because a file is missing, is off; the process
+//! continues, and `kmem info PID` says so, as text and as JSON.
 
 mod filled;
 
@@ -25,7 +25,7 @@ const CLOSE_RANGE: i64 = 436;
 const AF_NETLINK: u64 = 16;
 const ENOSYS: u32 = 38;
 
-/// A filter that refuses one call, where its first argument is this one if any is named.
+/// A filter that denies one call; if an argument is given, only with this first argument.
 fn without(call: i64, argument: Option<u64>) -> impl FnOnce(&mut Command) {
     let condition =
         |value| SeccompCondition::new(0, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, value).expect("a condition");
@@ -36,12 +36,12 @@ fn without(call: i64, argument: Option<u64>) -> impl FnOnce(&mut Command) {
     let program: BpfProgram = filter.try_into().expect("a program");
     move |command| {
         let refuse = move || seccompiler::apply_filter(&program).map_err(std::io::Error::other);
-        // SAFETY: two system calls, and no allocation but in an error.
+        // SAFETY: two system calls, and no allocation except for an error.
         unsafe { command.pre_exec(refuse) };
     }
 }
 
-/// Waits until both outputs of `kmem info PID` say that `what` is off, and answers how the process goes.
+/// Waits until both outputs of `kmem info PID` say that `what` is off, and returns the mode of the process.
 fn says(filled: &Filled, what: &str) -> String {
     let since = Instant::now();
     loop {
@@ -61,15 +61,16 @@ fn says(filled: &Filled, what: &str) -> String {
 
 const ALWAYS: [(&str, &str); 1] = [("KMEM_UPKEEP", "always")];
 
-/// Starts a process without a call, and sees that it goes on and what is said of it; answers its mode.
+/// Starts a process that is denied a call, checks that it continues and what is reported about it, and returns its
+/// mode.
 fn refused(name: &str, call: i64, argument: Option<u64>, what: &str) -> String {
     let mut filled = Filled::start_as(name, &ALWAYS, |command| {
-        // The program complains, for it asks for its CPUs too.
+        // The program complains, because it also asks for its CPUs.
         command.stderr(Stdio::null());
         without(call, argument)(command);
     });
     let mode = says(&filled, what);
-    assert!(filled.resident() > 0, "it goes on");
+    assert!(filled.resident() > 0, "it continues");
     mode
 }
 
@@ -96,7 +97,7 @@ fn without_netlink_there_are_no_events() {
 /// Hides the files of control groups under an empty file system, in a mount namespace of the process's own.
 fn without_groups(command: &mut Command) {
     let hide = || {
-        // SAFETY: in the child, which has one thread; the strings end with 0, and no data goes with the mounts.
+        // SAFETY: in the child, which has one thread; the strings end with 0, and the mounts take no data.
         unsafe {
             let done = libc::unshare(libc::CLONE_NEWNS) == 0
                 && libc::mount(c"none".as_ptr(), c"/".as_ptr(), null(), libc::MS_REC | libc::MS_PRIVATE, null()) == 0
@@ -110,13 +111,13 @@ fn without_groups(command: &mut Command) {
 
 #[test]
 fn without_control_groups_no_quota_bounds_it() {
-    // SAFETY: asks for a number.
+    // SAFETY: returns a number.
     if unsafe { libc::geteuid() } != 0 || !std::path::Path::new("/sys/fs/cgroup").is_dir() {
         return println!("skipped: only root can hide /sys/fs/cgroup, which must be there");
     }
     let mut filled = Filled::start_as("no-groups", &ALWAYS, without_groups);
     says(&filled, "cgroup");
-    assert!(filled.resident() > 0, "it goes on");
+    assert!(filled.resident() > 0, "it continues");
 }
 
 #[test]

@@ -13,7 +13,7 @@ use predicates::str::contains;
 
 const LIBRARY: &str = "libkmem_malloc.so";
 
-/// What the command reads, of which a test that is about it says what it is.
+/// Variables that the command reads; they are removed unless a test sets them.
 const READ: [&str; 5] = ["LD_PRELOAD", "KMEM_STATS", "KMEM_STORM", "KMEM_RSEQ", "GLIBC_TUNABLES"];
 
 fn kmem() -> Command {
@@ -27,8 +27,8 @@ fn kmem() -> Command {
 /// A copy of the command in a directory of its own.
 fn moved_to(directory: &Path) -> Command {
     let copy = directory.join("kmem");
-    // By a process of its own: a descriptor open for writing here could be inherited by what another test just forks, and
-    // the copy would be busy when it is run.
+    // Copied by another process: a descriptor open for writing here could be inherited by a process that another test
+    // forks, and the copy would be busy when it is run.
     let copied = std::process::Command::new("cp").arg(cargo_bin("kmem")).arg(&copy).status().unwrap();
     assert!(copied.success());
     let mut kmem = Command::new(copy);
@@ -87,7 +87,7 @@ fn the_program_is_told_by_its_environment() {
 
 #[test]
 fn the_slab_table_is_printed_at_exit() {
-    // Not a program that closes its standard error before the library's turn comes, nor one that ends by _exit.
+    // Not for a program that closes its standard error before the library prints, nor for one that ends with _exit.
     kmem()
         .args(["run", "--stats", "--"])
         .args([cargo_bin("kmem").to_str().unwrap(), "info"])
@@ -197,7 +197,7 @@ fn senseless_arguments_are_named() {
     }
 }
 
-/// A C program that prints `ran`, linked as `flags` say.
+/// A C program that prints `ran`, linked with `flags`.
 fn built(folder: &Path, flags: &[&str]) -> PathBuf {
     let (source, program) = (folder.join("program.c"), folder.join("program"));
     fs::write(&source, "#include <stdio.h>\nint main(void) { puts(\"ran\"); return 0; }\n").unwrap();
@@ -214,7 +214,7 @@ fn a_program_that_is_linked_statically_runs_and_its_caller_is_told() {
         let told = contains(program.display().to_string()).and(contains("linked statically"));
         kmem().args(["run", "--"]).arg(&program).assert().success().stdout("ran\n").stderr(told);
         kmem().args(["run", "--quiet", "--"]).arg(&program).assert().success().stdout("ran\n").stderr("");
-        // The interpreter is what runs.
+        // The interpreter is what is executed.
         let script = directory.path().join("script");
         fs::write(&script, format!("#! {} -x\n", program.display())).unwrap();
         fs::set_permissions(&script, fs::Permissions::from_mode(0o700)).unwrap();
@@ -234,7 +234,7 @@ fn of_a_program_that_is_served_nothing_is_said() {
     for flags in [&["-pie"][..], &["-no-pie"]] {
         let program = built(directory.path(), flags);
         kmem().args(["run", "--"]).arg(&program).assert().success().stdout("ran\n").stderr("");
-        // Found on PATH, and by way of the loader, which is linked statically itself.
+        // Found on PATH, and started through the loader, which itself is linked statically.
         kmem().env("PATH", directory.path()).args(["run", "program"]).assert().success().stdout("ran\n").stderr("");
         let loader = "/lib64/ld-linux-x86-64.so.2";
         kmem().args(["run", "--", loader]).arg(&program).assert().success().stdout("ran\n").stderr("");
@@ -251,12 +251,17 @@ fn a_program_with_other_rights_or_for_another_processor_is_named() {
     fs::write(&foreign, bytes).unwrap();
     fs::set_permissions(&foreign, fs::Permissions::from_mode(0o700)).unwrap();
     kmem().args(["run", "--"]).arg(&foreign).assert().failure().stderr(contains("is not for x86-64"));
-    // Only root can give a file away.
+    // Only root can change the owner of a file.
     if std::os::unix::fs::chown(&program, Some(12_345), None).is_err() {
         return println!("skipped: a file of another owner needs root");
     }
     fs::set_permissions(&program, fs::Permissions::from_mode(0o4755)).unwrap();
-    kmem().args(["run", "--"]).arg(&program).assert().success().stderr(contains("other rights than its caller"));
+    kmem()
+        .args(["run", "--"])
+        .arg(&program)
+        .assert()
+        .success()
+        .stderr(contains("rights that its caller does not have"));
 }
 
 #[test]

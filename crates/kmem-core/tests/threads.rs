@@ -10,7 +10,7 @@ use common::counted::{Counted, touch};
 use common::{Cache, E, Rng, config, engine_of, fill, is_filled, spec, valid};
 use kmem_core::{DestroyError, HotplugError, Population};
 use kmem_sim::fake::{self, Machine};
-use kmem_sim::taken::taken;
+use kmem_sim::tsan_lock::taken;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};

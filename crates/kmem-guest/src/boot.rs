@@ -1,7 +1,8 @@
-//! One guest: an emulator, its serial line, a time limit.
+//! One guest: an emulator, its serial line and a time limit.
 //!
-//! The guest says `ready` and waits for a line; then it says `check NAME: ok: ...` or `check NAME: FAILED: ...` for each check and ends with `verdict: N held,
-//! M failed`. A guest without a verdict has failed, whatever it said before: it hung, panicked, or never started.
+//! The guest prints `ready` and waits for a line; then it prints `check NAME: ok: ...` or `check NAME: FAILED: ...` for
+//! each check, and ends with `verdict: N held, M failed`. A guest without a verdict has failed, whatever it printed
+//! before: it hung, panicked, or never started.
 
 use std::fmt;
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -11,7 +12,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
-/// How much the emulator does before it looks for interrupts.
+/// How much the emulator executes before it checks for interrupts.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Pace {
     /// A translated block.
@@ -29,7 +30,7 @@ impl fmt::Display for Pace {
     }
 }
 
-/// A guest that is to be booted.
+/// The configuration of a guest.
 pub struct Boot {
     pub pace: Pace,
     pub kernel: PathBuf,
@@ -42,18 +43,18 @@ pub struct Boot {
 const EMULATOR: &str = "qemu-system-x86_64";
 const CPUS: &str = "4";
 const MEMORY: &str = "512";
-/// No delays for hardware that is not there; a panic ends the emulator.
+/// No delays for absent hardware, and a panic ends the emulator.
 const KERNEL_ARGUMENTS: &str = "console=ttyS0 panic=-1 quiet rcupdate.rcu_expedited=1 cpu_init_udelay=0 mce=off";
 
 impl Boot {
-    /// Boots, waits for the verdict, and returns how many checks held. Otherwise: why, and all that came over the serial
-    /// line.
+    /// Boots, waits for the verdict, and returns how many checks held. The error is the reason, and everything from the
+    /// serial line.
     pub fn run(&self) -> Result<usize, (String, String)> {
         let began = Instant::now();
         let mut log = String::new();
         let mut emulator = match self.command().spawn() {
             Ok(child) => Emulator(child),
-            Err(e) => return Err((format!("{EMULATOR} does not start: {e}"), log)),
+            Err(e) => return Err((format!("{EMULATOR} cannot be started: {e}"), log)),
         };
         let serial = emulator.0.stdout.take().expect("the serial line is piped");
         let mut input = emulator.0.stdin.take().expect("the serial line is piped");
@@ -73,9 +74,9 @@ impl Boot {
                         if self.pace == Pace::Steps
                             && let Err(e) = self.step_from_now_on()
                         {
-                            return Err((format!("the emulator does not take single steps: {e}"), log));
+                            return Err((format!("the emulator cannot be switched to single instructions: {e}"), log));
                         }
-                        let _ = input.write_all(b"go\n"); // a guest that is gone has no verdict
+                        let _ = input.write_all(b"go\n"); // a guest that has ended has no verdict
                     }
                     if let Some(words) = line.strip_prefix("verdict: ") {
                         verdict = Some(words.to_owned());
@@ -101,7 +102,7 @@ impl Boot {
 
     fn command(&self) -> Command {
         let mut command = Command::new(EMULATOR);
-        // In `thread=multi` times vary by a factor of ten where the host is busy; KVM is not everywhere what it seems.
+        // With `thread=multi` times vary by a factor of ten on a busy host; KVM is not available everywhere.
         command.args(["-accel", "tcg,thread=single", "-M", "pc", "-cpu", "max", "-m", MEMORY, "-smp", CPUS]);
         command.args(["-nodefaults", "-net", "none", "-display", "none", "-serial", "stdio", "-no-reboot"]);
         command.arg("-monitor").arg(format!("unix:{},server=on,wait=off", self.monitor().display()));
@@ -112,12 +113,13 @@ impl Boot {
         command
     }
 
-    /// The emulator's own console, a socket.
+    /// The emulator's monitor, a socket.
     fn monitor(&self) -> PathBuf {
         self.kernel.with_file_name(format!("monitor-{}", self.pace))
     }
 
-    /// One instruction a block. Not from the start: to boot so takes minutes. The command was renamed in QEMU 8.1.
+    /// Switches to one instruction per block. Not from the start, because booting in this way takes minutes. QEMU 8.1
+    /// renamed the command.
     fn step_from_now_on(&self) -> io::Result<()> {
         let mut monitor = UnixStream::connect(self.monitor())?;
         monitor.set_read_timeout(Some(Duration::from_secs(10)))?;
@@ -127,11 +129,11 @@ impl Boot {
                 return Ok(());
             }
         }
-        Err(io::Error::other("its monitor knows neither 'singlestep' nor 'one-insn-per-tb'"))
+        Err(io::Error::other("its monitor has neither 'singlestep' nor 'one-insn-per-tb'"))
     }
 }
 
-/// What the monitor says up to its prompt.
+/// The output of the monitor up to its prompt.
 fn answer(monitor: &mut UnixStream) -> io::Result<String> {
     let mut text = Vec::new();
     let mut byte = [0];
@@ -142,7 +144,7 @@ fn answer(monitor: &mut UnixStream) -> io::Result<String> {
     Ok(String::from_utf8_lossy(&text).into_owned())
 }
 
-/// Ends with whoever waits for it.
+/// The emulator's process, killed when this is dropped.
 struct Emulator(Child);
 
 impl Drop for Emulator {

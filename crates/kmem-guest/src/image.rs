@@ -1,7 +1,7 @@
 //! The guest's file system: an archive in the format `newc` of cpio, which the kernel unpacks into memory.
 //!
 //! Each entry is a header of 13 numbers in eight hexadecimal digits, the path, and the bytes, the last two padded to
-//! four bytes. Directories come before what is in them; each path is written once.
+//! four bytes. Directories precede their contents; each path is written once.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ const DIRECTORY: u32 = 0o040_755;
 const PROGRAM: u32 = 0o100_755;
 const CHARACTER_DEVICE: u32 = 0o020_600;
 
-/// An archive that grows.
+/// An archive under construction.
 #[derive(Default)]
 pub struct Image {
     bytes: Vec<u8>,
@@ -19,13 +19,13 @@ pub struct Image {
 }
 
 impl Image {
-    /// The device that the kernel opens as process 1's standard streams.
+    /// Adds the device that the kernel opens as the standard streams of process 1.
     pub fn console(&mut self) {
         self.parents("/dev/console");
         self.entry("/dev/console", CHARACTER_DEVICE, (5, 1), &[]);
     }
 
-    /// A file that may be executed, and the directories above it. A path that is there already stays as it is.
+    /// Adds an executable file, and the directories above it. A path that exists already is not changed.
     pub fn file(&mut self, path: &str, bytes: &[u8]) {
         self.parents(path);
         self.entry(path, PROGRAM, (0, 0), bytes);
@@ -48,7 +48,7 @@ impl Image {
             return;
         }
         let name = path.trim_start_matches('/');
-        let length = u32::try_from(bytes.len()).expect("no file of a guest has 4 GiB");
+        let length = u32::try_from(bytes.len()).expect("files of a guest are smaller than 4 GiB");
         let links = if mode == DIRECTORY { 2 } else { 1 };
         let inode = self.paths.len() as u32;
         let numbers = [inode, mode, 0, 0, links, 0, length, 0, 0, device.0, device.1, name.len() as u32 + 1, 0];
@@ -68,15 +68,16 @@ impl Image {
     }
 }
 
-/// The libraries of a dynamic program, its loader among them, as `ldd` finds them here. None for a static one.
+/// The libraries of a dynamic program, including its loader, as `ldd` finds them on this machine. None for a static
+/// program.
 pub fn libraries(program: &Path) -> Result<Vec<PathBuf>, String> {
     let output = Command::new("ldd").arg(program).output().map_err(|e| format!("ldd: {e}"))?;
     let text = String::from_utf8_lossy(&output.stdout);
     text.lines().filter_map(|line| library(line.trim())).collect()
 }
 
-/// What a line of `ldd` says: `name => /path (address)`, `/path (address)`, `name (address)` of the kernel's own, or
-/// `name => not found`.
+/// The library in a line of `ldd`: `name => /path (address)`, `/path (address)`, `name (address)` for the kernel's own,
+/// or `name => not found`.
 fn library(line: &str) -> Option<Result<PathBuf, String>> {
     let place = line.split_once("=> ").map_or(line, |(_, place)| place);
     if place == "not found" {

@@ -1,20 +1,20 @@
-//! The ELF file inside of a vmlinuz.
+//! Extracts the ELF file from a vmlinuz.
 //!
-//! A vmlinuz is real-mode code, a program that unpacks, and the packed kernel; its header says where that begins
-//! (x86 boot protocol 2.08). QEMU can start the ELF file without any of it, if that has a PVH note: no firmware, and
-//! no unpacking in an emulator.
+//! A vmlinuz is real-mode code, a decompressor, and the compressed kernel; its header says where the kernel begins (x86
+//! boot protocol 2.08). QEMU can start the ELF file without the rest, if the file has a PVH note: no firmware, and no
+//! decompression in an emulator.
 
 use std::io::Read;
 
-/// Offsets in the header, in bytes, of little-endian numbers.
+/// Byte offsets in the header, of little-endian numbers.
 const SETUP_SECTORS: usize = 0x1f1;
 const MAGIC: usize = 0x202;
 const PAYLOAD_OFFSET: usize = 0x248;
 const PAYLOAD_LENGTH: usize = 0x24c;
 const SECTOR: usize = 512;
 
-/// Unpacks a vmlinuz that is packed with LZ4 (Debian's cloud kernels 6.1) or Zstandard (6.12). An ELF file is returned
-/// as it is.
+/// Decompresses a vmlinuz that is compressed with LZ4 (Debian's cloud kernels 6.1) or Zstandard (6.12). An ELF file is
+/// returned unchanged.
 pub fn unpack(vmlinuz: &[u8]) -> Result<Vec<u8>, String> {
     if vmlinuz.starts_with(b"\x7fELF") {
         return Ok(vmlinuz.to_vec());
@@ -24,30 +24,32 @@ pub fn unpack(vmlinuz: &[u8]) -> Result<Vec<u8>, String> {
         Ok(u32::from_le_bytes(bytes.try_into().expect("four bytes")) as usize)
     };
     if vmlinuz.get(MAGIC..MAGIC + 4) != Some(b"HdrS") {
-        return Err("no vmlinuz: the boot header is missing".into());
+        return Err("not a vmlinuz: the boot header is missing".into());
     }
     let protected_mode = (usize::from(vmlinuz[SETUP_SECTORS]).max(1) + 1) * SECTOR;
     let begin = protected_mode + word(PAYLOAD_OFFSET)?;
-    let packed = vmlinuz.get(begin..begin + word(PAYLOAD_LENGTH)?).ok_or("the packed kernel ends behind the file")?;
+    let packed = vmlinuz
+        .get(begin..begin + word(PAYLOAD_LENGTH)?)
+        .ok_or("the compressed kernel ends beyond the end of the file")?;
     let elf = match packed {
         [0x02, 0x21, 0x4c, 0x18, ..] => lz4(packed)?,
         [0x28, 0xb5, 0x2f, 0xfd, ..] => zstandard(packed)?,
         _ => {
             return Err(format!(
-                "packed with something else than LZ4 or Zstandard (it begins with {:02x?}): unpack it, and give the \
+                "compressed with something other than LZ4 or Zstandard (it begins with {:02x?}): decompress it, and give the \
                  ELF file",
                 &packed[..packed.len().min(4)]
             ));
         }
     };
     if !elf.starts_with(b"\x7fELF") {
-        return Err("what is packed in it is no ELF file".into());
+        return Err("the compressed kernel is not an ELF file".into());
     }
     Ok(elf)
 }
 
-/// LZ4 as kernels use it, the 'legacy frame': blocks of 8 MiB, each behind its length; at the end stands the length of
-/// the whole.
+/// LZ4 as kernels use it, the 'legacy frame': blocks of 8 MiB, each preceded by its length; the length of the whole is
+/// at the end.
 fn lz4(packed: &[u8]) -> Result<Vec<u8>, String> {
     const BLOCK: usize = 8 << 20;
     let mut elf = Vec::new();
@@ -55,14 +57,14 @@ fn lz4(packed: &[u8]) -> Result<Vec<u8>, String> {
     while rest.len() > 4 {
         let (length, behind) = rest.split_at(4);
         let length = u32::from_le_bytes(length.try_into().expect("four bytes")) as usize;
-        let block = behind.get(..length).ok_or("an LZ4 block ends behind the packed kernel")?;
+        let block = behind.get(..length).ok_or("an LZ4 block ends beyond the end of the compressed kernel")?;
         elf.extend(lz4_flex::block::decompress(block, BLOCK).map_err(|e| format!("LZ4: {e}"))?);
         rest = &behind[length..];
     }
     Ok(elf)
 }
 
-/// One frame; behind it stands the length of the whole.
+/// One frame, followed by the length of the whole.
 fn zstandard(packed: &[u8]) -> Result<Vec<u8>, String> {
     let mut elf = Vec::new();
     let mut frame = ruzstd::decoding::StreamingDecoder::new(packed).map_err(|e| format!("Zstandard: {e}"))?;
@@ -102,6 +104,6 @@ mod tests {
         let mut cut = vmlinuz(&[0x02, 0x21, 0x4c, 0x18, 0, 0, 0, 9, 1]);
         assert!(unpack(&cut).unwrap_err().contains("LZ4 block"));
         cut.truncate(3 * SECTOR);
-        assert!(unpack(&cut).unwrap_err().contains("behind the file"));
+        assert!(unpack(&cut).unwrap_err().contains("end of the file"));
     }
 }

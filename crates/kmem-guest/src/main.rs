@@ -1,23 +1,23 @@
-//! The host side of `.ci/guest`: an image, an emulator, a verdict.
+//! The host side of `.ci/guest`: it builds an image, runs an emulator and reads the verdict.
 //!
-//! Nobody takes CPUs away from the machine that tests run on, so the real thing happens in a guest: a kernel of the
+//! Tests cannot take CPUs away from the machine that they run on, so this happens in a guest: a kernel of the
 //! distribution, in QEMU, with a file system in memory that holds our own process 1 (`init/main.rs`) and the programs
-//! that are to be tested, with their libraries. Process 1 runs the checks and says what came of them on the serial
-//! line; here the line is read and judged.
+//! under test, with their libraries. Process 1 runs the checks and prints their results on the serial line; this
+//! program reads and judges them.
 //!
 //! ```text
-//! kernel   the ELF file inside of a vmlinuz, which QEMU starts without firmware (PVH)
+//! kernel   the ELF file inside a vmlinuz, which QEMU starts without firmware (PVH)
 //! image    the file system, an archive in the format `newc` of cpio
-//! boot     one emulator: the serial line, a time limit
+//! boot     one emulator: its serial line and a time limit
 //! ```
 //!
-//! All is emulated (TCG): tests may not count on KVM, and what they say must not depend on it. Two guests run side by
-//! side, one processor of the host each:
+//! Everything is emulated (TCG): tests cannot count on KVM, and their results must not depend on it. Two guests run
+//! side by side, on one processor of the host each:
 //!
-//! - **blocks**: the emulator as it is. Quick, and it takes interrupts only between translated blocks, so a restartable
-//!   sequence is hardly ever interrupted inside.
-//! - **steps**: one instruction a block. Interrupts come anywhere, and a control shows that it matters: with the fences
-//!   left out, objects must be handed out twice.
+//! - **blocks**: the emulator as it is. Fast, but it takes interrupts only between translated blocks, so it hardly ever
+//!   interrupts a restartable sequence.
+//! - **steps**: one instruction per block. Interrupts come anywhere, and a negative control shows that this matters:
+//!   without the fences, objects must be allocated twice.
 
 #![forbid(unsafe_code)]
 
@@ -34,26 +34,26 @@ use clap::Parser;
 use boot::{Boot, Pace};
 use image::Image;
 
-/// Boot a kernel with the given programs, take its CPUs away, and say whether all that has to hold held.
+/// Boot a kernel with the given programs, take its CPUs away, and report whether all checks held
 #[derive(Parser)]
 #[command(name = "kmem-guest")]
 struct Args {
-    /// The kernel: a vmlinuz as distributions pack it
+    /// The kernel: a vmlinuz of a distribution
     #[arg(long, value_name = "VMLINUZ")]
     kernel: PathBuf,
     /// Process 1: kmem-guest-init, linked statically
     #[arg(long, value_name = "FILE")]
     init: PathBuf,
-    /// Where the unpacked kernel and the file system are put
+    /// The directory for the decompressed kernel and the file system
     #[arg(long, value_name = "DIRECTORY")]
     work: PathBuf,
-    /// Seconds that a guest may take
+    /// Time limit of a guest in seconds
     #[arg(long, value_name = "S", default_value_t = 420)]
     limit: u64,
     /// Run only checks whose name contains this
     #[arg(long, value_name = "PART")]
     only: Option<String>,
-    /// Programs for the guest's /bin; their libraries go with them
+    /// Programs for the guest's /bin; their libraries are included
     #[arg(value_name = "FILE", required = true)]
     programs: Vec<PathBuf>,
 }
@@ -69,7 +69,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Whether every guest ended with a good verdict.
+/// Whether every guest ended with a verdict without failures.
 fn run(args: &Args) -> Result<bool, String> {
     let kernel = args.work.join("vmlinux");
     let initrd = args.work.join("image.cpio");
@@ -97,7 +97,7 @@ fn run(args: &Args) -> Result<bool, String> {
         }
     }
     if good && held == 0 {
-        return Err("nothing was checked: no check has this in its name".into());
+        return Err("nothing was checked: no check's name contains this".into());
     }
     Ok(good)
 }

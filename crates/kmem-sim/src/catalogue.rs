@@ -1,6 +1,7 @@
-//! The scenarios: what the storm does, taken apart until each piece is small enough for every order of its steps.
+//! The scenarios: the storm, broken into pieces small enough to run every order of their steps.
 //!
-//! All have three CPUs or fewer, of which CPU 0 stays, and magazines that come with caches and CPUs, as in 2004.
+//! All have at most three CPUs, of which CPU 0 stays online, and magazines that are created with caches and CPUs, as in
+//! 2004.
 
 use crate::scenario::{Actor, Op, Scenario};
 
@@ -24,12 +25,12 @@ const ALL: &[usize] = &[0, 1, 2];
 const WITHOUT_1: &[usize] = &[0, 2];
 /// A cache with objects in the slots of CPUs 0 and 1, and some on a slab.
 const USED: Actor = actor("", 0, &[Create(0), Alloc(0), Free(0), RunOn(1), Alloc(0), Alloc(0), Free(0), Free(0)]);
-/// The same, and a user holds an object.
+/// The same, with an object held by a user.
 const HELD: Actor = actor("", 0, &[Create(0), Alloc(0), Alloc(0), Free(0)]);
-/// The same, where CPU 1 is not there.
+/// The same, while CPU 1 is offline.
 const USED_0: Actor = actor("", 0, &[Create(0), Alloc(0), Alloc(0), Free(0), Free(0)]);
 
-/// All of them. The first is race 1 of the seed, the second race 2.
+/// All of them. The first two are the two races of 2004.
 pub static SCENARIOS: [Scenario; 15] = [
     scenario(
         "a cache is created while a CPU goes down",
@@ -69,13 +70,13 @@ pub static SCENARIOS: [Scenario; 15] = [
         &[actor("rmmod minix", 0, &[Destroy(0), RunOn(1), Alloc(0), Free(0), RunOn(0), Alloc(0), Free(0)]), UP_DOWN],
     ),
     scenario(
-        "a module is loaded and unloaded while a CPU goes and comes",
+        "a module is loaded and unloaded while a CPU goes down and up",
         ALL,
         NOTHING,
         &[actor("modprobe, rmmod minix", 0, &[Create(0), Alloc(0), RunOn(1), Free(0), RunOn(0), Destroy(0)]), DOWN_UP],
     ),
     scenario(
-        "a cache is shrunk while its users run and a CPU goes and comes",
+        "a cache is shrunk while its users run and a CPU goes down and up",
         ALL,
         USED,
         &[
@@ -85,7 +86,7 @@ pub static SCENARIOS: [Scenario; 15] = [
         ],
     ),
     scenario(
-        "a cache is tuned while its users run and a CPU goes and comes",
+        "a cache is tuned while its users run and a CPU goes down and up",
         ALL,
         USED,
         &[
@@ -129,7 +130,7 @@ pub static SCENARIOS: [Scenario; 15] = [
         &[actor("modprobe minix", 0, &[Create(0)]), actor("modprobe minix", 0, &[Create(0)]), UP],
     ),
     scenario(
-        "a cache is destroyed twice while a CPU goes and comes",
+        "a cache is destroyed twice while a CPU goes down and up",
         ALL,
         USED,
         &[actor("rmmod minix", 0, &[Destroy(0)]), actor("rmmod minix", 0, &[Destroy(0)]), DOWN_UP],
@@ -147,7 +148,8 @@ pub static SCENARIOS: [Scenario; 15] = [
     ),
 ];
 
-/// A user allocates while the cache is shrunk, on a platform whose fence does nothing: the control that must fail.
+/// A user allocates while the cache is shrunk, on a platform whose fence does nothing: the negative control, which must
+/// fail.
 pub const NO_FENCE: Scenario = Scenario {
     fences: false,
     ..scenario(

@@ -1,18 +1,18 @@
-//! The fake platform: virtual CPUs in one process, for tests. Deterministic where the test is.
+//! The fake platform: virtual CPUs in one process, for tests. It is deterministic if the test is.
 //!
-//! A thread runs on the virtual CPU that it names by [`run_on`]. A section is modelled as the hardware runs it: it
+//! A thread runs on the virtual CPU that it chose with [`run_on`]. A section is modelled as the hardware runs it: it
 //! reads, may be interrupted at any point (a test puts code there with [`interrupt_next_section`]), and commits only if
-//! neither another section on that CPU nor a fence came in between; else it begins anew. That is: an epoch a CPU, which
-//! commits and fences advance.
+//! neither another section on that CPU nor a fence intervened; otherwise it restarts. The model is an epoch per CPU,
+//! which commits and fences advance.
 //!
-//! What others do while somebody waits for a fence is code as well ([`Fake::at_next_fence`]).
+//! What other threads do while one waits for a fence is code of the test as well ([`Fake::at_next_fence`]).
 //!
-//! Threads of a test run as the system lets them. Those of an [explored](crate::explore) scenario sit in seats, and run
-//! one at a time as the explorer lets them.
+//! The operating system schedules the threads of a test. Those of an [explored](crate::explore) scenario have seats,
+//! and the explorer lets them run one at a time.
 //!
-//! Memory is the test's. Every call for memory is counted and can be made to fail ([`Fake::fail_nth`],
-//! [`Fake::fail_from`]); what is given back is kept until the platform is dropped, so that a section's stale reads stay
-//! reads of its own past, but it is no longer counted ([`Fake::mapped`]).
+//! Memory comes from the test's heap. Every call for memory is counted and can be made to fail ([`Fake::fail_nth`],
+//! [`Fake::fail_from`]); memory that the engine releases is kept until the platform is dropped, so that a section's
+//! stale reads remain valid, but it is no longer counted ([`Fake::mapped`]).
 
 use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::cell::{Cell, RefCell};
@@ -32,35 +32,36 @@ use kmem_core::sync::{AtomicU64, AtomicUsize, HeldRanks, Ordering, Waiters};
 use crate::explore::seat;
 use crate::guarded::{Guarded, PAGE};
 use crate::sleepers::Sleepers;
-use crate::taken::taken;
+use crate::tsan_lock::taken;
 
-/// What becomes memory at once, if the machine does that.
+/// The unit that becomes memory at once, if the machine has huge pages.
 const UNIT: usize = 2 << 20;
 
-/// What the virtual machine looks like.
+/// The properties of the virtual machine.
 #[derive(Clone, Debug)]
 pub struct Machine {
     /// CPU ids are below this.
     pub possible: usize,
     /// CPUs online at the start; holes are allowed.
     pub online: CpuSet,
-    /// Nodes.
+    /// The number of nodes.
     pub nodes: usize,
-    /// The node of CPU `k` is `homes[k % homes.len()]`, which may be out of range; where there are none, `k % nodes`.
+    /// The node of CPU `k` is `homes[k % homes.len()]`, which may be out of range; `k % nodes` if `homes` is empty.
     pub homes: Vec<usize>,
     /// Granules of the window.
     pub granules: usize,
-    /// Whether a fence ends sections. Without it objects are handed out twice: the negative control.
+    /// Whether a fence aborts sections. If it does not, objects are allocated twice: the negative control.
     pub fences: bool,
-    /// Whether the CPU hint lies: any number, also one out of range (I4).
+    /// Whether the CPU hint is wrong: any number, even one out of range (I4).
     pub hint_lies: bool,
-    /// Whether the hint is checked before a CPU comes up for it.
+    /// Whether the hint is verified before a CPU is brought up for it.
     pub hint_is_checked: bool,
-    /// Whether what will be filled becomes memory by 2 MiB at once.
+    /// Whether memory that will be filled is populated in units of 2 MiB.
     pub huge: bool,
-    /// How often somebody who stops a CPU looks for a proxy there, before the fence from afar. Nobody is one here.
+    /// How often a thread that stops a CPU polls for a proxy there before it fences remotely. There are no proxies
+    /// here.
     pub patience: u32,
-    /// The defences that the engine has.
+    /// The defences that the engine uses.
     pub protocol: Protocol,
 }
 
@@ -83,7 +84,7 @@ impl Machine {
     }
 }
 
-/// Code of a test that runs once, where the platform comes to it.
+/// Code of a test that runs once, when the platform reaches its place.
 #[derive(Default)]
 struct Hook(StdMutex<Option<Box<dyn FnOnce() + Send>>>);
 
@@ -107,9 +108,9 @@ pub struct Fake {
     blocks: StdMutex<Vec<(usize, Layout)>>,
     window: NonNull<u8>,
     guarded: Guarded,
-    /// First granule and length of what lies in the window's way.
+    /// First granule and length of foreign mappings inside the window.
     obstacle: StdMutex<(usize, usize)>,
-    /// First addresses of what becomes memory by 2 MiB at once.
+    /// Addresses of the units of 2 MiB that are populated at once.
     units: StdMutex<BTreeSet<usize>>,
     asleep: Sleepers,
     at_fence: Hook,
@@ -126,7 +127,7 @@ pub struct Fake {
     lie: AtomicUsize,
 }
 
-// SAFETY: the blocks are plain memory; what is in them is the engine's to synchronise.
+// SAFETY: the blocks are plain memory; synchronising access to them is the engine's task.
 unsafe impl Send for Fake {}
 // SAFETY: as above.
 unsafe impl Sync for Fake {}
@@ -138,17 +139,18 @@ thread_local! {
     static RANKS: &'static Ranks = Box::leak(Box::default());
 }
 
-/// A thread's ranks, whose address is its token.
+/// A thread's lock ranks, whose address is its token.
 #[derive(Default)]
 #[repr(align(8))]
 struct Ranks(HeldRanks);
 
-/// Lets the calling thread run on a virtual CPU from now on.
+/// Moves the calling thread to a virtual CPU.
 pub fn run_on(cpu: usize) {
     CPU.set(cpu);
 }
 
-/// Lets the calling thread believe that it runs on `cpu`, wherever it runs: a stale hint (I4). `None`: it knows.
+/// Makes the calling thread believe that it runs on `cpu`, wherever it runs: a stale hint (I4). `None`: the hint is
+/// right.
 pub fn believe(cpu: Option<usize>) {
     HINT.set(cpu);
 }
@@ -160,10 +162,10 @@ pub fn interrupt_next_section(code: impl FnOnce() + 'static) {
 }
 
 impl Fake {
-    /// A platform.
+    /// Creates a platform.
     pub fn new(machine: Machine) -> Self {
-        // A unit more and no alignment: so the block is fresh pages of the kernel, of which only those that are used cost
-        // anything.
+        // One unit more, and no alignment, so that the block is fresh pages of the kernel, which cost nothing until
+        // they are used.
         let layout = Layout::from_size_align(machine.granules * GRANULE + UNIT, 16).expect("a window of this size");
         // SAFETY: the layout is not empty.
         let block = NonNull::new(unsafe { alloc_zeroed(layout) }).expect("memory for the test's window");
@@ -203,30 +205,30 @@ impl Fake {
         self.fences.load(Ordering::Relaxed)
     }
 
-    /// Bytes that are mapped and were not given back.
+    /// Bytes that are mapped and have not been released.
     pub fn mapped(&self) -> usize {
         self.mapped.load(Ordering::Relaxed)
     }
 
-    /// Where the platform leaves what [`mapped`](Self::mapped) was when it was dropped.
+    /// Where the platform stores the value of [`mapped`](Self::mapped) when it is dropped.
     pub fn mapped_when_dropped(&self) -> Arc<StdMutex<Option<usize>>> {
         self.last_words.clone()
     }
 
-    /// Runs `code` in the next fence, while its caller waits: areas are withdrawn, sections that began before can still
-    /// commit.
+    /// Runs `code` in the next fence, while its caller waits: areas have been withdrawn, but sections that began
+    /// earlier can still commit.
     ///
-    /// It runs on the thread that waits, which holds locks: what shall use the engine does so on a thread of its own.
+    /// It runs on the thread that waits, which holds locks, so code that uses the engine needs a thread of its own.
     pub fn at_next_fence(&self, code: impl FnOnce() + Send + 'static) {
         self.at_fence.set(code);
     }
 
-    /// Runs `code` in the next call that gives memory back, while no lock of the engine may be held.
+    /// Runs `code` in the next call that releases memory, during which no lock of the engine may be held.
     pub fn at_next_purge(&self, code: impl FnOnce() + Send + 'static) {
         self.at_purge.set(code);
     }
 
-    /// Runs `code` in the next call that gives a mapping back.
+    /// Runs `code` in the next call that releases a mapping.
     pub fn at_next_unmap(&self, code: impl FnOnce() + Send + 'static) {
         self.at_unmap.set(code);
     }
@@ -236,12 +238,12 @@ impl Fake {
         self.guarded.committed()
     }
 
-    /// Puts something else into the window: granules that cannot be committed.
+    /// Puts a foreign mapping into the window: granules that cannot be committed.
     pub fn obstruct(&self, first: usize, granules: usize) {
         *taken(&self.obstacle) = (first, granules);
     }
 
-    /// Makes the `n`-th call for memory from now fail (0 is the next), and no other.
+    /// Makes only the `n`-th call for memory from now fail (0 is the next one).
     pub fn fail_nth(&self, n: usize) {
         self.fail_count.store(1, Ordering::Relaxed);
         self.fail.store(self.calls() + n, Ordering::Relaxed);
@@ -258,7 +260,7 @@ impl Fake {
         self.fail.store(usize::MAX, Ordering::Relaxed);
     }
 
-    /// Moves the clock on.
+    /// Advances the clock.
     pub fn advance(&self, nanoseconds: u64) {
         self.time.fetch_add(nanoseconds, Ordering::Relaxed);
     }
@@ -269,7 +271,8 @@ impl Fake {
         call >= from && call - from < self.fail_count.load(Ordering::Relaxed)
     }
 
-    /// One section: `read` looks, an interrupt may come, `commit` takes effect unless something came in between.
+    /// One section: `read` reads, an interrupt may follow, and `commit` takes effect unless another section or a fence
+    /// intervened.
     fn section<T, R>(&self, table: &CpuTable, missed: R, read: impl Fn(Area) -> T, commit: impl Fn(Area, T) -> R) -> R {
         let Some(epoch) = self.epochs.get(CPU.get()) else {
             return missed;
@@ -298,7 +301,7 @@ impl Drop for Fake {
         *taken(&self.last_words) = Some(self.mapped());
         self.guarded.open();
         for (address, layout) in self.blocks.get_mut().expect("no allocation panics").drain(..) {
-            // SAFETY: the block was allocated with this layout; the engine that used it is gone.
+            // SAFETY: the block was allocated with this layout, and the engine that used it no longer exists.
             unsafe { dealloc(address as *mut u8, layout) };
         }
     }
@@ -321,7 +324,7 @@ unsafe impl Sections for Fake {
 
     unsafe fn pop_batch(&self, table: &CpuTable, slot: SlotIndex, out: &mut [usize]) -> usize {
         let out = RefCell::new(out);
-        // SAFETY: the epoch keeps sections on this CPU apart and ends them at a fence; areas stay readable.
+        // SAFETY: the epoch serialises sections on this CPU and aborts them at a fence; areas stay readable.
         let read = |area| unsafe { section::peek(area, slot, &mut out.borrow_mut()) };
         let commit = |area, (cursor, count)| {
             // SAFETY: as above.
@@ -374,7 +377,7 @@ unsafe impl Sections for Fake {
     }
 }
 
-// SAFETY: blocks are fresh, zeroed, aligned to a page and kept until the platform goes.
+// SAFETY: blocks are fresh, zeroed, page-aligned and kept until the platform is dropped.
 unsafe impl PageSource for Fake {
     fn page_size(&self) -> usize {
         PAGE
@@ -413,7 +416,7 @@ unsafe impl PageSource for Fake {
         self.at_purge.run();
         taken(&self.units).retain(|unit| unit + UNIT <= addr || addr + len <= *unit);
         self.guarded.expect_committed(addr, len);
-        // SAFETY: the range is part of the window and nobody needs it.
+        // SAFETY: the range is part of the window and its contents are no longer needed.
         unsafe { std::ptr::write_bytes(addr as *mut u8, 0, len) };
     }
 
@@ -421,14 +424,14 @@ unsafe impl PageSource for Fake {
         self.guarded.expect_committed(from, len);
         self.guarded.expect_committed(to, longer);
         if self.refused() {
-            // Both kinds of failure come up, by turns.
+            // The two kinds of failure alternate.
             if self.calls().is_multiple_of(2) {
                 return Err(MoveError::Refused);
             }
             self.guarded.uncommit(to, longer);
             return Err(MoveError::Lost);
         }
-        // SAFETY: both ranges are parts of the window, apart from each other, and nobody uses them.
+        // SAFETY: both ranges are parts of the window, disjoint, and not in use.
         unsafe {
             std::ptr::copy_nonoverlapping(from as *const u8, to as *mut u8, len);
             self.purge(to + len, longer - len);

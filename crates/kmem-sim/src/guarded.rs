@@ -1,28 +1,28 @@
-//! Which pages of the window are committed. Who commits one twice, or gives one back that is not, breaks what the page
-//! source was promised, and is stopped. Who touches memory that is not committed is reported by the address sanitizer
-//! (`--cfg asan`, see `.ci/sanitize`); elsewhere nobody looks.
+//! Which pages of the window are committed. Committing one twice, or uncommitting one that is not committed, breaks the
+//! contract of the page source and panics. An access to memory that is not committed is reported by the address
+//! sanitizer (`--cfg asan`, see `.ci/sanitize`), and not checked otherwise.
 
 use std::sync::Mutex;
 
-use crate::taken::taken;
+use crate::tsan_lock::taken;
 
 pub(crate) const PAGE: usize = 4096;
 
 #[cfg(asan)]
 unsafe extern "C" {
-    /// From here on the range must not be touched.
+    /// From here on the range must not be accessed.
     safe fn __asan_poison_memory_region(address: usize, len: usize);
-    /// It may be touched again.
+    /// The range may be accessed again.
     safe fn __asan_unpoison_memory_region(address: usize, len: usize);
 }
 
-/// From here on nobody may touch these bytes.
+/// From here on these bytes must not be accessed.
 fn forbid(_address: usize, _len: usize) {
     #[cfg(asan)]
     __asan_poison_memory_region(_address, _len);
 }
 
-/// They may be touched again.
+/// These bytes may be accessed again.
 fn allow(_address: usize, _len: usize) {
     #[cfg(asan)]
     __asan_unpoison_memory_region(_address, _len);
@@ -48,7 +48,7 @@ impl Guarded {
         allow(addr, len);
     }
 
-    /// It is not any more.
+    /// The range is no longer committed.
     #[track_caller]
     pub(crate) fn uncommit(&self, addr: usize, len: usize) {
         self.set(addr, len, false);
@@ -59,12 +59,12 @@ impl Guarded {
     fn set(&self, addr: usize, len: usize, committed: bool) {
         let first = (addr - self.base) / PAGE;
         for page in &mut taken(&self.pages)[first..first + len / PAGE] {
-            assert_ne!(*page, committed, "committed twice, or given back without being committed");
+            assert_ne!(*page, committed, "committed twice, or uncommitted without being committed");
             *page = committed;
         }
     }
 
-    /// The range has to be committed.
+    /// Panics unless the range is committed.
     #[track_caller]
     pub(crate) fn expect_committed(&self, addr: usize, len: usize) {
         let first = (addr - self.base) / PAGE;
@@ -76,7 +76,7 @@ impl Guarded {
         taken(&self.pages).iter().filter(|page| **page).count() * PAGE
     }
 
-    /// All of it may be touched again: the window ends.
+    /// Makes the whole window accessible again, before it is dropped.
     pub(crate) fn open(&self) {
         allow(self.base, taken(&self.pages).len() * PAGE);
     }

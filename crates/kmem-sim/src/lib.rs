@@ -1,20 +1,20 @@
-//! A home for the engine of kmem in which everything can be made to happen: virtual CPUs, failing memory, and every
-//! order of steps.
+//! A simulated platform for the engine of kmem, in which anything can be provoked: virtual CPUs, failing memory, and
+//! every order of steps.
 //!
 //! | module | what it is |
 //! |---|---|
 //! | [`fake`] | the platform: virtual CPUs, modelled sections and fences, injected failures |
 //! | `guarded` | which pages of the window are committed, for the platform and for the address sanitizer |
-//! | `sleepers` | threads that sleep until they are woken |
-//! | [`explore`] | runs the threads of a scenario one at a time, in one order after the other, and looks for what must not be |
+//! | `sleepers` | threads that sleep until another thread wakes them |
+//! | [`explore`] | runs the threads of a scenario one at a time, in one order after another, and looks for violations |
 //! | [`scenario`] | what a scenario is, how it is run once, and what must hold at its end |
-//! | [`catalogue`] | the scenarios: creates and destroys against CPUs that come and go |
+//! | [`catalogue`] | the scenarios: creates and destroys while CPUs go down and come up |
 //! | [`race`] | all of them under one protocol |
-//! | [`story`] | a schedule in words, CPU by CPU |
-//! | [`taken`] | a lock that the thread sanitizer sees |
+//! | [`story`] | a schedule in words, with a column per CPU |
+//! | [`tsan_lock`] | a lock that the thread sanitizer sees |
 //!
-//! It is a crate of its own, and not a feature of the engine, because cargo unites features: a command that explores
-//! would put the explorer, and std with it, into the preload library that is built beside it.
+//! It is a crate of its own, and not a feature of the engine, because cargo unifies features: a command that explores
+//! would put the explorer, and std with it, into the preload library that is built in the same workspace.
 
 pub mod catalogue;
 pub mod explore;
@@ -24,6 +24,6 @@ pub mod race;
 pub mod scenario;
 mod sleepers;
 pub mod story;
-pub mod taken;
+pub mod tsan_lock;
 
 pub use kmem_core::cpu::Protocol;

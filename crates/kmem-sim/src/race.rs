@@ -1,4 +1,6 @@
-//! Scenarios of the catalogue under one protocol, and what was found: what `kmem race` shows.
+//! Explores scenarios of the catalogue under one protocol, for `kmem race`.
+
+use std::sync::atomic::Ordering;
 
 use kmem_core::cpu::Protocol;
 
@@ -6,18 +8,18 @@ use crate::explore::{Explored, Fault, Finding, Limits, Schedule, Trouble};
 use crate::scenario::Scenario;
 use crate::story::{self, Line};
 
-/// How a protocol dies.
+/// A violation of an invariant under a protocol.
 #[derive(Clone, Debug)]
 pub struct Violation {
-    /// Which race of the seed it is, if it is one of them.
+    /// Which of the two races of 2004 it is, if it is one of them.
     pub race: Option<u8>,
     /// The invariant that does not hold, by its number in docs/invariants.md.
     pub invariant: u8,
     /// What is wrong, in a sentence.
     pub what: String,
-    /// Where it was found.
+    /// The scenario in which it was found.
     pub scenario: &'static Scenario,
-    /// The schedule, and after how many of the scenario's it was found.
+    /// The schedule, and after how many schedules of the scenario it was found.
     pub finding: Finding,
 }
 
@@ -36,8 +38,8 @@ impl Violation {
                 )
             }
             Trouble::Fault(Fault::Deadlock) => (None, 40, "every thread waits for another".into()),
-            Trouble::Fault(Fault::Endless) => (None, 40, "the threads go on for ever".into()),
-            Trouble::Fault(Fault::UseAfterFree) => (None, 19, "a cache is used after its memory went back".into()),
+            Trouble::Fault(Fault::Endless) => (None, 40, "the threads never end".into()),
+            Trouble::Fault(Fault::UseAfterFree) => (None, 19, "a cache is used after its memory was released".into()),
             Trouble::Fault(Fault::BadFree) => (None, 7, "an object was freed that is not in use".into()),
             Trouble::Fault(Fault::Panic(text)) => (None, 0, format!("a thread panicked: {text}")),
             Trouble::Broken(broken) => (None, broken.invariant, broken.text.clone()),
@@ -45,24 +47,26 @@ impl Violation {
         Self { race, invariant, what, scenario, finding }
     }
 
-    /// What was the case at the beginning.
+    /// The state at the beginning, in words.
     pub fn opening(&self) -> String {
         story::opening(self.scenario)
     }
 
-    /// How it came about.
+    /// The steps that lead to it, in words.
     pub fn steps(&self) -> Vec<Line> {
         story::tell(self.scenario, &self.finding.events)
     }
 }
 
-/// What became of a protocol.
+/// The result for a protocol.
 #[derive(Clone, Debug, Default)]
 pub struct Report {
     /// What was explored of each scenario.
     pub scenarios: Vec<(&'static str, Explored)>,
-    /// One of each kind: the races of the seed first.
+    /// One of each kind, the races of 2004 first.
     pub violations: Vec<Violation>,
+    /// Whether `stop` of the limits became true before everything was explored.
+    pub stopped: bool,
 }
 
 impl Report {
@@ -72,7 +76,7 @@ impl Report {
     }
 }
 
-/// Explores `scenarios` under `protocol`, each up to `limits`, and tells `begins` of each.
+/// Explores `scenarios` under `protocol`, each up to `limits`, and calls `begins` before each.
 pub fn race(
     protocol: Protocol,
     scenarios: &'static [Scenario],
@@ -93,12 +97,16 @@ pub fn race(
             }
         }
         report.scenarios.push((scenario.name, explored));
+        if limits.stop.is_some_and(|stop| stop.load(Ordering::Relaxed)) {
+            report.stopped = true;
+            break;
+        }
     }
     report.violations.sort_by_key(|violation| (violation.race.unwrap_or(u8::MAX), violation.invariant));
     report
 }
 
-/// Runs one schedule of a scenario again under `protocol`, which need not be the one that it was found under.
+/// Replays one schedule of a scenario under `protocol`, which need not be the one that it was found under.
 pub fn replay(protocol: Protocol, scenario: &'static Scenario, schedule: &Schedule) -> Option<Violation> {
     scenario.replay(protocol, schedule).map(|finding| Violation::new(scenario, finding))
 }

@@ -1,16 +1,16 @@
-//! Scenarios: a few threads, each with a list of operations on caches and CPUs, and what must hold whatever their
-//! order.
+//! Scenarios: a few threads, each with a list of operations on caches and CPUs, and what must hold in any order.
 //!
-//! A scenario is data, so that it can be told in words. While it runs, books are kept beside the engine: which objects
-//! users hold, which caches exist. At every step and at the end the engine is held against them:
+//! A scenario is data, so that it can be put into words. While it runs, a record is kept independently of the engine:
+//! which objects users hold, which caches exist. At every step and at the end the engine is compared with it:
 //!
-//! - no object is handed out that somebody holds (I7); validate finds every object in one place, and none stranded (I6,
+//! - no object is allocated that is held already (I7); validate finds every object in one place, and none stranded (I6,
 //!   I8);
-//! - Busy if and only if a user holds an object (I16), and then the cache works as before (I17);
-//! - transitions answer what they must, and CPUs are where their last transition left them (I40);
-//! - once users gave everything back every cache can be destroyed, and nothing is left: no slab, no page, no
+//! - destroy returns Busy if and only if a user holds an object (I16), and then the cache works as before (I17);
+//! - transitions return what they must, and CPUs are as their last transition left them (I40);
+//! - once users have freed everything every cache can be destroyed, and nothing is left: no slab, no page, no
 //!   descriptor, no magazine (I10, I12);
-//! - nobody takes a lock of a descriptor that was freed (I19), and nobody waits for ever: those two the explorer sees.
+//! - no thread takes a lock of a descriptor that was freed (I19), and no thread waits for ever: these two are detected
+//!   by the explorer.
 
 use std::cell::Cell;
 use std::collections::HashMap;
@@ -27,14 +27,14 @@ use crate::explore::event::What;
 use crate::explore::{Broken, Explored, Fault, Finding, Limits, Schedule, Stage, explore, replay, seat};
 use crate::fake::{Fake, Machine, run_on};
 
-/// The caches that scenarios know, by number.
+/// The names of the caches in scenarios, by number.
 pub const NAMES: [&str; 3] = ["minix_inode", "ext2_inode", "nfs_inode"];
-/// Bytes of an object: so large that a magazine holds only eight, and a slab too.
+/// Bytes of an object: so large that a magazine holds only eight of them, and a slab too.
 const SIZE: usize = 8192;
 /// Granules of the window.
 const GRANULES: usize = 32;
 
-/// What a thread does. Caches are named by their place in [`NAMES`].
+/// What a thread does. Caches are named by their index in [`NAMES`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Op {
     /// kmem_cache_create.
@@ -43,28 +43,28 @@ pub enum Op {
     Destroy(usize),
     /// kmem_cache_shrink.
     Shrink(usize),
-    /// Lets the cache's magazines hold so many objects.
+    /// Sets the capacity of the cache's magazines.
     Tune(usize, usize),
-    /// Takes an object and keeps it.
+    /// Allocates an object and keeps it.
     Alloc(usize),
-    /// Gives the object back that the thread took last.
+    /// Frees the object that the thread allocated last.
     Free(usize),
     /// Brings a CPU up.
     Up(usize),
     /// Takes a CPU down.
     Down(usize),
-    /// Gives back what nobody uses, of all caches.
+    /// Releases all unused memory of all caches.
     Trim,
     /// Reads the figures of all caches.
     Look,
-    /// The thread runs on another CPU from here on.
+    /// Moves the thread to another CPU.
     RunOn(usize),
 }
 
 /// A thread of a scenario.
 #[derive(Clone, Copy, Debug)]
 pub struct Actor {
-    /// What a person would call it.
+    /// Its name for people: the command that it stands for.
     pub name: &'static str,
     /// The CPU that it begins on.
     pub cpu: usize,
@@ -81,11 +81,11 @@ pub struct Scenario {
     pub possible: usize,
     /// Those that are online at the beginning.
     pub online: &'static [usize],
-    /// What happened before, in one thread.
+    /// What happens beforehand, in one thread.
     pub before: Actor,
     /// The threads.
     pub actors: &'static [Actor],
-    /// Whether a fence ends sections. Without, the scenario is a control that must fail.
+    /// Whether a fence aborts sections. If not, the scenario is a negative control, which must fail.
     pub fences: bool,
 }
 
@@ -97,16 +97,16 @@ struct Known {
 }
 
 // SAFETY: the descriptor is shared between threads by the engine's own rules; scenarios use caches only while they
-// live.
+// exist.
 unsafe impl Send for Known {}
 
 #[derive(Default)]
 struct Books {
     caches: [Option<Known>; NAMES.len()],
-    /// Creates and destroys of the name that have begun.
+    /// Creates and destroys of this name that have begun.
     creates: [usize; NAMES.len()],
     destroys: [usize; NAMES.len()],
-    /// Objects that users hold, and of which cache.
+    /// Objects that users hold, with their caches.
     held: HashMap<usize, usize>,
     /// CPUs and whether their last transition brought them up.
     last: HashMap<usize, bool>,
@@ -130,7 +130,7 @@ struct World {
 }
 
 thread_local! {
-    /// A free was refused while the end was checked.
+    /// A free was refused during the check at the end.
     static REFUSED: Cell<bool> = const { Cell::new(false) };
 }
 
@@ -146,7 +146,7 @@ impl Scenario {
         explore(&|| self.stage(protocol), limits)
     }
 
-    /// Runs one schedule again.
+    /// Replays one schedule.
     pub fn replay(&self, protocol: Protocol, schedule: &Schedule) -> Option<Finding> {
         replay(&|| self.stage(protocol), schedule)
     }
@@ -205,7 +205,7 @@ impl World {
                 let shrunk = engine.shrink(known.id);
                 let mut books = self.books();
                 if !(shrunk.is_ok() || shrunk == Err(DestroyError::NoSuchCache) && books.destroys[cache] > 0) {
-                    books.complain(19, format!("shrinking \"{}\" answered {shrunk:?}", NAMES[cache]));
+                    books.complain(19, format!("shrinking \"{}\" returned {shrunk:?}", NAMES[cache]));
                 }
             }
             Op::Tune(cache, capacity) => {
@@ -213,7 +213,7 @@ impl World {
                 let tuned = engine.tune(known.id, capacity);
                 let mut books = self.books();
                 if !(tuned.is_ok() || tuned == Err(TuneError::NoSuchCache) && books.destroys[cache] > 0) {
-                    books.complain(9, format!("tuning \"{}\" answered {tuned:?}", NAMES[cache]));
+                    books.complain(9, format!("tuning \"{}\" returned {tuned:?}", NAMES[cache]));
                 }
             }
             Op::Up(cpu) => {
@@ -226,13 +226,13 @@ impl World {
             }
             Op::Trim => {
                 if let Err(error) = engine.trim() {
-                    self.books().complain(33, format!("trimming answered {error:?}"));
+                    self.books().complain(33, format!("trimming returned {error:?}"));
                 }
             }
             Op::Look => engine.for_each_cache(|stats| {
                 let sane = stats.free <= stats.total && stats.empty_slabs <= stats.slabs;
                 if !sane {
-                    self.books().complain(6, format!("figures that cannot be: {stats:?}"));
+                    self.books().complain(6, format!("impossible figures: {stats:?}"));
                 }
             }),
             Op::RunOn(cpu) => run_on(cpu),
@@ -242,16 +242,16 @@ impl World {
     fn create(&self, cache: usize) {
         self.books().creates[cache] += 1;
         let created = self.engine.create(&CacheSpec { name: NAMES[cache], size: SIZE, align: 8, ops: None });
-        // Not with the books open: the engine lets other threads run.
+        // The lock of the record must not be held here, because the engine lets other threads run.
         let desc = created.ok().and_then(|id| self.engine.descriptor(id));
         let mut books = self.books();
         match created {
             Ok(id) => match desc {
                 Some(desc) => books.caches[cache] = Some(Known { id, desc }),
-                None => books.complain(11, format!("\"{}\" was created and is not there", NAMES[cache])),
+                None => books.complain(11, format!("\"{}\" was created and does not exist", NAMES[cache])),
             },
             Err(CreateError::NameTaken) if books.creates[cache] > 1 => {}
-            Err(error) => books.complain(13, format!("creating \"{}\" answered {error:?}", NAMES[cache])),
+            Err(error) => books.complain(13, format!("creating \"{}\" returned {error:?}", NAMES[cache])),
         }
     }
 
@@ -262,7 +262,7 @@ impl World {
             books.destroys[cache] += 1;
             (known, books.held_of(cache))
         };
-        // SAFETY: threads use descriptors of caches that live: the books know which (I16 is what is tried here).
+        // SAFETY: threads only use descriptors of caches that the record says exist (I16 is what is tested here).
         let done = unsafe { self.engine.destroy(known.id) };
         let mut books = self.books();
         let held = held.max(books.held_of(cache));
@@ -272,18 +272,18 @@ impl World {
             Err(DestroyError::NoSuchCache) if books.destroys[cache] > 1 => {}
             _ => {
                 let users = if held == 0 {
-                    "nobody holds an object of it".into()
+                    "users hold no object of it".into()
                 } else {
                     format!("users hold {held} objects of it")
                 };
-                books.complain(16, format!("destroying \"{}\" answered {done:?}, and {users}", NAMES[cache]));
+                books.complain(16, format!("destroying \"{}\" returned {done:?}, and {users}", NAMES[cache]));
             }
         }
     }
 
     fn alloc(&self, cache: usize, hand: &mut Vec<usize>) {
         let Some(known) = self.books().caches[cache] else { return };
-        // SAFETY: scenarios allocate from a cache only while it lives.
+        // SAFETY: scenarios allocate from a cache only while it exists.
         let object = unsafe { self.engine.alloc(known.desc.as_ref()) };
         let mut books = self.books();
         match object {
@@ -294,7 +294,7 @@ impl World {
                     books.complain(7, format!("an object of \"{}\" was handed out twice", NAMES[cache]));
                 }
             }
-            Err(error) => books.complain(3, format!("an alloc of \"{}\" answered {error:?}", NAMES[cache])),
+            Err(error) => books.complain(3, format!("an alloc of \"{}\" returned {error:?}", NAMES[cache])),
         }
     }
 
@@ -304,20 +304,20 @@ impl World {
         let Some(object) = hand.pop().and_then(|object| NonNull::new(object as *mut u8)) else { return };
         books.held.remove(&(object.as_ptr() as usize));
         drop(books);
-        // SAFETY: the object was this thread's, and its cache lives.
+        // SAFETY: the object belonged to this thread, and its cache exists.
         unsafe { self.engine.free(known.desc.as_ref(), object) }
     }
 
-    /// A transition is over. One that found its CPU there already is none.
+    /// Records a transition that is over. If its CPU was in that state already, it was none.
     fn moved(&self, cpu: usize, up: bool, done: Result<(), HotplugError>, already: HotplugError) {
         let mut books = self.books();
         books.last.insert(cpu, up);
         if done.is_err() && done != Err(already) {
-            books.complain(40, format!("taking CPU {cpu} {} answered {done:?}", if up { "up" } else { "down" }));
+            books.complain(40, format!("taking CPU {cpu} {} returned {done:?}", if up { "up" } else { "down" }));
         }
     }
 
-    /// What must hold when all is over.
+    /// Checks what must hold at the end.
     fn check(&self) -> Result<(), Broken> {
         let broken = |invariant: u8, text: String| Err(Broken { invariant, text });
         let (caches, held, last) = {
@@ -328,7 +328,7 @@ impl World {
             (books.caches, std::mem::take(&mut books.held), std::mem::take(&mut books.last))
         };
         let engine = &self.engine;
-        // SAFETY: the scenario's threads are done, and nobody else knows the engine.
+        // SAFETY: the scenario's threads are done, and no other thread uses the engine.
         let report = match unsafe { engine.validate() } {
             Ok(report) => report,
             Err(violation @ (Violation::Miscounted { .. } | Violation::MiscountedDepot { .. })) => {
@@ -344,21 +344,21 @@ impl World {
             return broken(8, format!("{} objects are stranded in slots of CPUs that are not online", report.stranded));
         }
         if let Some((cpu, up)) = last.iter().find(|(cpu, up)| engine.online_cpus().contains(**cpu) != **up) {
-            return broken(40, format!("CPU {cpu} was taken {} and is not", if *up { "up" } else { "down" }));
+            return broken(40, format!("CPU {cpu} was taken {} and is not {0}", if *up { "up" } else { "down" }));
         }
         run_on(0);
         for (object, cache) in held {
             if let (Some(known), Some(object)) = (caches[cache], NonNull::new(object as *mut u8)) {
-                // SAFETY: nobody else runs, and the object is in use.
+                // SAFETY: no other thread runs, and the object is in use.
                 unsafe { engine.free(known.desc.as_ref(), object) };
             }
         }
         for (known, name) in caches.iter().zip(NAMES) {
-            // SAFETY: nobody else runs.
+            // SAFETY: no other thread runs.
             if let Some(Err(error)) = known.map(|known| unsafe { engine.destroy(known.id) }) {
                 return broken(
                     16,
-                    format!("at the end nobody holds an object of \"{name}\", and destroying it answers {error:?}"),
+                    format!("at the end users hold no object of \"{name}\", and destroying it returns {error:?}"),
                 );
             }
         }

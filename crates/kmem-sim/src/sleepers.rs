@@ -1,19 +1,20 @@
-//! Who sleeps on which word. They really sleep until somebody wakes them: a wake that is forgotten is a test that hangs.
+//! Which thread sleeps on which word. Threads really sleep until another thread wakes them, so a forgotten wake makes a
+//! test hang.
 
 use std::sync::Mutex;
 use std::thread::{self, Thread};
 
 use kmem_core::sync::{AtomicUsize, Ordering};
 
-use crate::taken::taken;
+use crate::tsan_lock::taken;
 
 /// The threads that sleep, each with the address of its word.
 #[derive(Default)]
 pub(crate) struct Sleepers(Mutex<Vec<(usize, Thread)>>);
 
 impl Sleepers {
-    /// Sleeps while the word is as expected, until somebody wakes the thread. Whether it is so is looked at under the
-    /// lock that a wake takes, so none falls in between.
+    /// Sleeps until another thread wakes this one, if the word is as expected. The word is read under the lock that a
+    /// wake takes, so no wake is missed.
     pub(crate) fn wait(&self, word: &AtomicUsize, expected: usize) {
         let address = std::ptr::from_ref(word) as usize;
         let mut asleep = taken(&self.0);
@@ -28,7 +29,7 @@ impl Sleepers {
         }
     }
 
-    /// Wakes so many of those that sleep on the word, at most.
+    /// Wakes at most this many of the threads that sleep on the word.
     pub(crate) fn wake(&self, word: &AtomicUsize, most: usize) {
         let address = std::ptr::from_ref(word) as usize;
         let mut asleep = taken(&self.0);

@@ -1,9 +1,8 @@
-//! A schedule in words: what each thread did, in the order in which it happened, on the CPU where it happened, as
-//! whoever fixed the kernel of 2004 would have told it.
+//! A schedule in words: what each thread did, in the order in which it happened and on the CPU where it happened, in
+//! the terms of the kernel of 2004.
 //!
-//! The story keeps two books of its own beside the events: which slots exist (`array[cpu]` of a cache; one that does
-//! not is NULL) and which caches are on the list. So it can say what a step did *not* find, which is what both races
-//! are about.
+//! Besides the events, the story tracks which slots exist (`array[cpu]` of a cache; one that does not exist is NULL)
+//! and which caches are on the list. So it can say what a step did *not* find, which is what both races are about.
 
 use kmem_core::platform::{CpuStep, Place, SlotStep};
 
@@ -17,7 +16,7 @@ pub struct Line {
     pub cpu: usize,
     /// The thread that did it.
     pub thread: &'static str,
-    /// What it was.
+    /// What happened.
     pub text: String,
 }
 
@@ -32,11 +31,11 @@ struct Teller<'a> {
     scenario: &'a Scenario,
     lines: Vec<Line>,
     caches: Vec<Cache>,
-    /// Where each thread runs, and which operation it is at.
+    /// The CPU of each thread, and the operation that it is at.
     at: Vec<(usize, Option<Op>)>,
 }
 
-/// What was the case before the threads began.
+/// The state before the threads began.
 pub fn opening(scenario: &Scenario) -> String {
     let offline: Vec<usize> = (0..scenario.possible).filter(|cpu| !scenario.online.contains(cpu)).collect();
     let mut text = match offline.as_slice() {
@@ -58,7 +57,7 @@ pub fn opening(scenario: &Scenario) -> String {
     text
 }
 
-/// The story, up to where the kernel of 2004 died, or to the end.
+/// The story, up to the point where the kernel of 2004 crashed, or to the end.
 pub fn tell(scenario: &Scenario, events: &[Event]) -> Vec<Line> {
     let at = scenario.actors.iter().map(|actor| (actor.cpu, None)).collect();
     let mut teller = Teller { scenario, lines: Vec::new(), caches: at_first(scenario), at };
@@ -85,7 +84,7 @@ fn cpus(cpus: Cpus) -> String {
     list(&cpus.iter().collect::<Vec<_>>())
 }
 
-/// How a person would write the operation; `None` for what goes without saying.
+/// The operation as a person would write it; `None` if it need not be mentioned.
 fn call(op: Op) -> Option<String> {
     Some(match op {
         Op::Create(cache) => format!("kmem_cache_create(\"{}\")", NAMES[cache]),
@@ -96,7 +95,7 @@ fn call(op: Op) -> Option<String> {
         Op::Free(cache) => format!("kmem_cache_free(\"{}\")", NAMES[cache]),
         Op::Up(cpu) => format!("cpu_up({cpu})"),
         Op::Down(cpu) => format!("cpu_down({cpu})"),
-        Op::Trim => "gives back what nobody uses".into(),
+        Op::Trim => "releases all unused memory".into(),
         Op::Look => "reads the figures of all caches".into(),
         Op::RunOn(_) => return None,
     })
@@ -124,7 +123,7 @@ impl Teller<'_> {
         &mut self.caches[place]
     }
 
-    /// The slots that a cache has not: `; array[1] is NULL`.
+    /// The slots that a cache lacks: `; array[1] is NULL`.
     fn missing(&mut self, cache: Name) -> String {
         let (slots, possible) = (self.cache(cache).slots, self.scenario.possible);
         let null: Vec<String> =
@@ -212,7 +211,7 @@ impl Teller<'_> {
             CpuStep::Online => self.say_on(cpu, thread, "is online".into()),
             CpuStep::Canceled => self.say(thread, format!("CPU_UP_CANCELED of CPU {cpu}")),
             CpuStep::Draining => self.say(thread, format!("CPU_DOWN_PREPARE of CPU {cpu}")),
-            CpuStep::Offline => self.say_on(cpu, thread, "is offline; its CPU_DEAD is to come".into()),
+            CpuStep::Offline => self.say_on(cpu, thread, "is offline; its CPU_DEAD is still to come".into()),
             CpuStep::Dead => self.say(thread, format!("CPU_DEAD of CPU {cpu} is over")),
         }
     }
@@ -227,7 +226,7 @@ impl Teller<'_> {
         }
         match did {
             SlotStep::Enabled if transition => self.say(thread, format!("array[{cpu}] of {cache} is made")),
-            // A create says so once for all of them.
+            // A create mentions all of them at once.
             SlotStep::Enabled => {}
             SlotStep::Emptied => {
                 self.say_on(cpu, thread, format!("takes the interrupt, do_drain: array[{cpu}] of {cache} is emptied"))

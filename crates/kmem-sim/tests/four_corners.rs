@@ -1,8 +1,8 @@
-//! The four corners: with neither defence the races of the seed are found, with either alone, or with both, nothing is.
-//! And the fence.
+//! The four corners: with neither defence the races of 2004 are found; with either alone, or with both, nothing is. And
+//! the fence.
 //!
-//! A checker that cannot fail proves nothing, so each test that finds nothing has a twin, on the same scenarios, that
-//! finds what it must.
+//! A checker that cannot fail proves nothing, so each test that must find nothing has a twin, on the same scenarios,
+//! that must find something.
 
 use kmem_sim::Protocol;
 use kmem_sim::catalogue::{FENCE, NO_FENCE, SCENARIOS};
@@ -30,7 +30,7 @@ fn nothing_is_found(protocol: Protocol) {
         );
     }
     assert!(report.schedules() >= 10_000, "{}", report.schedules());
-    // Every run without a preemption, and but for the longest scenario every run with one, is among them.
+    // They include every run without a preemption and, except for the longest scenario, every run with one.
     let complete = |(_, explored): &&(&str, Explored)| explored.all_with_preemptions >= Some(1);
     assert!(report.scenarios.iter().filter(complete).count() + 1 >= SCENARIOS.len());
 }
@@ -42,11 +42,7 @@ fn without_any_defence_both_races_are_found() {
     assert_eq!(races, [1, 2]);
     for violation in &report.violations[..2] {
         assert!(violation.finding.after <= 1000, "a race of one preemption is found early");
-        assert!(
-            violation.finding.schedule.turns.len() <= 3,
-            "and its schedule is short: {}",
-            violation.finding.schedule
-        );
+        assert!(violation.finding.schedule.turns.len() <= 3, "its schedule is short: {}", violation.finding.schedule);
     }
 }
 

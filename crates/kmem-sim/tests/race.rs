@@ -1,4 +1,4 @@
-//! The explorer itself: what it finds it finds again, and tells in the seed's words.
+//! The explorer itself: it can replay what it finds, and describes it in the terms of the kernel of 2004.
 
 use kmem_sim::Protocol;
 use kmem_sim::catalogue::SCENARIOS;
@@ -18,7 +18,7 @@ fn told(scenario: &Scenario, finding: &Finding) -> Vec<(usize, String)> {
     story::tell(scenario, &finding.events).into_iter().map(|line| (line.cpu, line.text)).collect()
 }
 
-/// `text` is told on `cpu`, behind what was looked for before.
+/// `text` is said on `cpu`, after what was looked for before.
 #[track_caller]
 fn next(steps: &mut std::slice::Iter<'_, (usize, String)>, cpu: usize, text: &str) {
     assert!(steps.any(|(on, said)| *on == cpu && said.contains(text)), "CPU {cpu}: {text}");
@@ -29,7 +29,7 @@ fn race_1_is_told_as_the_seed_tells_it() {
     let (scenario, finding) = of(1);
     let steps = told(scenario, &finding);
     let mut at = steps.iter();
-    next(&mut at, 1, "is offline; its CPU_DEAD is to come");
+    next(&mut at, 1, "is offline; its CPU_DEAD is still to come");
     next(&mut at, 0, "array[1] is NULL");
     next(&mut at, 0, "is on the list of caches");
     next(
@@ -74,8 +74,9 @@ fn the_same_seed_explores_the_same() {
     assert!(!explore(1).is_empty());
 }
 
-/// A thread that ran on CPU 1 while it was offline looked at whether it may bring it up, and did so after somebody else
-/// had brought it up and taken it down by name: the CPU did not stay down. Found by exploration, under the gate too.
+/// A thread that ran on CPU 1 while it was offline checked whether it could bring it up, and did so after another
+/// thread had brought it up and taken it down explicitly: the CPU did not stay down. Exploration finds this, under the
+/// gate too.
 #[test]
 fn a_cpu_that_is_taken_down_stays_down() {
     let scenario = SCENARIOS

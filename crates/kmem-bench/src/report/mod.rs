@@ -1,7 +1,7 @@
-//! A result for people.
+//! The report of a result.
 
 mod page;
-mod svg;
+mod plots;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -18,8 +18,8 @@ pub use text::text;
 use crate::figures::{Figure, Outcome, Results};
 use crate::targets::Verdict;
 
-/// Writes a folder, which is made if it is not there: `index.html` for a person; `figures.csv` and `figures.json` for
-/// programs; `BENCHMARKS.md`; and a plot of each workload, and of all, in `plots`.
+/// Writes a folder, which is created if it does not exist: `index.html` for people; `figures.csv` and `figures.json`
+/// for programs; `BENCHMARKS.md`; and in `plots` a plot of each workload and one of all.
 ///
 /// # Errors
 /// The folder cannot be written to.
@@ -27,16 +27,16 @@ pub fn write(folder: &Path, results: &Results, verdicts: &[Verdict]) -> io::Resu
     let plots = folder.join("plots");
     fs::create_dir_all(&plots)?;
     for outcome in results.workloads.iter().filter(|outcome| least(outcome).is_some()) {
-        fs::write(plots.join(format!("{}.svg", outcome.name)), svg::workload(outcome).file())?;
+        fs::write(plots.join(format!("{}.svg", outcome.name)), plots::workload(outcome).file(plots::WORKLOAD_WIDTH))?;
     }
-    fs::write(plots.join("overview.svg"), svg::overview(results).file())?;
+    fs::write(plots.join("overview.svg"), plots::overview(results).file(plots::OVERVIEW_WIDTH))?;
     fs::write(folder.join("figures.csv"), csv(results))?;
     fs::write(folder.join("figures.json"), serde_json::to_string(results)? + "\n")?;
     fs::write(folder.join("BENCHMARKS.md"), markdown(results, verdicts))?;
     fs::write(folder.join("index.html"), page(results, verdicts))
 }
 
-/// On what everything was measured, in a line.
+/// The machine that everything was measured on, in a line.
 fn provenance(results: &Results) -> String {
     let machine = &results.machine;
     format!(
@@ -47,11 +47,15 @@ fn provenance(results: &Results) -> String {
         machine.kernel,
         machine.transparent_huge_pages,
         machine.kmem_mode,
-        if results.quick { "; a quick run, for orientation" } else { "" }
+        match (results.stopped, results.quick) {
+            (true, _) => "; stopped by Ctrl-C, so workloads are missing",
+            (false, true) => "; a quick run, so figures are rough",
+            (false, false) => "",
+        }
     )
 }
 
-/// What one should know of the targets, from figures that have no row of their own.
+/// Remarks on the targets, from figures that have no row of their own.
 fn remarks(results: &Results) -> Vec<String> {
     let least = |workload: &str, figure: &str| {
         let served = results.outcome(workload)?.results.iter();
@@ -59,8 +63,8 @@ fn remarks(results: &Results) -> Vec<String> {
     };
     let calls = least("pair", "floor_cycles").zip(least("pair", "near_cycles")).map(|(floor, near)| {
         format!(
-            "T1: two empty calls into a preloaded library cost {floor:.1} cycles, which is the floor for whoever is \
-             preloaded; two into the program itself, through the same kind of table, cost {near:.1}."
+            "T1: two empty calls into a preloaded library cost {floor:.1} cycles, which is the floor for any \
+             preloaded library; two into the program itself, through the same kind of table, cost {near:.1}."
         )
     });
     let storm = least("storm", "transitions").map(|transitions| {
@@ -69,7 +73,7 @@ fn remarks(results: &Results) -> Vec<String> {
     calls.into_iter().chain(storm).collect()
 }
 
-/// Who was measured and who was not, what was not run, and what failed.
+/// What was measured and what was not, what was not run, and what failed.
 fn notes(results: &Results) -> Vec<String> {
     let measured = results.allocators.iter().map(|allocator| match &allocator.missing {
         None => format!("{} {}: {}", allocator.name, allocator.version, allocator.how),
@@ -93,13 +97,13 @@ fn compared<'a>(outcome: &'a Outcome, allocator: &str) -> Option<&'a Figure> {
     outcome.served(allocator)?.figure(&outcome.compared)
 }
 
-/// The least of the compared figure.
+/// The lowest of the compared figures.
 fn least(outcome: &Outcome) -> Option<f64> {
     let figures = outcome.results.iter().filter_map(|served| served.figure(&outcome.compared));
     figures.map(|figure| figure.median).reduce(f64::min)
 }
 
-/// A number with three digits that count, and a unit that fits it.
+/// A number with three significant digits, and a suitable unit.
 fn short(value: f64, figure: &str) -> String {
     let (value, unit) = if figure.ends_with("ns") {
         match value {

@@ -25,12 +25,12 @@ pub fn csv(results: &Results) -> String {
     out
 }
 
-/// The targets with everybody's figures, the workloads, and who was measured.
+/// The targets with all figures, the workloads, and what was measured.
 pub fn markdown(results: &Results, verdicts: &[Verdict]) -> String {
     let mut out = format!(
         "# Benchmarks\n\n{}.\n\n\
-         Each figure is the median of runs in fresh processes that took turns; the CSV beside has every run. Less is better.\n\n\
-         ## Targets\n\n| | what | target | kmem | limit | | peers, best first |\n|---|---|---|---|---|---|---|\n",
+         Each figure is the median of runs in fresh processes that took turns; the CSV file has every run. Less is \
+         better.\n\n## Targets\n\n| | what | target | kmem | limit | | peers, best first |\n|---|---|---|---|---|---|---|\n",
         provenance(results)
     );
     for verdict in verdicts {
@@ -80,14 +80,14 @@ pub fn markdown(results: &Results, verdicts: &[Verdict]) -> String {
         }
         out.push('\n');
     }
-    out.push_str("\n## Who was measured, and what failed\n\n");
+    out.push_str("\n## What was measured, and what failed\n\n");
     for note in notes(results) {
         let _ = writeln!(out, "- {}", plain(&note));
     }
     out
 }
 
-/// Text that Markdown takes neither for the end of a cell nor for markup.
+/// Escapes text so that Markdown takes it neither for the end of a cell nor for markup.
 fn plain(text: &str) -> String {
     text.replace('|', "\\|").replace('<', "&lt;").replace('*', "\\*")
 }

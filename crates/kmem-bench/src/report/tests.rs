@@ -1,7 +1,7 @@
 use super::*;
 use crate::figures::{Machine, Measured, Served};
 
-/// A workload that kmem loses to a peer of a wicked name, and one that it wins.
+/// A workload that kmem loses to a peer with a malicious name, and one that it wins.
 fn results() -> Results {
     let text = String::new;
     let machine = Machine {
@@ -30,6 +30,7 @@ fn results() -> Results {
     Results {
         machine,
         quick: true,
+        stopped: false,
         allocators: ["kmem", "p<eer"].map(measured).into(),
         workloads: vec![outcome("lost", 20.0, 10.0), outcome("won", 10.0, 40.0)],
     }
@@ -42,14 +43,33 @@ fn the_page_shows_losses_beside_wins() {
     assert!(page.contains("2.00 times p&lt;eer</small>"), "{page}");
     assert!(page.contains("best; then p&lt;eer, 4.00 times"), "{page}");
     assert!(page.contains("<b class=\"bad\">1</b><span>workloads where one is</span>"));
-    assert!(page.contains("prefers-color-scheme: dark") && !page.contains("{body}") && !page.contains("{style}"));
+    assert!(page.contains("prefers-color-scheme: dark"));
+}
+
+#[test]
+fn tables_and_sentences_fit_a_terminal() {
+    let mut results = results();
+    for name in ["jemalloc-deb", "mimalloc", "tcmalloc", "snmalloc", "glibc"] {
+        results.allocators.push(Measured { name: name.into(), ..results.allocators[1].clone() });
+    }
+    let verdicts = crate::targets::judge(&results);
+    for width in [60, 80, 120] {
+        let text = text(&results, &verdicts, Some(width));
+        assert!(text.lines().all(|line| line.chars().count() <= width), "{text}");
+        let heads: Vec<&str> = text.lines().filter(|line| line.starts_with(' ') && line.contains(" kmem")).collect();
+        assert!(heads.len() >= 6usize.div_ceil(width / 13), "kmem is in each table: {text}");
+        for allocator in &results.allocators {
+            assert!(heads.iter().any(|head| head.contains(&allocator.name)), "{}", allocator.name);
+        }
+    }
+    assert_eq!(text(&results, &[], None).lines().filter(|line| line.starts_with("won ")).count(), 1);
 }
 
 #[test]
 fn nothing_in_it_is_taken_for_markup() {
     let results = results();
     let page = page(&results, &[]);
-    let plot = svg::overview(&results).file();
+    let plot = plots::overview(&results).file(plots::OVERVIEW_WIDTH);
     for document in [&page, &plot] {
         assert!(!document.contains("<script") && !document.contains("p<eer") && !document.contains("a < b"));
     }

@@ -1,13 +1,13 @@
-//! One figure of kmem and of everybody else.
+//! One figure of kmem and of every peer.
 
 use crate::allocators::{GLIBC, KMEM, KMEM_FALLBACK};
 use crate::figures::{Outcome, Results, geometric_mean};
 
-/// What a ratio is to.
+/// What a ratio is relative to.
 #[derive(Clone, Copy)]
 pub enum Against {
     Glibc,
-    /// The least of all, kmem's too.
+    /// The lowest of all, including kmem's.
     BestOfEach,
 }
 
@@ -36,7 +36,7 @@ impl Series {
         Self::each(results, |allocator| outcome?.median(allocator, figure))
     }
 
-    /// Of what nobody has a figure for.
+    /// A series without figures.
     pub fn none() -> Self {
         Self { kmem: None, peers: Vec::new() }
     }
@@ -65,7 +65,7 @@ impl Series {
         self.peers.iter().min_by(|a, b| a.1.total_cmp(&b.1)).cloned()
     }
 
-    /// The least figure of all.
+    /// The lowest figure of all.
     pub fn least(&self) -> Option<f64> {
         self.peers.iter().map(|(_, figure)| *figure).chain(self.kmem).reduce(f64::min)
     }

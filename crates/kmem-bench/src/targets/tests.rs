@@ -30,7 +30,7 @@ fn results(workloads: Vec<Outcome>) -> Results {
         kmem_mode: text(),
     };
     let measured = |name: &str| Measured { name: name.into(), version: text(), how: text(), missing: None };
-    Results { machine, quick: true, allocators: ["kmem", "glibc", "b"].map(measured).into(), workloads }
+    Results { machine, quick: true, stopped: false, allocators: ["kmem", "glibc", "b"].map(measured).into(), workloads }
 }
 
 fn first(id: &str, results: &Results) -> Verdict {

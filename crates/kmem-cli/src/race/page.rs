@@ -1,20 +1,21 @@
-//! What `kmem race` tells a person: each race as a story, in a column for each CPU, and all else in a sentence.
+//! The text report of `kmem race`: each race step by step, with a column per CPU, and everything else in a sentence.
 
 use std::fmt::Write;
 
 use indicatif::HumanCount;
+use kmem_bench::terminal::wrapped;
 use kmem_sim::race::{Report, Violation};
 
 use super::{Listed, Protocol, RaceArgs, number};
 
-/// Columns of a terminal that does not say how many it has.
+/// Columns assumed if the terminal does not say how many it has.
 const WIDTH: usize = 120;
 
-/// The same for a person: each race of the seed as a story, the rest in a sentence each.
+/// The report as text: each race of 2004 step by step, other faults in a sentence each.
 pub fn page(args: &RaceArgs, report: &Report, seconds: f64) -> String {
     let width = console::Term::stdout().size_checked().map_or(WIDTH, |(_, columns)| usize::from(columns)).max(60);
     let mut out = String::new();
-    // A schedule that was asked for is told whatever it shows.
+    // A schedule that was asked for is shown step by step in any case.
     let (stories, others): (Vec<&Violation>, Vec<&Violation>) =
         report.violations.iter().partition(|violation| violation.race.is_some() || args.replay.is_some());
     for violation in stories {
@@ -48,14 +49,16 @@ fn verdict(out: &mut String, args: &RaceArgs, report: &Report, seconds: f64) {
     };
     let schedules = HumanCount(report.schedules() as u64);
     let _ = writeln!(out, "Protocol {protocol}: {schedules} schedules of {scenarios} in {seconds:.1} s, {verdict}.");
+    if report.stopped {
+        let _ = writeln!(out, "Ctrl-C ended it before all of them were run.");
+    }
     if args.protocol == Protocol::Y2004 {
-        let advice =
-            "With either defence alone nothing is found: try --protocol gate, --protocol listed, --protocol both.";
+        let advice = "Either defence alone prevents this: try --protocol gate, --protocol listed, --protocol both.";
         let _ = writeln!(out, "{advice}");
     }
 }
 
-/// The scenarios, with what their threads do.
+/// The scenarios and what their threads do.
 pub fn list(listed: &[Listed]) -> String {
     let mut out = String::new();
     for scenario in listed {
@@ -67,18 +70,20 @@ pub fn list(listed: &[Listed]) -> String {
     out
 }
 
-/// The command that shows a violation again.
+/// The command that replays a violation.
 fn replay_of(violation: &Violation, args: &RaceArgs) -> String {
     let (protocol, number) = (args.protocol.name(), number(violation.scenario));
     format!("kmem race --protocol {protocol} --scenario {number} --replay '{}'", violation.finding.schedule)
 }
 
-/// The schedule in columns, one a CPU.
+/// The schedule in columns, one per CPU.
 fn story(out: &mut String, violation: &Violation, args: &RaceArgs, width: usize) {
     let scenario = violation.scenario;
     let race = violation.race.map_or_else(String::new, |race| format!("Race {race}: "));
     let _ = writeln!(out, "{race}{}\n", scenario.name);
-    wrap(&format!("Before: {}.", violation.opening()), width - 2).iter().for_each(|line| _ = writeln!(out, "  {line}"));
+    wrapped(&format!("Before: {}.", violation.opening()), width - 2, 2)
+        .iter()
+        .for_each(|line| _ = writeln!(out, "  {line}"));
     out.push('\n');
     let column = (width - 2) / scenario.possible - 2;
     let heads: Vec<String> = (0..scenario.possible)
@@ -92,47 +97,16 @@ fn story(out: &mut String, violation: &Violation, args: &RaceArgs, width: usize)
     let rule = heads.iter().map(|_| "-".repeat(column)).collect::<Vec<_>>().join("  ");
     let _ = writeln!(out, "  {}\n  {rule}", head.trim_end());
     for step in violation.steps() {
-        for line in wrap(&step.text, column) {
+        for line in wrapped(&step.text, column, 2) {
             let _ = writeln!(out, "  {}{line}", " ".repeat(step.cpu * (column + 2)));
         }
     }
     out.push('\n');
     let what = format!("I{}: {}.", violation.invariant, violation.what);
-    wrap(&what, width - 2).iter().for_each(|line| _ = writeln!(out, "  {line}"));
+    wrapped(&what, width - 2, 2).iter().for_each(|line| _ = writeln!(out, "  {line}"));
     if args.replay.is_none() {
         let after = HumanCount(violation.finding.after as u64);
         let _ = writeln!(out, "  Found after {after} schedules; to see it again:\n  {}", replay_of(violation, args));
     }
     out.push('\n');
-}
-
-/// The text in lines of at most `width` characters, where its words allow; lines but the first are indented.
-fn wrap(text: &str, width: usize) -> Vec<String> {
-    let mut lines = vec![String::new()];
-    for word in text.split(' ') {
-        let continued = lines.len() > 1 || !lines[0].is_empty();
-        let last = lines.len() - 1;
-        let line = &mut lines[last];
-        if continued && line.chars().count() + 1 + word.chars().count() > width {
-            lines.push(format!("  {word}"));
-        } else {
-            if !line.is_empty() {
-                line.push(' ');
-            }
-            line.push_str(word);
-        }
-    }
-    lines
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn words_are_wrapped_and_kept() {
-        assert_eq!(wrap("a bc def", 4), ["a bc", "  def"]);
-        assert_eq!(wrap("unbreakable x", 4), ["unbreakable", "  x"]);
-        assert_eq!(wrap("", 4), [""]);
-    }
 }

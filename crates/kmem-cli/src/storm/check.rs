@@ -1,43 +1,22 @@
-//! What is checked while all stand still, and at the end.
+//! What is checked while all threads are stopped, and at the end.
 //!
-//! Two witnesses are heard, and neither is asked about the other's business:
+//! Two independent sources are compared:
 //!
-//! - the modules know which objects they hold; the engine's number is held against it, cache by cache;
-//! - the engine walks all its slabs, slots and depots and sees whether every object is in exactly one place.
+//! - the modules know which objects they hold, and the engine's count is compared with that, cache by cache;
+//! - the engine walks all its slabs, slots and depots and verifies that every object is in exactly one place.
 //!
-//! Caches that are not the storm's are subtracted: the engine's general caches serve whoever asks, and come into being
-//! when somebody does. After the storm they must hold what they held before.
+//! Caches that are not the storm's are subtracted: the engine's general caches serve the whole process, and are created
+//! at their first use. After the storm they must hold what they held before.
 
 #![forbid(unsafe_code)]
-
-use std::thread;
-use std::time::{Duration, Instant};
 
 use kmem::ValidReport;
 
 use super::module;
+use super::quiet::settled;
 use super::source;
-use super::totals::Totals;
-use super::worker::{Hand, Shared};
-
-/// Longest time for which upkeep has objects in its hands.
-const SETTLING: Duration = Duration::from_secs(2);
-
-/// Asks for a number of held objects until it is the expected one, for a while.
-///
-/// Upkeep goes on while all others stand still. It moves free objects from one place to another, and those that are in its
-/// hands at the moment look held. What somebody really holds, or what is lost, stays so. Once there is a fault, the storm
-/// has failed, and nothing is waited for any more.
-pub fn settled(expected: i64, totals: &Totals, ask: impl Fn() -> i64) -> i64 {
-    let began = Instant::now();
-    loop {
-        let answer = ask();
-        if answer == expected || began.elapsed() > SETTLING || totals.has_complaints() {
-            return answer;
-        }
-        thread::sleep(Duration::from_millis(1));
-    }
-}
+use super::worker::Shared;
+use super::worker_ctx::WorkerCtx;
 
 /// Objects of caches that are not the storm's.
 fn held_by_others() -> i64 {
@@ -52,38 +31,39 @@ fn held_by_others() -> i64 {
 
 /// The checker, and what it found so far.
 pub struct Checker {
-    hand: Hand,
+    ctx: WorkerCtx,
     before: ValidReport,
     valid: bool,
-    /// By how much the engine's total is known to be wrong, beyond what is known of single caches.
+    /// By how much the engine's total is known to be wrong, beyond the known errors of single caches.
     known: i64,
 }
 
 impl Checker {
-    /// Takes the state before the storm. An error if the engine finds itself wrong before anything happened.
-    pub fn new(hand: Hand) -> Result<Self, String> {
-        let before = source::validate().map_err(|e| format!("the allocator is not sound before the storm: {e}"))?;
-        Ok(Self { hand, before, valid: true, known: 0 })
+    /// Records the state before the storm. An error if the engine is already inconsistent.
+    pub fn new(ctx: WorkerCtx) -> Result<Self, String> {
+        let before =
+            source::validate().map_err(|e| format!("the allocator is not consistent before the storm: {e}"))?;
+        Ok(Self { ctx, before, valid: true, known: 0 })
     }
 
-    /// At a quiescent point: checks everything.
+    /// Checks everything, at a quiescent point.
     pub fn check(&mut self, shared: &Shared) {
         let mut held = 0;
-        for place in &shared.places {
-            let mut place = place.write().unwrap_or_else(|e| e.into_inner());
-            if let Some(module) = place.as_mut() {
-                held += module.check(&mut self.hand, &shared.totals);
+        for slot in &shared.module_slots {
+            let mut slot = slot.write().unwrap_or_else(|e| e.into_inner());
+            if let Some(module) = slot.as_mut() {
+                held += module.check(&mut self.ctx, &shared.totals);
             }
         }
         self.validate(held, held_by_others, shared);
     }
 
-    /// After the storm: unloads what is loaded and checks that nothing is left.
+    /// Unloads all modules after the storm, and checks that nothing is left.
     pub fn clear_away(&mut self, shared: &Shared) {
-        for place in &shared.places {
-            let module = place.write().unwrap_or_else(|e| e.into_inner()).take();
+        for slot in &shared.module_slots {
+            let module = slot.write().unwrap_or_else(|e| e.into_inner()).take();
             if let Some(module) = module {
-                module.unload(&mut self.hand, &shared.totals);
+                module.unload(&mut self.ctx, &shared.totals);
             }
         }
         let before = self.before.held as i64;
@@ -91,22 +71,22 @@ impl Checker {
         let mut left = 0;
         kmem::caches(|cache| left += usize::from(cache.name.starts_with(module::NAME)));
         if left > 0 {
-            shared.totals.complain(format!("{left} caches of the storm exist after it"));
+            shared.totals.complain(format!("{left} caches of the storm still exist after it"));
         }
         let lives = source::lives();
         if lives.constructed != lives.dropped {
             shared.totals.complain(format!(
-                "{} objects were constructed in caches that are gone, and {} of them dropped",
+                "{} objects were constructed in caches that have been destroyed, and {} of them were dropped",
                 lives.constructed, lives.dropped
             ));
         }
-        shared.totals.add(&mut self.hand.tally);
+        shared.totals.add(&mut self.ctx.tally);
     }
 
-    /// The engine's own walk, and its total against what the storm and others hold.
+    /// The engine's own walk, and its total compared with what the storm and others hold.
     fn validate(&mut self, ours: i64, others: impl Fn() -> i64, shared: &Shared) {
         let totals = &shared.totals;
-        self.hand.tally.checks += 1;
+        self.ctx.tally.checks += 1;
         let report = match source::validate() {
             Ok(report) => Some(report),
             Err(violation) => {
@@ -116,7 +96,7 @@ impl Checker {
             }
         };
         if let Some(report) = &report {
-            self.hand.tally.stranded += report.stranded as u64;
+            self.ctx.tally.stranded += report.stranded as u64;
             let places = report.free + report.in_slots + report.in_depot + report.held;
             if places != report.total {
                 self.valid = false;
@@ -127,20 +107,20 @@ impl Checker {
             if deviation != 0 {
                 self.known += deviation;
                 match deviation {
-                    1.. => self.hand.tally.lost += deviation.unsigned_abs(),
-                    _ => self.hand.tally.doubled += deviation.unsigned_abs(),
+                    1.. => self.ctx.tally.lost += deviation.unsigned_abs(),
+                    _ => self.ctx.tally.doubled += deviation.unsigned_abs(),
                 }
                 totals.complain(format!(
-                    "{} objects are held in all caches together, says the engine; their users hold {}",
+                    "the engine counts {} held objects in all caches together; their users hold {}",
                     report.held,
                     others + ours
                 ));
             }
         }
-        totals.add(&mut self.hand.tally);
+        totals.add(&mut self.ctx.tally);
     }
 
-    /// Whether every validation of the engine by itself came out well.
+    /// Whether every validation of the engine by itself succeeded.
     pub fn valid(&self) -> bool {
         self.valid
     }

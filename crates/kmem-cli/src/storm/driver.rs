@@ -1,13 +1,13 @@
-//! The driver: takes CPUs down and brings them up, all the time.
+//! The driver: constantly takes CPUs down and brings them up.
 //!
-//! The engine is told that a CPU leaves or comes exactly as an embedder would tell it. The threads of the storm
-//! do not leave the CPU: they find its slots taken away under their hands, in the middle of an alloc or free,
-//! which is harder than what a kernel does to its allocator.
+//! The engine is told that a CPU goes down or comes up exactly as an embedder would tell it. The threads of the storm
+//! do not leave the CPU: its slots are taken away from them in the middle of an alloc or free, which is harder than
+//! what a kernel does to its allocator.
 //!
-//! Prepare failures come from a listener that refuses: the engine has prepared a CPU's slots by then and must
-//! roll back (`UpCanceled`), or has announced that a CPU leaves and must take it back (`DownFailed`). The
-//! listener also sees to it that events come in the order that the state machine allows; an event that comes
-//! out of order would reach other subscribers out of order too.
+//! Prepare failures come from a listener that refuses: by then the engine has prepared a CPU's slots and must roll back
+//! (`UpCanceled`), or has announced that a CPU goes down and must revoke that (`DownFailed`). The listener also checks
+//! that events arrive in an order that the state machine allows; an event that is out of order would reach other
+//! subscribers out of order too.
 
 #![forbid(unsafe_code)]
 
@@ -20,19 +20,20 @@ use kmem::hotplug::{self, Event, HotplugError, Listener, Refused};
 use super::object::mix;
 use super::record::record;
 use super::totals::Totals;
-use super::worker::{Hand, Shared};
+use super::worker::Shared;
+use super::worker_ctx::WorkerCtx;
 
-/// The listener refuses one in so many events that may be refused.
+/// The listener refuses one in this many of the events that may be refused.
 const REFUSE_ONE_IN: u64 = 8;
-/// Longest pause between two transitions in a lull, so that CPUs are also used while they are up.
+/// Longest pause between two transitions in a lull, so that CPUs are also used between transitions.
 const PAUSE: Duration = Duration::from_micros(600);
-/// Most transitions of a lull, and of the gust after it, in which they follow each other without a pause.
+/// Most transitions of a lull, and of the gust that follows, in which there are no pauses.
 const LULL: u32 = 32;
 const GUST: u32 = 256;
 
-/// Refuses now and then, and watches the order of events.
+/// Refuses some events, and checks the order of all.
 struct Refuser {
-    /// Refuse one event in so many; 0: none.
+    /// Refuse one in this many events; 0: none.
     one_in: AtomicU64,
     luck: AtomicU64,
     refused: AtomicU64,
@@ -44,10 +45,10 @@ struct Refuser {
     last: [AtomicU8; MOST_CPUS],
 }
 
-/// CPUs whose events are watched; the kernel's own masks in user space end there too.
+/// CPUs whose events are checked; user space's CPU masks end there too.
 const MOST_CPUS: usize = 1024;
 
-/// Subscribers live for ever, and so does this one; between storms it refuses nothing.
+/// A subscription is permanent, so the listener is static; between storms it refuses nothing.
 static REFUSER: Refuser = Refuser {
     one_in: AtomicU64::new(0),
     luck: AtomicU64::new(0),
@@ -57,7 +58,7 @@ static REFUSER: Refuser = Refuser {
     last: [const { AtomicU8::new(0) }; MOST_CPUS],
 };
 
-/// Where a CPU stands, by its last event. 0: no event of it was seen.
+/// The state of a CPU by its last event. 0: no event was seen.
 fn standing(event: Event) -> u8 {
     match event {
         Event::UpPrepare => 1,
@@ -96,10 +97,10 @@ impl Listener for Refuser {
         if one_in == 0 || !matches!(event, Event::UpPrepare | Event::DownPrepare) {
             return Ok(());
         }
-        // A stream of its own, not the driver's: the engine may call from any thread.
+        // Random decisions of its own, not the driver's: the engine may call from any thread.
         if mix(self.luck.fetch_add(1, Relaxed)).is_multiple_of(one_in) {
             self.refused.fetch_add(1, Relaxed);
-            // Who refuses is not told that the others are told to undo it.
+            // The listener that refuses is not called for the rollback; only the others are.
             let undone = if event == Event::UpPrepare { Event::UpCanceled } else { Event::DownFailed };
             if let Some(last) = self.last.get(cpu) {
                 last.store(standing(undone), Relaxed);
@@ -118,8 +119,8 @@ fn note(event: Event, cpu: usize) {
     }
 }
 
-/// Subscribes the refuser, which refuses nothing yet, and brings all CPUs of the storm up, as an engine that
-/// saw no use of a CPU yet may keep it down.
+/// Subscribes the listener, which refuses nothing yet, and brings up all CPUs of the storm, because the engine may keep
+/// a CPU down until it is first used.
 pub fn make_ready(cpus: &[usize], totals: &Totals) {
     if let Err(e) = hotplug::subscribe(&REFUSER) {
         totals.complain(format!("no prepare failures are injected, since the listener cannot subscribe: {e}"));
@@ -127,60 +128,60 @@ pub fn make_ready(cpus: &[usize], totals: &Totals) {
     let _ = all_up(cpus, totals);
 }
 
-/// Drives until the storm is over; then all CPUs are up.
-pub fn drive(shared: &Shared, mut hand: Hand) {
+/// Drives until the storm is over, and leaves all CPUs up.
+pub fn drive(shared: &Shared, mut ctx: WorkerCtx) {
     let totals = &shared.totals;
-    REFUSER.luck.store(hand.rng.u64(..), Relaxed);
+    REFUSER.luck.store(ctx.rng.u64(..), Relaxed);
     REFUSER.one_in.store(REFUSE_ONE_IN, Relaxed);
     let mut pace = Pace::default();
-    while !shared.meeting.over() {
-        if shared.meeting.called() {
-            shared.meeting.attend();
+    while !shared.barrier.is_over() {
+        if shared.barrier.is_requested() {
+            shared.barrier.wait();
             continue;
         }
         if shared.cpus.len() > 1 {
-            step(shared.cpus[hand.rng.usize(..shared.cpus.len())], &mut hand, totals);
-            totals.add(&mut hand.tally);
+            step(shared.cpus[ctx.rng.usize(..shared.cpus.len())], &mut ctx, totals);
+            totals.add(&mut ctx.tally);
         }
-        pace.pause(shared.cpus.len() == 1, &mut hand);
+        pace.pause(shared.cpus.len() == 1, &mut ctx);
     }
     REFUSER.one_in.store(0, Relaxed);
-    hand.tally.cpu_up += all_up(&shared.cpus, totals);
-    totals.add(&mut hand.tally);
+    ctx.tally.cpu_up += all_up(&shared.cpus, totals);
+    totals.add(&mut ctx.tally);
     let disorder = REFUSER.disorder.swap(0, Relaxed);
     if disorder != 0 {
         totals.complain(format!("{disorder} CPU events reached the listener in an order that the states do not allow"));
     }
 }
 
-/// Lulls and gusts, by turns.
+/// Alternates lulls and gusts.
 #[derive(Default)]
 pub struct Pace {
-    /// Transitions that are left of each.
+    /// Transitions that remain of each.
     lull: u32,
     gust: u32,
 }
 
 impl Pace {
-    /// After a transition: pauses in a lull, or where there is `nothing_to_do`, and goes right on in a gust.
-    pub fn pause(&mut self, nothing_to_do: bool, hand: &mut Hand) {
+    /// After a transition: pauses in a lull, or if there is `nothing_to_do`, and continues at once in a gust.
+    pub fn pause(&mut self, nothing_to_do: bool, ctx: &mut WorkerCtx) {
         if self.gust == 0 {
-            (self.lull, self.gust) = (hand.rng.u32(..LULL), hand.rng.u32(1..GUST));
+            (self.lull, self.gust) = (ctx.rng.u32(..LULL), ctx.rng.u32(1..GUST));
         }
         if self.lull > 0 || nothing_to_do {
             self.lull = self.lull.saturating_sub(1);
-            thread::sleep(PAUSE.mul_f32(hand.rng.f32()));
+            thread::sleep(PAUSE.mul_f32(ctx.rng.f32()));
         } else {
             self.gust -= 1;
         }
     }
 }
 
-/// One transition of one CPU, up or down as it stands.
+/// One transition of one CPU: down if it is up, up if it is down.
 ///
-/// We are not the only one who takes CPUs away: where the kernel does, they are taken down without us. Whoever was quicker
-/// was heard, before the gate let us in.
-pub fn step(cpu: usize, hand: &mut Hand, totals: &Totals) {
+/// The driver is not alone: a CPU that the kernel takes away goes down without it. If that happened first, the listener
+/// heard of it before the gate let the driver in.
+pub fn step(cpu: usize, ctx: &mut WorkerCtx, totals: &Totals) {
     use HotplugError::{AlreadyOffline, AlreadyOnline, LastCpu};
     let heard_before = REFUSER.heard.load(Relaxed);
     let forestalled = || REFUSER.heard.load(Relaxed) != heard_before;
@@ -189,25 +190,25 @@ pub fn step(cpu: usize, hand: &mut Hand, totals: &Totals) {
     let refused = || REFUSER.refused.load(Relaxed) != refused_before;
     if online.contains(cpu) {
         match hotplug::cpu_down(cpu) {
-            Ok(()) => hand.tally.cpu_down += 1,
-            Err(HotplugError::Refused { .. }) if refused() => hand.tally.cpu_down_failed += 1,
+            Ok(()) => ctx.tally.cpu_down += 1,
+            Err(HotplugError::Refused { .. }) if refused() => ctx.tally.cpu_down_failed += 1,
             Err(LastCpu { .. }) if online.len() == 1 => {}
             Err(LastCpu { .. } | AlreadyOffline { .. }) if forestalled() => {}
             Err(e) => totals.complain(format!("CPU {cpu} did not go down: {e}")),
         }
     } else {
         match hotplug::cpu_up(cpu) {
-            Ok(()) => hand.tally.cpu_up += 1,
-            Err(HotplugError::Refused { .. }) if refused() => hand.tally.cpu_up_canceled += 1,
-            // Rolled back as well: a prepare that failed for a reason of the machine.
-            Err(HotplugError::NoMemory { .. }) => hand.tally.cpu_up_canceled += 1,
+            Ok(()) => ctx.tally.cpu_up += 1,
+            Err(HotplugError::Refused { .. }) if refused() => ctx.tally.cpu_up_canceled += 1,
+            // Rolled back as well: a prepare that failed for lack of memory.
+            Err(HotplugError::NoMemory { .. }) => ctx.tally.cpu_up_canceled += 1,
             Err(AlreadyOnline { .. }) if forestalled() => {}
             Err(e) => totals.complain(format!("CPU {cpu} did not come up: {e}")),
         }
     }
 }
 
-/// Brings up whatever is down; tells how many that were.
+/// Brings up all CPUs that are down, and returns how many there were.
 pub fn all_up(cpus: &[usize], totals: &Totals) -> u64 {
     let mut brought_up = 0;
     for &cpu in cpus {

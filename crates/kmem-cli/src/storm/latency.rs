@@ -1,7 +1,7 @@
 //! How long single allocations take.
 //!
-//! A [`Latencies`] is a histogram of nanoseconds with two significant digits, whatever their magnitude. The clock is the
-//! system's monotonic one; its own cost (some 20 to 40 ns) is part of every figure.
+//! A [`Latencies`] is a histogram of nanoseconds with two significant digits at any magnitude. The clock is the
+//! system's monotonic one; its own cost (20 to 40 ns) is part of every figure.
 
 #![forbid(unsafe_code)]
 
@@ -10,10 +10,10 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
-/// Longer than this is recorded as this.
+/// Longer times are recorded as this.
 const LONGEST: Duration = Duration::from_secs(100);
 
-/// Some allocations.
+/// A histogram of allocation times.
 #[derive(Clone)]
 pub struct Latencies(Histogram<u32>);
 
@@ -24,7 +24,7 @@ impl Default for Latencies {
 }
 
 impl Latencies {
-    /// A histogram with so many significant digits: one takes 2 KiB, two take 15.
+    /// A histogram with this many significant digits: with one it takes 2 KiB, with two 15 KiB.
     pub fn with_digits(digits: u8) -> Self {
         let bounds = Histogram::new_with_bounds(1, LONGEST.as_nanos() as u64, digits);
         Self(bounds.expect("the bounds are constants that make sense"))
@@ -35,7 +35,7 @@ impl Latencies {
         self.0.saturating_record(took.as_nanos() as u64);
     }
 
-    /// Adds all of another.
+    /// Adds all times of another histogram.
     pub fn add(&mut self, other: &Self) {
         self.0.add(&other.0).expect("the bounds are the same");
     }
@@ -45,12 +45,12 @@ impl Latencies {
         self.0.len()
     }
 
-    /// The nanoseconds that this share of the allocations does not exceed.
+    /// The time in nanoseconds that this share of the allocations does not exceed.
     pub fn quantile(&self, share: f64) -> u64 {
         self.0.value_at_quantile(share)
     }
 
-    /// What is told of them.
+    /// The percentiles that reports show.
     pub fn summary(&self) -> Summary {
         Summary {
             samples: self.len(),
@@ -88,7 +88,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_in_ten_thousand_is_told_apart() {
+    fn one_in_ten_thousand_is_distinguished() {
         let mut latencies = Latencies::default();
         (0..99_980).for_each(|_| latencies.record(Duration::from_nanos(40)));
         (0..20).for_each(|_| latencies.record(Duration::from_micros(70)));
@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_and_too_much_are_no_trouble() {
+    fn no_samples_and_huge_samples_are_handled() {
         let mut latencies = Latencies::default();
         assert_eq!(latencies.summary().max, 0);
         latencies.record(Duration::from_secs(10_000));

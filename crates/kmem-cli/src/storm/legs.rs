@@ -1,13 +1,14 @@
-//! Latency with a storm and without, side by side: `kmem storm --latency`.
+//! Latency with a storm and without it, side by side: `kmem storm --latency`.
 //!
-//! The question is what the slowest allocations of a bystander cost while CPUs go and come and caches are created and
-//! destroyed around it. Bystanders take and give back bursts of objects of caches that stay, and time every single
-//! allocation. *Calm* legs, in which nothing else happens, alternate with *stormy* ones, in which one thread takes CPUs
-//! down and up (the bystanders' own among them) and loads and unloads modules, as densely as the storm's driver.
+//! The question is what the slowest allocations of an uninvolved thread cost while CPUs go down and come up and caches
+//! are created and destroyed around it. Such bystanders allocate and free bursts of objects of caches that stay, and
+//! time every single allocation. *Calm* legs, in which nothing else happens, alternate with *stormy* ones, in which one
+//! thread takes CPUs down and up (including those of the bystanders) and loads and unloads modules, as densely as the
+//! storm's driver.
 //!
-//! Each thread has a CPU of its own: a bystander that waits for its turn to run, or is woken beside, would measure the
-//! scheduler. Legs are short and alternate, and the ratio is the median of the pairs' ratios, so that whatever else the
-//! machine does falls on both.
+//! Each thread has a CPU of its own, because a bystander that waits for its turn to run would measure the scheduler.
+//! Legs are short and alternate, and the ratio is the median of the pairs' ratios, so that other activity on the
+//! machine affects both.
 
 #![allow(unsafe_code)]
 
@@ -24,7 +25,7 @@ use super::driver;
 use super::latency::{Latencies, SLOWEST, Summary};
 use super::module::Module;
 use super::totals::Totals;
-use super::worker::Hand;
+use super::worker_ctx::WorkerCtx;
 
 /// Pairs of legs, and how long a leg is.
 const ROUNDS: usize = 21;
@@ -33,10 +34,10 @@ const LEG: Duration = Duration::from_millis(100);
 const MOST_BYSTANDERS: usize = 3;
 /// Sizes of the bystanders' objects.
 const SIZES: [usize; 4] = [32, 96, 256, 1024];
-/// Most objects of a burst: more than a magazine holds, so that some of them are slow in calm as well.
+/// Most objects of a burst: more than a magazine holds, so that some allocations are slow in calm as well.
 const BURST: usize = 256;
-/// The highest number that a hand can have: nobody's in the storm itself.
-const LAST_HAND: u64 = (1 << 11) - 1;
+/// The highest thread number there is; no thread of the storm itself has it.
+const LAST_ID: u64 = (1 << 11) - 1;
 /// Visits of a module before it is unloaded.
 const VISITS: usize = 2;
 
@@ -47,19 +48,19 @@ pub struct Comparison {
     pub bystanders: usize,
     /// Pairs of legs.
     pub rounds: usize,
-    /// CPUs went down or came up so often during the stormy legs.
+    /// How often CPUs went down or came up during the stormy legs.
     pub transitions: u64,
-    /// Caches were destroyed so often during the stormy legs.
+    /// How often caches were destroyed during the stormy legs.
     pub caches_destroyed: u64,
-    /// Nothing but the bystanders.
+    /// The bystanders alone.
     pub calm: Summary,
     /// The same beside a storm.
     pub storm: Summary,
-    /// Of each pair, the slowest 1 in 10,000 of the stormy leg over that of the calm one; the median.
+    /// The slowest 1 in 10,000 of the stormy leg divided by that of the calm leg; the median of all pairs.
     pub ratio_p99_99: f64,
 }
 
-/// Measures, for some four seconds. `None` where a single CPU leaves nothing to compare.
+/// Measures for about four seconds. `None` if there is only one CPU, so that there is nothing to compare.
 pub fn compare(cpus: &[usize], seed: u64, totals: &Totals) -> Result<Option<Comparison>, String> {
     if cpus.len() < 2 {
         return Ok(None);
@@ -70,23 +71,23 @@ pub fn compare(cpus: &[usize], seed: u64, totals: &Totals) -> Result<Option<Comp
     });
     let caches = caches.collect::<Result<Vec<_>, _>>()?;
     let bystanders = (cpus.len() - 1).min(MOST_BYSTANDERS);
-    // The CPUs of the bystanders, and that of the storm: others would go and come unnoticed.
+    // The CPUs of the bystanders and that of the storm; transitions of others would affect no bystander.
     let cpus = &cpus[..=bystanders];
     let ours = Totals::default();
-    let mut hand = Hand::new(LAST_HAND, seed);
+    let mut ctx = WorkerCtx::new(LAST_ID, seed);
     let (mut calm, mut storm) = (Latencies::default(), Latencies::default());
     let mut ratios = Vec::with_capacity(ROUNDS);
     for round in 0..=ROUNDS {
         let quiet = leg(&caches, cpus, || thread::sleep(LEG));
-        let stormy = leg(&caches, cpus, || raise(cpus, &mut hand, &ours));
+        let stormy = leg(&caches, cpus, || raise(cpus, &mut ctx, &ours));
         if round == 0 {
-            continue; // everything was cold
+            continue; // the first round only warms up
         }
         ratios.push(stormy.quantile(SLOWEST) as f64 / quiet.quantile(SLOWEST).max(1) as f64);
         calm.add(&quiet);
         storm.add(&stormy);
     }
-    ours.add(&mut hand.tally);
+    ours.add(&mut ctx.tally);
     ours.complaints().into_iter().for_each(|complaint| totals.complain(complaint));
     for cache in caches {
         cache.destroy().map_err(|busy| format!("after the measurement {busy}"))?;
@@ -104,7 +105,7 @@ pub fn compare(cpus: &[usize], seed: u64, totals: &Totals) -> Result<Option<Comp
     }))
 }
 
-/// One leg: a bystander on each CPU but the last, for as long as the `weather` there lasts.
+/// One leg: a bystander on each CPU but the last, for as long as the `weather` on that one lasts.
 fn leg(caches: &[RawCache], cpus: &[usize], weather: impl FnOnce() + Send) -> Latencies {
     let over = &AtomicBool::new(false);
     let [standing @ .., last] = cpus else { return Latencies::default() };
@@ -122,14 +123,14 @@ fn leg(caches: &[RawCache], cpus: &[usize], weather: impl FnOnce() + Send) -> La
     })
 }
 
-/// Keeps the calling thread on one CPU, unless the kernel took that away meanwhile.
+/// Pins the calling thread to one CPU, unless the kernel has taken that away meanwhile.
 fn stay_on(cpu: usize) {
     let mut there = CpuSet::new();
     there.set(cpu);
     let _ = sched_setaffinity(None, &there);
 }
 
-/// Takes bursts of objects and gives them back in another order.
+/// Allocates bursts of objects and frees them in another order.
 fn stand_by(caches: &[RawCache], cpu: usize, over: &AtomicBool) -> Latencies {
     stay_on(cpu);
     let mut latencies = Latencies::default();
@@ -145,7 +146,7 @@ fn stand_by(caches: &[RawCache], cpu: usize, over: &AtomicBool) -> Latencies {
         }
         luck.shuffle(&mut objects);
         for object in objects.drain(..) {
-            // SAFETY: it came from this cache a moment ago, and nobody else has it.
+            // SAFETY: it was just allocated from this cache, and this thread alone has it.
             unsafe { cache.free(object) };
         }
     }
@@ -153,18 +154,18 @@ fn stand_by(caches: &[RawCache], cpu: usize, over: &AtomicBool) -> Latencies {
 }
 
 /// The storm of one leg: transitions, and modules that come and go.
-fn raise(cpus: &[usize], hand: &mut Hand, totals: &Totals) {
+fn raise(cpus: &[usize], ctx: &mut WorkerCtx, totals: &Totals) {
     let began = Instant::now();
     let mut pace = driver::Pace::default();
     while began.elapsed() < LEG {
-        driver::step(cpus[hand.rng.usize(..cpus.len())], hand, totals);
-        if hand.rng.u32(..4) == 0
-            && let Some(module) = Module::load(usize::MAX, hand, totals)
+        driver::step(cpus[ctx.rng.usize(..cpus.len())], ctx, totals);
+        if ctx.rng.u32(..4) == 0
+            && let Some(module) = Module::load(usize::MAX, ctx, totals)
         {
-            (0..VISITS).for_each(|_| module.visit(hand));
-            module.unload(hand, totals);
+            (0..VISITS).for_each(|_| module.visit(ctx));
+            module.unload(ctx, totals);
         }
-        pace.pause(false, hand);
+        pace.pause(false, ctx);
     }
-    hand.tally.cpu_up += driver::all_up(cpus, totals);
+    ctx.tally.cpu_up += driver::all_up(cpus, totals);
 }

@@ -1,37 +1,39 @@
-//! `kmem storm`: modules come and go while CPUs come and go.
+//! `kmem storm`: modules are loaded and unloaded while CPUs go down and come up.
 //!
-//! The kernel's slab allocator once fell to exactly this: a file system's module, loaded and unloaded in a loop,
-//! each time creating and destroying a cache, while CPUs were taken offline and brought back. The storm is that
-//! workload, made as dense as the machine allows, with a check that would see the fall:
+//! The kernel's slab allocator once crashed under exactly this: a file system's module was loaded and unloaded in a
+//! loop, each time creating and destroying a cache, while CPUs were taken offline and brought back. The storm is that
+//! workload, as dense as the machine allows, with a check that would detect the failure:
 //!
 //! ```text
-//! workers      T threads: load, visit and unload M modules            worker, module
+//! workers      T threads: load, visit and unload M modules            worker, worker_ctx, module
 //! driver       takes CPUs down and up, with prepare failures          driver
-//! coordinator  once a second: all stand still, everything is checked  here, meeting
+//! coordinator  stops all once a second, and checks everything         here, barrier, quiet, check
 //! objects      carry a pattern over their whole size                  object, source
-//! record       what happened when, for a page with charts                 record, report/page
-//! bystanders   time their allocations, with a storm and without       legs, latency
+//! record       what happened when, for a page with charts              record, report/page
+//! bystanders   time their allocations, with a storm and without it    legs, latency
 //! ```
 //!
-//! At a quiescent point the engine validates itself (every object of every slab is in exactly one place, I6 and
-//! I7), and independently of that its number of held objects is held against what the modules really hold, cache
-//! by cache. More in the engine's books than in our hands is a lost object; less is an object with two holders;
-//! an object in a slot of a CPU that is not online is stranded.
+//! At a quiescent point the engine validates itself (every object of every slab is in exactly one place, I6 and I7).
+//! Independently of that, its count of held objects is compared with what the modules really hold, cache by cache. If
+//! the engine counts more, an object is lost; if it counts fewer, an object has two holders; an object in a slot of a
+//! CPU that is not online is stranded.
 //!
-//! The checker does not use the allocator that it checks: its own memory is the system's.
+//! The checker does not use the allocator that it checks: its own memory comes from the system's malloc.
 
+mod barrier;
 mod check;
 mod driver;
 mod latency;
 mod legs;
-mod meeting;
 mod module;
 mod object;
+mod quiet;
 mod record;
 mod report;
 mod source;
 mod totals;
 mod worker;
+mod worker_ctx;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -43,41 +45,42 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::interrupt::{self, EXIT_STOPPED, Interrupt};
+use barrier::Barrier;
 use check::Checker;
-use meeting::Meeting;
 use report::Report;
 use totals::Totals;
-use worker::{Hand, Shared};
+use worker::Shared;
+use worker_ctx::WorkerCtx;
 
-/// Distance of quiescent points.
+/// Time between quiescent points.
 const ROUND: Duration = Duration::from_secs(1);
-/// Longest time between two looks at the clock.
+/// Longest sleep between two looks at the clock.
 const STEP: Duration = Duration::from_millis(100);
-/// A thread that does not come to a meeting within this time is stuck in the engine.
+/// A thread that does not reach the barrier within this time is stuck in the engine.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Arguments of `kmem storm`.
 #[derive(Args)]
 pub struct StormArgs {
-    /// How long it lasts
+    /// Duration in seconds
     #[arg(long, value_name = "S", default_value_t = Self::default().seconds, value_parser = seconds)]
     seconds: u64,
-    /// Threads that load, use and unload modules
+    /// Number of threads that load, use and unload modules
     #[arg(long, value_name = "T", default_value_t = Self::default().threads, value_parser = threads)]
     threads: usize,
-    /// Modules that can be loaded at a time, each with one to four caches
+    /// Maximum number of modules loaded at a time, each with one to four caches
     #[arg(long, value_name = "M", default_value_t = Self::default().modules, value_parser = modules)]
     modules: usize,
-    /// Repeat the decisions of another storm: the seed of its report [default: a new one]
+    /// Repeat the decisions of another storm, by the seed in its report [default: a new seed]
     #[arg(long, value_name = "X", value_parser = seed)]
     seed: Option<u64>,
-    /// Then measure single allocations for another four seconds, with a storm beside them and without by turns
+    /// Afterwards measure single allocations for four seconds, alternately with a storm beside them and without
     #[arg(long)]
     latency: bool,
     /// Also write a page with charts to FILE: CPUs, caches, cached bytes and latency over time
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
-    /// One JSON document on standard output
+    /// Print one JSON document
     #[arg(long)]
     json: bool,
 }
@@ -88,7 +91,7 @@ impl Default for StormArgs {
     }
 }
 
-/// Parses a number of which `least` to `most` make sense.
+/// Parses a number from `least` to `most`.
 fn number(text: &str, least: u64, most: u64, remedy: &str) -> Result<u64, String> {
     match text.parse() {
         Ok(number) if (least..=most).contains(&number) => Ok(number),
@@ -101,12 +104,12 @@ fn seconds(text: &str) -> Result<u64, String> {
 }
 
 fn threads(text: &str) -> Result<usize, String> {
-    let threads = number(text, 1, 1024, "twice to four times the number of CPUs makes them meet most often")?;
+    let threads = number(text, 1, 1024, "two to four times the number of CPUs makes them collide most often")?;
     Ok(threads as usize)
 }
 
 fn modules(text: &str) -> Result<usize, String> {
-    let modules = number(text, 1, 1024, "a few more than threads keeps everybody busy")?;
+    let modules = number(text, 1, 1024, "a few more than threads keeps all of them busy")?;
     Ok(modules as usize)
 }
 
@@ -118,11 +121,11 @@ pub fn seed(text: &str) -> Result<u64, String> {
     parsed.map_err(|_| "a number below 2^64 is needed, decimal or hexadecimal with 0x: copy it from a report".into())
 }
 
-/// Raises the storm and reports it.
+/// Runs the storm and prints its report.
 pub fn storm(args: &StormArgs) -> ExitCode {
-    // 32 bits: no reader of JSON rounds them.
+    // 32 bits, which no reader of JSON rounds.
     let seed = args.seed.unwrap_or_else(|| fastrand::u32(..).into());
-    // A page that cannot be written should not be found out after an hour.
+    // An unwritable page should be noticed now, not after an hour.
     if let Some(page) = &args.report
         && let Err(e) = std::fs::write(page, "")
     {
@@ -147,7 +150,8 @@ pub fn storm(args: &StormArgs) -> ExitCode {
         eprintln!("kmem storm: {} cannot be written: {e}", page.display());
         printed = false;
     }
-    // Not a return: threads that are stuck in the engine (which the report then tells) must not keep us.
+    // This does not return, because threads that are stuck in the engine (which the report says) must not keep the
+    // process alive.
     let code = if stopped { i32::from(EXIT_STOPPED) } else { 0 };
     std::process::exit(if report.ok && printed { code } else { 1 })
 }
@@ -155,46 +159,46 @@ pub fn storm(args: &StormArgs) -> ExitCode {
 /// How a storm ended.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum End {
-    /// Its time was over.
+    /// Its time had passed.
     Over,
     /// Ctrl-C ended it.
     Stopped,
-    /// A thread is stuck, so nothing can be checked any more.
+    /// A thread is stuck, so nothing more can be checked.
     Stuck,
 }
 
-/// The storm itself, and whether Ctrl-C ended it. An error only where it could not be raised at all.
+/// The storm itself, and whether Ctrl-C ended it. An error only if it could not start at all.
 fn raise(args: &StormArgs, seed: u64, interrupt: &Interrupt) -> Result<(Report, bool), String> {
     let shared = Arc::new(Shared {
-        places: (0..args.modules).map(|_| RwLock::default()).collect(),
+        module_slots: (0..args.modules).map(|_| RwLock::default()).collect(),
         totals: Totals::default(),
-        meeting: Meeting::of(args.threads + 1),
+        barrier: Barrier::of(args.threads + 1),
         cpus: worker::usable_cpus()?,
         latencies: Mutex::default(),
     });
     let totals = &shared.totals;
     driver::make_ready(&shared.cpus, totals);
-    let mut checker = Checker::new(Hand::new(0, seed))?;
+    let mut checker = Checker::new(WorkerCtx::new(0, seed))?;
     if args.report.is_some() {
         record::begin(Duration::from_secs(args.seconds), &shared.cpus);
     }
 
     let mut crew = Vec::with_capacity(args.threads + 1);
     for id in 1..=args.threads as u64 + 1 {
-        let (shared_too, hand) = (Arc::clone(&shared), Hand::new(id, seed));
-        let (name, task): (_, fn(&Shared, Hand)) =
+        let (shared_too, ctx) = (Arc::clone(&shared), WorkerCtx::new(id, seed));
+        let (name, task): (_, fn(&Shared, WorkerCtx)) =
             if id == 1 { ("driver".to_string(), driver::drive) } else { (format!("worker {}", id - 1), worker::work) };
         let spawned = thread::Builder::new().name(name).spawn(move || {
             let _guard = LeaveOnPanic;
-            task(&shared_too, hand);
+            task(&shared_too, ctx);
         });
         match spawned {
             Ok(thread) => crew.push(thread),
             Err(e) => {
-                shared.meeting.end();
+                shared.barrier.end();
                 crew.into_iter().for_each(|thread| drop(thread.join()));
                 return Err(format!(
-                    "the system has no room for thread {id} of {}: {e}. Give fewer --threads.",
+                    "the system cannot create thread {id} of {}: {e}. Give fewer --threads.",
                     args.threads + 1
                 ));
             }
@@ -221,7 +225,7 @@ fn raise(args: &StormArgs, seed: u64, interrupt: &Interrupt) -> Result<(Report, 
     Ok((report, stopped))
 }
 
-/// Lets the storm blow, and checks at every round and at its end.
+/// Lets the storm run, and checks at every round and at its end.
 fn coordinate(args: &StormArgs, shared: &Shared, checker: &mut Checker, began: Instant, interrupt: &Interrupt) -> End {
     let bar = progress(args.seconds);
     let end = Duration::from_secs(args.seconds);
@@ -240,10 +244,10 @@ fn coordinate(args: &StormArgs, shared: &Shared, checker: &mut Checker, began: I
             continue;
         }
         let over = now >= end || stopped;
-        if let Err(present) = shared.meeting.call(PATIENCE) {
+        if let Err(present) = shared.barrier.request(PATIENCE) {
             bar.finish_and_clear();
             shared.totals.complain(format!(
-                "only {present} of {} threads came to the meeting within {} s: the others are stuck in the allocator",
+                "only {present} of {} threads reached the barrier within {} s: the others are stuck in the allocator",
                 args.threads + 1,
                 PATIENCE.as_secs()
             ));
@@ -251,9 +255,9 @@ fn coordinate(args: &StormArgs, shared: &Shared, checker: &mut Checker, began: I
         }
         checker.check(shared);
         if over {
-            shared.meeting.end();
+            shared.barrier.end();
         }
-        shared.meeting.dismiss();
+        shared.barrier.release();
         if over {
             bar.finish_and_clear();
             return if stopped { End::Stopped } else { End::Over };
@@ -276,13 +280,14 @@ fn summary(totals: &Totals) -> String {
     line(so_far.allocs, so_far.caches_created, so_far.transitions(), faults)
 }
 
-/// The figures so far. With the time before it the line fits a terminal of 60 columns; what is left gets the bar.
+/// The figures so far. With the time before it the line fits 60 columns; the bar takes what is left of a wider
+/// terminal.
 fn line(objects: u64, caches: u64, moves: u64, faults: u64) -> String {
     let verdict = if faults == 0 { "no fault".to_string() } else { format!("{} FAULTS", brief(faults)) };
     format!("{} objects, {} caches, {} CPU moves, {verdict}", brief(objects), brief(caches), brief(moves))
 }
 
-/// A number in five characters or fewer: three digits and more are `12k` or `3.4M`.
+/// A number in five characters or fewer: from four digits on it is `1.2k` or `34M`.
 fn brief(number: u64) -> String {
     let units = [("", 1), ("k", 1_000), ("M", 1_000_000), ("G", 1_000_000_000), ("T", 1_000_000_000_000u64)];
     let (unit, size) = units.into_iter().rev().find(|(_, size)| number >= *size).unwrap_or(units[0]);
@@ -294,7 +299,7 @@ fn brief(number: u64) -> String {
     }
 }
 
-/// A thread that panics would never come to a meeting: the whole storm ends with it.
+/// A thread that panics would never reach a barrier, so the whole storm ends with it.
 struct LeaveOnPanic;
 
 impl Drop for LeaveOnPanic {

@@ -1,26 +1,27 @@
-//! The pattern that every object carries, from the moment it is handed out until it is given back.
+//! The pattern that every object carries, from its allocation until it is freed.
 //!
 //! ```text
 //! byte 0        8                   16                              size
 //!      | state  | sequence, check   | base + k, base + 2k, ...       |
 //! ```
 //!
-//! *State* is a word made of the storm's tag and the object's own address: `live` while somebody holds the
-//! object, `idle` while nobody does. It is exchanged atomically when an object is handed out, so of two threads
-//! that are given one object, however close in time, exactly one finds it `live` already: a doubled object is
-//! seen where it happens, without a table of addresses and without a lock. Where a typed cache writes a value
-//! over the word before we can look, the doubled object is found by the older holder when it gives it back:
-//! a *sequence* stands there that is not the one it wrote, under a pattern that is whole.
+//! *State* is a word derived from the storm's tag and the object's own address: `live` while the object is held, `idle`
+//! while it is free. It is exchanged atomically when an object is allocated, so if two threads are given one object,
+//! however close in time, exactly one of them finds it `live` already: a doubled object is detected where it happens,
+//! without a table of addresses and without a lock. If a typed cache overwrites the word with a value before we can
+//! look, the older holder detects the doubled object when it frees it: it finds a *sequence* that is not the one it
+//! wrote, in a pattern that is intact.
 //!
-//! *Sequence* numbers every hand-out of the storm, in 48 bits. The *base* mixes tag, address and sequence, so a
-//! byte that wandered in from another object, another generation of this object, or from nowhere does not fit;
-//! 16 bits of it are the *check* of the sequence.
+//! *Sequence* numbers every allocation of the storm, in 48 bits. The *base* mixes tag, address and sequence, so a byte
+//! from another object, from an earlier use of this object, or from anywhere else does not match; 16 bits of it are the
+//! *check* of the sequence.
 //!
-//! The smallest object, 8 bytes, is its state alone. An object that is shared out is a [`Held`]: holding one
-//! says that the object came from the source it names and has not been given back.
+//! The smallest object, 8 bytes, is only the state. An allocated object is a [`Held`]: having one proves that the
+//! object came from the source it names and has not been freed.
 //!
-//! Words of objects are read before this process wrote them (that is the point). It is defined: the memory is
-//! a mapping of the page source, hence zeros or what an earlier holder left there, never uninitialised.
+//! Words of objects are read before this process has written them (that is the point). This is defined behaviour: the
+//! memory is a mapping of the page source, so it has zeros or what an earlier holder left there, and is never
+//! uninitialised.
 
 #![allow(unsafe_code)]
 
@@ -31,23 +32,23 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// Bytes of the smallest object that can carry a state; objects are aligned to at least as much.
 pub const SMALLEST: usize = size_of::<u64>();
 
-/// Distance of neighbouring pattern words.
+/// Difference between neighbouring pattern words.
 const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
 
-/// An object that somebody holds. It is not `Clone`: who gives it back parts with it.
-#[must_use = "an object that is dropped here is never given back: the storm will call it lost"]
+/// An object that is held. It is not `Clone`, and freeing it consumes it.
+#[must_use = "an object that is dropped here is never freed: the storm will call it lost"]
 pub struct Held {
     pub(super) at: NonNull<u8>,
-    /// The number of its hand-out.
+    /// The number of its allocation.
     pub(super) sequence: u64,
     /// Which source it came from.
     pub(super) source: u32,
-    /// What the source gave it along.
+    /// What the source needs to free it.
     pub(super) parcel: Parcel,
 }
 
-/// A handle that a source put away, to have it again when the object comes back: its bytes, without its type
-/// and without the borrow in it. Dropping a parcel does nothing.
+/// A handle that a source has stored until the object is freed: its bytes, without its type and without the borrow in
+/// it. Dropping a parcel does nothing.
 pub struct Parcel(MaybeUninit<[*const (); 2]>);
 
 impl Parcel {
@@ -56,7 +57,7 @@ impl Parcel {
         Self(MaybeUninit::uninit())
     }
 
-    /// Puts a handle away.
+    /// Stores a handle.
     pub fn with<H: Send>(handle: H) -> Self {
         const { assert!(size_of::<H>() <= size_of::<Self>() && align_of::<H>() <= align_of::<Self>()) };
         let mut parcel = Self::empty();
@@ -70,27 +71,27 @@ impl Parcel {
     /// # Safety
     /// An `H` was put in, and what it borrows still lives.
     pub unsafe fn open<H: Send>(self) -> H {
-        // SAFETY: the caller's promise; the parcel ends here, so the handle is taken out once.
+        // SAFETY: the caller's contract; the parcel is consumed, so the handle is taken out once.
         unsafe { self.0.as_ptr().cast::<H>().read() }
     }
 }
 
-// SAFETY: a `Held` is the only handle of its object and the object is plain memory; what is in the parcel is
-// `Send`; every source of the storm takes objects back on any thread.
+// SAFETY: a `Held` is the only handle of its object and the object is plain memory; the handle in the parcel is `Send`;
+// every source of the storm frees objects on any thread.
 unsafe impl Send for Held {}
 
-/// What giving back found.
+/// What marking or checking an object found.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Verdict {
-    /// The pattern is whole.
+    /// The pattern is intact.
     Whole,
-    /// Somebody else was handed the same object in the meantime.
+    /// The same object was allocated to another holder in the meantime.
     Doubled,
-    /// Bytes changed that nobody may write.
+    /// Bytes changed that no other thread may write.
     Corrupt,
 }
 
-/// How objects of one cache are marked: one for each cache, since size and idle state differ.
+/// How the objects of one cache are marked; caches differ in size and idle state.
 #[derive(Clone, Copy)]
 pub struct Marking {
     tag: u64,
@@ -98,16 +99,16 @@ pub struct Marking {
     idle: Idle,
 }
 
-/// What the state word says while nobody holds the object.
+/// The state word of an object that is free.
 #[derive(Clone, Copy)]
 pub enum Idle {
-    /// Anything but `live`: pages are fresh, or were another cache's.
+    /// Anything but `live`: pages are fresh, or belonged to another cache.
     Unknown,
     /// This word: the constructor wrote it, and every holder restores it.
     Constructed(u64),
 }
 
-/// Mixes 64 bits so that close inputs give far outputs (the finaliser of splitmix64).
+/// Mixes 64 bits so that similar inputs have dissimilar outputs (the finaliser of splitmix64).
 pub fn mix(x: u64) -> u64 {
     let x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     let x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
@@ -139,16 +140,16 @@ impl Marking {
         sequence << 16 | self.base(at, sequence) & 0xffff
     }
 
-    /// Marks an object that was just handed out.
+    /// Marks an object that was just allocated.
     ///
-    /// `Doubled`: somebody holds it already; it is left as that holder knows it. `Corrupt`: it was not as its
-    /// constructor or last holder left it; it is marked all the same.
+    /// `Doubled`: it is held already, and is left as its holder knows it. `Corrupt`: it was not as its constructor or
+    /// last holder left it; it is marked nevertheless.
     ///
     /// # Safety
-    /// `at` is an object of `self.size` bytes, aligned to 8, that the allocator handed out to the caller.
+    /// `at` is an object of `self.size` bytes, aligned to 8, that was allocated to the caller.
     pub unsafe fn open(&self, at: NonNull<u8>, sequence: u64) -> Verdict {
         let live = self.live(at);
-        // SAFETY: 8 aligned bytes by the contract; other threads touch them by atomics alone.
+        // SAFETY: 8 aligned bytes by the contract; other threads access them only atomically.
         let state = unsafe { AtomicU64::from_ptr(at.as_ptr().cast()) };
         let before = state.swap(live, Ordering::AcqRel);
         if before == live {
@@ -162,7 +163,7 @@ impl Marking {
         }
     }
 
-    /// Marks an object whose value was just moved in, which overwrote whatever stood there.
+    /// Marks an object whose value was just moved in, which overwrote whatever was there.
     ///
     /// # Safety
     /// As for [`open`](Self::open).
@@ -170,12 +171,12 @@ impl Marking {
         // SAFETY: as in `open`.
         let state = unsafe { AtomicU64::from_ptr(at.as_ptr().cast()) };
         state.store(self.live(at), Ordering::Release);
-        // SAFETY: the caller was handed the object.
+        // SAFETY: the object was allocated to the caller.
         unsafe { self.write(at, sequence) };
         Verdict::Whole
     }
 
-    /// Checks an object that is about to be given back, and marks it idle if it is whole.
+    /// Checks an object that is about to be freed, and marks it idle if it is intact.
     ///
     /// # Safety
     /// `at` was opened by this marking, and its memory is still mapped.
@@ -225,7 +226,7 @@ impl Marking {
         }
     }
 
-    /// Whether the pattern is the one of hand-out `sequence`.
+    /// Whether the pattern is that of allocation `sequence`.
     ///
     /// # Safety
     /// `at` has `self.size` mapped bytes, aligned to 8.
@@ -233,7 +234,7 @@ impl Marking {
         let mut word = self.base(at, sequence);
         // SAFETY: the caller's; read only here.
         let (words, tail) = unsafe { self.body(at) };
-        // Differences are gathered, not branched on: the loop is as wide as the machine's registers.
+        // Differences are accumulated without branches, so that the loop can be vectorised.
         let mut wrong = 0;
         if let Some((first, rest)) = words.split_first() {
             wrong |= first ^ self.numbered(at, sequence);
@@ -246,7 +247,7 @@ impl Marking {
         wrong == 0 && tail.iter().zip(end).all(|(found, byte)| *found == byte)
     }
 
-    /// All but the state: whole words, then the bytes after the last of them.
+    /// Everything after the state: whole words, then the bytes after the last of them.
     ///
     /// # Safety
     /// `at` has `self.size` initialised bytes, aligned to 8, and nothing else refers to them while the result lives.
@@ -267,7 +268,7 @@ impl Marking {
 mod tests {
     use super::*;
 
-    /// A piece of memory to play an object.
+    /// Memory that stands in for an object.
     fn object(words: &mut [u64]) -> NonNull<u8> {
         NonNull::from(words).cast()
     }
@@ -285,7 +286,7 @@ mod tests {
             unsafe {
                 assert_eq!(marking(size).open(at, 1), Verdict::Whole);
                 assert_eq!(marking(size).close(at, 1), Verdict::Whole);
-                assert_eq!(marking(size).open(at, 2), Verdict::Whole, "idle can be handed out again");
+                assert_eq!(marking(size).open(at, 2), Verdict::Whole, "idle can be allocated again");
             }
         }
     }
@@ -328,7 +329,7 @@ mod tests {
                 assert_eq!(marking(size).open(at, 1), Verdict::Whole);
                 assert_eq!(marking(size).open(at, 2), Verdict::Doubled);
                 assert_eq!(marking(size).close(at, 1), Verdict::Whole, "the first holder is not disturbed");
-                assert_eq!(marking(size).close(at, 1), Verdict::Doubled, "given back twice");
+                assert_eq!(marking(size).close(at, 1), Verdict::Doubled, "freed twice");
             }
         }
     }

@@ -1,16 +1,16 @@
 //! What happened when, for the page of `kmem storm --report`.
 //!
-//! The storm must not feel that it is recorded. So time is cut into a fixed number of *bins*, and everybody adds to the
-//! bin of the moment, in memory of his own where he can:
+//! Recording must not slow the storm down. So time is divided into a fixed number of *bins*, and each thread adds to
+//! the current bin, in memory of its own where possible:
 //!
 //! ```text
-//! workers      the latency of the allocations that they time in any case   a histogram a bin, merged at their end
-//! listener     how long each CPU was in which state                        sums a bin, under a lock that it has alone
-//! coordinator  caches and cached bytes                                     a sample a bin, asked of the engine
+//! workers      the latency of the allocations that they time in any case   a histogram per bin, merged at their end
+//! listener     how long each CPU was in which state                        sums per bin, under a lock of its own
+//! coordinator  caches and cached bytes                                     a sample per bin, from the engine
 //! ```
 //!
-//! A storm of an hour takes as much memory as one of a second. One short *excerpt* is kept event by event, to be
-//! magnified.
+//! The record of an hour takes as much memory as that of a second. One short *excerpt* is kept event by event, to be
+//! shown magnified.
 
 #![forbid(unsafe_code)]
 
@@ -27,7 +27,7 @@ pub const BINS: usize = 150;
 const EXCERPT: Duration = Duration::from_millis(20);
 const EXCERPT_EVENTS: usize = 4096;
 
-/// Where a CPU stands.
+/// The state of a CPU.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Standing {
     Online,
@@ -40,7 +40,7 @@ impl Standing {
     /// All of them, in the order of their numbers.
     pub const ALL: [Self; 4] = [Self::Online, Self::Coming, Self::Draining, Self::Gone];
 
-    /// Where an event leads.
+    /// The state that an event leads to.
     fn after(event: Event) -> Option<Self> {
         Some(match event {
             Event::UpPrepare => Self::Coming,
@@ -61,7 +61,7 @@ pub struct Sample {
     /// Bytes of free objects in the slots of all CPUs, and in depots.
     pub in_slots: usize,
     pub in_depots: usize,
-    /// Bytes of objects that somebody holds.
+    /// Bytes of objects that are held.
     pub held: usize,
 }
 
@@ -71,9 +71,9 @@ pub struct Lanes {
     pub cpus: Vec<usize>,
     /// Seconds in each state, for each CPU and bin.
     pub spent: Vec<Vec<[f64; 4]>>,
-    /// Where each CPU stands, since when.
+    /// The current state of each CPU, and since when.
     standing: Vec<(Standing, Duration)>,
-    /// When the excerpt began, where each CPU stood then, and what happened since.
+    /// The excerpt, once it has begun.
     pub excerpt: Option<Excerpt>,
 }
 
@@ -81,7 +81,7 @@ pub struct Lanes {
 pub struct Excerpt {
     pub began: Duration,
     pub standing: Vec<Standing>,
-    /// When, the place of the CPU among those of the storm, and where it stands from then on.
+    /// When, the index of the CPU among those of the storm, and its state from then on.
     pub events: Vec<(Duration, usize, Standing)>,
 }
 
@@ -99,10 +99,10 @@ pub struct Record {
     latencies: Mutex<Vec<Latencies>>,
 }
 
-/// The listener that hears of transitions lives for ever, so the record of the process's one storm does too.
+/// The listener is static, and so is the record that it writes to; a process has one storm.
 static RECORD: OnceLock<Record> = OnceLock::new();
 
-/// Begins the record of a storm that is going to last `length`; all CPUs are online.
+/// Begins the record of a storm that will last `length`; all CPUs are online.
 pub fn begin(length: Duration, cpus: &[usize]) {
     let lanes = Lanes {
         cpus: cpus.to_vec(),
@@ -124,7 +124,7 @@ pub fn record() -> Option<&'static Record> {
     RECORD.get()
 }
 
-/// A histogram for each bin. One digit is as much as a line on a page can tell.
+/// A histogram for each bin. One significant digit is as much as a line on a page can show.
 fn histograms() -> Vec<Latencies> {
     vec![Latencies::with_digits(1); BINS]
 }
@@ -149,7 +149,7 @@ impl Record {
         }
     }
 
-    /// Takes a sample of the caches, once a bin; counts those whose names begin with `prefix`.
+    /// Samples the caches, once per bin; counts those whose names begin with `prefix`.
     pub fn sample(&self, prefix: &str) {
         let at = self.began.elapsed();
         if lock(&self.samples).last().is_some_and(|last| at < last.at + self.bin) {
@@ -165,19 +165,19 @@ impl Record {
         lock(&self.samples).push(sample);
     }
 
-    /// Begins a worker's own part.
+    /// A new timeline for one worker.
     pub fn timeline(&self) -> Timeline {
         Timeline { began: self.began, bin: self.bin, bins: histograms() }
     }
 
-    /// Takes a worker's part in.
+    /// Adds the timeline of a worker.
     pub fn add(&self, timeline: &Timeline) {
         for (all, bin) in lock(&self.latencies).iter_mut().zip(&timeline.bins) {
             all.add(bin);
         }
     }
 
-    /// The storm is over: what the record holds.
+    /// Ends the record, and returns its contents.
     pub fn end(&self) -> (MutexGuard<'_, Lanes>, Vec<Sample>, Vec<Latencies>) {
         let mut lanes = lock(&self.lanes);
         for place in 0..lanes.cpus.len() {
@@ -189,7 +189,7 @@ impl Record {
 }
 
 impl Lanes {
-    /// A CPU is in another state from `now` on.
+    /// Records that a CPU is in another state from `now` on.
     fn turn(&mut self, place: usize, next: Standing, now: Duration, bin: Duration) {
         let (standing, since) = std::mem::replace(&mut self.standing[place], (next, now));
         let length = bin.as_secs_f64();

@@ -1,8 +1,7 @@
-//! The report of a storm, for a program (JSON) and for a person (a table, or a page with charts).
+//! The report of a storm: as JSON, as a table, or as a page with charts.
 
 #![forbid(unsafe_code)]
 
-mod chart;
 mod page;
 
 use std::fmt::Write;
@@ -10,6 +9,7 @@ use std::time::Duration;
 
 use console::{Style, measure_text_width, style};
 use indicatif::HumanCount;
+use kmem_bench::charts::axes::duration;
 use serde::Serialize;
 
 use super::StormArgs;
@@ -21,7 +21,7 @@ use super::worker::Shared;
 /// What a storm did and found; the field names are the JSON keys.
 #[derive(Serialize)]
 pub struct Report {
-    /// Nothing lost, doubled, stranded or corrupt, and nothing else to complain about.
+    /// No object was lost, doubled, stranded or corrupt, and there are no complaints.
     pub ok: bool,
     seconds: u64,
     seed: u64,
@@ -47,7 +47,7 @@ pub struct Report {
     cpus: usize,
     elapsed_seconds: f64,
     cpu_down_failed: u64,
-    /// Caches and objects that were refused for want of memory (or of places for caches).
+    /// Caches and objects that were refused for lack of memory (or because there are too many caches).
     create_failed: u64,
     alloc_failed: u64,
     frees_by_other_thread: u64,
@@ -66,14 +66,14 @@ pub struct Report {
 /// How long single allocations took.
 #[derive(Serialize)]
 struct Latency {
-    /// The workers' own in the storm. They are more than there are CPUs: waiting for a CPU is part of it.
+    /// Those of the workers in the storm. There are more workers than CPUs, so waiting for a CPU is part of it.
     workers: Summary,
-    /// Bystanders with a storm beside them and without; null if that was not asked for, or there is one CPU only.
+    /// Bystanders with a storm beside them and without it; null if not asked for, or if there is only one CPU.
     bystanders: Option<Comparison>,
 }
 
 impl Report {
-    /// Draws up the report after everything came to rest.
+    /// Creates the report after the storm has ended.
     pub fn new(
         args: &StormArgs,
         seed: u64,
@@ -88,13 +88,13 @@ impl Report {
         let mut complaints = shared.totals.complaints();
         let lives = source::lives();
         if counted.allocs == 0 {
-            complaints.push("not one object was allocated: there was no storm".into());
+            complaints.push("no object was allocated: there was no storm".into());
         }
         let mut notes = Vec::new();
         if shared.cpus.len() == 1 {
             notes.push(format!(
-                "this process may run on CPU {} alone, and the last CPU cannot go down: \
-                 the storm ran without hotplug; give it two CPUs or more",
+                "this process may run only on CPU {}, and the last CPU cannot go down: \
+                 the storm ran without hotplug; allow it two CPUs or more",
                 shared.cpus[0]
             ));
         }
@@ -136,12 +136,12 @@ impl Report {
         }
     }
 
-    /// Something that a person should know who reads the report.
+    /// Adds a note for the reader of the report.
     pub fn note(&mut self, note: String) {
         self.notes.push(note);
     }
 
-    /// The report for a person.
+    /// The report as a table.
     pub fn table(&self) -> String {
         let mut table = Table::default();
         table.title(&format!(
@@ -152,7 +152,7 @@ impl Report {
         table.head("What happened");
         table.count("caches created", self.caches_created, &self.a_second(self.caches_created));
         table.count("caches destroyed", self.caches_destroyed, "");
-        table.count("destroys refused", self.destroy_busy, "objects were held; the exact number was told");
+        table.count("destroys refused", self.destroy_busy, "with the exact number of held objects");
         table.count("CPUs down", self.cpu_down, &self.a_second(self.cpu_down));
         table.count("CPUs up", self.cpu_up, "");
         table.count("ups canceled", self.cpu_up_canceled, "a prepare failed and was rolled back");
@@ -162,16 +162,16 @@ impl Report {
         table.count("  by another thread", self.frees_by_other_thread, "");
         table.count("  on another CPU", self.frees_on_other_cpu, "");
         if self.create_failed + self.alloc_failed > 0 {
-            table.count("refused", self.create_failed + self.alloc_failed, "no memory, or no place for another cache");
+            table.count("refused", self.create_failed + self.alloc_failed, "no memory, or too many caches");
         }
         table.latencies(&self.latency_ns);
         table.head("What was found");
-        table.fault("lost", self.lost_objects, "the engine says they are held, and nobody holds them");
-        table.fault("doubled", self.duplicated_objects, "handed out to two holders at a time");
+        table.fault("lost", self.lost_objects, "counted as held, but not held");
+        table.fault("doubled", self.duplicated_objects, "allocated to two holders at a time");
         table.fault("stranded", self.stranded_objects, "left in slots of CPUs that are not online");
         table.fault("corrupt", self.corrupt_objects, "bytes changed while they were held");
         let valid = if self.validate_ok { "sound" } else { "UNSOUND" };
-        let meaning = format!("the engine's own walk, at {} quiescent points", HumanCount(self.checks));
+        let meaning = format!("checked at {} quiescent points", HumanCount(self.checks));
         table.row("validation", &outcome(valid, self.validate_ok), &meaning);
         for note in &self.notes {
             table.line(&format!("Note: {note}."));
@@ -188,9 +188,9 @@ impl Report {
 
     fn sentence(&self) -> &'static str {
         if self.ok {
-            "OK: every object was in exactly one place at every check, and all of them came back."
+            "OK: every object was in exactly one place at every check, and all were freed."
         } else {
-            "FAILED: the allocator broke a promise. Repeat it with the seed, and file what is above."
+            "FAILED: the allocator broke its contract. Repeat the storm with the seed, and report the above."
         }
     }
 
@@ -205,15 +205,17 @@ fn outcome(text: &str, good: bool) -> String {
     colour.apply_to(text).to_string()
 }
 
-/// Three columns: what, how much, what it means.
+/// Three columns: what, how much, what it means; 80 characters in all.
 #[derive(Default)]
 struct Table {
     text: String,
 }
 
 impl Table {
-    const NAME: usize = 22;
+    const NAME: usize = 20;
     const VALUE: usize = 14;
+    /// The first column of the latencies, which have more of them.
+    const TIMED: usize = 17;
 
     fn title(&mut self, text: &str) {
         let _ = writeln!(self.text, "{}", style(text).bold());
@@ -224,7 +226,7 @@ impl Table {
     }
 
     fn row(&mut self, name: &str, value: &str, meaning: &str) {
-        // The value may carry colour: its width is not its length.
+        // The value may contain colour codes, so its width is not its length.
         let gap = " ".repeat(Self::VALUE.saturating_sub(measure_text_width(value)));
         let row = format!("  {name:<width$}{gap}{value}   {meaning}", width = Self::NAME);
         let _ = writeln!(self.text, "{}", row.trim_end());
@@ -238,25 +240,29 @@ impl Table {
         self.row(name, &outcome(&HumanCount(count).to_string(), count == 0), meaning);
     }
 
-    /// One line each, since they are read against each other.
+    /// One line each, because they are to be compared.
     fn latencies(&mut self, latency: &Latency) {
-        self.head("One allocation, in nanoseconds");
+        self.head("One allocation");
         let titles = ["median", "99 %", "99.9 %", "99.99 %", "slowest", "timed"];
-        let cells = |cells: [String; 6]| cells.map(|cell| format!("{cell:>12}")).concat();
-        let _ = writeln!(self.text, "  {:<width$}{}", "", cells(titles.map(String::from)), width = Self::NAME);
+        let row = |name: &str, cells: [String; 6]| {
+            let [times @ .., timed] = cells;
+            let times = times.map(|time| format!("{time:>10}")).concat();
+            format!("  {name:<width$}{times}{timed:>11}\n", width = Self::TIMED)
+        };
+        self.text += &row("", titles.map(String::from));
         let workers = ("in the storm", &latency.workers);
         let bystanders = latency.bystanders.as_ref();
         let legs = bystanders.map(|legs| [("bystanders, calm", &legs.calm), ("bystanders, storm", &legs.storm)]);
         for (name, figures) in [workers].into_iter().chain(legs.into_iter().flatten()) {
             let Summary { p50, p99, p99_9, p99_99, max, samples } = *figures;
-            let numbers = [p50, p99, p99_9, p99_99, max, samples].map(|number| HumanCount(number).to_string());
-            let _ = writeln!(self.text, "  {name:<width$}{}", cells(numbers), width = Self::NAME);
+            let [a, b, c, d, e] = [p50, p99, p99_9, p99_99, max].map(|ns| duration(ns as f64));
+            self.text += &row(name, [a, b, c, d, e, HumanCount(samples).to_string()]);
         }
         if let Some(legs) = bystanders {
             let _ = writeln!(
                 self.text,
-                "  The slowest 1 in 10,000 beside the storm: {} times that of calm (median of {} pairs of legs,\n  \
-                 {} transitions, {} caches destroyed).",
+                "  The slowest 1 in 10,000 beside the storm: {} times that of calm\n  \
+                 (median of {} pairs of legs, {} transitions, {} caches destroyed).",
                 legs.ratio_p99_99,
                 legs.rounds,
                 HumanCount(legs.transitions),

@@ -1,13 +1,13 @@
-//! The three kinds of caches that a module makes, behind one interface.
+//! The three kinds of caches that a module creates, behind one interface.
 //!
 //! - a [`kmem::RawCache`] of any size and alignment: memory, no type;
-//! - a [`kmem::Cache<T>`]: a value is moved in at every hand-out;
+//! - a [`kmem::Cache<T>`]: a value is moved in at every allocation;
 //! - a [`kmem::ObjectCache<T>`]: objects stay constructed between uses.
 //!
-//! All three hand out [`Held`] objects that may be given back by any thread. A handle that borrows its cache
-//! cannot lie beside it, as a module's objects do. So it is taken apart (`into_raw`) or put away (`Parcel`) when
-//! an object is handed out, and put together again when it comes back, which is the reason for the unsafe code
-//! here. What makes it right: a `Held` names its source, is not `Clone`, and is parted with when it comes back.
+//! All three hand out [`Held`] objects that any thread may free. A handle that borrows its cache cannot be stored next
+//! to it, as a module's objects are. So it is taken apart (`into_raw`) or stored untyped (`Parcel`) when an object is
+//! allocated, and restored when the object is freed, which is the reason for the unsafe code here. This is sound
+//! because a `Held` names its source, is not `Clone`, and is consumed when it is freed.
 
 #![allow(unsafe_code)]
 
@@ -19,12 +19,12 @@ use kmem::{AllocError, Bulk, Cache, CreateError, Object, ObjectCache, RawCache};
 
 use super::object::{Held, Idle, Marking, Parcel, Verdict};
 use super::totals::Tally;
-use super::worker::Hand;
+use super::worker_ctx::WorkerCtx;
 
-/// The allocator's own view of itself; the storm calls it while all its threads wait.
+/// The allocator's own check of itself; the storm calls it while all its threads wait.
 pub fn validate() -> Result<kmem::ValidReport, kmem::Violation> {
-    // SAFETY: whoever allocates in this process waits at the meeting: the workers and the driver stand still, and the
-    // main thread is the one that asks.
+    // SAFETY: every thread that allocates in this process waits at the barrier: the workers and the driver are stopped,
+    // and the main thread is the caller.
     unsafe { kmem::validate() }
 }
 
@@ -33,37 +33,37 @@ pub trait Source: Send + Sync {
     /// Bytes of an object.
     fn size(&self) -> usize;
 
-    /// An object, marked; `None` if there is no memory or the object was somebody's already.
-    fn alloc(&self, hand: &mut Hand) -> Option<Held>;
+    /// Allocates an object and marks it; `None` if there is no memory, or the object was held already.
+    fn alloc(&self, ctx: &mut WorkerCtx) -> Option<Held>;
 
-    /// `wanted` objects at once, of a cache that can do that; of others and without memory, none.
-    fn alloc_bulk(&self, wanted: usize, hand: &mut Hand, out: &mut Vec<Held>);
+    /// Allocates `wanted` objects at once, from a cache that can do so; none from others, or without memory.
+    fn alloc_bulk(&self, wanted: usize, ctx: &mut WorkerCtx, out: &mut Vec<Held>);
 
-    /// Checks an object and gives it back.
+    /// Checks an object and frees it.
     fn free(&self, held: Held, tally: &mut Tally);
 
-    /// How many objects the engine says are held.
+    /// How many objects are held, by the engine's count.
     fn live(&self) -> usize;
 
-    /// Gives empty slabs back.
+    /// Releases empty slabs.
     fn shrink(&self);
 
-    /// Destroys the cache, or says how many objects are held and hands it back.
+    /// Destroys the cache, or returns it with the number of held objects.
     fn destroy(self: Box<Self>) -> Result<(), Refusal>;
 }
 
-/// A cache that would not be destroyed.
+/// A cache whose destruction was refused.
 pub struct Refusal {
-    /// Objects that are held, in the engine's opinion.
+    /// Objects that are held, by the engine's count.
     pub live: usize,
     /// The cache.
     pub source: Box<dyn Source>,
 }
 
-/// Most objects taken at once.
+/// Most objects allocated at once.
 const BULK: usize = 32;
 
-/// Constructors and destructors that ran in caches of constructed objects.
+/// How often constructors and destructors ran in caches of constructed objects.
 pub struct Lives {
     /// Objects constructed.
     pub constructed: u64,
@@ -79,7 +79,7 @@ pub fn lives() -> Lives {
     Lives { constructed: CONSTRUCTED.load(Relaxed), dropped: DROPPED.load(Relaxed) }
 }
 
-/// Whether a cache could not be created because memory or places for caches are used up: a legal answer.
+/// Whether a cache could not be created because memory or the number of caches is exhausted, which is legal.
 pub fn for_want_of_room(error: &CreateError) -> bool {
     matches!(error, CreateError::NoMemory | CreateError::TooManyCaches { .. })
 }
@@ -125,37 +125,37 @@ fn layout(rng: &mut fastrand::Rng) -> Layout {
     Layout::from_size_align(size, align).expect("the largest size and alignment are far from isize::MAX")
 }
 
-/// A kind of cache: hands out memory of its objects and takes it back.
+/// A kind of cache: allocates and frees memory of objects.
 pub trait Kind: Send + Sync + Sized + 'static {
-    /// Whether a value is moved in when an object is handed out, over whatever stood there.
+    /// Whether a value is moved in at allocation, over whatever was there.
     const OVERWRITES: bool;
 
-    /// An object, and the parcel that is to come back with it.
+    /// Allocates an object, with the parcel that is needed to free it.
     fn take(&self) -> Result<(NonNull<u8>, Parcel), AllocError>;
 
-    /// Up to `wanted` objects at once; nothing is moved into them.
+    /// Allocates up to `wanted` objects at once; nothing is moved into them.
     fn take_bulk(&self, wanted: usize, taken: &mut dyn FnMut(NonNull<u8>, Parcel)) -> Result<(), AllocError> {
         let _ = (wanted, taken);
         Ok(())
     }
 
-    /// Takes an object back.
+    /// Frees an object.
     ///
     /// # Safety
-    /// Both came from one `take` or `take_bulk` of this cache, and are given back once.
+    /// Both came from one `take` or `take_bulk` of this cache, and are freed once.
     unsafe fn give_back(&self, at: NonNull<u8>, parcel: Parcel);
 
-    /// How many objects the engine says are held.
+    /// How many objects are held, by the engine's count.
     fn live(&self) -> usize;
 
-    /// Gives empty slabs back.
+    /// Releases empty slabs.
     fn shrink(&self);
 
-    /// Destroys the cache, or says how many objects are held and hands it back.
+    /// Destroys the cache, or returns it with the number of held objects.
     fn destroy(self) -> Result<(), (usize, Self)>;
 }
 
-/// A cache of kind `K`, its marking, and the number that its objects bear.
+/// A cache of kind `K`, its marking, and the number that its objects carry.
 pub struct Marked<K> {
     id: u32,
     cache: K,
@@ -169,13 +169,13 @@ impl<K: Kind> Marked<K> {
         Box::new(Self { id: NEXT.fetch_add(1, Relaxed), cache, marking })
     }
 
-    /// Counts what was handed out.
+    /// Counts an object that was allocated.
     fn received(&self, verdict: Verdict, held: Held, tally: &mut Tally) -> Option<Held> {
         tally.allocs += 1;
         match verdict {
             Verdict::Whole => {}
             Verdict::Corrupt => tally.corrupt += 1,
-            // Its holder gives it back; giving it back twice would harm the engine for our own fault.
+            // Its other holder frees it; a second free would be our own error and damage the engine.
             Verdict::Doubled => {
                 tally.doubled += 1;
                 return None;
@@ -190,34 +190,34 @@ impl<K: Kind> Source for Marked<K> {
         self.marking.size()
     }
 
-    fn alloc(&self, hand: &mut Hand) -> Option<Held> {
-        let sequence = hand.next_sequence();
-        let Ok((at, parcel)) = hand.timed(sequence, || self.cache.take()) else {
-            hand.tally.alloc_failed += 1;
+    fn alloc(&self, ctx: &mut WorkerCtx) -> Option<Held> {
+        let sequence = ctx.next_sequence();
+        let Ok((at, parcel)) = ctx.timed(sequence, || self.cache.take()) else {
+            ctx.tally.alloc_failed += 1;
             return None;
         };
-        // SAFETY: the engine handed it out to us; size and alignment are right by `create`.
+        // SAFETY: the engine allocated it to us; size and alignment are right by `create`.
         let verdict = unsafe {
             if K::OVERWRITES { self.marking.open_fresh(at, sequence) } else { self.marking.open(at, sequence) }
         };
-        self.received(verdict, Held { at, sequence, source: self.id, parcel }, &mut hand.tally)
+        self.received(verdict, Held { at, sequence, source: self.id, parcel }, &mut ctx.tally)
     }
 
-    fn alloc_bulk(&self, wanted: usize, hand: &mut Hand, out: &mut Vec<Held>) {
+    fn alloc_bulk(&self, wanted: usize, ctx: &mut WorkerCtx, out: &mut Vec<Held>) {
         let taken = self.cache.take_bulk(wanted, &mut |at, parcel| {
-            let sequence = hand.next_sequence();
+            let sequence = ctx.next_sequence();
             // SAFETY: as in `alloc`.
             let verdict = unsafe { self.marking.open(at, sequence) };
-            out.extend(self.received(verdict, Held { at, sequence, source: self.id, parcel }, &mut hand.tally));
+            out.extend(self.received(verdict, Held { at, sequence, source: self.id, parcel }, &mut ctx.tally));
         });
         if taken.is_err() {
-            hand.tally.alloc_failed += 1;
+            ctx.tally.alloc_failed += 1;
         }
     }
 
     fn free(&self, held: Held, tally: &mut Tally) {
-        assert_eq!(held.source, self.id, "an object came back to a cache that is not its own");
-        // SAFETY: `held` says that `alloc` opened it here and that it was not given back since.
+        assert_eq!(held.source, self.id, "an object was freed to a cache that is not its own");
+        // SAFETY: `held` proves that `alloc` opened it here and that it was not freed since.
         match unsafe { self.marking.close(held.at, held.sequence) } {
             Verdict::Whole => {}
             Verdict::Corrupt => tally.corrupt += 1,
@@ -227,7 +227,7 @@ impl<K: Kind> Source for Marked<K> {
             }
         }
         tally.frees += 1;
-        // SAFETY: the same; `held` ends here, so nobody gives it back again.
+        // SAFETY: the same; `held` is consumed here, so it is not freed again.
         unsafe { self.cache.give_back(held.at, held.parcel) };
     }
 
@@ -254,7 +254,7 @@ impl Kind for RawCache {
     }
 
     unsafe fn give_back(&self, at: NonNull<u8>, _: Parcel) {
-        // SAFETY: the caller's promise is the one that is asked for.
+        // SAFETY: the contract of `free` is that of this function.
         unsafe { self.free(at) };
     }
 
@@ -309,7 +309,7 @@ impl<const N: usize> Kind for Cache<Words<N>> {
     }
 }
 
-/// The state word of a constructed object that nobody holds.
+/// The state word of a constructed object that is free.
 const READY: u64 = 0x7265_6164_7920_3a29;
 
 /// A value of `N` words that its constructor makes and its holders restore.

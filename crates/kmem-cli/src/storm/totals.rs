@@ -1,20 +1,20 @@
-//! Counting, apart from what is counted.
+//! The counters of a storm.
 //!
-//! A worker counts in a [`Tally`] of its own and adds it to the [`Totals`] after every visit of a module, so
-//! the counters cost a few atomic additions for hundreds of objects. Faults that are no numbers ('a transition
-//! failed, and not for a reason that we gave it') are kept as sentences, the first few of them.
+//! A worker counts in a [`Tally`] of its own and adds it to the [`Totals`] after every visit of a module, so the
+//! counters cost a few atomic additions for hundreds of objects. Faults that are not numbers ('a transition failed for
+//! an unexpected reason') are kept as sentences, up to a limit.
 
 #![forbid(unsafe_code)]
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-/// Complaints that are kept; more of them say nothing new.
+/// Complaints that are kept; further ones would say nothing new.
 const MOST_COMPLAINTS: usize = 12;
 
 macro_rules! counters {
     ($($(#[$doc:meta])* $name:ident,)+) => {
-        /// What one thread counted since it last handed in its count; also a reading of [`Totals`].
+        /// What one thread has counted since it last added it to the totals; also a reading of [`Totals`].
         #[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
         pub struct Tally {
             $($(#[$doc])* pub $name: u64,)+
@@ -28,7 +28,7 @@ macro_rules! counters {
         }
 
         impl Totals {
-            /// Adds a tally, and leaves it empty.
+            /// Adds a tally and clears it.
             pub fn add(&self, tally: &mut Tally) {
                 $(if tally.$name != 0 {
                     self.$name.fetch_add(tally.$name, Relaxed);
@@ -49,7 +49,7 @@ counters! {
     caches_created,
     /// Caches that were destroyed.
     caches_destroyed,
-    /// Destroys that were rightly refused, with the exact number of held objects.
+    /// Destroys that were correctly refused, with the exact number of held objects.
     destroy_busy,
     /// Caches that could not be created.
     create_failed,
@@ -59,19 +59,19 @@ counters! {
     cpu_down,
     /// CPUs whose prepare failed and was rolled back.
     cpu_up_canceled,
-    /// CPUs that were to go down and stayed, since a listener refused.
+    /// CPUs that stayed up because a listener refused.
     cpu_down_failed,
-    /// Objects handed out.
+    /// Objects allocated.
     allocs,
-    /// Objects given back.
+    /// Objects freed.
     frees,
-    /// Objects given back by another thread than the one that they were handed out to.
+    /// Objects freed by another thread than the one that allocated them.
     frees_by_other_thread,
-    /// Objects given back on another CPU than the one that they were handed out on.
+    /// Objects freed on another CPU than the one where they were allocated.
     frees_on_other_cpu,
-    /// Allocations that were refused for want of memory.
+    /// Allocations that failed for lack of memory.
     alloc_failed,
-    /// Objects that the engine says are held, and nobody holds.
+    /// Objects that the engine counts as held but that are not held.
     lost,
     /// Objects with two holders.
     doubled,
@@ -84,7 +84,7 @@ counters! {
 }
 
 impl Totals {
-    /// Remembers a fault that is no number.
+    /// Records a fault that is not a number.
     pub fn complain(&self, complaint: String) {
         let mut complaints = self.complaints.lock().unwrap_or_else(|e| e.into_inner());
         if complaints.len() < MOST_COMPLAINTS {
@@ -92,19 +92,19 @@ impl Totals {
         }
     }
 
-    /// Whether there is any.
+    /// Whether there is any complaint.
     pub fn has_complaints(&self) -> bool {
         !self.complaints.lock().unwrap_or_else(|e| e.into_inner()).is_empty()
     }
 
-    /// The faults that are no numbers.
+    /// The faults that are not numbers.
     pub fn complaints(&self) -> Vec<String> {
         self.complaints.lock().unwrap_or_else(|e| e.into_inner()).clone()
     }
 }
 
 impl Tally {
-    /// Transitions of CPUs that were carried out, canceled or taken back.
+    /// Transitions of CPUs that were completed, canceled or revoked.
     pub fn transitions(&self) -> u64 {
         self.cpu_up + self.cpu_down + self.cpu_up_canceled + self.cpu_down_failed
     }

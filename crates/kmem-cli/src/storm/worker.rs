@@ -1,112 +1,33 @@
-//! A worker: goes from module to module, loads, visits and unloads.
+//! A worker: goes from module to module, and loads, visits or unloads it.
 //!
-//! A module stands in a readers-writer lock: any number of workers visit it at a time, one alone loads or
-//! unloads it. Workers never wait for each other there; where a lock is taken they go to another module.
-//! A worker holds objects only during a visit, so it can attend a meeting between any two.
+//! A module is in a readers-writer lock: any number of workers can visit it at a time, but only one can load or unload
+//! it. Workers never wait for each other there; if a lock is taken they go to another module. A worker holds objects
+//! only during a visit, so it can stop at the barrier between any two.
 
 #![forbid(unsafe_code)]
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, RwLock};
-use std::time::Instant;
 
-use rustix::thread::{CpuSet, sched_getcpu, sched_setaffinity};
+use rustix::thread::{CpuSet, sched_setaffinity};
 
+use super::barrier::Barrier;
 use super::latency::Latencies;
-use super::meeting::Meeting;
 use super::module::Module;
-use super::object::mix;
-use super::record::{Record, Timeline, record};
-use super::totals::{Tally, Totals};
+use super::record::{Record, record};
+use super::totals::Totals;
+use super::worker_ctx::WorkerCtx;
 
 /// Where a module may be loaded.
-pub type Place = RwLock<Option<Module>>;
-
-/// What a thread of the storm has at hand: its luck, its count, its numbers.
-pub struct Hand {
-    /// Numbers the thread, from 1 on; 0 is nobody.
-    pub id: u64,
-    /// Its decisions, which follow from the seed.
-    pub rng: fastrand::Rng,
-    /// What it counted.
-    pub tally: Tally,
-    /// The storm's tag in every pattern.
-    pub tag: u64,
-    /// How long some of its allocations took.
-    pub latencies: Latencies,
-    /// The same over time, if the storm is recorded.
-    timeline: Option<Timeline>,
-    sequence: u64,
-}
-
-/// One allocation in so many is timed.
-const TIMED_ONE_IN: u64 = 16;
-
-/// Names of caches that could not be destroyed are not used again.
-static RETIRED: AtomicU64 = AtomicU64::new(0);
-
-impl Hand {
-    /// The hand of thread `id` in the storm of `seed`.
-    pub fn new(id: u64, seed: u64) -> Self {
-        Self {
-            id,
-            rng: fastrand::Rng::with_seed(mix(seed.wrapping_add(mix(id)))),
-            tally: Tally::default(),
-            tag: mix(seed ^ 0x6b6d_656d),
-            latencies: Latencies::default(),
-            timeline: None,
-            sequence: id << 36, // 48 bits: 2^11 threads, 2^36 objects each
-        }
-    }
-
-    /// A number that no other hand-out of the storm has.
-    pub fn next_sequence(&mut self) -> u64 {
-        self.sequence += 1;
-        self.sequence
-    }
-
-    /// Does the allocation that becomes hand-out `sequence`, and times it now and then.
-    pub fn timed<R>(&mut self, sequence: u64, alloc: impl FnOnce() -> R) -> R {
-        if !sequence.is_multiple_of(TIMED_ONE_IN) {
-            return alloc();
-        }
-        let before = Instant::now();
-        let answer = alloc();
-        let took = before.elapsed();
-        self.latencies.record(took);
-        if let Some(timeline) = &mut self.timeline {
-            timeline.record(before, took);
-        }
-        answer
-    }
-
-    /// The CPU that the thread is on, or was a moment ago.
-    pub fn cpu(&self) -> usize {
-        sched_getcpu()
-    }
-
-    /// What is put behind names, so that they differ from those of caches that would not go.
-    pub fn suffix(&self) -> String {
-        match RETIRED.load(Relaxed) {
-            0 => String::new(),
-            generation => format!(".{generation}"),
-        }
-    }
-
-    /// A cache stayed behind: its name is taken from now on.
-    pub fn retire_name(&self) {
-        RETIRED.fetch_add(1, Relaxed);
-    }
-}
+pub type ModuleSlot = RwLock<Option<Module>>;
 
 /// Everything that the threads of a storm share.
 pub struct Shared {
-    pub places: Vec<Place>,
+    pub module_slots: Vec<ModuleSlot>,
     pub totals: Totals,
-    pub meeting: Meeting,
+    pub barrier: Barrier,
     /// CPUs that this process may run on, and that the driver takes down and up.
     pub cpus: Vec<usize>,
-    /// What the workers timed; each adds its own at its end.
+    /// What the workers timed; each adds its own when it ends.
     pub latencies: Mutex<Latencies>,
 }
 
@@ -115,81 +36,81 @@ pub fn usable_cpus() -> Result<Vec<usize>, String> {
     let info = kmem::info();
     let cpus: Vec<usize> = info.online_cpus.iter().filter(|&cpu| cpu < info.possible_cpus).collect();
     if cpus.is_empty() {
-        return Err("this process may run on no CPU that the engine knows: give it one, with taskset".into());
+        return Err("this process may not run on any CPU that the engine knows: allow it one, with taskset".into());
     }
     Ok(cpus)
 }
 
 /// Works until the storm is over.
-pub fn work(shared: &Shared, mut hand: Hand) {
-    hand.timeline = record().map(Record::timeline);
-    while !shared.meeting.over() {
-        if shared.meeting.called() {
-            shared.meeting.attend();
+pub fn work(shared: &Shared, mut ctx: WorkerCtx) {
+    ctx.timeline = record().map(Record::timeline);
+    while !shared.barrier.is_over() {
+        if shared.barrier.is_requested() {
+            shared.barrier.wait();
             continue;
         }
-        let number = hand.rng.usize(..shared.places.len());
-        if !visit(&shared.places[number], &mut hand) {
-            renew(&shared.places[number], number, shared, &mut hand);
+        let number = ctx.rng.usize(..shared.module_slots.len());
+        if !visit(&shared.module_slots[number], &mut ctx) {
+            renew(&shared.module_slots[number], number, shared, &mut ctx);
         }
-        shared.totals.add(&mut hand.tally);
+        shared.totals.add(&mut ctx.tally);
     }
-    shared.latencies.lock().unwrap_or_else(|e| e.into_inner()).add(&hand.latencies);
-    if let (Some(record), Some(timeline)) = (record(), &hand.timeline) {
+    shared.latencies.lock().unwrap_or_else(|e| e.into_inner()).add(&ctx.latencies);
+    if let (Some(record), Some(timeline)) = (record(), &ctx.timeline) {
         record.add(timeline);
     }
 }
 
-/// Visits the module of a place. False: there is none, or it is worn out.
-fn visit(place: &Place, hand: &mut Hand) -> bool {
-    let Ok(guard) = place.try_read() else {
-        std::thread::yield_now(); // somebody loads or unloads it
+/// Visits the module of a slot. False if there is none, or it is worn out.
+fn visit(slot: &ModuleSlot, ctx: &mut WorkerCtx) -> bool {
+    let Ok(guard) = slot.try_read() else {
+        std::thread::yield_now(); // another worker loads or unloads it
         return true;
     };
     let Some(module) = guard.as_ref().filter(|module| module.admits()) else {
         return false;
     };
-    if hand.rng.u32(..256) == 0 {
-        visit_by_newcomer(module, hand);
+    if ctx.rng.u32(..256) == 0 {
+        visit_by_newcomer(module, ctx);
     } else {
-        module.visit(hand);
+        module.visit(ctx);
     }
     true
 }
 
-/// A visit by a thread that lives no longer than that: what it leaves on its CPU must not depend on it.
-fn visit_by_newcomer(module: &Module, hand: &mut Hand) {
+/// A visit by a thread that ends with it: what the thread leaves on its CPU must not depend on the thread.
+fn visit_by_newcomer(module: &Module, ctx: &mut WorkerCtx) {
     std::thread::scope(|scope| {
-        // Where the system has no room for another thread, the visit is ours.
-        let _ = std::thread::Builder::new().spawn_scoped(scope, || module.visit(hand));
+        // If the system cannot create another thread, there is no visit this time.
+        let _ = std::thread::Builder::new().spawn_scoped(scope, || module.visit(ctx));
     });
 }
 
 /// Unloads a module that is worn out, or loads one where there is none.
-fn renew(place: &Place, number: usize, shared: &Shared, hand: &mut Hand) {
-    let Ok(mut guard) = place.try_write() else {
+fn renew(slot: &ModuleSlot, number: usize, shared: &Shared, ctx: &mut WorkerCtx) {
+    let Ok(mut guard) = slot.try_write() else {
         std::thread::yield_now();
         return;
     };
     match guard.take() {
-        Some(module) if module.is_worn_out() => module.unload(hand, &shared.totals),
+        Some(module) if module.is_worn_out() => module.unload(ctx, &shared.totals),
         Some(module) => *guard = Some(module),
         None => {
-            if hand.rng.u32(..4) == 0 {
-                hop(&shared.cpus, hand);
+            if ctx.rng.u32(..4) == 0 {
+                hop(&shared.cpus, ctx);
             }
-            *guard = Module::load(number, hand, &shared.totals);
+            *guard = Module::load(number, ctx, &shared.totals);
         }
     }
 }
 
-/// Moves to some CPU, and is free to go elsewhere from there.
-fn hop(cpus: &[usize], hand: &mut Hand) {
+/// Moves to a random CPU, from which the scheduler may move it on.
+fn hop(cpus: &[usize], ctx: &mut WorkerCtx) {
     let mut there = CpuSet::new();
-    there.set(cpus[hand.rng.usize(..cpus.len())]);
+    there.set(cpus[ctx.rng.usize(..cpus.len())]);
     let mut anywhere = CpuSet::new();
     cpus.iter().for_each(|&cpu| anywhere.set(cpu));
-    // A CPU that the kernel took away meanwhile cannot be hopped to: stay here, then.
+    // If the kernel has taken that CPU away meanwhile, the thread stays here.
     let _ = sched_setaffinity(None, &there);
     let _ = sched_setaffinity(None, &anywhere);
 }

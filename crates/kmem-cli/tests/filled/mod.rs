@@ -1,4 +1,4 @@
-//! A process that fills every CPU and sleeps, and what is seen of it from outside. It is `tests/bench/leave.c`.
+//! A process that fills every CPU's cache and sleeps (`tests/bench/leave.c`), and what can be seen of it from outside.
 #![allow(dead_code)]
 
 use std::io::{BufRead, BufReader, Write};
@@ -11,7 +11,7 @@ use assert_cmd::cargo::cargo_bin;
 use kmem_bench::cpuset::own_cpus;
 use serde_json::Value;
 
-/// A running process; it is killed when the test is over.
+/// The running process; it is killed when the test ends.
 pub struct Filled {
     child: Child,
     input: ChildStdin,
@@ -31,7 +31,7 @@ impl Filled {
         Self::start_as(name, variables, |_| ())
     }
 
-    /// The same, after something was done to its command.
+    /// The same, with a change to its command.
     pub fn start_as(name: &str, variables: &[(&str, &str)], prepare: impl FnOnce(&mut Command)) -> Self {
         let program = built(name);
         let mut command = Command::new(cargo_bin("kmem"));
@@ -52,7 +52,7 @@ impl Filled {
         line
     }
 
-    /// KiB that are resident, as the process's smaps say.
+    /// Resident KiB, from the process's smaps.
     pub fn resident(&mut self) -> u64 {
         self.input.write_all(b"\n").unwrap();
         self.line().split_whitespace().nth(1).unwrap().parse().unwrap()
@@ -62,7 +62,7 @@ impl Filled {
         self.child.id()
     }
 
-    /// What `kmem info PID --json` says; waits for the first page.
+    /// The output of `kmem info PID --json`; waits for the first page.
     pub fn info(&self) -> Value {
         let since = Instant::now();
         loop {
@@ -76,7 +76,7 @@ impl Filled {
         }
     }
 
-    /// How long it took until nothing is cached on a CPU and it is held to be gone.
+    /// How long it takes until nothing is cached on a CPU and its state is gone.
     pub fn gone(&self, cpu: u64) -> Duration {
         let since = Instant::now();
         loop {

@@ -1,6 +1,6 @@
-/* A process that is not on kmem and publishes a page as if it were: one that a reader must not believe. It says "ready" and
- * waits until it is killed; as "torn" it goes on writing. Its main thread is named as the thread of upkeep is, and keeps
- * the file open unless a second argument is given.
+/* A process that does not run on kmem but publishes a page as if it did, which a reader must not trust. It prints
+ * "ready" and waits until it is killed; as "torn" it keeps writing. Its main thread has the name of the upkeep thread,
+ * and keeps the file open unless a second argument is given.
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
@@ -69,7 +69,7 @@ int main(int count, char **arguments)
     if (count > 2)
         close(file);
     if (strcmp(way, "pipe") == 0) {
-        /* What a careless reader takes for the page never gives it anything. */
+        /* A careless reader that took this for the page would never get any data. */
         close(file);
         char path[256];
         snprintf(path, sizeof path, "%s/memfd:kmem-page (deleted)", arguments[2]);

@@ -1,5 +1,5 @@
-//! Pages that are not what they say, and the seals of one that is: whoever forges, truncates or goes on writing a page
-//! harms no reader, which ends with a message, soon and with little memory.
+//! Forged pages, and the seals of a genuine one: a process that forges, truncates or keeps writing a page does no harm
+//! to a reader, which ends with a message, soon and with little memory.
 
 use std::fs::OpenOptions;
 use std::io::{BufRead, BufReader, Write};
@@ -14,7 +14,7 @@ use serde_json::Value;
 #[path = "../filled/mod.rs"]
 mod filled;
 
-/// A process with a forged page; it is killed when the test is over.
+/// A process with a forged page; it is killed when the test ends.
 struct Forger(Child);
 
 impl Drop for Forger {
@@ -40,7 +40,7 @@ fn forger(arguments: &[&str]) -> Forger {
     Forger(child)
 }
 
-/// What a command of ours says of a process: it has a gigabyte of address space, and ten seconds.
+/// The output of one of our commands about a process; the command has a gigabyte of address space and ten seconds.
 fn asked(command: &str, pid: u32) -> Output {
     let since = Instant::now();
     let script = "ulimit -v 1048576; exec timeout 10 \"$0\" \"$@\"";
@@ -51,7 +51,7 @@ fn asked(command: &str, pid: u32) -> Output {
     output
 }
 
-/// Both commands end with a message that holds `why`; read through the file, and through the process's memory.
+/// Both commands end with a message that contains `why`, whether they read the file or the process's memory.
 fn refused(way: &str, why: &[&str]) {
     for arguments in [&[way][..], &[way, "closed"][..]] {
         let (forger, by_memory) = (forger(arguments), arguments.len() > 1);
@@ -99,8 +99,8 @@ fn what_has_the_pages_name_and_is_none_is_not_waited_for() {
     assert!(output.status.success() || said.contains("ptrace_scope"), "{output:?}");
 }
 
-/// A reader that looks at the sequence before its copy alone takes torn ones: here all figures of a page are the same
-/// number, or the copy is of two moments.
+/// A reader that checks the sequence only before its copy would accept torn copies: here all figures of a page are the
+/// same number, unless the copy is of two moments.
 #[test]
 fn copies_are_of_one_moment() {
     let forger = forger(&["torn"]);
@@ -120,11 +120,11 @@ fn copies_are_of_one_moment() {
         taken += 1;
         last = last.max(number);
     }
-    println!("{taken} of 60 looks had a copy; the last was of number {last}");
-    assert!(taken >= 20, "{taken} of 60 looks had a copy");
+    println!("{taken} of 60 attempts had a copy; the last was of number {last}");
+    assert!(taken >= 20, "{taken} of 60 attempts had a copy");
 }
 
-/// The page of a process that is on kmem: nobody writes to it or truncates it.
+/// The page of a process that runs on kmem: no other process can write to it or truncate it.
 #[test]
 fn the_page_is_sealed() {
     let filled = filled::Filled::start("sealed", &[("KMEM_UPKEEP", "always")]);
@@ -135,7 +135,7 @@ fn the_page_is_sealed() {
         |path: &PathBuf| std::fs::read_link(path).is_ok_and(|to| to.to_string_lossy().contains("memfd:kmem-page"));
     let page = descriptors.flatten().map(|descriptor| descriptor.path()).find(is_page);
     let Some(page) = page else { return println!("skipped: no thread keeps the page open") };
-    // Only root, or nobody, may open it to write.
+    // Only root may open it for writing, if anyone.
     if let Ok(mut file) = OpenOptions::new().write(true).open(&page) {
         assert!(file.write(b"forged").is_err(), "the page can be written");
         assert!(file.set_len(0).is_err() && file.set_len(1 << 20).is_err(), "the page has another length");

@@ -5,7 +5,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use kmem_core::cache::ObjectOps;
-use kmem_sim::taken::taken;
+use kmem_sim::tsan_lock::taken;
 
 use super::{Cache, E};
 

@@ -1,12 +1,12 @@
-//! What has to hold while CPUs leave and come back.
+//! What must hold while CPUs go away and come back.
 //!
-//! - The storm comes out well: objects of hundreds of caches, none lost, none with two holders.
-//! - An ordinary program that knows nothing of kmem prints what it always prints.
-//! - The sections conserve objects, where each instruction can be interrupted; and the control without fences fails
-//!   there. If it did not, that emulator would prove nothing.
+//! - The storm finds no fault: of the objects of hundreds of caches none is lost, and none has two holders.
+//! - An ordinary program that knows nothing of kmem prints what it prints without it.
+//! - The sections conserve objects if each instruction can be interrupted, and the control without fences fails there.
+//!   If it did not, that emulator would prove nothing.
 //!
-//! Each in rseq mode and in the fallback; and by concurrency id, if the kernel has that (6.1 has not), or else `kmem info`
-//! must say so.
+//! Each runs in rseq mode and in the fallback, and by concurrency id if the kernel has those (6.1 does not); if not,
+//! `kmem info` must say so.
 
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -17,7 +17,7 @@ use super::child::{self, Mode, Running};
 use super::cpus::{self, Way};
 use super::memory;
 
-/// Something that has to hold.
+/// Something that must hold.
 pub struct Check {
     pub name: &'static str,
     pub run: fn() -> Result<String, String>,
@@ -59,10 +59,10 @@ const STEPS: &[Check] = &[
     Check { name: "storm, fallback", run: || storm(Mode::Fallback, Way::Hotplug, 5) },
 ];
 
-/// Longest time for one program: it waits in the guest, the guest waits in the host.
+/// The longest time for one program: it may wait in the guest, and the guest on the host.
 const LIMIT: Duration = Duration::from_secs(120);
 
-/// A check by concurrency id, or that they cannot be had and why.
+/// A check in mode cid; or the statement that the kernel has no concurrency ids.
 fn with_ids(check: fn() -> Result<String, String>) -> Result<String, String> {
     static THERE_ARE: OnceLock<bool> = OnceLock::new();
     if THERE_ARE.get().is_none() {
@@ -74,7 +74,7 @@ fn with_ids(check: fn() -> Result<String, String>) -> Result<String, String> {
     }
 }
 
-/// Whether the kernel has them, by `kmem info`, which must say either.
+/// Whether the kernel has concurrency ids, by `kmem info`, which must say so or that it has none.
 fn are_there_ids() -> Result<bool, String> {
     let printed = child::run(Mode::Cid.command("/bin/kmem", &["info", "--json"]), LIMIT)?;
     let told: Value = serde_json::from_str(&printed).map_err(|e| format!("no info: {e}: {printed}"))?;
@@ -82,7 +82,7 @@ fn are_there_ids() -> Result<bool, String> {
     match (told["mode"].as_str(), off) {
         (Some("cid"), false) => Ok(true),
         (Some("rseq"), true) => Ok(false),
-        _ => Err(format!("neither concurrency ids nor a word about them: {told:#}")),
+        _ => Err(format!("neither concurrency ids nor a reason why not: {told:#}")),
     }
 }
 
@@ -104,12 +104,12 @@ fn storm(mode: Mode, way: Way, seconds: u32) -> Result<String, String> {
         }
     }
     if report["ok"] != true || report["mode"] != mode.word() || number("cpus")? != cpus::LAST as u64 + 1 {
-        return Err(format!("not a good storm of {} mode and all CPUs: {report:#}", mode.word()));
+        return Err(format!("the storm found faults, or was not in {} mode on all CPUs: {report:#}", mode.word()));
     }
     enough("CPUs left", left, seconds / 2)?;
     enough("caches were destroyed", number("caches_destroyed")? as u32, 20)?;
     let (allocs, transitions) = (number("allocs")?, number("cpu_up")? + number("cpu_down")?);
-    Ok(format!("CPUs left {left} times, {transitions} transitions of the engine's, {allocs} objects"))
+    Ok(format!("CPUs left {left} times, {transitions} transitions of the engine, {allocs} objects"))
 }
 
 /// A C++ program with threads and all kinds of containers.
@@ -118,13 +118,13 @@ fn program(mode: Mode, way: Way) -> Result<String, String> {
     let program = mode.command("/bin/kmem", &["run", "--", "/bin/containers"]);
     let (served, left) = cpus::while_they_leave(way, LIMIT, |group| Running::start(program, group))?;
     if served != alone {
-        return Err(format!("it prints something else with kmem:\n{served}\nand without:\n{alone}"));
+        return Err(format!("with kmem it prints:\n{served}\nand without:\n{alone}"));
     }
     enough("CPUs left", left, 10)?;
     Ok(format!("CPUs left {left} times, same output"))
 }
 
-/// What the program prints without kmem; asked once.
+/// What the program prints without kmem; it is run once.
 fn alone() -> Result<&'static str, String> {
     static PRINTED: OnceLock<String> = OnceLock::new();
     if PRINTED.get().is_none() {
@@ -136,14 +136,14 @@ fn alone() -> Result<&'static str, String> {
     }
 }
 
-/// The stress test of the Linux platform: sections against a drainer.
+/// The stress test of the Linux platform: sections against a thread that drains.
 fn stress(mode: Mode, seconds: &str, fenced: bool) -> Result<(String, u64, u64), String> {
     let mut command = mode.command("/bin/rseq_stress", &["--ignored", "--exact", "child", "--nocapture"]);
     command.env("KMEM_STRESS_SECONDS", seconds);
     if !fenced {
         command.env("KMEM_STRESS_NO_FENCE", "1");
     }
-    // The control is better off without hotplug, which stops all CPUs again and again while one is interrupted.
+    // The control runs without hotplug, which would repeatedly stop all CPUs while one is interrupted.
     let (printed, left) = match fenced {
         true => cpus::while_they_leave(Way::Hotplug, LIMIT, |group| Running::start(command, group))?,
         false => (child::run(command, LIMIT)?, 0),
@@ -165,7 +165,7 @@ fn stress(mode: Mode, seconds: &str, fenced: bool) -> Result<(String, u64, u64),
     Ok((format!("CPUs left {left} times, {line}"), number("twice")?, number("lost")?))
 }
 
-/// With fences objects are conserved.
+/// Checks that with fences objects are conserved.
 fn sections(mode: Mode) -> Result<String, String> {
     match stress(mode, "15", true)? {
         (words, 0, 0) => Ok(words),
@@ -173,14 +173,16 @@ fn sections(mode: Mode) -> Result<String, String> {
     }
 }
 
-/// Without fences an object is handed out twice, sooner or later.
+/// Checks that without fences an object is allocated twice, sooner or later.
 fn control(mode: Mode) -> Result<String, String> {
     match stress(mode, "100", false)? {
-        (words, 0, _) => Err(format!("nothing was found without fences, so nothing is proved with them: {words}")),
+        (words, 0, _) => {
+            Err(format!("no fault was found without fences, so finding none with them proves nothing: {words}"))
+        }
         (words, ..) => Ok(words),
     }
 }
 
 fn enough(what: &str, times: u32, least: u32) -> Result<(), String> {
-    if times >= least { Ok(()) } else { Err(format!("{what} {times} times only, and {least} are needed")) }
+    if times >= least { Ok(()) } else { Err(format!("{what} only {times} times, but {least} are needed")) }
 }

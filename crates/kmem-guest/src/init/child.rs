@@ -1,6 +1,6 @@
 //! Programs that run for a limited time.
 //!
-//! What they print goes to files, so that no program waits for a reader, and nothing needs a thread.
+//! Their output goes to files, so that no program waits for a reader, and no thread is needed.
 
 use std::fs::{self, File};
 use std::io::{self, Seek};
@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// How a program is to be served.
+/// The mode that a program is to run in.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Mode {
     Rseq,
@@ -17,7 +17,7 @@ pub enum Mode {
 }
 
 impl Mode {
-    /// The word of `kmem info` and of reports.
+    /// Its name in `kmem info` and in reports.
     pub fn word(self) -> &'static str {
         match self {
             Self::Rseq => "rseq",
@@ -26,7 +26,7 @@ impl Mode {
         }
     }
 
-    /// A command in this mode. The fallback is what remains where glibc is told not to register rseq.
+    /// A command in this mode. The fallback is the result of telling glibc not to register rseq.
     pub fn command(self, program: &str, arguments: &[&str]) -> Command {
         let mut command = Command::new(program);
         command.args(arguments).env_clear().env("PATH", "/bin");
@@ -39,7 +39,7 @@ impl Mode {
     }
 }
 
-/// A program that runs, and is ended with this value.
+/// A program that runs, and is killed when this is dropped.
 pub struct Running {
     pub child: Child,
     what: String,
@@ -48,7 +48,7 @@ pub struct Running {
 }
 
 impl Running {
-    /// Starts a program, in the control group whose `cgroup.procs` is given.
+    /// Starts a program, in the control group whose `cgroup.procs` is given, if any.
     pub fn start(mut command: Command, group: Option<&str>) -> Result<Self, String> {
         let what = format!("{command:?}");
         let failed = |e: io::Error| format!("{what}: {e}");
@@ -61,7 +61,7 @@ impl Running {
         Ok(Self { child, what, out, err })
     }
 
-    /// Waits until the program ends well, and returns what it printed on standard output.
+    /// Waits until the program succeeds, and returns its standard output.
     pub fn finish(mut self, limit: Duration) -> Result<String, String> {
         let began = Instant::now();
         drop(self.child.stdin.take());
@@ -79,26 +79,26 @@ impl Running {
         Ok(self.printed())
     }
 
-    /// Waits until the program has so many threads, or has ended.
+    /// Waits until the program has this many threads, or has ended.
     pub fn until_threads(&self, least: usize) -> Result<(), String> {
         let tasks = format!("/proc/{}/task", self.child.id());
         let began = Instant::now();
         while fs::read_dir(&tasks).map_or(least, Iterator::count) < least {
-            // Where it has ended and nobody has waited for it yet, one thread is left of it.
+            // If it has ended and was not waited for yet, it has one thread.
             if began.elapsed() > Duration::from_secs(30) {
-                return Err(self.tell(&format!("has not {least} threads after 30 s")));
+                return Err(self.tell(&format!("does not have {least} threads after 30 s")));
             }
             thread::sleep(Duration::from_millis(1));
         }
         Ok(())
     }
 
-    /// What came on standard output so far.
+    /// Its standard output so far.
     pub fn printed(&self) -> String {
         text(&self.out)
     }
 
-    /// A failure, with all that the program said.
+    /// A failure, with all output of the program.
     fn tell(&self, why: &str) -> String {
         format!("{}: {why}\n{}\n{}", self.what, text(&self.out), text(&self.err))
     }
@@ -124,7 +124,7 @@ fn scratch(name: &str) -> io::Result<File> {
     Ok(file)
 }
 
-/// All of a file. The program appends to it, wherever reading left the place that we share.
+/// The contents of a file. The program appends to it, regardless of the position that it shares with this process.
 fn text(mut file: &File) -> String {
     let _ = file.rewind();
     io::read_to_string(file).unwrap_or_default()

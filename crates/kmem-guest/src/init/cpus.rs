@@ -1,7 +1,7 @@
-//! CPUs that leave and come back.
+//! Takes CPUs away and brings them back.
 //!
-//! Two ways, both through the kernel's own interface: hotplug takes the CPU from everybody; a cpuset that shrinks takes
-//! it from the processes in it. CPU 0 of x86 cannot go.
+//! There are two ways, both through the kernel's own interface: hotplug takes a CPU from all processes; a cpuset that
+//! shrinks takes it from the processes in it. CPU 0 of x86 cannot be taken away.
 
 use std::fs;
 use std::io;
@@ -12,10 +12,10 @@ use std::time::Duration;
 use super::child::Running;
 use super::machine::CGROUPS;
 
-/// CPUs 1 to this one can leave.
+/// CPUs 1 to this one can be taken away.
 pub const LAST: usize = 3;
 
-/// How CPUs leave.
+/// How CPUs are taken away.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Way {
     Hotplug,
@@ -27,7 +27,7 @@ pub fn set_online(cpu: usize, online: bool) -> io::Result<()> {
     let file = format!("/sys/devices/system/cpu/cpu{cpu}/online");
     for _ in 0..100 {
         match fs::write(&file, if online { "1" } else { "0" }) {
-            // The kernel is busy with something that excludes hotplug for the moment.
+            // The kernel is temporarily busy with something that excludes hotplug.
             Err(e) if e.kind() == io::ErrorKind::ResourceBusy => thread::sleep(Duration::from_millis(10)),
             outcome => return outcome,
         }
@@ -49,7 +49,7 @@ impl Set {
         Ok(set)
     }
 
-    /// Where processes are put into the group.
+    /// The file by which processes join the group.
     pub fn members(&self) -> String {
         format!("{}/cgroup.procs", self.directory)
     }
@@ -66,8 +66,8 @@ impl Drop for Set {
     }
 }
 
-/// Starts a program, in a control group if need be, and takes CPUs away and brings them back until it has ended. Returns
-/// what it printed, and how many times a CPU (or several at once) left. At the end all are there again.
+/// Starts a program, in a control group if needed, and takes CPUs away and brings them back until it has ended. Returns
+/// what it printed, and how many times CPUs were taken away. At the end all are back.
 pub fn while_they_leave(
     way: Way,
     limit: Duration,
@@ -75,7 +75,7 @@ pub fn while_they_leave(
 ) -> Result<(String, u32), String> {
     let set = match way {
         Way::Hotplug => None,
-        Way::Cpuset => Some(Set::new("leaving").map_err(|e| format!("a cpuset cannot be made: {e}"))?),
+        Way::Cpuset => Some(Set::new("leaving").map_err(|e| format!("a cpuset cannot be created: {e}"))?),
     };
     let running = start(set.as_ref().map(Set::members).as_deref())?;
     let over = AtomicBool::new(false);
@@ -91,7 +91,7 @@ pub fn while_they_leave(
     Ok((printed?, left.map_err(|e| format!("CPUs could not be taken away: {e}"))?))
 }
 
-/// Takes one CPU offline after the other, each for a moment of up to 30 ms; now and then two at a time.
+/// Takes one CPU offline after another, each for up to 30 ms; sometimes two at a time.
 fn hotplug(over: &AtomicBool) -> io::Result<u32> {
     let mut luck = fastrand::Rng::with_seed(5);
     let mut left = 0;
@@ -111,7 +111,7 @@ fn hotplug(over: &AtomicBool) -> io::Result<u32> {
     Ok(left)
 }
 
-/// Shrinks and grows a set; what is in it always has a CPU.
+/// Shrinks and grows a set; its processes always have a CPU.
 fn shrink_and_grow(set: &Set, over: &AtomicBool) -> io::Result<u32> {
     let mut luck = fastrand::Rng::with_seed(6);
     let mut left = 0;

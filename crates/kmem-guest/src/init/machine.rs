@@ -1,4 +1,4 @@
-//! The kernel's file systems, and the end of the machine.
+//! Mounts the kernel's file systems, and restarts the machine.
 
 use std::fs;
 use std::io;
@@ -6,10 +6,10 @@ use std::io;
 use rustix::mount::{MountFlags, mount};
 use rustix::system::{RebootCommand, reboot};
 
-/// Where the cgroups are.
+/// The mount point of cgroups.
 pub const CGROUPS: &str = "/sys/fs/cgroup";
 
-/// Mounts what programs expect, and hands the cpuset controller to children of the root.
+/// Mounts what programs expect, and enables the cpuset controller for children of the root.
 pub fn prepare() -> io::Result<()> {
     for (kind, place) in
         [("proc", "/proc"), ("sysfs", "/sys"), ("devtmpfs", "/dev"), ("tmpfs", "/tmp"), ("cgroup2", CGROUPS)]

@@ -1,16 +1,16 @@
-//! Process 1 of the guest: takes CPUs away from programs that run on kmem, and says what came of it.
+//! Process 1 of the guest: takes CPUs away from programs that run on kmem, and reports what happens.
 //!
 //! ```text
-//! machine   the file systems of the kernel, the end
-//! cpus      CPUs that leave and come back: by hotplug, or by a cpuset that shrinks and grows
+//! machine   mounts the kernel's file systems, restarts the machine
+//! cpus      takes CPUs away and brings them back: by hotplug, or by a cpuset that shrinks and grows
 //! child     programs that run for a limited time
-//! checks    what has to hold
-//! memory    one of them: what was cached on a CPU that left is back within a second
+//! checks    what must hold
+//! memory    one of the checks: what was cached on a CPU that went away is released within a second
 //! ```
 //!
-//! The kernel hands over what stands behind `--` on its command line: the pace of the emulator, which chooses the
-//! checks, and a part of a name, which leaves out others. Each check is one line on the serial line, and the last line is
-//! the verdict: see `boot.rs` on the other side. A panic ends process 1, so the kernel panics and the emulator ends,
+//! The kernel passes on what follows `--` on its command line: the pace of the emulator, which selects the checks, and
+//! a part of a name, which excludes others. Each check prints one line on the serial line, and the last line is the
+//! verdict: see `boot.rs` on the host's side. A panic ends process 1, so the kernel panics and the emulator ends,
 //! without a verdict.
 
 #![forbid(unsafe_code)]
@@ -27,7 +27,7 @@ fn main() {
     assert_eq!(std::process::id(), 1, "this is process 1 of a guest: .ci/guest boots it");
     machine::prepare().expect("the kernel's file systems are mounted");
     let mut arguments = std::env::args().skip(1);
-    let pace = arguments.next().expect("the pace of the emulator stands on the kernel's command line");
+    let pace = arguments.next().expect("the pace of the emulator is on the kernel's command line");
     let only = arguments.next().unwrap_or_default();
     // The host may change the pace of the emulator now.
     println!("ready");

@@ -1,10 +1,10 @@
-//! What was cached on a CPU that left is back within a second.
+//! Checks that what was cached on a CPU that goes away is released within a second.
 //!
-//! An ordinary program, a Perl script that makes and drops strings and hashes for ever, is served by kmem and kept on one
-//! CPU, so that objects are cached there. Then the CPU leaves, the kernel moves the program elsewhere, where it goes on,
-//! and nothing ever runs on that CPU again. `kmem info`, which does not touch the program, has to say that the CPU is
-//! gone and nothing is cached there any more. (A CPU that is only idle is emptied by age, soon, but not gone.) When the
-//! CPU is back, the program works there again, and objects are cached there again.
+//! An ordinary program, a Perl script that endlessly creates and drops strings and hashes, runs on kmem and is kept on
+//! one CPU, so that objects are cached there. Then the CPU goes away, the kernel moves the program to another one,
+//! where it continues, and nothing runs on that CPU. `kmem info`, which does not affect the program, must report that
+//! the CPU is gone and that nothing is cached there. (A CPU that is only idle is soon drained by age, but not gone.)
+//! When the CPU is back, the program works there again, and objects are cached there again.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -17,18 +17,18 @@ use super::child::{self, Mode, Running};
 use super::cpus::{self, Set, Way};
 
 const SCRIPT: &str = r#"while (1) { my %all = map { $_ => "x" x ($_ % 300) } 1 .. 1000 }"#;
-/// What is promised.
+/// The time that kmem promises.
 const PROMPT: Duration = Duration::from_secs(1);
-/// The guest's clock goes on while its host is busy with other things: what was not prompt is tried again.
+/// The guest's clock runs on while its host is busy with other things, so a late release is tried again.
 const TRIES: usize = 3;
-/// For anything else that has to happen.
+/// The time limit for anything else that must happen.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Memory follows the CPUs of a program.
 pub fn follows(mode: Mode, way: Way) -> Result<String, String> {
     let set = Set::new("followed").map_err(|e| format!("a cpuset cannot be made: {e}"))?;
     let mut command = mode.command("/bin/kmem", &["run", "--", "/bin/perl", "-e", SCRIPT]);
-    // Otherwise a small program with one thread does its upkeep itself.
+    // Otherwise a small program with one thread would do its upkeep itself.
     command.env("KMEM_UPKEEP", "always");
     let program = Program(Running::start(command, Some(&set.members()))?);
     let (mut slowest, mut most) = (Duration::ZERO, 0);
@@ -43,7 +43,7 @@ pub fn follows(mode: Mode, way: Way) -> Result<String, String> {
         }
         slowest = slowest.max(took);
     }
-    let words = format!("up to {most} bytes on CPUs that left were back within {} ms", slowest.as_millis());
+    let words = format!("up to {most} bytes on CPUs that went away were released within {} ms", slowest.as_millis());
     if slowest > PROMPT { Err(words) } else { Ok(words) }
 }
 
@@ -70,15 +70,15 @@ fn come_back(way: Way, set: &Set, cpus: &[usize]) -> Result<(), String> {
 struct Program(Running);
 
 impl Program {
-    /// Loses some CPUs, the last of which it works on, and has them back. Returns how many bytes were cached there, and how
-    /// long it took until none were.
+    /// Takes some CPUs away, including the one that the script works on, and brings them back. Returns how many bytes
+    /// were cached there, and how long it took until none were.
     fn lose(&self, way: Way, set: &Set, leaving: &[usize]) -> Result<(u64, Duration), String> {
         let kept = leaving[leaving.len() - 1];
         self.keep_on(kept)?;
         let (before, _) = self.until("something is cached where it works", |cpus| cpus[kept].bytes > 0)?;
         leave(way, set, leaving)?;
         let began = Instant::now();
-        // A CPU that it never worked on need not become gone: nothing is cached there.
+        // A CPU that it never worked on need not become gone, because nothing is cached there.
         let (_, written) = self.until("nothing is cached on CPUs that left, and they alone are gone", |cpus| {
             let empty = leaving.iter().all(|&cpu| cpus[cpu].bytes == 0);
             empty && cpus[kept].gone && cpus.iter().enumerate().all(|(cpu, seen)| !seen.gone || leaving.contains(&cpu))
@@ -89,7 +89,7 @@ impl Program {
         Ok((before[kept].bytes, written.saturating_duration_since(began)))
     }
 
-    /// Keeps it on one CPU, for as long as there is that CPU. It is one thread; its upkeep is another one's.
+    /// Keeps the script on one CPU, as long as that CPU exists. The script is one thread; upkeep is another.
     fn keep_on(&self, cpu: usize) -> Result<(), String> {
         let mut there = CpuSet::new();
         there.set(cpu);
@@ -97,7 +97,7 @@ impl Program {
         sched_setaffinity(pid, &there).map_err(|e| format!("the program cannot be moved to CPU {cpu}: {e}"))
     }
 
-    /// Looks at the CPUs until they are as they should be, and says when what it saw was published.
+    /// Polls the CPUs until they are as they should be, and returns when that was published.
     fn until(&self, what: &str, right: impl Fn(&[Seen]) -> bool) -> Result<(Vec<Seen>, Instant), String> {
         let began = Instant::now();
         loop {
@@ -112,7 +112,7 @@ impl Program {
         }
     }
 
-    /// What somebody else sees of each CPU, and when that was published.
+    /// The published state of each CPU, and when it was published.
     fn look(&self) -> Result<(Vec<Seen>, Instant), String> {
         let pid = self.0.child.id().to_string();
         let printed = child::run(Mode::Rseq.command("/bin/kmem", &["info", &pid, "--json"]), PATIENCE)?;
@@ -133,13 +133,13 @@ impl Program {
     }
 }
 
-/// The state of a CPU that left, in the words of `kmem info`.
+/// The state of a CPU that went away, in `kmem info`.
 const GONE: &str = "gone";
 
-/// A CPU.
+/// The published state of a CPU.
 #[derive(Clone, Copy, Debug)]
 struct Seen {
-    /// What is cached there.
+    /// Bytes that are cached there.
     bytes: u64,
     gone: bool,
 }

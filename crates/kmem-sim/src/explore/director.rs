@@ -1,14 +1,13 @@
-//! The director: passes the baton among the threads of a scenario, so that one runs at a time, and writes down who
-//! could have run instead.
+//! The director: passes the baton among the threads of a scenario, so that one runs at a time, and records which
+//! threads could have run instead.
 //!
-//! The threads are real ones, kept for all runs; each waits until the baton is its own. A thread gives it on at a
-//! *pause*: before it takes a lock, after it gave one back, inside a section, before a fence, after a named step, when
-//! it waits or is done. What it waits for is known (a word that must change, a lock that must be free), so
-//! a thread that cannot go on is never chosen; where none can, that is a deadlock, and the threads are left where they
-//! are.
+//! The threads are real ones, kept for all runs; each waits until it has the baton. A thread passes it on at a *pause*:
+//! before it takes a lock, after it releases one, inside a section, before a fence, after a named step, when it waits
+//! or is done. What a thread waits for is known (a word that must change, a lock that must be free), so a thread that
+//! cannot continue is never chosen; if none can, that is a deadlock, and the threads are left where they are.
 //!
 //! Memory order is not explored: every run is sequentially consistent. Nor is what happens between two pauses: plain
-//! loads and stores of one thread between them count as one step. Both are other checkers' business.
+//! loads and stores of one thread between them count as one step. Other checkers cover both.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -23,32 +22,32 @@ use super::plan::Plan;
 use super::schedule::{Decision, MAX_THREADS, Schedule, Set};
 use super::seat::{self, Seat};
 
-/// Pauses after which a run is said not to end.
+/// Pauses after which a run counts as endless.
 const PAUSES_MAX: usize = 100_000;
-/// Whose baton it is when no thread runs.
+/// The holder of the baton when no thread runs.
 const NOBODY: usize = usize::MAX;
-/// Whose baton it is when there will be no further run.
+/// The holder of the baton when there will be no further run.
 const DISMISSED: usize = usize::MAX - 1;
 
-/// What a run came to, as far as the director sees it.
+/// How a run failed, as far as the director can tell.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Fault {
-    /// A slot was counted on that does not exist: the kernel of 2004 died here.
+    /// A slot was needed that does not exist: here the kernel of 2004 crashed.
     NoSlot {
-        /// Which race of the seed it is.
+        /// Which of the two races of 2004 it is.
         race: u8,
         /// The cache.
         cache: Name,
         /// The CPU.
         cpu: usize,
     },
-    /// No thread can go on.
+    /// No thread can continue.
     Deadlock,
-    /// The threads go on for ever.
+    /// The threads never end.
     Endless,
     /// A lock of a descriptor that was freed was taken (I19).
     UseAfterFree,
-    /// An object was freed that is no object in use (I7).
+    /// Something was freed that is not an object in use (I7).
     BadFree,
     /// A thread panicked.
     Panic(String),
@@ -79,7 +78,7 @@ enum Pending {
 
 impl Pending {
     fn is_able(self) -> bool {
-        // SAFETY: the word is borrowed by the thread that waits here, for as long as it does.
+        // SAFETY: the thread that waits here borrows the word for as long as it waits.
         let now = |word: *const AtomicUsize| unsafe { &*word }.load(Ordering::Relaxed);
         match self {
             Self::Ready => true,
@@ -101,11 +100,11 @@ struct State {
     events: Vec<Event>,
     fault: Option<Fault>,
     pauses: usize,
-    /// Where freed descriptors lay.
+    /// Addresses and lengths of freed descriptors.
     freed: Vec<(usize, usize)>,
 }
 
-// SAFETY: the words that threads wait for are only looked at while those threads wait.
+// SAFETY: the words that threads wait for are only read while those threads wait.
 unsafe impl Send for State {}
 
 /// The director and the seats.
@@ -113,11 +112,11 @@ pub(super) struct Director {
     state: Mutex<State>,
     baton: AtomicUsize,
     seats: [OnceLock<Thread>; MAX_THREADS],
-    /// Who waits for the end of the run.
+    /// The thread that waits for the end of the run.
     audience: Mutex<Option<Thread>>,
 }
 
-/// Whoever panics with the lock held is the director itself.
+/// Only the director itself can panic with the lock held.
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
@@ -153,8 +152,8 @@ impl Director {
         director
     }
 
-    /// Runs `job(0)` to `job(threads - 1)` by `plan`, to the end, or until none can go on: then the director and its
-    /// threads are of no further use.
+    /// Runs `job(0)` to `job(threads - 1)` by `plan`, to the end or until none can continue. In the latter case the
+    /// director and its threads cannot be used again.
     pub(super) fn run(&self, threads: usize, plan: Plan, job: Job) -> Run {
         let mut state = locked(&self.state);
         state.job = Some(job);
@@ -178,7 +177,7 @@ impl Director {
         }
     }
 
-    /// Gives the baton to whoever is next after `current`, and waits until it comes back, unless it stays.
+    /// Passes the baton to the thread that is next after `current`, which may be `current` itself.
     fn pass_on(&self, mut state: MutexGuard<'_, State>, current: usize) {
         let next = state.next(current);
         let here = next == Some(current);
@@ -196,7 +195,7 @@ impl Director {
         }
     }
 
-    /// Lets the threads go. Those that a deadlock left in the middle of a run stay there.
+    /// Lets the threads end. Those that a deadlock left in the middle of a run stay there.
     pub(super) fn dismiss(&self) {
         self.baton.store(DISMISSED, Ordering::Release);
         self.seats.iter().filter_map(OnceLock::get).for_each(Thread::unpark);
@@ -213,7 +212,7 @@ impl Director {
         self.await_baton(me);
     }
 
-    /// Others may go on here.
+    /// Other threads may run here.
     pub(super) fn pause(&self, me: usize) {
         self.pass(locked(&self.state), me);
     }
@@ -233,7 +232,7 @@ impl Director {
                 state.look_out(word);
                 self.pass(state, me);
             }
-            // Below the controls of CPUs nothing is shared but what locks guard: to pause before each is enough.
+            // Below the controls of CPUs everything shared is guarded by locks, so pausing before each lock is enough.
             LockStep::Unlocked { rank: Rank::Gate | Rank::Life | Rank::Cpu } => self.pass(state, me),
             LockStep::Unlocked { .. } => {}
         }
@@ -263,12 +262,12 @@ impl Director {
         }
     }
 
-    /// The run has failed.
+    /// Records that the run has failed.
     pub(super) fn fail(&self, fault: Fault) {
         locked(&self.state).fault.get_or_insert(fault);
     }
 
-    /// The scenario is at a step.
+    /// Records a step of the scenario.
     pub(super) fn note(&self, me: usize, what: What) {
         locked(&self.state).events.push(Event { thread: me, what });
     }
@@ -295,7 +294,7 @@ impl Director {
 }
 
 impl State {
-    /// Who goes on after `current`; `None` where the run is over.
+    /// The thread that runs after `current`; `None` if the run is over.
     fn next(&mut self, current: usize) -> Option<usize> {
         self.pauses += 1;
         if self.pauses > PAUSES_MAX {
@@ -312,7 +311,7 @@ impl State {
                 return None;
             }
             1 => able.trailing_zeros() as u8,
-            // After a fault the rest only has to end.
+            // After a fault the run only has to end.
             _ if self.fault.is_some() => super::schedule::default(able, current as u8),
             _ => {
                 let chosen = self.plan.choose(able, current as u8, self.decisions.len());
@@ -324,7 +323,7 @@ impl State {
         Some(usize::from(next))
     }
 
-    /// Whether a lock that is about to be taken lies in memory that was freed.
+    /// Records a fault if a lock that is about to be taken is in memory that was freed.
     fn look_out(&mut self, word: &AtomicUsize) {
         let at = std::ptr::from_ref(word) as usize;
         if self.freed.iter().any(|(start, len)| (*start..start + len).contains(&at)) {
@@ -333,11 +332,11 @@ impl State {
     }
 }
 
-/// What a thread of the director does all its life.
+/// The body of a thread of the director.
 fn perform(seat: Seat) {
     let (director, me) = (seat.director.clone(), seat.thread);
     seat::take(seat);
-    // A new run may begin as soon as this thread has given the baton on.
+    // A new run may begin as soon as this thread has passed the baton on.
     loop {
         match director.baton.load(Ordering::Acquire) {
             DISMISSED => return,

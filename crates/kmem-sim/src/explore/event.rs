@@ -6,10 +6,10 @@ use kmem_core::cache::CacheDesc;
 use kmem_core::cpu::CpuSet;
 use kmem_core::platform::{CacheStep, CpuStep, Place, SlotStep, Step};
 
-/// Bytes of a name that are kept.
+/// The number of bytes of a name that are kept.
 const NAME: usize = 23;
 
-/// A cache's name, in place.
+/// A cache's name, stored inline.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Name {
     len: u8,
@@ -38,7 +38,7 @@ impl fmt::Debug for Name {
     }
 }
 
-/// CPUs, a bit each.
+/// A set of CPUs, with a bit for each.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Cpus(pub u64);
 
@@ -107,12 +107,12 @@ pub enum What {
 pub struct Event {
     /// The thread's number in its scenario.
     pub thread: usize,
-    /// What.
+    /// What happened.
     pub what: What,
 }
 
 impl What {
-    /// What a step of the engine is remembered as.
+    /// The event for a step of the engine.
     pub(super) fn of(step: Step<'_>) -> Self {
         let name = |cache: &CacheDesc| Name::new(cache.name());
         match step {
@@ -123,7 +123,7 @@ impl What {
         }
     }
 
-    /// Whether other threads may go on after it. Not while a lock is held that all of them need.
+    /// Whether other threads may run after it. Not while a lock is held that all of them need.
     pub(super) fn interrupts(self) -> bool {
         match self {
             Self::Cache { did, .. } => !matches!(did, CacheEvent::Described | CacheEvent::Listed | CacheEvent::Dying),
@@ -150,8 +150,8 @@ impl CacheEvent {
     }
 }
 
-/// Which race of the seed a missing slot comes of: 2 if the CPU was prepared after the cache went off the list, so that
-/// its preparation did not see the cache; else 1, for then the slot was missed when the cache was made.
+/// Which of the two races of 2004 made a slot missing: 2 if the CPU was prepared after the cache was unlisted, so that
+/// its preparation did not see the cache; otherwise 1, because then the slot was missed when the cache was created.
 pub(super) fn race(events: &[Event], cache: Name, cpu: usize) -> u8 {
     let is = |did| move |event: &Event| event.what == What::Cache { cache, did };
     let born = events.iter().rposition(is(CacheEvent::Described)).unwrap_or(0);

@@ -1,11 +1,11 @@
-//! Exploring schedules: the threads of a scenario run one at a time, in one order after the other.
+//! Exploring schedules: the threads of a scenario run one at a time, in one order after another.
 //!
 //! The engine calls the platform between its steps, and the director lets one thread go on each time. A run is decided
 //! by its [`Schedule`], so it can be run again. The search goes from few to many preemptions (Musuvathi and Qadeer,
-//! iterative context bounding): first every run in which threads only give the baton on when they wait or are done,
-//! then every run in which one of them is interrupted once, anywhere, then twice. Most races need one interruption or
-//! two, and the first schedule found is one that a person can read. What is left of the budget goes to random runs of
-//! any number of preemptions.
+//! iterative context bounding): first every run in which threads only pass the baton on when they wait or are done,
+//! then every run in which one of them is preempted once, anywhere, then twice. Most races need only one or two
+//! preemptions, and the first schedule found is one that a person can read. The rest of the budget is spent on random
+//! runs with any number of preemptions.
 
 mod director;
 pub mod event;

@@ -1,8 +1,8 @@
-//! A plan: what decides in one run.
+//! A plan: how the decisions of one run are made.
 
 use super::schedule::{MAX_THREADS, Schedule, Set, default};
 
-/// Numbers that look random, and are the same for the same seed (splitmix64).
+/// Pseudo-random numbers, the same for the same seed (splitmix64).
 #[derive(Clone, Debug)]
 pub(super) struct Random(u64);
 
@@ -25,21 +25,21 @@ impl Random {
     }
 }
 
-/// What decides.
+/// How the decisions of a run are made.
 #[derive(Clone, Debug)]
 pub(super) enum Plan {
-    /// The turns of a schedule, and else the default. A turn to a thread that cannot go on is left out.
+    /// By the turns of a schedule, and otherwise by default. A turn to a thread that cannot continue is skipped.
     Turns {
         schedule: Schedule,
-        /// Turns that are over.
+        /// The number of turns that are over.
         over: usize,
     },
-    /// Random priorities, of which that of the running thread drops below all others at a few random decisions
-    /// (Burckhardt and others, PCT).
+    /// By random priorities; at a few random decisions that of the running thread drops below all others (Burckhardt
+    /// and others, PCT).
     Priorities {
-        /// The highest goes on.
+        /// The thread with the highest priority runs.
         priorities: [i32; MAX_THREADS],
-        /// Decisions at which it drops.
+        /// Decisions at which the priority drops.
         drops: Vec<usize>,
     },
 }
@@ -65,7 +65,7 @@ impl Plan {
         Self::Priorities { priorities, drops }
     }
 
-    /// Who goes on at decision `at`.
+    /// The thread that runs at decision `at`.
     pub(super) fn choose(&mut self, able: Set, current: u8, at: usize) -> u8 {
         match self {
             Self::Turns { schedule, over } => match schedule.turns.get(*over) {

@@ -1,8 +1,8 @@
-//! A schedule: which thread goes on at each decision, written as the few decisions that are not the default.
+//! A schedule: which thread runs at each decision, written as the few decisions that are not the default.
 //!
-//! A *decision* is a point where more than one thread can go on. By default the running thread does, or, where it
-//! cannot, the next one in turn. So a schedule is the list of its *turns*, `17>1` for 'at decision 17, thread 1', and a
-//! schedule with few turns is one that a person can follow. Its text replays it.
+//! A *decision* is a point where more than one thread can run. By default the running thread continues, or, if it
+//! cannot, the next one in turn runs. So a schedule is the list of its *turns*, `17>1` for 'at decision 17, thread 1',
+//! and a schedule with few turns is one that a person can follow. It can be replayed from its text.
 
 use std::fmt;
 use std::str::FromStr;
@@ -10,15 +10,15 @@ use std::str::FromStr;
 /// Most threads of a scenario.
 pub const MAX_THREADS: usize = 6;
 
-/// Threads, a bit each.
+/// A set of threads, with a bit for each.
 pub(super) type Set = u8;
 
-/// Somebody other than the default goes on.
+/// A decision for another thread than the default.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Turn {
-    /// Which decision.
+    /// The number of the decision.
     pub at: u32,
-    /// Which thread.
+    /// The thread that runs.
     pub to: u8,
 }
 
@@ -29,7 +29,7 @@ pub struct Schedule {
     pub turns: Vec<Turn>,
 }
 
-/// A point where more than one thread could go on, as it was decided.
+/// A point where more than one thread could run, and how it was decided.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Decision {
     pub(super) able: Set,
@@ -39,13 +39,13 @@ pub(super) struct Decision {
 }
 
 impl Decision {
-    /// Whether another thread than the current one means a preemption.
+    /// Whether choosing another thread than the current one is a preemption.
     pub(super) fn preempts(&self) -> bool {
         self.able & (1 << self.current) != 0
     }
 }
 
-/// Who goes on by default.
+/// The thread that runs by default.
 pub(super) fn default(able: Set, current: u8) -> u8 {
     // Rotated so that the current thread is bit 0, the next one bit 1, and so on.
     let rotated = (u16::from(able) << 8 | u16::from(able)) >> current;
@@ -53,7 +53,7 @@ pub(super) fn default(able: Set, current: u8) -> u8 {
 }
 
 impl Schedule {
-    /// The schedule by which these decisions were taken.
+    /// The schedule of these decisions.
     pub(super) fn of(decisions: &[Decision]) -> Self {
         let turns = decisions.iter().zip(0..).filter(|(d, _)| d.chosen != default(d.able, d.current));
         Self { turns: turns.map(|(d, at)| Turn { at, to: d.chosen }).collect() }
@@ -72,13 +72,13 @@ impl fmt::Display for Schedule {
     }
 }
 
-/// The text is no schedule.
+/// The text is not a schedule.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct NoSchedule(String);
 
 impl fmt::Display for NoSchedule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "'{}' is no schedule: it is a list of turns like '17>1 40>0', or '-'", self.0)
+        write!(f, "'{}' is not a schedule, which is a list of turns like '17>1 40>0', or '-'", self.0)
     }
 }
 

@@ -1,6 +1,7 @@
 //! Which schedules are run, and in which order: see [`super`].
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use super::director::{Director, Fault, Run};
@@ -14,7 +15,7 @@ pub struct Stage {
     pub threads: usize,
     /// What each of them does.
     pub act: Arc<dyn Fn(usize) + Send + Sync>,
-    /// What must hold when all are done; else what is wrong.
+    /// Checks what must hold when all are done; the error is what is wrong.
     pub check: Box<dyn FnOnce() -> Result<(), Broken>>,
 }
 
@@ -27,16 +28,25 @@ pub struct Limits {
     pub preemptions: usize,
     /// Random schedules after it (none where the systematic search was complete without a bound).
     pub random: usize,
-    /// Decides the random ones, and which systematic ones are run where not all are.
+    /// The seed of the random ones, and of the choice of systematic ones if not all are run.
     pub seed: u64,
-    /// No schedule is begun later than this after the beginning.
+    /// No schedule is begun after this time.
     pub time: Option<Duration>,
+    /// No schedule is begun once this is true.
+    pub stop: Option<&'static AtomicBool>,
 }
 
 impl Limits {
-    /// So many schedules, three quarters of them systematic.
+    /// This many schedules, three quarters of them systematic.
     pub fn of(schedules: usize, seed: u64) -> Self {
-        Self { systematic: schedules - schedules / 4, preemptions: 3, random: schedules / 4, seed, time: None }
+        Self {
+            systematic: schedules - schedules / 4,
+            preemptions: 3,
+            random: schedules / 4,
+            seed,
+            time: None,
+            stop: None,
+        }
     }
 }
 
@@ -54,7 +64,7 @@ pub enum Trouble {
 pub struct Broken {
     /// Its number in docs/invariants.md.
     pub invariant: u8,
-    /// How.
+    /// What is wrong.
     pub text: String,
 }
 
@@ -73,13 +83,13 @@ impl Trouble {
 /// A schedule that fails.
 #[derive(Clone, Debug)]
 pub struct Finding {
-    /// How.
+    /// What is wrong.
     pub trouble: Trouble,
-    /// Replays it.
+    /// The schedule, to replay it.
     pub schedule: Schedule,
     /// What happened.
     pub events: Vec<Event>,
-    /// Schedules run until it was found, it included.
+    /// The number of schedules run until it was found, including this one.
     pub after: usize,
 }
 
@@ -88,11 +98,11 @@ pub struct Finding {
 pub struct Explored {
     /// Schedules run; no two systematic ones are the same.
     pub schedules: usize,
-    /// Every schedule with up to so many preemptions was run.
+    /// Every schedule with up to this many preemptions was run.
     pub all_with_preemptions: Option<usize>,
     /// Every schedule was run.
     pub exhaustive: bool,
-    /// The first schedule that failed in each way.
+    /// The first schedule of each kind of failure.
     pub findings: Vec<Finding>,
     /// Schedules that failed.
     pub failures: usize,
@@ -103,6 +113,7 @@ struct Search<'a> {
     director: Arc<Director>,
     explored: Explored,
     deadline: Option<Instant>,
+    stop: Option<&'static AtomicBool>,
     /// Decisions of the longest run.
     longest: usize,
 }
@@ -110,7 +121,7 @@ struct Search<'a> {
 /// Runs schedules until the limits are reached.
 pub fn explore(set_up: &dyn Fn() -> Stage, limits: &Limits) -> Explored {
     let deadline = limits.time.map(|time| Instant::now() + time);
-    let mut search = Search { set_up, director: Director::new(), explored: Explored::default(), deadline, longest: 0 };
+    let mut search = Search::new(set_up, deadline, limits.stop);
     let mut random = Random::new(limits.seed);
     search.systematic(limits, &mut random);
     let wanted = search.explored.schedules + if search.explored.exhaustive { 0 } else { limits.random };
@@ -122,18 +133,22 @@ pub fn explore(set_up: &dyn Fn() -> Stage, limits: &Limits) -> Explored {
     std::mem::take(&mut search.explored)
 }
 
-/// Runs one schedule again.
+/// Replays one schedule.
 pub fn replay(set_up: &dyn Fn() -> Stage, schedule: &Schedule) -> Option<Finding> {
-    let mut search =
-        Search { set_up, director: Director::new(), explored: Explored::default(), deadline: None, longest: 0 };
+    let mut search = Search::new(set_up, None, None);
     search.run(Plan::turns(schedule.clone()));
     search.explored.findings.pop()
 }
 
-impl Search<'_> {
+impl<'a> Search<'a> {
+    fn new(set_up: &'a dyn Fn() -> Stage, deadline: Option<Instant>, stop: Option<&'static AtomicBool>) -> Self {
+        Self { set_up, director: Director::new(), explored: Explored::default(), deadline, stop, longest: 0 }
+    }
+
     fn may_go_on(&self, schedules: usize) -> bool {
         let in_time = self.deadline.is_none_or(|deadline| Instant::now() < deadline);
-        self.explored.schedules < schedules && in_time
+        let stopped = self.stop.is_some_and(|stop| stop.load(Ordering::Relaxed));
+        self.explored.schedules < schedules && in_time && !stopped
     }
 
     fn run(&mut self, plan: Plan) -> Run {
@@ -148,7 +163,7 @@ impl Search<'_> {
         if let Some(trouble) = trouble {
             self.explored.failures += 1;
             if matches!(trouble, Trouble::Fault(Fault::Deadlock | Fault::Endless)) {
-                // Its threads stay where they are.
+                // Its threads stay where they are, so a new director is needed.
                 self.director = Director::new();
             }
             if !self.explored.findings.iter().any(|finding| finding.trouble.is_like(&trouble)) {
@@ -159,8 +174,8 @@ impl Search<'_> {
         run
     }
 
-    /// Every schedule once, those with fewer preemptions first. A schedule is its turns; behind its last turn all is
-    /// default, and a turn more, there, is another schedule.
+    /// Runs every schedule once, those with fewer preemptions first. A schedule is its turns; after its last turn all
+    /// decisions are the default, and one more turn there makes another schedule.
     fn systematic(&mut self, limits: &Limits, random: &mut Random) {
         let mut waiting: Vec<Vec<Schedule>> = vec![vec![Schedule::default()]];
         // Whether nothing was cut off at the bound.

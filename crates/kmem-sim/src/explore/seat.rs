@@ -1,6 +1,7 @@
-//! The seat of a thread: where the platform, called by an explored thread, finds whom to ask whether it may go on.
+//! The seat of a thread: where the platform, called by an explored thread, finds the director that decides whether the
+//! thread may continue.
 //!
-//! A thread without a seat (a test's own, or the explorer's while it prepares and checks) is asked nothing.
+//! A thread without a seat (a test's own, or the explorer's while it prepares and checks) always continues.
 
 use std::cell::OnceCell;
 use std::sync::Arc;
@@ -21,11 +22,11 @@ thread_local! {
     static SEAT: OnceCell<Seat> = const { OnceCell::new() };
 }
 
-/// Gives the calling thread a seat, for ever.
+/// Gives the calling thread a seat, permanently.
 pub(super) fn take(seat: Seat) {
     SEAT.with(|place| {
         let taken = place.set(seat);
-        debug_assert!(taken.is_ok(), "a thread sits once");
+        debug_assert!(taken.is_ok(), "a thread has one seat");
     });
 }
 
@@ -44,27 +45,27 @@ pub(crate) fn step(step: Step<'_>) {
     ask(|seat| seat.director.step(seat.thread, step));
 }
 
-/// A section has read, and not committed.
+/// A section has read, and has not committed yet.
 pub(crate) fn inside_section() {
     ask(|seat| seat.director.pause(seat.thread));
 }
 
-/// An area is withdrawn, and the fence is to come.
+/// An area has been withdrawn, and the fence is still to come.
 pub(crate) fn before_fence() {
     ask(|seat| seat.director.pause(seat.thread));
 }
 
-/// Waits while `*word == expected`; `false` where the thread has no seat.
+/// Waits while `*word == expected`; `false` if the thread has no seat.
 pub(crate) fn wait(word: &AtomicUsize, expected: usize) -> bool {
     ask(|seat| seat.director.wait(seat.thread, word, expected))
 }
 
-/// The run of the calling thread has failed; `false` where it has no seat.
+/// Records that the run of the calling thread has failed; `false` if it has no seat.
 pub(crate) fn fail(fault: Fault) -> bool {
     ask(|seat| seat.director.fail(fault))
 }
 
-/// Notes what the scenario does.
+/// Records what the scenario does.
 pub(crate) fn note(what: What) {
     ask(|seat| seat.director.note(seat.thread, what));
 }

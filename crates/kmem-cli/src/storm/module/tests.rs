@@ -1,6 +1,6 @@
-//! Would the storm see it? An allocator that lies, in each of the ways that a broken one would, and what is counted.
+//! Would the storm notice? An allocator that misbehaves in each of the ways a broken one would, and what is counted.
 //!
-//! The storm proves something only if these fail it; the honest allocator, which must pass, is the control.
+//! The storm proves something only if it fails these; the correct allocator, which must pass, is the control.
 
 #![allow(unsafe_code)]
 
@@ -18,19 +18,19 @@ const WORDS: usize = 8;
 #[derive(Clone, Copy, PartialEq)]
 enum Lie {
     None,
-    /// Hands an object out that somebody holds.
+    /// Hands out an object that is held already.
     HandsOutTwice,
-    /// Forgets to take an object back.
+    /// Forgets an object that was freed.
     Loses,
-    /// Writes into an object that somebody holds.
+    /// Writes to an object that is held.
     Scribbles,
-    /// Answers Ok though objects are held.
+    /// Returns Ok although objects are held.
     DestroysWhileHeld,
-    /// Answers Busy with a number that is not the number of held objects.
+    /// Returns Busy with a wrong number of held objects.
     Miscounts,
 }
 
-/// An allocator of boxes, which tells one lie in 64 chances.
+/// An allocator of boxes, which misbehaves at one in 64 opportunities.
 struct Liar {
     lie: Lie,
     overwrites: bool,
@@ -64,7 +64,7 @@ impl Kind for Liar {
         let at = match (self.lie, known) {
             (Lie::HandsOutTwice, Some(held)) if state.chance() => held,
             (Lie::Scribbles, Some(held)) if state.chance() => {
-                // SAFETY: a box of ours; the storm does not look at it before this call ends.
+                // SAFETY: a box of ours; the storm does not read it before this call ends.
                 unsafe { held.cast::<u64>().add(5).write(3) };
                 fresh(&mut state)
             }
@@ -106,21 +106,21 @@ impl Kind for Liar {
     }
 }
 
-/// A box that nobody holds. Boxes are never given back: a liar's memory must stay mapped.
+/// A box that is not held. Boxes are never dropped: the memory of this allocator must stay mapped.
 fn fresh(state: &mut State) -> NonNull<[u64; WORDS]> {
     state.free.pop().unwrap_or_else(|| NonNull::from(Box::leak(Box::new([0; WORDS]))))
 }
 
-/// Visits a module of one liar, checks now and then, unloads it.
+/// Visits a module with one such cache, checks it after each visit, and unloads it.
 fn storm(lie: Lie, overwrites: bool) -> (Tally, Vec<String>) {
     let totals = Totals::default();
-    let mut hand = Hand::new(1, 4);
+    let mut ctx = WorkerCtx::new(1, 4);
     for _ in 0..20 {
         let liar = Liar { lie, overwrites, state: Mutex::default() };
         let mut module = Module {
             stocks: vec![Stock {
                 name: "liar".into(),
-                source: Marked::source(liar, Marking::new(hand.tag, WORDS * 8, Idle::Unknown)),
+                source: Marked::source(liar, Marking::new(ctx.tag, WORDS * 8, Idle::Unknown)),
                 most: 32,
                 batches: Mutex::default(),
                 known: 0,
@@ -128,13 +128,13 @@ fn storm(lie: Lie, overwrites: bool) -> (Tally, Vec<String>) {
             visits_left: AtomicU32::new(40),
         };
         while module.admits() {
-            module.visit(&mut hand);
-            module.check(&mut hand, &totals);
+            module.visit(&mut ctx);
+            module.check(&mut ctx, &totals);
         }
         assert!(module.is_worn_out());
-        module.unload(&mut hand, &totals);
+        module.unload(&mut ctx, &totals);
     }
-    totals.add(&mut hand.tally);
+    totals.add(&mut ctx.tally);
     (totals.read(), totals.complaints())
 }
 
@@ -165,7 +165,7 @@ fn an_object_with_two_holders_is_seen() {
 #[test]
 fn a_lost_object_is_seen_and_counted_once() {
     let (tally, complaints) = storm(Lie::Loses, false);
-    // One in 64 frees, of those that reached the count of 64 within their cache.
+    // One in 64 frees within each cache; the counts of the caches are not rounded up.
     let most = tally.frees / 64;
     assert!(tally.lost > most - 20 && tally.lost <= most, "{tally:?}");
     assert!(tally.caches_destroyed < 20 && !complaints.is_empty());

@@ -1,23 +1,23 @@
-//! The page of `kmem storm --report`: one file that needs nothing else, for a person.
+//! The page of `kmem storm --report`: a single self-contained file.
 //!
-//! Time runs to the right in all charts, from the storm's beginning to its end, so that what belongs together stands
-//! above each other: a CPU that leaves, what is cached then, and what an allocation costs.
+//! Time runs to the right in all charts, from the beginning of the storm to its end, so that related events are
+//! vertically aligned: a CPU that goes down, what is cached then, and what an allocation costs.
 
-use std::fmt::Write;
 use std::time::Duration;
 
 use indicatif::HumanCount;
+use kmem_bench::charts::axes::{Chart, Scale, duration, number};
+use kmem_bench::charts::{self, section};
+use maud::{Markup, html};
 
 use super::super::latency::{Latencies, SLOWEST, Summary};
 use super::super::record::{BINS, Excerpt, Lanes, Record, Sample, Standing};
 use super::Report;
-use super::chart::{Chart, Scale, duration, number};
 
-const FRAME: &str = include_str!("page.html");
 const TIME: &str = "seconds since the storm began";
 
 impl Standing {
-    /// The class of its colour, and its word.
+    /// Its word, which is also the class of its colour.
     fn word(self) -> &'static str {
         match self {
             Self::Online => "online",
@@ -34,35 +34,19 @@ impl Report {
         let (lanes, samples, latencies) = record.end();
         let bin = record.bin().as_secs_f64();
         let end = bin * BINS as f64;
-        let mut body = self.head();
-        body += &cpus(&lanes, bin, end);
-        if let Some(excerpt) = &lanes.excerpt {
-            body += &magnified(excerpt, &lanes.cpus);
-        }
-        body += &caches(&samples, end);
-        body += &bytes(&samples, end);
-        body += &latency(&latencies, bin, end);
-        body += &self.percentiles();
-        FRAME.replace("{title}", "A storm").replace("{body}", &body)
+        let body = html! {
+            (self.head())
+            (cpus(&lanes, bin, end))
+            @if let Some(excerpt) = &lanes.excerpt { (magnified(excerpt, &lanes.cpus)) }
+            (caches(&samples, end))
+            (bytes(&samples, end))
+            (latency(&latencies, bin, end))
+            (self.percentiles())
+        };
+        charts::page("A storm", &body)
     }
 
-    fn head(&self) -> String {
-        let mut out = String::new();
-        let _ = writeln!(
-            out,
-            "<h1>A storm of {} s</h1><p>{} threads, {} modules, {} CPUs, seed {}. Mode: {}.</p>",
-            self.seconds,
-            self.threads,
-            self.modules,
-            self.cpus,
-            self.seed,
-            escaped(&self.mode_detail)
-        );
-        let verdict = if self.ok { "verdict" } else { "verdict failed" };
-        let _ = writeln!(out, r#"<p class="{verdict}">{}</p>"#, self.sentence());
-        for complaint in &self.complaints {
-            let _ = writeln!(out, r#"<p class="verdict failed">{}</p>"#, escaped(complaint));
-        }
+    fn head(&self) -> Markup {
         let tiles = [
             ("objects allocated", self.allocs),
             ("CPUs down", self.cpu_down),
@@ -75,33 +59,55 @@ impl Report {
             ("stranded", self.stranded_objects),
             ("corrupt", self.corrupt_objects),
         ];
-        let tiles = tiles.map(|(name, count)| format!("<li><b>{}</b><span>{name}</span></li>", HumanCount(count)));
-        let _ = writeln!(out, r#"<ul class="tiles">{}</ul>"#, tiles.concat());
-        out
+        let Self { seconds, threads, modules, cpus, seed, .. } = self;
+        html! {
+            h1 { "A storm of " (seconds) " s" }
+            p {
+                (threads) " threads, " (modules) " modules, " (cpus) " CPUs, seed " (seed) ". "
+                "Mode: " (self.mode_detail) "."
+            }
+            p class=(if self.ok { "verdict" } else { "verdict failed" }) { (self.sentence()) }
+            @for complaint in &self.complaints { p class="verdict failed" { (complaint) } }
+            (charts::tiles(tiles.map(|(name, count)| ("", HumanCount(count).to_string(), name))))
+        }
     }
 
     /// All that was timed, as a table.
-    fn percentiles(&self) -> String {
-        let mut rows = String::new();
-        let mut row = |name: &str, figures: &Summary| {
+    fn percentiles(&self) -> Markup {
+        let row = |name: &str, figures: &Summary| {
             let Summary { p50, p99, p99_9, p99_99, max, samples } = *figures;
-            let cells = [p50, p99, p99_9, p99_99, max].map(|ns| format!("<td>{}</td>", duration(ns as f64)));
-            let _ = writeln!(rows, "<tr><td>{name}</td>{}<td>{}</td></tr>", cells.concat(), HumanCount(samples));
+            html! {
+                tr {
+                    td { (name) }
+                    @for ns in [p50, p99, p99_9, p99_99, max] { td class="figure" { (duration(ns as f64)) } }
+                    td class="figure" { (HumanCount(samples)) }
+                }
+            }
         };
-        row("workers, in the storm", &self.latency_ns.workers);
-        if let Some(legs) = &self.latency_ns.bystanders {
-            row("bystanders, calm", &legs.calm);
-            row("bystanders, beside a storm", &legs.storm);
+        html! {
+            h2 { "One allocation" }
+            div class="wide" {
+                table {
+                    tr {
+                        th {}
+                        @for title in ["median", "99 %", "99.9 %", "99.99 %", "slowest", "timed"] {
+                            th class="figure" { (title) }
+                        }
+                    }
+                    (row("workers, in the storm", &self.latency_ns.workers))
+                    @if let Some(legs) = &self.latency_ns.bystanders {
+                        (row("bystanders, calm", &legs.calm))
+                        (row("bystanders, beside a storm", &legs.storm))
+                    }
+                }
+            }
+            "\n"
         }
-        format!(
-            "<h2>One allocation</h2><table><tr><th></th><th>median</th><th>99 %</th><th>99.9 %</th><th>99.99 %</th>\
-             <th>slowest</th><th>timed</th></tr>{rows}</table>"
-        )
     }
 }
 
-/// A lane for each CPU: which share of each bin it was in which state.
-fn cpus(lanes: &Lanes, bin: f64, end: f64) -> String {
+/// A lane for each CPU: the share of each bin that it spent in each state.
+fn cpus(lanes: &Lanes, bin: f64, end: f64) -> Markup {
     let mut chart = Chart::lanes("States of the CPUs", &names(&lanes.cpus), (Scale::Linear(end), TIME));
     let count = lanes.cpus.len();
     for (lane, bins) in lanes.spent.iter().enumerate() {
@@ -125,8 +131,8 @@ fn cpus(lanes: &Lanes, bin: f64, end: f64) -> String {
     section("CPUs", &explained, &Standing::ALL.map(|standing| (standing.word(), standing.word())), &chart.finish())
 }
 
-/// A few milliseconds, exactly.
-fn magnified(excerpt: &Excerpt, cpus: &[usize]) -> String {
+/// A few milliseconds, event by event.
+fn magnified(excerpt: &Excerpt, cpus: &[usize]) -> Markup {
     let length = Excerpt::LENGTH.as_secs_f64() * 1e3;
     let axis = format!("milliseconds since second {} of the storm", number(excerpt.began.as_secs_f64()));
     let mut chart = Chart::lanes("States of the CPUs, magnified", &names(cpus), (Scale::Linear(length), &axis));
@@ -140,7 +146,7 @@ fn magnified(excerpt: &Excerpt, cpus: &[usize]) -> String {
             standing = (at, next);
         }
     }
-    let explained = "Every transition of a moment: a lull, in which there is some time between them, or a gust.";
+    let explained = "Every transition within a moment: a lull, with pauses between them, or a gust.";
     section(
         "CPUs, magnified",
         explained,
@@ -149,15 +155,15 @@ fn magnified(excerpt: &Excerpt, cpus: &[usize]) -> String {
     )
 }
 
-fn caches(samples: &[Sample], end: f64) -> String {
+fn caches(samples: &[Sample], end: f64) -> Markup {
     let points = || samples.iter().map(|sample| (sample.at.as_secs_f64(), sample.caches as f64));
     let y = Scale::linear(points().map(|(_, caches)| caches));
     let mut chart = Chart::new("Caches alive", 130.0, (Scale::Linear(end), TIME), (y, "caches"), number);
     chart.path("one", points());
-    section("Caches alive", "Caches of the modules that are loaded at the moment.", &[], &chart.finish())
+    section("Caches alive", "Caches of the modules that are loaded at each moment.", &[], &chart.finish())
 }
 
-fn bytes(samples: &[Sample], end: f64) -> String {
+fn bytes(samples: &[Sample], end: f64) -> Markup {
     const KIB: f64 = 1024.0;
     let layers = |sample: &Sample| {
         let slots = sample.in_slots as f64 / KIB;
@@ -170,11 +176,11 @@ fn bytes(samples: &[Sample], end: f64) -> String {
     chart.area("one", &slots);
     chart.area("two", &depots);
     let held = samples.iter().map(|sample| sample.held as f64 / KIB).sum::<f64>() / samples.len().max(1) as f64;
-    let explained = format!("Free objects that are kept at hand. {} KiB were held by users, on average.", held.round());
+    let explained = format!("Free objects that are cached. On average, users held {} KiB.", held.round());
     section("Cached bytes", &explained, &[("one", "in slots of CPUs"), ("two", "in depots")], &chart.finish())
 }
 
-fn latency(bins: &[Latencies], bin: f64, end: f64) -> String {
+fn latency(bins: &[Latencies], bin: f64, end: f64) -> Markup {
     let lines =
         [("one", "median", 0.5), ("two", "99 %", 0.99), ("three", "99.99 %", SLOWEST), ("four", "slowest", 1.0)];
     let points = |share: f64| {
@@ -187,23 +193,11 @@ fn latency(bins: &[Latencies], bin: f64, end: f64) -> String {
     for (class, _, share) in lines {
         chart.path(class, points(share));
     }
-    let explained = "One allocation in 16, of all workers; the scale is logarithmic. There are more workers than CPUs, so \
-                     the slowest ones waited for a CPU, not for the allocator.";
+    let explained = "One in 16 allocations of all workers; the scale is logarithmic. There are more workers than CPUs, \
+                     so the slowest ones waited for a CPU, not for the allocator.";
     section("Latency", explained, &lines.map(|(class, name, _)| (class, name)), &chart.finish())
-}
-
-fn section(title: &str, explained: &str, legend: &[(&str, &str)], chart: &str) -> String {
-    let entries: String =
-        legend.iter().map(|(class, name)| format!(r#"<li><i class="{class}"></i>{name}</li>"#)).collect();
-    let legend = if entries.is_empty() { entries } else { format!(r#"<ul class="legend">{entries}</ul>"#) };
-    format!("<h2>{title}</h2><p>{explained}</p>{legend}\n{chart}")
 }
 
 fn names(cpus: &[usize]) -> Vec<String> {
     cpus.iter().map(|cpu| format!("CPU {cpu}")).collect()
-}
-
-/// Text that HTML takes for nothing else.
-fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }

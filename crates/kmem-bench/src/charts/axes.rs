@@ -1,18 +1,17 @@
-//! Charts as SVG: a frame with two labelled axes, and what is drawn into it.
-//!
-//! Colours are classes, which the page's style gives a colour in light and in dark.
+//! Charts over time: a frame with two labelled axes, or lanes, and what is drawn into it.
 
-use std::fmt::Write;
+use maud::Markup;
 
-/// The size of all charts, in units of the SVG; the page scales them to its width.
-const WIDTH: f64 = 960.0;
+use super::plot::Plot;
+
+/// Room for the labels of the vertical axis, at the right end of the other one, above and below.
 const LEFT: f64 = 76.0;
 const RIGHT: f64 = 14.0;
-const TOP: f64 = 10.0;
+const TOP: f64 = 20.0;
 const BOTTOM: f64 = 42.0;
 
 /// What a value is on its axis.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub enum Scale {
     /// From 0 to this.
     Linear(f64),
@@ -21,11 +20,11 @@ pub enum Scale {
 }
 
 impl Scale {
-    /// From 0 to a round number that all of `values` fit under.
+    /// From 0 to a round number that is not below any of `values`.
     pub fn linear(values: impl Iterator<Item = f64>) -> Self {
         let most = values.fold(0.0, f64::max).max(1e-9);
         let unit = 10_f64.powf(most.log10().floor());
-        // Their quarters are round, too.
+        // Their quarters are round as well.
         let round =
             [1.0, 1.2, 1.6, 2.0, 2.4, 3.2, 4.0, 6.0, 8.0, 10.0].into_iter().find(|factor| factor * unit >= most);
         Self::Linear(round.unwrap_or(10.0) * unit)
@@ -38,7 +37,7 @@ impl Scale {
         if least < most { Self::Decades(least, most) } else { Self::Decades(0, 1) }
     }
 
-    /// The place of a value, from 0 to 1.
+    /// The position of a value, from 0 to 1.
     fn place(self, value: f64) -> f64 {
         let place = match self {
             Self::Linear(most) => value / most,
@@ -58,121 +57,88 @@ impl Scale {
 
 /// A chart that is being drawn.
 pub struct Chart {
-    svg: String,
+    plot: Plot,
     height: f64,
     x: Scale,
     y: Scale,
 }
 
 impl Chart {
-    /// A frame with its axes. `label` writes a value of the vertical axis; `title` is for who hears the page.
+    /// A frame with its axes. `label` writes a value of the vertical axis; a reader of the screen reads `title` out.
     pub fn new(title: &str, height: f64, x: (Scale, &str), y: (Scale, &str), label: impl Fn(f64) -> String) -> Self {
-        let total = height + TOP + BOTTOM;
-        let mut chart = Self { svg: String::new(), height, x: x.0, y: y.0 };
-        let _ = writeln!(chart.svg, r#"<svg viewBox="0 0 {WIDTH} {total}" role="img" aria-label="{title}">"#);
+        let mut chart = Self::framed(title, height, x, y.0);
         for tick in y.0.ticks() {
             let at = chart.y(tick);
-            chart.line("grid", (LEFT, at), (WIDTH - RIGHT, at));
-            chart.text("end", (LEFT - 8.0, at + 4.0), &label(tick));
+            chart.plot.line("grid", (0.0, at), (1.0, at));
+            chart.plot.text("axis end", (0.0, at + 4.0), -8.0, &label(tick));
         }
-        chart.across(x.1);
-        let middle = TOP + height / 2.0;
-        let _ = writeln!(
-            chart.svg,
-            r#"<text class="axis" text-anchor="middle" transform="translate(14 {middle}) rotate(-90)">{}</text>"#,
-            y.1
-        );
+        chart.plot.text("axis", (0.0, TOP - 9.0), 0.0, y.1);
         chart
     }
 
     /// A frame of lanes, one for each name.
     pub fn lanes(title: &str, names: &[String], x: (Scale, &str)) -> Self {
         let lane = Self::lane_height(names.len());
-        let height = lane * names.len() as f64;
-        let mut chart = Self { svg: String::new(), height, x: x.0, y: Scale::Linear(1.0) };
-        let total = height + TOP + BOTTOM;
-        let _ = writeln!(chart.svg, r#"<svg viewBox="0 0 {WIDTH} {total}" role="img" aria-label="{title}">"#);
+        let mut chart = Self::framed(title, lane * names.len() as f64, x, Scale::Linear(1.0));
         for (number, name) in names.iter().enumerate() {
-            chart.text("end", (LEFT - 8.0, TOP + lane * (number as f64 + 0.5) + 4.0), name);
+            chart.plot.text("axis end", (0.0, TOP + lane * (number as f64 + 0.5) + 4.0), -8.0, name);
         }
-        chart.across(x.1);
         chart
     }
 
-    /// The axis of time, below.
-    fn across(&mut self, name: &str) {
-        let floor = TOP + self.height;
-        self.line("floor", (LEFT, floor), (WIDTH - RIGHT, floor));
-        let Scale::Linear(most) = self.x else { return };
-        for tick in (0..=10).map(|tenth| most * f64::from(tenth) / 10.0) {
-            let at = self.x(tick);
-            self.line("floor", (at, floor), (at, floor + 4.0));
-            self.text("middle", (at, floor + 17.0), &number(tick));
+    /// A frame with the axis of time below it.
+    fn framed(title: &str, height: f64, (x, name): (Scale, &str), y: Scale) -> Self {
+        let mut plot = Plot::new(title, (LEFT, RIGHT), height + TOP + BOTTOM);
+        let floor = TOP + height;
+        plot.line("floor", (0.0, floor), (1.0, floor));
+        if let Scale::Linear(most) = x {
+            for tenth in 0..=10 {
+                let at = f64::from(tenth) / 10.0;
+                // A narrow page omits the odd ones.
+                let class = if tenth % 2 == 0 { "axis tick" } else { "axis tick odd" };
+                plot.line("floor", (at, floor), (at, floor + 4.0));
+                plot.text(class, (at, floor + 17.0), 0.0, &number(at * most));
+            }
         }
-        self.text("middle", ((LEFT + WIDTH - RIGHT) / 2.0, floor + 36.0), name);
+        plot.text("axis tick", (0.5, floor + 36.0), 0.0, name);
+        Self { plot, height, x, y }
     }
 
     fn lane_height(lanes: usize) -> f64 {
         if lanes <= 16 { 26.0 } else { 14.0 }
     }
 
-    /// A stretch of a lane: from and to on the axis of time, and which part of the lane's height, from its floor.
+    /// A stretch of a lane: its beginning and end on the axis of time, and the part of the lane's height, from its
+    /// floor.
     pub fn stretch(&mut self, class: &str, (lane, lanes): (usize, usize), time: (f64, f64), part: (f64, f64)) {
         let room = Self::lane_height(lanes);
         let inside = room - 4.0;
         let floor = TOP + room * lane as f64 + 2.0 + inside;
-        let (left, right) = (self.x(time.0), self.x(time.1));
-        let _ = writeln!(
-            self.svg,
-            r#"<rect class="{class}" x="{left:.2}" y="{:.2}" width="{:.2}" height="{:.2}"/>"#,
-            floor - part.1 * inside,
-            right - left,
-            (part.1 - part.0) * inside
-        );
+        let (left, right) = (self.x.place(time.0), self.x.place(time.1));
+        self.plot.bar(class, (left, floor - part.1 * inside), (right - left, (part.1 - part.0) * inside));
     }
 
     /// A line through points.
     pub fn path(&mut self, class: &str, points: impl Iterator<Item = (f64, f64)>) {
-        let points = self.points(points);
-        let _ = writeln!(self.svg, r#"<polyline class="{class}" points="{points}"/>"#);
+        let points: Vec<_> = points.map(|(x, y)| (self.x.place(x), self.y(y))).collect();
+        self.plot.path(class, points.into_iter());
     }
 
     /// The area between two lines over the same times.
     pub fn area(&mut self, class: &str, points: &[(f64, f64, f64)]) {
         let above = points.iter().map(|&(x, _, high)| (x, high));
         let below = points.iter().rev().map(|&(x, low, _)| (x, low));
-        let points = self.points(above.chain(below));
-        let _ = writeln!(self.svg, r#"<polygon class="{class}" points="{points}"/>"#);
+        let points: Vec<_> = above.chain(below).map(|(x, y)| (self.x.place(x), self.y(y))).collect();
+        self.plot.area(class, points.into_iter());
     }
 
-    /// The whole SVG.
-    pub fn finish(mut self) -> String {
-        self.svg.push_str("</svg>\n");
-        self.svg
-    }
-
-    fn points(&self, points: impl Iterator<Item = (f64, f64)>) -> String {
-        points.fold(String::new(), |mut text, (x, y)| {
-            let _ = write!(text, "{:.1},{:.1} ", self.x(x), self.y(y));
-            text
-        })
-    }
-
-    fn x(&self, value: f64) -> f64 {
-        LEFT + self.x.place(value) * (WIDTH - LEFT - RIGHT)
+    /// The chart, for a page.
+    pub fn finish(self) -> Markup {
+        self.plot.inline()
     }
 
     fn y(&self, value: f64) -> f64 {
         TOP + (1.0 - self.y.place(value)) * self.height
-    }
-
-    fn line(&mut self, class: &str, from: (f64, f64), to: (f64, f64)) {
-        let ((x1, y1), (x2, y2)) = (from, to);
-        let _ = writeln!(self.svg, r#"<line class="{class}" x1="{x1:.1}" y1="{y1:.1}" x2="{x2:.1}" y2="{y2:.1}"/>"#);
-    }
-
-    fn text(&mut self, anchor: &str, (x, y): (f64, f64), text: &str) {
-        let _ = writeln!(self.svg, r#"<text class="axis" text-anchor="{anchor}" x="{x:.1}" y="{y:.1}">{text}</text>"#);
     }
 }
 

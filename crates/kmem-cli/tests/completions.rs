@@ -1,5 +1,5 @@
-//! `kmem completions` and `kmem man`: what they write is taken by the programs that it is for, and is all that
-//! `kmem --help` tells of.
+//! `kmem completions` and `kmem man`: the programs they are for accept their output, and it covers everything in `kmem
+//! --help`.
 
 use std::fs;
 use std::process::Command as Process;
@@ -41,7 +41,7 @@ fn every_shell_gets_a_script_with_every_command_and_no_hidden_one() {
 fn bash_completes_commands_options_and_values() {
     let script = String::from_utf8(kmem(&["completions", "bash"]).output().unwrap().stdout).unwrap();
     let complete = |words: &str, at: usize| {
-        // As bash calls a function of completion: the command, the word to complete, the one before it.
+        // As bash calls a completion function: with the command, the word to complete and the word before it.
         let ask = format!(
             "{script}\nCOMP_WORDS=({words}); COMP_CWORD={at}; \
              _kmem kmem \"${{COMP_WORDS[{at}]}}\" \"${{COMP_WORDS[{at} - 1]}}\"; echo \"${{COMPREPLY[@]}}\""
@@ -71,7 +71,7 @@ fn man_gets_a_page_of_each_command() {
         assert!(page.contains(env!("CARGO_PKG_VERSION")) || name != "kmem.1", "{name}");
     }
     let page = fs::read_to_string(folder.join("kmem-storm.1")).unwrap();
-    assert!(page.contains("How long it lasts"));
+    assert!(page.contains("Duration in seconds"));
 }
 
 #[test]

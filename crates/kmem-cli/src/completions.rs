@@ -1,7 +1,7 @@
-//! `kmem completions` and `kmem man`: what the parser of the arguments knows, for shells and for man.
+//! `kmem completions` and `kmem man`: shell completions and manual pages, generated from the argument parser.
 //!
-//! Both are made of the same description that parses the command line and prints `--help`, so they cannot say anything
-//! else. A package of a distribution runs both once, when it is built.
+//! Both come from the description that parses the command line and prints `--help`, so they cannot disagree with it. A
+//! distribution's package runs both once, when it is built.
 
 #![forbid(unsafe_code)]
 
@@ -18,7 +18,7 @@ const NAME: &str = "kmem";
 #[derive(Args)]
 #[command(after_help = "For bash: kmem completions bash > ~/.local/share/bash-completion/completions/kmem")]
 pub struct CompletionsArgs {
-    /// The shell that completes
+    /// The shell to complete in
     #[arg(value_enum)]
     shell: Shell,
 }
@@ -27,14 +27,14 @@ pub struct CompletionsArgs {
 #[derive(Args)]
 #[command(after_help = "For example: kmem man ~/.local/share/man/man1; then `man kmem-run` shows a page.")]
 pub struct ManArgs {
-    /// The folder that gets a page of each command; it is made if it is not there
+    /// The folder to write one page per command to; it is created if it does not exist
     #[arg(value_name = "DIR")]
     folder: PathBuf,
 }
 
 /// Writes a shell's script to standard output.
 pub fn completions(args: &CompletionsArgs, parser: &Command) -> ExitCode {
-    // Not completed are the commands that `kmem bench` calls itself by; for man, clap leaves them out by itself.
+    // The hidden commands with which `kmem bench` calls itself are not completed; for man, clap leaves them out itself.
     let offered = parser.get_subcommands().filter(|command| !command.is_hide_set()).cloned();
     let mut parser = Command::new(NAME).version(env!("CARGO_PKG_VERSION")).subcommands(offered);
     let mut script = Vec::new();
@@ -43,13 +43,13 @@ pub fn completions(args: &CompletionsArgs, parser: &Command) -> ExitCode {
     ExitCode::from(u8::from(!printed))
 }
 
-/// Writes a page of the command and of each of its commands.
+/// Writes a page for the command and one for each subcommand.
 pub fn man(args: &ManArgs, parser: Command) -> ExitCode {
     let folder = &args.folder;
     match fs::create_dir_all(folder).and_then(|()| clap_mangen::generate_to(parser, folder)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("kmem man: cannot write to {}: {error}; name a folder that you may write to", folder.display());
+            eprintln!("kmem man: cannot write to {}: {error}; name a folder you can write to", folder.display());
             ExitCode::FAILURE
         }
     }

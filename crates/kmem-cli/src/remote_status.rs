@@ -1,13 +1,13 @@
-//! Another process, seen from outside: its page, found and read without stopping it.
+//! The status of another process: its page, found and read without stopping the process.
 //!
 //! The page is a file in memory that a process on kmem maps (see `kmem::page`). It is found by its name in
 //! `/proc/PID/maps`, and read among the descriptors of the process's thread named `kmem`. A process without that thread
 //! has closed the file; then the mapping is read through `/proc/PID/mem`, for which the kernel asks whether we may trace
 //! the process.
 //!
-//! What is found may be forged: a process may call any file so. So a file is opened only if its name is what the kernel
-//! calls such memory, without waiting, and taken only if it is the one that is mapped; no more is read than a page has;
-//! and what is read is copied first, and judged then ([`Snapshot`]).
+//! What is found may be forged, since a process can give a file any name. So a file is opened, without blocking, only
+//! if it has the name that the kernel gives such memory; it is accepted only if it is the one that is mapped; no more
+//! is read than a page can hold; and the contents are copied first and validated afterwards ([`Snapshot`]).
 
 #![forbid(unsafe_code)]
 
@@ -20,37 +20,37 @@ use std::time::Duration;
 
 use kmem::page::{Snapshot, Unreadable, layout};
 
-/// The library that serves unmodified programs, as maps show it.
+/// The preloaded library, by its name in maps.
 const LIBRARY: &str = "libkmem_malloc.so";
-/// How the kernel calls the page's file.
+/// The kernel's name for the page's file.
 const FILE: &str = "/memfd:kmem-page (deleted)";
 /// Bytes of the header.
 const HEADER: usize = layout::header::WORDS * 8;
-/// Bytes of maps that are looked at: those of the 65,530 mappings that a process may have, with long names.
+/// How many bytes of maps are read: enough for the 65,530 mappings that a process may have, with long names.
 const MAPS: u64 = 64 << 20;
-/// Neither waits for a reader of a pipe, nor takes a terminal.
+/// Opening neither blocks on a pipe nor acquires a controlling terminal.
 const O_NONBLOCK_NOCTTY: i32 = 0o4000 | 0o400;
-/// Input/output error: pages behind the end of a file that was truncated.
+/// Input/output error: the page lies past the end of a file that was truncated.
 const EIO: i32 = 5;
-/// Copies that may be torn before something is wrong.
+/// How many torn copies are retried before something must be wrong.
 const TRIES: usize = 200;
 
-/// Why a process cannot be seen.
+/// Why the status of a process cannot be read.
 #[derive(Debug)]
 pub enum OutsideError {
-    /// There is none with this number, or it ended.
+    /// No process has this number, or it has ended.
     NoSuchProcess(u32),
-    /// It is another user's, or guarded.
+    /// It belongs to another user, or is not dumpable.
     NotAllowed(u32),
-    /// It may be seen, but its memory may not be read.
+    /// It is visible, but its memory may not be read.
     NotTraceable(u32),
-    /// Nothing of kmem's is in it.
+    /// It has nothing of kmem in it.
     NotOnKmem(u32),
-    /// It is on kmem, and has published nothing (yet).
+    /// It runs on kmem, and has published nothing (yet).
     NotPublished(u32),
-    /// Its page makes no sense.
+    /// Its page is malformed.
     Unreadable(u32, Unreadable),
-    /// The system says something else.
+    /// Any other error of the system.
     System(u32, io::Error),
 }
 
@@ -59,30 +59,30 @@ impl fmt::Display for OutsideError {
         match self {
             Self::NoSuchProcess(pid) => write!(f, "there is no process {pid}"),
             Self::NotAllowed(pid) => {
-                write!(f, "process {pid} is another user's (or guards itself): ask as that user, or as root")
+                write!(f, "process {pid} belongs to another user (or is protected): run this as that user, or as root")
             }
             Self::NotTraceable(pid) => write!(
                 f,
-                "process {pid} has no thread of upkeep, and its memory may not be read (kernel.yama.ptrace_scope): \
-                 ask as root, or start it with KMEM_UPKEEP=always"
+                "process {pid} has no upkeep thread, and its memory may not be read (kernel.yama.ptrace_scope): \
+                 run this as root, or start the process with KMEM_UPKEEP=always"
             ),
             Self::NotOnKmem(pid) => write!(
                 f,
-                "process {pid} is not on kmem: start it by `kmem run -- PROGRAM`. (A program with kmem linked in shows \
-                 up some time after its start.)"
+                "process {pid} does not run on kmem: start it with `kmem run -- PROGRAM`. (A program with kmem linked \
+                 in appears some time after its start.)"
             ),
             Self::NotPublished(pid) => write!(
                 f,
-                "process {pid} is on kmem and has published nothing: it has one thread, or has hardly allocated so far, \
-                 or has KMEM_UPKEEP=off. Start it with KMEM_UPKEEP=always"
+                "process {pid} runs on kmem and has published nothing: it has one thread, or has hardly allocated so \
+                 far, or has KMEM_UPKEEP=off. Start it with KMEM_UPKEEP=always"
             ),
             Self::Unreadable(pid, why) => write!(f, "process {pid}: {why}"),
-            Self::System(pid, error) => write!(f, "process {pid} cannot be looked at: {error}"),
+            Self::System(pid, error) => write!(f, "process {pid} cannot be inspected: {error}"),
         }
     }
 }
 
-/// Where a process's page can be read.
+/// A process's page, open for reading.
 pub struct Page {
     pid: u32,
     file: File,
@@ -111,7 +111,7 @@ impl Page {
         Ok(Self { pid, file, at, bytes: vec![0; len.max(HEADER)] })
     }
 
-    /// What is in it now.
+    /// Its contents now.
     pub fn read(&mut self) -> Result<Snapshot<'_>, OutsideError> {
         let pid = self.pid;
         let (mut before, mut after) = (0, 0);
@@ -121,7 +121,7 @@ impl Page {
             after = self.sequence()?;
             match Snapshot::new(&self.bytes, before, after) {
                 Err(Unreadable::BeingWritten | Unreadable::Empty) => std::thread::sleep(Duration::from_millis(1)),
-                // The borrow ends here; the copy is looked at again outside.
+                // The borrow ends here; the copy is validated again below.
                 _ => break,
             }
         }
@@ -136,7 +136,7 @@ impl Page {
     }
 }
 
-/// A mapping of a page, by its line of maps.
+/// A mapping of a page, from its line of maps.
 struct Mapped {
     first: u64,
     len: u64,
@@ -144,7 +144,7 @@ struct Mapped {
 }
 
 impl Mapped {
-    /// `START-END rw-s 00000000 DEVICE INODE  NAME`, if that is a page's.
+    /// Parses `START-END rw-s 00000000 DEVICE INODE  NAME`, if it is the mapping of a page.
     fn of_line(line: &str) -> Option<Self> {
         let before = line.strip_suffix(FILE)?.trim_end();
         let mut words = before.split_ascii_whitespace();
@@ -157,15 +157,15 @@ impl Mapped {
     }
 }
 
-/// Whether a process is still there, and not just waiting to be buried.
+/// Whether a process still runs, and is not just a zombie.
 pub fn is_alive(pid: u32) -> bool {
     let Ok(stat) = fs::read_to_string(format!("/proc/{pid}/stat")) else { return false };
     let state = stat.rsplit_once(')').and_then(|(_, rest)| rest.trim_start().chars().next());
-    // The main thread may have ended before others.
+    // The main thread may have ended while others still run.
     state != Some('X') && (state != Some('Z') || fs::read_dir(format!("/proc/{pid}/task")).is_ok_and(|t| t.count() > 1))
 }
 
-/// The page among the descriptors of the thread of upkeep.
+/// Finds the page among the descriptors of the upkeep thread.
 fn descriptor(root: &Path, mapped: &Mapped) -> Option<File> {
     let threads = fs::read_dir(root.join("task")).ok()?.flatten();
     let of_kmem = |thread: &PathBuf| fs::read_to_string(thread.join("comm")).is_ok_and(|name| name == "kmem\n");
@@ -176,7 +176,7 @@ fn descriptor(root: &Path, mapped: &Mapped) -> Option<File> {
     })
 }
 
-/// The file, if it is the one that is mapped.
+/// Opens the file, if it is the one that is mapped.
 fn opened(path: &Path, mapped: &Mapped) -> Option<File> {
     let file = OpenOptions::new().read(true).custom_flags(O_NONBLOCK_NOCTTY).open(path).ok()?;
     let known = file.metadata().ok()?;
@@ -196,7 +196,7 @@ fn of_memory(pid: u32, error: io::Error) -> OutsideError {
     match error.kind() {
         io::ErrorKind::PermissionDenied => OutsideError::NotTraceable(pid),
         _ if !is_alive(pid) => OutsideError::NoSuchProcess(pid),
-        // It is shorter than its mapping: somebody truncated it.
+        // It is shorter than its mapping, so it was truncated.
         io::ErrorKind::UnexpectedEof => OutsideError::Unreadable(pid, Unreadable::NoPage),
         _ if error.raw_os_error() == Some(EIO) => OutsideError::Unreadable(pid, Unreadable::NoPage),
         _ => OutsideError::System(pid, error),
