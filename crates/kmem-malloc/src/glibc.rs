@@ -59,7 +59,7 @@ also! {
 /// As in C.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn malloc_trim(_pad: usize) -> c_int {
-    c_int::from(kmem::trim() > 0)
+    c_int::from(kmem::trim().is_ok_and(|bytes| bytes > 0))
 }
 
 /// glibc's `struct mallinfo` and `struct mallinfo2`, which differ in the type of their fields.

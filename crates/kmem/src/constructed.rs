@@ -27,7 +27,7 @@ use kmem_core::{AllocError, CreateError, TuneError};
 
 use crate::cache::Builder;
 use crate::raw::{Handle, RawCache};
-use crate::{Busy, general};
+use crate::{DestroyError, InsideCallback, general};
 
 /// A cache whose objects stay constructed between uses.
 ///
@@ -107,6 +107,14 @@ impl<'n, T: Send + 'static, F: Fn() -> T + Send + Sync + 'static> ConstructedBui
     }
 
     /// Aligns objects to `align` bytes, a power of two up to 64 KiB.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let rows = kmem::Cache::<[u8; 64]>::builder("doc_row").constructed_by(|| [0; 64]).align(64).build()?;
+    /// assert_eq!(rows.alloc()?.as_ptr().addr() % 64, 0);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn align(mut self, align: usize) -> Self {
         self.builder = self.builder.align(align);
         self
@@ -116,6 +124,16 @@ impl<'n, T: Send + 'static, F: Fn() -> T + Send + Sync + 'static> ConstructedBui
     ///
     /// # Errors
     /// See [`CreateError`]; nothing of the cache is left.
+    ///
+    /// # Examples
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let lists = kmem::Cache::<Vec<u8>>::builder("doc_constructed_build").constructed_by(Vec::new).build()?;
+    /// assert!(lists.alloc()?.is_empty());
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[doc(alias = "kmem_cache_create")]
     pub fn build(self) -> Result<ObjectCache<T>, CreateError> {
         let layout = self.builder.layout()?;
         let constructor = Constructor::new(self.construct)?;
@@ -142,6 +160,15 @@ impl<T: Send + 'static> ObjectCache<T> {
     ///
     /// # Errors
     /// There is no memory.
+    ///
+    /// # Examples
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let tables = kmem::Cache::<[u32; 8]>::builder("doc_object_alloc").constructed_by(|| [5; 8]).build()?;
+    /// assert_eq!(tables.alloc()?[7], 5);
+    /// # Ok(())
+    /// # }
+    /// ```
     #[inline]
     pub fn alloc(&self) -> Result<Object<'_, T>, AllocError> {
         let handle = self.raw.handle();
@@ -150,9 +177,22 @@ impl<T: Send + 'static> ObjectCache<T> {
         Ok(Object { object, handle, _cache: PhantomData, _value: PhantomData })
     }
 
-    /// Drops the objects that nobody uses, gives their memory back, and answers how many bytes; 0 inside a hotplug
-    /// callback.
-    pub fn shrink(&self) -> usize {
+    /// Drops the objects that are not in use, releases their memory, and returns how many bytes.
+    ///
+    /// # Errors
+    /// The call came from inside a hotplug callback: no memory was released.
+    ///
+    /// # Examples
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let tables = kmem::Cache::<[u32; 8]>::builder("doc_object_shrink").constructed_by(|| [5; 8]).build()?;
+    /// drop(tables.alloc()?);
+    /// assert!(tables.shrink()? > 0);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[doc(alias = "kmem_cache_shrink")]
+    pub fn shrink(&self) -> Result<usize, InsideCallback> {
         self.raw.shrink()
     }
 
@@ -160,11 +200,29 @@ impl<T: Send + 'static> ObjectCache<T> {
     ///
     /// # Errors
     /// As there.
+    ///
+    /// # Examples
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let tables = kmem::Cache::<[u32; 8]>::builder("doc_object_tune").constructed_by(|| [5; 8]).build()?;
+    /// tables.tune(200)?;
+    /// assert_eq!(tables.stats().capacity, 200);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn tune(&self, capacity: usize) -> Result<(), TuneError> {
         self.raw.tune(capacity)
     }
 
     /// What the cache holds at this moment.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let tables = kmem::Cache::<[u32; 8]>::builder("doc_object_stats").constructed_by(|| [5; 8]).build()?;
+    /// assert_eq!(tables.stats().live, 0);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn stats(&self) -> CacheStats<'_> {
         self.raw.stats()
     }
@@ -172,8 +230,19 @@ impl<T: Send + 'static> ObjectCache<T> {
     /// Destroys the cache and drops all its objects.
     ///
     /// # Errors
-    /// Objects were forgotten in use, or a hotplug callback asked: the cache comes back in the answer.
-    pub fn destroy(self) -> Result<(), Busy<Self>> {
+    /// Objects were forgotten in use, or the call came from inside a callback: the cache comes back in the error.
+    ///
+    /// # Examples
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let tables = kmem::Cache::<[u32; 8]>::builder("doc_object_destroy").constructed_by(|| [5; 8]).build()?;
+    /// drop(tables.alloc()?);
+    /// tables.destroy()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[doc(alias = "kmem_cache_destroy")]
+    pub fn destroy(self) -> Result<(), DestroyError<Self>> {
         let this = ManuallyDrop::new(self);
         let constructor = this.constructor;
         // SAFETY: `this` is not dropped, so the cache is moved out once.
@@ -183,9 +252,7 @@ impl<T: Send + 'static> ObjectCache<T> {
                 unsafe { constructor.free() };
                 Ok(())
             }
-            Err(busy) => {
-                Err(Busy { live: busy.live, cache: Self { raw: busy.cache, constructor, _values: PhantomData } })
-            }
+            Err(error) => Err(error.map(|raw| Self { raw, constructor, _values: PhantomData })),
         }
     }
 }
@@ -206,10 +273,10 @@ impl<T: Send + 'static> fmt::Debug for ObjectCache<T> {
     }
 }
 
-/// A value that is had, and of whose type there is no cousin.
+/// Marks an [`Object`] as the owner of a `T` and invariant in it, so that no value with a shorter lifetime is left in it.
 type Value<T> = (T, fn(T) -> T);
 
-/// An object of an [`ObjectCache`], in use; dropping it gives it back as it is.
+/// An object of an [`ObjectCache`], in use; dropping it frees the object as it is.
 ///
 /// What is left in it must be a whole `T`, not a shorter-lived cousin:
 /// ```compile_fail
@@ -229,6 +296,18 @@ pub struct Object<'c, T: Send + 'static> {
 
 impl<'c, T: Send> Object<'c, T> {
     /// The value's address, in use until [`from_raw`](Self::from_raw) takes it up again.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use kmem::{Cache, Object};
+    ///
+    /// let tables = Cache::<[u32; 8]>::builder("doc_object_raw").constructed_by(|| [5; 8]).build()?;
+    /// let raw = Object::into_raw(tables.alloc()?);
+    /// // SAFETY: it came from `into_raw` of an object of this cache, and is used by nothing else.
+    /// assert_eq!(unsafe { Object::from_raw(&tables, raw) }[0], 5);
+    /// # Ok(())
+    /// # }
+    /// ```
     #[inline]
     pub fn into_raw(this: Self) -> NonNull<T> {
         ManuallyDrop::new(this).object
@@ -237,7 +316,10 @@ impl<'c, T: Send> Object<'c, T> {
     /// The use of an object again.
     ///
     /// # Safety
-    /// `object` came from [`into_raw`](Self::into_raw) of an object of `cache`, and nobody else uses it.
+    /// `object` came from [`into_raw`](Self::into_raw) of an object of `cache`, and nothing else uses it.
+    ///
+    /// # Examples
+    /// See [`into_raw`](Self::into_raw).
     #[inline]
     pub unsafe fn from_raw(cache: &'c ObjectCache<T>, object: NonNull<T>) -> Self {
         Self { object, handle: cache.raw.handle(), _cache: PhantomData, _value: PhantomData }

@@ -26,11 +26,19 @@ use crate::runtime::{engine, existing};
 use crate::upkeep;
 
 /// CPU ids are below this; not all of them need exist.
+///
+/// ```
+/// assert!(kmem::hotplug::online().iter().all(|cpu| cpu < kmem::hotplug::possible()));
+/// ```
 pub fn possible() -> usize {
     engine().map_or(1, |engine| engine.possible_cpus())
 }
 
 /// The CPUs on which magazines may be at this moment.
+///
+/// ```
+/// println!("{} CPUs are in use", kmem::hotplug::online().len());
+/// ```
 pub fn online() -> CpuSet {
     engine().map_or(CpuSet::of(0), |engine| engine.online_cpus())
 }
@@ -39,6 +47,19 @@ pub fn online() -> CpuSet {
 ///
 /// # Errors
 /// See [`HotplugError`]; the CPU is as it was.
+///
+/// # Examples
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let cpu = kmem::hotplug::possible() - 1;
+/// if kmem::hotplug::cpu_down(cpu).is_ok() {
+///     kmem::hotplug::cpu_up(cpu)?;
+///     assert!(kmem::hotplug::online().contains(cpu));
+/// }
+/// # Ok(())
+/// # }
+/// ```
+#[doc(alias = "cpuhp_online")]
 pub fn cpu_up(cpu: usize) -> Result<(), HotplugError> {
     engine().ok_or(HotplugError::NoMemory { cpu })?.cpu_up(cpu)
 }
@@ -47,6 +68,17 @@ pub fn cpu_up(cpu: usize) -> Result<(), HotplugError> {
 ///
 /// # Errors
 /// See [`HotplugError`]; the CPU is as it was. The last CPU stays.
+///
+/// # Examples
+/// ```
+/// let cpu = kmem::hotplug::possible() - 1;
+/// match kmem::hotplug::cpu_down(cpu) {
+///     Ok(()) => assert!(!kmem::hotplug::online().contains(cpu)),
+///     Err(error) => println!("it stays: {error}"),
+/// }
+/// ```
+#[doc(alias = "membarrier")]
+#[doc(alias = "cpuhp_offline")]
 pub fn cpu_down(cpu: usize) -> Result<(), HotplugError> {
     engine().ok_or(HotplugError::NoMemory { cpu })?.cpu_down(cpu)
 }
@@ -69,11 +101,12 @@ pub fn cpu_down(cpu: usize) -> Result<(), HotplugError> {
 /// }
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// kmem::hotplug::subscribe(&Log)?;
-/// kmem::hotplug::follow();
+/// kmem::hotplug::track_affinity();
 /// # Ok(())
 /// # }
 /// ```
-pub fn follow() {
+#[doc(alias = "sched_getaffinity")]
+pub fn track_affinity() {
     let Some(engine) = existing().filter(|engine| !engine.is_inside_callback()) else { return };
     if let Some(mut work) = upkeep::hold_soon() {
         work.follow(engine);
@@ -83,11 +116,14 @@ pub fn follow() {
 /// Adds a listener, for ever. It is called with the gate held: it may allocate and free, but every transition, create,
 /// destroy or shrink inside it is refused.
 ///
-/// It is called on threads that call [`cpu_up`], [`cpu_down`] or [`follow`], and on no other. From now on CPUs come and
+/// It is called on threads that call [`cpu_up`], [`cpu_down`] or [`track_affinity`], and on no other. From now on CPUs come and
 /// go by these calls only.
 ///
 /// # Errors
 /// There are 16 already, or a listener asked.
+///
+/// # Examples
+/// See [`track_affinity`].
 pub fn subscribe(listener: &'static dyn Listener) -> Result<(), SubscribeError> {
     engine().ok_or(SubscribeError::NoMemory)?.subscribe(listener)
 }

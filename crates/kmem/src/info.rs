@@ -6,8 +6,9 @@ use kmem_core::platform::{PageSource, Topology};
 use kmem_core::stats::CacheStats;
 use kmem_core::validate::{ValidReport, Violation};
 
-use crate::follow::{Lack, Lacks};
-use crate::linux::{Mode, Why};
+use crate::InsideCallback;
+use crate::follow::{Unavailable, UnavailableSet};
+use crate::linux::{FallbackReason, Mode};
 use crate::runtime::{engine, existing};
 
 /// How the allocator runs here.
@@ -20,8 +21,8 @@ pub struct Info {
     pub possible_cpus: usize,
     /// CPUs that the calling thread may run on, or as many concurrency ids where these stand for CPUs.
     pub online_cpus: CpuSet,
-    /// What cannot be had, as far as turns of upkeep found it out.
-    pub lacks: Lacks,
+    /// Kernel facilities that this process was denied, as far as turns of upkeep have found out.
+    pub unavailable: UnavailableSet,
     /// Nodes.
     pub nodes: usize,
     /// Bytes of a page.
@@ -34,6 +35,12 @@ pub struct Info {
 
 /// How the allocator runs here. The first call may make it.
 ///
+/// ```
+/// let info = kmem::info();
+/// println!("{} on {} CPUs", info.mode, info.possible_cpus);
+/// info.unavailable.iter().for_each(|facility| println!("off: {facility}"));
+/// ```
+///
 /// Where there is no memory for it, the figures are those of a machine with one CPU, and the mode says so.
 pub fn info() -> Info {
     let version = env!("CARGO_PKG_VERSION");
@@ -42,17 +49,17 @@ pub fn info() -> Info {
             mode: engine.platform().mode(),
             possible_cpus: engine.possible_cpus(),
             online_cpus: engine.platform().allowed_cpus(),
-            lacks: lacks(engine.platform().lacks_ids()),
+            unavailable: unavailable(engine.platform().lacks_ids()),
             nodes: engine.platform().nodes(),
             page_size: engine.platform().page_size(),
             reservation: engine.heap().window().1 * GRANULE,
             version,
         },
         None => Info {
-            mode: Mode::Fallback(Why::NoMemory),
+            mode: Mode::Fallback(FallbackReason::NoMemory),
             possible_cpus: 1,
             online_cpus: CpuSet::of(0),
-            lacks: Lacks::none(),
+            unavailable: UnavailableSet::none(),
             nodes: 1,
             page_size: 4096,
             reservation: 0,
@@ -61,28 +68,52 @@ pub fn info() -> Info {
     }
 }
 
-fn lacks(ids: bool) -> Lacks {
-    let mut lacks = crate::upkeep::hold_soon().map_or(Lacks::none(), |work| work.lacks());
-    lacks.set(Lack::Ids, ids);
-    lacks
+fn unavailable(ids: bool) -> UnavailableSet {
+    let mut unavailable = crate::upkeep::hold_soon().map_or(UnavailableSet::none(), |work| work.unavailable());
+    unavailable.set(Unavailable::Ids, ids);
+    unavailable
 }
 
 /// Calls `visit` with the figures of every cache, the general ones first, with no lock held. A cache cannot be destroyed by
 /// the call that looks at it.
+///
+/// ```
+/// let mut bytes = 0;
+/// kmem::caches(|cache| bytes += cache.bytes);
+/// println!("{bytes} bytes of slabs");
+/// ```
 pub fn caches(mut visit: impl FnMut(&CacheStats<'_>)) {
     if let Some(engine) = existing() {
         engine.for_each_cache(&mut visit);
     }
 }
 
-/// Gives back all memory that nobody uses, in all caches, and answers how many bytes; 0 inside a hotplug callback. Waits
-/// for a turn of upkeep that is under way, for up to a tenth of a second.
+/// Releases all unused memory of every cache and returns the number of bytes released. Waits up to 100 ms for a turn of
+/// upkeep in progress.
+///
+/// # Errors
+/// The call came from inside a hotplug callback: no memory was released.
+///
+/// # Examples
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let cache = kmem::Cache::<[u8; 4000]>::new("doc_trim")?;
+/// drop(cache.alloc([0; 4000])?);
+/// assert!(kmem::trim()? > 0);
+/// # Ok(())
+/// # }
+/// ```
 #[cold]
-pub fn trim() -> usize {
-    let Some(engine) = existing().filter(|engine| !engine.is_inside_callback()) else { return 0 };
+#[doc(alias = "malloc_trim")]
+#[doc(alias = "kmem_reap")]
+pub fn trim() -> Result<usize, InsideCallback> {
+    let Some(engine) = existing() else { return Ok(0) };
+    if engine.is_inside_callback() {
+        return Err(InsideCallback);
+    }
     // What a turn of upkeep has in its hands would be missed.
     let _work = crate::upkeep::hold_soon();
-    engine.trim().unwrap_or(0)
+    engine.trim().map_err(|_| InsideCallback)
 }
 
 /// Checks that every object of every cache is in exactly one place.
@@ -93,10 +124,17 @@ pub fn trim() -> usize {
 ///
 /// # Errors
 /// What is wrong. That would be a bug of this crate, or a program that freed twice or wrote through a stale pointer.
+///
+/// # Examples
+/// ```
+/// // SAFETY: no other thread is here.
+/// let report = unsafe { kmem::validate() }.expect("an allocator in order");
+/// println!("{report:?}");
+/// ```
 pub unsafe fn validate() -> Result<ValidReport, Violation> {
     let Some(engine) = engine() else { return Ok(ValidReport::default()) };
     if engine.is_inside_callback() {
-        // Who is called by `hotplug::follow` would wait for himself.
+        // A listener called by `hotplug::track_affinity` would wait for itself.
         return Err(Violation::InsideCallback);
     }
     // Nor does upkeep meanwhile.

@@ -19,7 +19,7 @@
 //! - [`Kmalloc`]: the global allocator.
 //! - [`RawCache`]: a cache of a size and an alignment known at run time.
 //! - [`cpus`], [`set_cpu_policy`], [`set_upkeep`], [`trim`]: CPUs and memory are looked after by themselves; these say
-//!   how, and what there is. [`page`]: the same for other processes.
+//!   how, and what there is. [`status`]: the same for other processes.
 //! - [`hotplug`]: CPUs that go and come by name, and who wants to know.
 //!
 //! Freeing on another thread or another CPU than the one that allocated is ordinary and costs the same. Nothing is kept
@@ -36,12 +36,12 @@ extern crate std;
 
 #[cfg(feature = "allocator-api2")]
 mod allocator;
-mod boxed;
 mod bulk;
-mod busy;
 mod cache;
+mod cache_box;
 mod constructed;
 mod control;
+mod error;
 mod follow;
 #[doc(hidden)]
 pub mod fork;
@@ -52,27 +52,27 @@ mod kmalloc;
 #[doc(hidden)]
 pub mod linux;
 mod memory;
-pub mod page;
 mod raw;
 #[doc(hidden)]
 pub mod runtime;
 mod static_cache;
+pub mod status;
 mod upkeep;
 
-pub use boxed::Box;
 pub use bulk::Bulk;
-pub use busy::Busy;
 pub use cache::{Builder, Cache};
+pub use cache_box::CacheBox;
 pub use constructed::{ConstructedBuilder, Object, ObjectCache};
 pub use control::{CpuPolicy, cpu_policy, cpus, set_cpu_policy};
-pub use follow::{Lack, Lacks};
+pub use error::{DestroyError, InsideCallback};
+pub use follow::{Unavailable, UnavailableSet};
 pub use info::{Info, caches, info, trim, validate};
 pub use kmalloc::Kmalloc;
 pub use kmem_core::stats::CacheStats;
 pub use kmem_core::validate::{ValidReport, Violation};
 pub use kmem_core::{AllocError, CreateError, TuneError};
-pub use linux::{Mode, Why};
+pub use linux::{FallbackReason, Mode};
 pub use memory::{Memory, memory};
 pub use raw::RawCache;
-pub use static_cache::{StaticCache, UseError};
+pub use static_cache::{StaticCache, StaticCacheError};
 pub use upkeep::{Upkeep, set_upkeep, upkeep};

@@ -11,13 +11,13 @@ use crate::runtime::existing;
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[non_exhaustive]
 pub struct Memory {
-    /// Objects of caches (the general ones serve all sizes up to 32 KiB) that somebody holds.
+    /// Objects of caches (the general ones serve all sizes up to 32 KiB) that the program holds.
     pub in_use: usize,
     /// Free objects in the slots of CPUs and in depots.
     pub cached: usize,
     /// How many those are.
     pub cached_objects: usize,
-    /// Free objects on slabs. Of these, whole pages may have been given back.
+    /// Free objects on slabs. Of these, whole pages may have been released.
     pub free: usize,
     /// How many those are.
     pub free_objects: usize,
@@ -38,6 +38,12 @@ pub struct Memory {
 }
 
 /// What memory is used for now. Costs O(caches + large objects); takes the locks that slow paths take.
+///
+/// ```
+/// let memory = kmem::memory();
+/// println!("{} bytes in use, {} cached", memory.in_use, memory.cached);
+/// ```
+#[doc(alias = "mallinfo")]
 pub fn memory() -> Memory {
     let Some(engine) = existing() else { return Memory::default() };
     let (pages, large) = (engine.page_stats(), engine.large_stats());

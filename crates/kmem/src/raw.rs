@@ -7,12 +7,10 @@ use core::ptr::NonNull;
 use kmem_core::cache::{CacheDesc, CacheId, CacheSpec, ObjectOps};
 use kmem_core::percpu::SlotIndex;
 use kmem_core::stats::CacheStats;
-use kmem_core::{AllocError, CreateError, DestroyError, Engine, TuneError};
+use kmem_core::{AllocError, CreateError, Engine, TuneError};
 
-use crate::Busy;
 use crate::linux::{Linux, rseq};
-use crate::runtime;
-use crate::upkeep;
+use crate::{DestroyError, InsideCallback, runtime, upkeep};
 
 /// A cache of objects of one [`Layout`].
 ///
@@ -47,6 +45,18 @@ impl RawCache {
     ///
     /// # Errors
     /// See [`CreateError`]; nothing of the cache is left.
+    ///
+    /// # Examples
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let layout = std::alloc::Layout::from_size_align(100, 32)?;
+    /// let cache = kmem::RawCache::new("doc_raw_new", layout)?;
+    /// assert_eq!(cache.stats().object_size, 100);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[doc(alias = "kmem_cache_create")]
+    #[doc(alias = "umem_cache_create")]
     pub fn new(name: &str, layout: Layout) -> Result<Self, CreateError> {
         Self::with_ops(name, layout, None)
     }
@@ -67,26 +77,67 @@ impl RawCache {
     ///
     /// # Errors
     /// There is no memory.
+    ///
+    /// # Examples
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let cache = kmem::RawCache::new("doc_raw_alloc", std::alloc::Layout::new::<u64>())?;
+    /// let object = cache.alloc()?.cast::<u64>();
+    /// // SAFETY: the object is ours, of this size, and not used after it was freed.
+    /// unsafe {
+    ///     object.write(3);
+    ///     cache.free(object.cast());
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[doc(alias = "kmem_cache_alloc")]
     #[inline]
     pub fn alloc(&self) -> Result<NonNull<u8>, AllocError> {
         // SAFETY: the cache lives as long as its handle.
         unsafe { self.handle().alloc() }
     }
 
-    /// Gives an object back, from any thread.
+    /// Frees an object, on any thread.
     ///
     /// # Safety
     /// The object is one of this cache's, the caller's, and not used afterwards.
+    ///
+    /// # Examples
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let cache = kmem::RawCache::new("doc_raw_free", std::alloc::Layout::new::<u64>())?;
+    /// let object = cache.alloc()?;
+    /// // SAFETY: the object is ours, of this cache, and not used afterwards.
+    /// unsafe { cache.free(object) };
+    /// assert_eq!(cache.stats().live, 0);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[doc(alias = "kmem_cache_free")]
     #[inline]
     pub unsafe fn free(&self, object: NonNull<u8>) {
         // SAFETY: passed on.
         unsafe { self.handle().free(object) }
     }
 
-    /// Gives the memory back that the cache holds and nobody uses, and answers how many bytes; 0 inside a hotplug
-    /// callback.
-    pub fn shrink(&self) -> usize {
-        self.engine.shrink(self.id).unwrap_or(0)
+    /// Releases all memory of the cache that no object in use needs, and returns how many bytes.
+    ///
+    /// # Errors
+    /// The call came from inside a hotplug callback: no memory was released.
+    ///
+    /// # Examples
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let cache = kmem::RawCache::new("doc_raw_shrink", std::alloc::Layout::new::<u64>())?;
+    /// assert_eq!(cache.shrink()?, 0);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[doc(alias = "kmem_cache_shrink")]
+    pub fn shrink(&self) -> Result<usize, InsideCallback> {
+        // The cache lives as long as its handle, so a callback is all that can refuse.
+        self.engine.shrink(self.id).map_err(|_| InsideCallback)
     }
 
     /// Lets the magazine of each CPU hold `capacity` objects, now and later; it no longer grows by itself. A small one
@@ -95,11 +146,29 @@ impl RawCache {
     /// # Errors
     /// The capacity is 0 or more than a magazine of this cache holds (up to 2,047 objects, or 256 KiB of them), or a
     /// hotplug callback asked. Nothing has changed then.
+    ///
+    /// # Examples
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let cache = kmem::RawCache::new("doc_raw_tune", std::alloc::Layout::new::<u64>())?;
+    /// cache.tune(10)?;
+    /// assert_eq!(cache.stats().capacity, 10);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn tune(&self, capacity: usize) -> Result<(), TuneError> {
         self.engine.tune(self.id, capacity)
     }
 
     /// What the cache holds at this moment.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let cache = kmem::RawCache::new("doc_raw_stats", std::alloc::Layout::new::<u64>())?;
+    /// assert_eq!(cache.stats().live, 0);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn stats(&self) -> CacheStats<'_> {
         // SAFETY: the cache lives as long as its handle.
         unsafe { self.engine.stats(self.desc.as_ref()) }
@@ -108,15 +177,29 @@ impl RawCache {
     /// Destroys the cache.
     ///
     /// # Errors
-    /// Objects are in use, or a hotplug callback asked: the cache comes back in the answer.
-    pub fn destroy(self) -> Result<(), Busy<Self>> {
+    /// Objects are in use, or the call came from inside a callback: the cache comes back in the error.
+    ///
+    /// # Examples
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let cache = kmem::RawCache::new("doc_raw_destroy", std::alloc::Layout::new::<u64>())?;
+    /// cache.destroy()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[doc(alias = "kmem_cache_destroy")]
+    #[doc(alias = "umem_cache_destroy")]
+    pub fn destroy(self) -> Result<(), DestroyError<Self>> {
         let this = ManuallyDrop::new(self);
         // SAFETY: the handle is the caller's alone, and what borrows it is gone; objects in use make it busy.
         match unsafe { this.engine.destroy(this.id) } {
             Ok(()) => Ok(()),
             Err(error) => {
-                let live = if let DestroyError::Busy { live } = error { live } else { 0 };
-                Err(Busy { live, cache: ManuallyDrop::into_inner(this) })
+                let cache = ManuallyDrop::into_inner(this);
+                Err(match error {
+                    kmem_core::DestroyError::Busy { live } => DestroyError::Busy { live, cache },
+                    _ => DestroyError::InsideCallback { cache },
+                })
             }
         }
     }

@@ -5,7 +5,7 @@
 use kmem_core::platform::Clock;
 
 use super::cgroup::each_group;
-use super::{Lack, Lacks};
+use super::{Unavailable, UnavailableSet};
 use crate::linux::descriptors::{self, Fd, Waiting};
 use crate::linux::fault::{self, Call};
 use crate::linux::{Linux, sys};
@@ -28,9 +28,9 @@ impl Hints {
     }
 
     /// All that can be had.
-    pub(crate) fn open(lacks: &mut Lacks) -> Self {
+    pub(crate) fn open(unavailable: &mut UnavailableSet) -> Self {
         let events = if fault::refused(Call::Netlink) { None } else { descriptors::kernel_events().ok() };
-        lacks.set(Lack::Events, events.is_none());
+        unavailable.set(Unavailable::Events, events.is_none());
         Self { events, files: watch_cpusets() }
     }
 

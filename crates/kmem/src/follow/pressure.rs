@@ -4,7 +4,7 @@
 //! limits (`memory.events`, or the `memory.failcnt` of version 1, of the group and of those that it is in). If either grew a good deal since the last turn, memory is short *now*.
 
 use super::cgroup::{each_group, number, number_after};
-use super::{Lack, Lacks};
+use super::{Unavailable, UnavailableSet};
 use crate::linux::fault::{self, Call};
 use crate::linux::sys;
 
@@ -30,9 +30,9 @@ impl Pressure {
     }
 
     /// Whether memory is short, by what was counted since the last call.
-    pub(crate) fn is_high(&mut self, lacks: &mut Lacks) -> bool {
+    pub(crate) fn is_high(&mut self, unavailable: &mut UnavailableSet) -> bool {
         let now = Counters::read();
-        lacks.set(Lack::Pressure, now == Counters::default());
+        unavailable.set(Unavailable::Pressure, now == Counters::default());
         self.seen.replace(now).is_some_and(|before| now.is_high_since(&before))
     }
 }

@@ -8,7 +8,7 @@ use core::ffi::CStr;
 
 use kmem_core::cpu::CpuSet;
 
-use super::{Lack, Lacks};
+use super::{Unavailable, UnavailableSet};
 use crate::linux::{descriptors, sys, thread, topology};
 
 /// Where in an entry of a directory its length and its name are.
@@ -20,14 +20,14 @@ fn add(set: &mut CpuSet, cpus: &CpuSet) {
 }
 
 /// The CPUs that any thread may run on, exactly so unless fewer are `enough`; `None` where the kernel does not tell.
-pub(super) fn allowed(enough: impl Fn(&CpuSet) -> bool, lacks: &mut Lacks) -> Option<CpuSet> {
+pub(super) fn allowed(enough: impl Fn(&CpuSet) -> bool, unavailable: &mut UnavailableSet) -> Option<CpuSet> {
     let mut allowed = CpuSet::new();
     // A main thread that ended has no mask.
     if let Ok((_, main)) = topology::affinity(sys::getpid()) {
         add(&mut allowed, &main);
     }
     if allowed.is_empty() || !enough(&allowed) {
-        lacks.set(Lack::ThreadList, !of_all(&mut allowed));
+        unavailable.set(Unavailable::ThreadList, !of_all(&mut allowed));
     }
     (!allowed.is_empty()).then_some(allowed)
 }

@@ -66,7 +66,7 @@ use kmem_core::percpu::{CpuTable, SlotIndex};
 use kmem_core::platform::{Clock, CommitError, MoveError, PageSource, Park, Sections, Topology, Window};
 use kmem_core::sync::{AtomicUsize, HeldRanks, OtherFirst, Waiters, Word};
 
-pub use mode::{Mode, Why};
+pub use mode::{FallbackReason, Mode};
 
 #[cfg(not(all(target_os = "linux", target_arch = "x86_64")))]
 compile_error!("kmem's Linux platform is written for x86-64");

@@ -34,14 +34,14 @@ pub enum Mode {
     /// Restartable sequences on libc's area, in which concurrency ids stand for CPUs.
     Cid,
     /// A try-lock a CPU, on slow paths; every fast path misses.
-    Fallback(Why),
+    Fallback(FallbackReason),
 }
 
 /// Why there are no restartable sequences.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
-pub enum Why {
-    /// The kernel, or what stands before it, does not know the system call.
+pub enum FallbackReason {
+    /// rseq(2) is unavailable: the kernel is too old, or a seccomp filter or an emulator rejects the call.
     NoRseqSyscall,
     /// libc could have registered its area and was told not to.
     DisabledByLibc,
@@ -51,7 +51,7 @@ pub enum Why {
     DisabledByEnvironment,
     /// libc registered its area, but not for the thread that asked first.
     UnregisteredThread,
-    /// Somebody else in the process has an area registered.
+    /// Another part of the process has an rseq area registered.
     AreaTaken,
     /// libc has no place left for the destructor that ends a thread's registration.
     NoThreadExit,
@@ -63,7 +63,7 @@ pub enum Why {
     NoMemory,
 }
 
-impl Why {
+impl FallbackReason {
     /// All of them, by code.
     const ALL: [Self; 10] = [
         Self::NoRseqSyscall,
@@ -92,7 +92,7 @@ impl Mode {
 
     /// The mode of a number.
     pub fn from_code(code: u64) -> Option<Self> {
-        let all = [Self::Rseq, Self::OwnRseq, Self::Cid].into_iter().chain(Why::ALL.map(Self::Fallback));
+        let all = [Self::Rseq, Self::OwnRseq, Self::Cid].into_iter().chain(FallbackReason::ALL.map(Self::Fallback));
         all.into_iter().find(|mode| mode.code() == code)
     }
 }
@@ -108,7 +108,7 @@ impl fmt::Display for Mode {
     }
 }
 
-impl fmt::Display for Why {
+impl fmt::Display for FallbackReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::NoRseqSyscall => "no rseq system call (Linux before 4.18, seccomp, or valgrind)",
@@ -161,15 +161,15 @@ pub(super) fn find(cpus: Option<usize>) -> Found {
     Found { mode, offset, lacks_ids: choice == Choice::Cid && mode != Mode::Cid }
 }
 
-fn sections(choice: Choice, cpus: Option<usize>) -> Result<(Mode, Option<usize>), Why> {
+fn sections(choice: Choice, cpus: Option<usize>) -> Result<(Mode, Option<usize>), FallbackReason> {
     if choice == Choice::Off {
-        return Err(Why::DisabledByEnvironment);
+        return Err(FallbackReason::DisabledByEnvironment);
     }
-    if cpus.ok_or(Why::CpusUnknown)? > MAX_CPUS {
-        return Err(Why::TooManyCpus);
+    if cpus.ok_or(FallbackReason::CpusUnknown)? > MAX_CPUS {
+        return Err(FallbackReason::TooManyCpus);
     }
     if !sys::rseq_exists() {
-        return Err(Why::NoRseqSyscall);
+        return Err(FallbackReason::NoRseqSyscall);
     }
     let found = match hot::libc_area() {
         Some(area) if choice != Choice::Own => {
@@ -182,27 +182,27 @@ fn sections(choice: Choice, cpus: Option<usize>) -> Result<(Mode, Option<usize>)
         }
     };
     if fault::refused(Call::Register) || sys::membarrier_register().is_err() {
-        return Err(Why::NoMembarrier);
+        return Err(FallbackReason::NoMembarrier);
     }
     Ok(found)
 }
 
 /// The offset of libc's area, if it is registered.
-fn libc_offset(area: hot::LibcArea) -> Result<usize, Why> {
+fn libc_offset(area: hot::LibcArea) -> Result<usize, FallbackReason> {
     if area.size == 0 {
-        return Err(Why::DisabledByLibc);
+        return Err(FallbackReason::DisabledByLibc);
     }
     // SAFETY: libc says that the area is there, in each thread.
     let cpu = unsafe { hot::area_at(area.offset) }.cpu_id.load(Ordering::Relaxed);
-    if (cpu as i32) < 0 { Err(Why::UnregisteredThread) } else { Ok(area.offset) }
+    if (cpu as i32) < 0 { Err(FallbackReason::UnregisteredThread) } else { Ok(area.offset) }
 }
 
-fn own_area() -> Result<(), Why> {
+fn own_area() -> Result<(), FallbackReason> {
     if !own::possible() {
-        return Err(Why::AreaTaken);
+        return Err(FallbackReason::AreaTaken);
     }
     if !own::prepare_thread_exit() {
-        return Err(Why::NoThreadExit);
+        return Err(FallbackReason::NoThreadExit);
     }
     Ok(())
 }
@@ -213,7 +213,7 @@ mod tests {
 
     #[test]
     fn modes_have_codes() {
-        let all = [Mode::Rseq, Mode::OwnRseq, Mode::Cid].into_iter().chain(Why::ALL.map(Mode::Fallback));
+        let all = [Mode::Rseq, Mode::OwnRseq, Mode::Cid].into_iter().chain(FallbackReason::ALL.map(Mode::Fallback));
         assert!(all.into_iter().all(|mode| Mode::from_code(mode.code()) == Some(mode)));
         assert_eq!(Mode::from_code(0), None);
     }

@@ -6,9 +6,9 @@
 //!
 //! 1. CPUs that left are taken down ([`follow`](crate::follow));
 //! 2. slots that were not used for a period are emptied (`Engine::age`);
-//! 3. what is cached beyond what the process is entitled to is released, and under memory pressure all of it;
+//! 3. what is cached beyond the CPU budget is released, and under memory pressure all of it;
 //! 4. what depots, slabs and free pages hold and did not need is released (`Engine::end_period`);
-//! 5. what there is now is published for other processes to read ([`page`](crate::page)).
+//! 5. what there is now is published for other processes to read ([`page`](crate::status)).
 //!
 //! # Nothing of ours is there
 //! A thread of an allocator's is a guest that the program did not invite. It makes `unshare` and `setns` fail and warns
@@ -161,6 +161,10 @@ pub enum Upkeep {
 }
 
 /// How upkeep is taken care of at this moment.
+///
+/// ```
+/// println!("{:?}", kmem::upkeep());
+/// ```
 pub fn upkeep() -> Upkeep {
     match WANTED.load(Ordering::Relaxed) {
         OFF => Upkeep::Off,
@@ -171,7 +175,7 @@ pub fn upkeep() -> Upkeep {
 
 /// Switches upkeep off, or on with a thread that stays.
 ///
-/// On: a thread named `kmem` follows CPUs that leave, empties idle ones, minds memory pressure and publishes the page,
+/// On: a thread named `kmem` follows CPUs that leave, empties idle ones, minds memory pressure and publishes the status page,
 /// also while the program does nothing at all; it starts with the next slow path. Off: the thread ends within half a second,
 /// frees no longer release memory by themselves, and what free pages hold beyond a little is released at once. Waits for a
 /// turn that is under way, for up to a tenth of a second.
@@ -179,6 +183,12 @@ pub fn upkeep() -> Upkeep {
 /// Without a call, the environment decides: `KMEM_UPKEEP=off`, `KMEM_UPKEEP=always` (a thread from the start on), or
 /// neither: then upkeep is a matter of slow paths and frees. An embedder that drives CPUs itself calls
 /// [`hotplug`](crate::hotplug) and [`trim`](crate::trim) in its own time.
+///
+/// ```
+/// kmem::set_upkeep(false);
+/// assert_eq!(kmem::upkeep(), kmem::Upkeep::Off);
+/// ```
+#[doc(alias = "background_thread")]
 pub fn set_upkeep(on: bool) {
     WANTED.store(if on { ALWAYS } else { OFF }, Ordering::Relaxed);
     CALL.store(if on && !thread::is_there() { ASK } else { QUIET }, Ordering::Relaxed);

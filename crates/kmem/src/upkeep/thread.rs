@@ -15,7 +15,7 @@ use kmem_core::platform::Clock;
 use kmem_core::sync::{AtomicU32, Ordering};
 
 use super::{ASK, CALL, MILLISECOND, OFF, PERIOD, WANTED, hold};
-use crate::follow::{Hints, Lack, threads};
+use crate::follow::{Hints, Unavailable, threads};
 use crate::linux::fault::{self, Call};
 use crate::linux::{descriptors, sys, thread};
 use crate::runtime;
@@ -69,9 +69,9 @@ extern "C" fn turn_after_turn() {
     {
         let mut work = hold();
         threads::run_where_others_do();
-        work.lacks.set(Lack::Table, !own_table);
+        work.unavailable.set(Unavailable::Table, !own_table);
         if own_table {
-            hints = Hints::open(&mut work.lacks);
+            hints = Hints::open(&mut work.unavailable);
             work.keep_page_open(engine);
         }
     }

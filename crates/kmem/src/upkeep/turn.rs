@@ -5,9 +5,9 @@ use kmem_core::cpu::CpuSet;
 use kmem_core::platform::Clock;
 
 use crate::control::{CpuPolicy, cpu_policy};
-use crate::follow::{Entitlement, Follower, Lack, Lacks, On, Pressure};
+use crate::follow::{AffinityTracker, CpuBudget, On, Pressure, Unavailable, UnavailableSet};
 use crate::linux::{Linux, topology};
-use crate::page::{Page, Turn};
+use crate::status::{StatusPage, Turn};
 
 use super::thread;
 
@@ -22,13 +22,13 @@ pub(crate) struct Work {
     start_again: u64,
     turns: u64,
     /// What the kernel does not give us.
-    pub(super) lacks: Lacks,
+    pub(super) unavailable: UnavailableSet,
     /// CPUs that are not to be disturbed; `None`: not yet asked.
     isolated: Option<CpuSet>,
-    follower: Follower,
-    entitlement: Entitlement,
+    affinity: AffinityTracker,
+    cpu_budget: CpuBudget,
     pressure: Pressure,
-    page: Page,
+    page: StatusPage,
 }
 
 impl Work {
@@ -38,23 +38,23 @@ impl Work {
             last_turn: 0,
             start_again: 0,
             turns: 0,
-            lacks: Lacks::none(),
+            unavailable: UnavailableSet::none(),
             isolated: None,
-            follower: Follower::new(),
-            entitlement: Entitlement::new(),
+            affinity: AffinityTracker::new(),
+            cpu_budget: CpuBudget::new(),
             pressure: Pressure::new(),
-            page: Page::none(),
+            page: StatusPage::none(),
         }
     }
 
     /// Begins anew in a child, whose page is its parent's and not mapped here.
     pub(super) fn forget(&mut self) {
         (self.born, self.last_turn, self.start_again, self.turns) = (None, 0, 0, 0);
-        self.lacks = Lacks::none();
-        self.follower.forget();
-        self.entitlement = Entitlement::new();
+        self.unavailable = UnavailableSet::none();
+        self.affinity.forget();
+        self.cpu_budget = CpuBudget::new();
         self.pressure = Pressure::new();
-        self.page = Page::none();
+        self.page = StatusPage::none();
     }
 
     /// Takes a turn on a slow path of the program's: it waits for no other thread, runs no code of the program's, and makes
@@ -68,8 +68,8 @@ impl Work {
         self.turns += 1;
         let _ = match cpu_policy() {
             CpuPolicy::Fixed => Default::default(),
-            CpuPolicy::Follow if engine.platform().fences_quietly() => engine.age(CpuSet::NONE),
-            CpuPolicy::Follow => engine.age_here(),
+            CpuPolicy::TrackAffinity if engine.platform().fences_quietly() => engine.age(CpuSet::NONE),
+            CpuPolicy::TrackAffinity => engine.age_here(),
         };
         let _ = engine.end_period();
     }
@@ -78,7 +78,7 @@ impl Work {
     pub(super) fn see_to_thread(&mut self, now: u64) {
         if now >= self.start_again {
             let started = thread::start();
-            self.lacks.set(Lack::Thread, !started);
+            self.unavailable.set(Unavailable::Thread, !started);
             self.start_again = if started { 0 } else { now + RETRY };
         }
     }
@@ -88,19 +88,19 @@ impl Work {
     #[cold]
     pub(super) fn turn(&mut self, engine: &Engine<Linux>) -> bool {
         self.turns += 1;
-        self.lacks.set(Lack::Ids, engine.platform().lacks_ids());
+        self.unavailable.set(Unavailable::Ids, engine.platform().lacks_ids());
         let mut left = false;
         let isolated = *self.isolated.get_or_insert_with(topology::isolated);
-        if cpu_policy() == CpuPolicy::Follow {
-            left |= self.follower.follow(engine, On::Upkeep, &mut self.lacks);
+        if cpu_policy() == CpuPolicy::TrackAffinity {
+            left |= self.affinity.follow(engine, On::Upkeep, &mut self.unavailable);
         }
-        let spared = engine.platform().slots_on_isolated(&isolated, self.follower.allowed());
-        if cpu_policy() == CpuPolicy::Follow {
+        let spared = engine.platform().slots_on_isolated(&isolated, self.affinity.allowed());
+        if cpu_policy() == CpuPolicy::TrackAffinity {
             left |= engine.age(&spared).left;
-            self.entitlement.look(self.follower.allowed(), &mut self.lacks);
-            self.entitlement.hold(engine, &spared);
+            self.cpu_budget.look(self.affinity.allowed(), &mut self.unavailable);
+            self.cpu_budget.hold(engine, &spared);
         }
-        if self.pressure.is_high(&mut self.lacks) {
+        if self.pressure.is_high(&mut self.unavailable) {
             engine.relieve(&spared);
         }
         left |= engine.decay().left;
@@ -109,28 +109,28 @@ impl Work {
     }
 
     /// What turns found that the kernel does not give us.
-    pub(crate) fn lacks(&self) -> Lacks {
-        self.lacks
+    pub(crate) fn unavailable(&self) -> UnavailableSet {
+        self.unavailable
     }
 
-    /// The follower's part of a turn, on a thread of the program's, which asked for it.
+    /// The affinity tracker's part of a turn, on a thread of the program's, which asked for it.
     pub(crate) fn follow(&mut self, engine: &Engine<Linux>) {
-        self.follower.follow(engine, On::Program, &mut self.lacks);
+        self.affinity.follow(engine, On::Program, &mut self.unavailable);
     }
 
     /// Makes the page, in the thread's own table of descriptors, where it stays open.
     pub(super) fn keep_page_open(&mut self, engine: &Engine<Linux>) {
-        self.page.make_and_keep(engine, &mut self.lacks);
+        self.page.make_and_keep(engine, &mut self.unavailable);
     }
 
     /// Writes what there is now to the page.
     pub(crate) fn publish(&mut self, engine: &Engine<Linux>) {
         let turn = Turn {
-            allowed: self.follower.allowed().len(),
-            entitled: self.entitlement.cpus(),
+            allowed: self.affinity.allowed().len(),
+            cpu_budget: self.cpu_budget.cpus(),
             turns: self.turns,
             now: engine.platform().now(),
-            lacks: &mut self.lacks,
+            unavailable: &mut self.unavailable,
         };
         self.page.write(engine, turn);
     }

@@ -13,7 +13,7 @@ mod world;
 use std::process::{Command, Output};
 
 use kmem::linux::fault::{self, Call};
-use kmem::linux::{Linux, Mode, Why, hot};
+use kmem::linux::{FallbackReason, Linux, Mode, hot};
 use kmem_core::cpu::CpuSet;
 use kmem_core::platform::{Clock, Park, Sections, Topology};
 
@@ -93,7 +93,7 @@ fn the_mode_follows_the_environment() {
 #[test]
 fn modes_say_what_to_do() {
     assert_eq!(Mode::Rseq.to_string(), "rseq");
-    let text = Mode::Fallback(Why::DisabledByLibc).to_string();
+    let text = Mode::Fallback(FallbackReason::DisabledByLibc).to_string();
     assert!(text.starts_with("fallback: ") && text.contains("KMEM_RSEQ=own"), "{text}");
 }
 

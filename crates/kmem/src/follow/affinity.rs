@@ -9,9 +9,9 @@
 //! ```
 //! *Listeners* are the program's code: they run on its threads, when it asks for it. So where somebody listens upkeep makes
 //! no transition at all. Ageing empties the slots of a CPU that left, for nobody uses them; that it left is told, and that
-//! it came back, when the program calls `hotplug::follow`.
+//! it came back, when the program calls `hotplug::track_affinity`.
 //!
-//! A CPU that was taken down by name (`hotplug::cpu_down`) is none of the follower's business.
+//! A CPU that was taken down by name (`hotplug::cpu_down`) is none of the affinity tracker's business.
 //!
 //! Where slots go by concurrency id (`linux::ids`) no id leaves: as many as there are beyond CPUs and threads are taken
 //! down when they hold nothing. With listeners they stay, for nobody could say which id is to be brought up again.
@@ -22,16 +22,16 @@ use kmem_core::cpu::{CpuSet, MAX_CPUS};
 use kmem_core::sync::{AtomicU64, Ordering};
 use kmem_core::{Engine, HotplugError};
 
-use super::{Lack, Lacks, threads};
+use super::{Unavailable, UnavailableSet, threads};
 use crate::linux::{Linux, ids};
 
 /// A CPU that keeps coming back waits for up to 2 to this power turns: about a minute.
 const PATIENCE_MAX: u8 = 8;
 
-/// The CPUs that the follower took down, for whoever asks.
+/// The CPUs that the affinity tracker took down, for all who ask.
 static GONE: [AtomicU64; MAX_CPUS / 64] = [const { AtomicU64::new(0) }; MAX_CPUS / 64];
 
-/// Whether the follower took the CPU down, and holds it to be gone.
+/// Whether the affinity tracker took the CPU down, and holds it to be gone.
 pub(crate) fn is_gone(cpu: usize) -> bool {
     GONE.get(cpu / 64).is_some_and(|word| word.load(Ordering::Relaxed) & (1 << (cpu % 64)) != 0)
 }
@@ -57,7 +57,7 @@ fn surplus(engine: &Engine<Linux>, active: &CpuSet, cpus: usize) -> CpuSet {
     active.iter().filter(|id| engine.cached_on(*id).objects == 0).take(beyond).collect()
 }
 
-/// On whose thread the follower is at work.
+/// On whose thread the affinity tracker is at work.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum On {
     /// A thread of upkeep's: none of the program's code runs there.
@@ -66,15 +66,15 @@ pub(crate) enum On {
     Program,
 }
 
-/// What the follower believes.
-pub(crate) struct Follower {
+/// What the affinity tracker believes.
+pub(crate) struct AffinityTracker {
     allowed: CpuSet,
     /// Turns until a CPU that resists is taken down again, and how often it was.
     wait: [u8; MAX_CPUS],
     resisted: [u8; MAX_CPUS],
 }
 
-impl Follower {
+impl AffinityTracker {
     pub(crate) const fn new() -> Self {
         Self { allowed: CpuSet::new(), wait: [0; MAX_CPUS], resisted: [0; MAX_CPUS] }
     }
@@ -91,18 +91,18 @@ impl Follower {
     }
 
     /// Takes down what left, and answers whether something that left is still up.
-    pub(crate) fn follow(&mut self, engine: &Engine<Linux>, on: On, lacks: &mut Lacks) -> bool {
+    pub(crate) fn follow(&mut self, engine: &Engine<Linux>, on: On, unavailable: &mut UnavailableSet) -> bool {
         let active = engine.active_cpus();
         let by_id = engine.platform().goes_by_id();
         let enough = |allowed: &CpuSet| {
             if by_id { active.len() <= allowed.len() } else { active.iter().all(|cpu| allowed.contains(cpu)) }
         };
-        let Some(allowed) = threads::allowed(enough, lacks) else {
-            lacks.add(Lack::Affinity);
+        let Some(allowed) = threads::allowed(enough, unavailable) else {
+            unavailable.add(Unavailable::Affinity);
             self.allowed = CpuSet::new();
             return false;
         };
-        lacks.remove(Lack::Affinity);
+        unavailable.remove(Unavailable::Affinity);
         self.allowed = allowed;
         if on == On::Upkeep && engine.has_listeners() {
             return false;

@@ -1,4 +1,4 @@
-//! The page: what a process publishes of itself, for another one to read at any time without stopping it.
+//! The status page: what a process publishes of itself, for another one to read at any time without stopping it.
 //!
 //! It is a file in memory (memfd) named `kmem-page`, mapped here and shared. A reader of the same user finds it among
 //! the descriptors of the thread named `kmem` (`/proc/PID/task/TID/fd`), or, where there is no such thread, by its name
@@ -30,4 +30,4 @@ mod snapshot;
 mod writer;
 
 pub use snapshot::{CpuRow, CpuState, Snapshot, Unreadable};
-pub(crate) use writer::{Page, Turn};
+pub(crate) use writer::{StatusPage, Turn};

@@ -9,23 +9,23 @@ use kmem_core::Engine;
 use kmem_core::cpu::{CpuSet, MAX_CPUS};
 
 use super::cgroup::{each_group, number, number_after};
-use super::{Lack, Lacks, threads};
+use super::{Unavailable, UnavailableSet, threads};
 use crate::linux::Linux;
 
-/// Bytes that slots and depots may hold for each CPU that the process is entitled to. A CPU that is busy with every
+/// Bytes that slots and depots may hold for each CPU of the budget. A CPU that is busy with every
 /// size holds less.
 const BYTES_PER_CPU: usize = 16 << 20;
 /// Turns between two looks at the quota, which hardly ever changes.
 const EACH: u32 = 16;
 
-/// How many CPUs the process is entitled to.
-pub(crate) struct Entitlement {
+/// The CPU budget: how many CPUs the process can use at once.
+pub(crate) struct CpuBudget {
     cpus: usize,
     quota: Option<usize>,
     turns: u32,
 }
 
-impl Entitlement {
+impl CpuBudget {
     pub(crate) const fn new() -> Self {
         Self { cpus: 0, quota: None, turns: 0 }
     }
@@ -35,13 +35,13 @@ impl Entitlement {
         self.cpus
     }
 
-    /// Looks what the process is entitled to. `allowed`: the CPUs that it may run on, none where that is not known.
+    /// Looks up the budget anew. `allowed`: the CPUs that it may run on, none where that is not known.
     #[cold]
-    pub(crate) fn look(&mut self, allowed: &CpuSet, lacks: &mut Lacks) {
+    pub(crate) fn look(&mut self, allowed: &CpuSet, unavailable: &mut UnavailableSet) {
         if self.turns.is_multiple_of(EACH) {
             let (known, quota) = quota();
             self.quota = quota;
-            lacks.set(Lack::Cgroup, !known);
+            unavailable.set(Unavailable::Cgroup, !known);
         }
         self.turns = self.turns.wrapping_add(1);
         let allowed = Some(allowed.len()).filter(|cpus| *cpus > 0);
@@ -65,7 +65,7 @@ impl Entitlement {
         }
     }
 
-    /// The CPUs that hold least, as many of the `active` as there are beyond the entitlement; of the `spared` none.
+    /// The CPUs that hold least, as many of the `active` as there are beyond the budget; of the `spared` none.
     fn surplus(&self, active: CpuSet, spared: &CpuSet, held: impl Fn(usize) -> usize) -> CpuSet {
         let mut surplus = active;
         for _ in 0..self.cpus {
@@ -107,10 +107,10 @@ mod tests {
 
     #[test]
     fn surplus_are_the_cpus_that_hold_least_and_no_isolated_one() {
-        let entitled = Entitlement { cpus: 2, quota: None, turns: 0 };
+        let budget = CpuBudget { cpus: 2, quota: None, turns: 0 };
         let held = |cpu: usize| [40, 10, 30, 20, 5][cpu];
         let surplus =
-            |spared: &CpuSet| entitled.surplus(CpuSet::first(5), spared, held).iter().collect::<std::vec::Vec<_>>();
+            |spared: &CpuSet| budget.surplus(CpuSet::first(5), spared, held).iter().collect::<std::vec::Vec<_>>();
         assert_eq!(surplus(&CpuSet::new()), [1, 3, 4]);
         assert_eq!(surplus(&CpuSet::of(3)), [1, 4]);
     }

@@ -25,14 +25,14 @@ pub mod header {
     pub const UPKEEP: usize = 5;
     /// 0 CPUs are followed, 1 they are not.
     pub const POLICY: usize = 6;
-    /// What could not be had: the bits of `Lacks`.
-    pub const LACKS: usize = 7;
+    /// What could not be had: the bits of `UnavailableSet`.
+    pub const UNAVAILABLE: usize = 7;
     /// CPU ids are below this.
     pub const POSSIBLE: usize = 8;
     /// CPUs that the process may run on; 0: not known.
     pub const ALLOWED: usize = 9;
     /// CPUs that it is worth to cache for.
-    pub const ENTITLED: usize = 10;
+    pub const CPU_BUDGET: usize = 10;
     /// When it was written: nanoseconds of CLOCK_MONOTONIC.
     pub const UPDATED: usize = 11;
     /// Turns of upkeep so far.

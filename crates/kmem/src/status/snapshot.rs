@@ -1,4 +1,4 @@
-//! Reading a copy of the page.
+//! Reading a copy of the status page.
 
 use core::fmt;
 
@@ -6,7 +6,7 @@ use kmem_core::cpu as engine_cpu;
 use kmem_core::stats::CpuStats;
 
 use super::layout::{MAGIC, VERSION, cpu as row, header};
-use crate::follow::{Lacks, is_gone};
+use crate::follow::{UnavailableSet, is_gone};
 use crate::linux::Mode;
 use crate::upkeep::Upkeep;
 
@@ -93,7 +93,7 @@ pub enum Unreadable {
         found: u64,
     },
     /// It is something else, or shorter than it says.
-    NoPage,
+    NotAStatusPage,
 }
 
 impl fmt::Display for Unreadable {
@@ -107,14 +107,14 @@ impl fmt::Display for Unreadable {
                     "the process's page has version {found}, this reader knows {VERSION}: use the kmem it was built with"
                 )
             }
-            Self::NoPage => f.write_str("what was read is no page of kmem's"),
+            Self::NotAStatusPage => f.write_str("what was read is no page of kmem's"),
         }
     }
 }
 
 impl core::error::Error for Unreadable {}
 
-/// A copy of a page.
+/// A copy of a status page.
 #[derive(Clone, Copy, Debug)]
 pub struct Snapshot<'a> {
     bytes: &'a [u8],
@@ -138,7 +138,7 @@ impl<'a> Snapshot<'a> {
             return Err(Unreadable::BeingWritten);
         }
         if this.get(header::MAGIC) != MAGIC {
-            return Err(Unreadable::NoPage);
+            return Err(Unreadable::NotAStatusPage);
         }
         match this.get(header::VERSION) {
             VERSION => {}
@@ -147,7 +147,7 @@ impl<'a> Snapshot<'a> {
         let (first, count, width) = (this.at(header::CPUS), this.at(header::CPU_COUNT), this.at(header::CPU_WORDS));
         let end = count.checked_mul(width).and_then(|words| words.checked_add(first));
         let fits = end.is_some_and(|end| end <= bytes.len() / size_of::<u64>());
-        if fits && width >= row::LEAST { Ok(this) } else { Err(Unreadable::NoPage) }
+        if fits && width >= row::LEAST { Ok(this) } else { Err(Unreadable::NotAStatusPage) }
     }
 
     /// The sequence in a copy, or in the beginning of one.
@@ -184,14 +184,14 @@ impl<'a> Snapshot<'a> {
         }
     }
 
-    /// Whether CPUs that leave are followed.
-    pub fn follows(&self) -> bool {
+    /// Whether CPUs that leave are taken down: [`CpuPolicy::TrackAffinity`](crate::CpuPolicy::TrackAffinity).
+    pub fn tracks_affinity(&self) -> bool {
         self.get(header::POLICY) == 0
     }
 
-    /// What could not be had.
-    pub fn lacks(&self) -> Lacks {
-        Lacks::from_bits(self.get(header::LACKS) as u32)
+    /// The kernel facilities that the process was denied.
+    pub fn unavailable(&self) -> UnavailableSet {
+        UnavailableSet::from_bits(self.get(header::UNAVAILABLE) as u32)
     }
 
     /// CPU ids are below this.
@@ -204,9 +204,9 @@ impl<'a> Snapshot<'a> {
         self.at(header::ALLOWED)
     }
 
-    /// CPUs that it is worth to cache for.
-    pub fn entitled_cpus(&self) -> usize {
-        self.at(header::ENTITLED)
+    /// For how many CPUs it is worth to cache: the least of CPUs allowed, cgroup quota and threads.
+    pub fn cpu_budget(&self) -> usize {
+        self.at(header::CPU_BUDGET)
     }
 
     /// When it was written, in nanoseconds of CLOCK_MONOTONIC.
@@ -287,7 +287,7 @@ mod tests {
     #[test]
     fn what_is_no_page_is_refused() {
         assert_eq!(refused(&[(header::SEQUENCE, 0)], 0, 0), Some(Unreadable::Empty));
-        assert_eq!(refused(&[(header::MAGIC, 1)], 2, 2), Some(Unreadable::NoPage));
+        assert_eq!(refused(&[(header::MAGIC, 1)], 2, 2), Some(Unreadable::NotAStatusPage));
         assert_eq!(refused(&[(header::VERSION, 9)], 2, 2), Some(Unreadable::Version { found: 9 }));
         assert!(Snapshot::new(b"short", 0, 0).is_err() && Snapshot::new(b"", 2, 2).is_err());
     }

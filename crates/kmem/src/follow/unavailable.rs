@@ -1,11 +1,11 @@
-//! What the kernel (or a limit, or a sandbox) does not give this process, so that a part of following it is off.
+//! Optional kernel facilities that this process was denied (by the kernel, a limit or a sandbox), and what is off for it.
 
 use core::fmt;
 
-/// A thing that could not be had.
+/// An optional kernel facility that this process was denied; the feature that needs it is disabled.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
-pub enum Lack {
+pub enum Unavailable {
     /// A thread of upkeep.
     Thread,
     /// The affinity masks.
@@ -20,13 +20,13 @@ pub enum Lack {
     Cgroup,
     /// Pressure of memory.
     Pressure,
-    /// The page that others read.
-    Page,
+    /// The status page that other processes read.
+    StatusPage,
     /// Concurrency ids, which were asked for.
     Ids,
 }
 
-impl Lack {
+impl Unavailable {
     /// All of them.
     pub const ALL: [Self; 9] = [
         Self::Thread,
@@ -36,7 +36,7 @@ impl Lack {
         Self::Events,
         Self::Cgroup,
         Self::Pressure,
-        Self::Page,
+        Self::StatusPage,
         Self::Ids,
     ];
 
@@ -50,13 +50,13 @@ impl Lack {
             Self::Events => "netlink",
             Self::Cgroup => "cgroup",
             Self::Pressure => "pressure",
-            Self::Page => "page",
+            Self::StatusPage => "page",
             Self::Ids => "cid",
         }
     }
 }
 
-impl fmt::Display for Lack {
+impl fmt::Display for Unavailable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Thread => {
@@ -72,7 +72,7 @@ impl fmt::Display for Lack {
             Self::Pressure => {
                 "neither pressure nor events of memory can be read: what is cached stays until it is idle"
             }
-            Self::Page => "no memory file: other processes cannot see the CPUs of this one",
+            Self::StatusPage => "no memory file: other processes cannot see the CPUs of this one",
             Self::Ids => {
                 "KMEM_RSEQ=cid needs Linux 6.3 or newer, and rseq registered by glibc: slots go by CPU number instead"
             }
@@ -80,19 +80,19 @@ impl fmt::Display for Lack {
     }
 }
 
-/// What could not be had.
+/// A set of [`Unavailable`] facilities.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Lacks(u32);
+pub struct UnavailableSet(u32);
 
-impl Lacks {
-    /// Nothing is lacking.
+impl UnavailableSet {
+    /// Nothing was denied.
     pub const fn none() -> Self {
         Self(0)
     }
 
-    /// This is lacking, and nothing else.
-    pub const fn of(lack: Lack) -> Self {
-        Self(1 << lack as u32)
+    /// This one, and no other.
+    pub const fn of(facility: Unavailable) -> Self {
+        Self(1 << facility as u32)
     }
 
     /// As other processes read it.
@@ -105,25 +105,25 @@ impl Lacks {
         self.0
     }
 
-    pub(crate) fn set(&mut self, lack: Lack, is_lacking: bool) {
-        self.0 = self.0 & !(1 << lack as u32) | u32::from(is_lacking) << lack as u32;
+    pub(crate) fn set(&mut self, facility: Unavailable, is_denied: bool) {
+        self.0 = self.0 & !(1 << facility as u32) | u32::from(is_denied) << facility as u32;
     }
 
-    pub(crate) fn add(&mut self, lack: Lack) {
-        self.set(lack, true);
+    pub(crate) fn add(&mut self, facility: Unavailable) {
+        self.set(facility, true);
     }
 
-    pub(crate) fn remove(&mut self, lack: Lack) {
-        self.set(lack, false);
+    pub(crate) fn remove(&mut self, facility: Unavailable) {
+        self.set(facility, false);
     }
 
-    /// Whether this could not be had.
-    pub const fn contains(self, lack: Lack) -> bool {
-        self.0 & 1 << lack as u32 != 0
+    /// Whether this facility was denied.
+    pub const fn contains(self, facility: Unavailable) -> bool {
+        self.0 & 1 << facility as u32 != 0
     }
 
-    /// What could not be had, one by one.
-    pub fn iter(self) -> impl Iterator<Item = Lack> {
-        Lack::ALL.into_iter().filter(move |lack| self.contains(*lack))
+    /// The facilities that were denied, one by one.
+    pub fn iter(self) -> impl Iterator<Item = Unavailable> {
+        Unavailable::ALL.into_iter().filter(move |facility| self.contains(*facility))
     }
 }

@@ -11,7 +11,7 @@ use kmem_core::sync::{AtomicU64, Ordering, fence};
 use super::layout::{LONGEST, MAGIC, VERSION, cpu as row, header};
 use super::snapshot::CpuState;
 use crate::control::{CpuPolicy, cpu_policy};
-use crate::follow::{Lack, Lacks};
+use crate::follow::{Unavailable, UnavailableSet};
 use crate::linux::Linux;
 use crate::linux::descriptors::{self, Fd};
 use crate::linux::fault::{self, Call};
@@ -22,7 +22,7 @@ const FILE: &core::ffi::CStr = c"kmem-page";
 const _: () = assert!((header::WORDS + MAX_CPUS * row::WORDS) * size_of::<u64>() <= LONGEST);
 
 /// The page of this process, once it has one.
-pub(crate) struct Page {
+pub(crate) struct StatusPage {
     words: Option<NonNull<AtomicU64>>,
     /// The process that made it. A child that was made without libc's fork does not have it, and does not know.
     owner: usize,
@@ -34,14 +34,14 @@ pub(crate) struct Page {
 
 /// What a turn knows, beside what the engine knows.
 pub(crate) struct Turn<'a> {
-    pub lacks: &'a mut Lacks,
+    pub unavailable: &'a mut UnavailableSet,
     pub allowed: usize,
-    pub entitled: usize,
+    pub cpu_budget: usize,
     pub turns: u64,
     pub now: u64,
 }
 
-impl Page {
+impl StatusPage {
     pub(crate) const fn none() -> Self {
         Self { words: None, owner: 0, refused: false, seen: CpuSet::new() }
     }
@@ -51,16 +51,16 @@ impl Page {
         (words * size_of::<u64>()).next_multiple_of(engine.platform().page_size())
     }
 
-    /// Makes the page, if there is none, and answers its file, which the caller closes or keeps.
+    /// Makes the status page, if there is none, and answers its file, which the caller closes or keeps.
     #[cold]
-    pub(crate) fn make(&mut self, engine: &Engine<Linux>, lacks: &mut Lacks) -> Option<Fd> {
+    pub(crate) fn make(&mut self, engine: &Engine<Linux>, unavailable: &mut UnavailableSet) -> Option<Fd> {
         if self.words.is_some() || self.refused {
             return None;
         }
         let len = Self::len(engine);
         let mapped = if fault::refused(Call::Page) { Err(Errno::NOSYS) } else { sealed_file(len) };
         self.refused = mapped.is_err();
-        lacks.set(Lack::Page, self.refused);
+        unavailable.set(Unavailable::StatusPage, self.refused);
         let (file, mapping) = mapped.ok()?;
         self.words = Some(mapping.cast());
         self.owner = sys::getpid();
@@ -68,21 +68,21 @@ impl Page {
         Some(file)
     }
 
-    /// Makes the page anew, for a thread that keeps its file open; a mapping that a slow path made goes.
-    pub(crate) fn make_and_keep(&mut self, engine: &Engine<Linux>, lacks: &mut Lacks) {
+    /// Makes the status page anew, for a thread that keeps its file open; a mapping that a slow path made goes.
+    pub(crate) fn make_and_keep(&mut self, engine: &Engine<Linux>, unavailable: &mut UnavailableSet) {
         if let Some(words) = self.words.take() {
             // SAFETY: the mapping is ours, and only who has the work uses it.
             let _ = unsafe { sys::munmap(words.as_ptr() as usize, Self::len(engine)) };
         }
-        self.make(engine, lacks);
+        self.make(engine, unavailable);
     }
 
-    /// Writes what there is now; makes the page first, if need be.
+    /// Writes what there is now; makes the status page first, if need be.
     pub(crate) fn write(&mut self, engine: &Engine<Linux>, turn: Turn<'_>) {
         if self.words.is_some() && self.owner != sys::getpid() {
             *self = Self::none();
         }
-        if let Some(file) = self.make(engine, turn.lacks) {
+        if let Some(file) = self.make(engine, turn.unavailable) {
             descriptors::close(file);
         }
         let Some(words) = self.words else { return };
@@ -98,10 +98,10 @@ impl Page {
         set(header::MODE, engine.platform().mode().code());
         set(header::UPKEEP, upkeep_code(upkeep::upkeep()));
         set(header::POLICY, u64::from(cpu_policy() == CpuPolicy::Fixed));
-        set(header::LACKS, u64::from(turn.lacks.bits()));
+        set(header::UNAVAILABLE, u64::from(turn.unavailable.bits()));
         set(header::POSSIBLE, engine.possible_cpus() as u64);
         set(header::ALLOWED, turn.allowed as u64);
-        set(header::ENTITLED, turn.entitled as u64);
+        set(header::CPU_BUDGET, turn.cpu_budget as u64);
         set(header::UPDATED, turn.now);
         set(header::TURNS, turn.turns);
         set(header::SLABS, engine.slab_bytes() as u64);
