@@ -34,9 +34,9 @@
 
 use core::ffi::{c_char, c_int, c_void};
 
-use kmem::Memory;
-use kmem::linux::sys;
 use kmem_core::classes::{self, CLASSES};
+use kmem_linux::memory::Memory;
+use kmem_linux::os::sys;
 
 use crate::table::decimal;
 
@@ -59,7 +59,7 @@ also! {
 /// As in C.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn malloc_trim(_pad: usize) -> c_int {
-    c_int::from(kmem::trim().is_ok_and(|bytes| bytes > 0))
+    c_int::from(kmem_linux::info::trim().is_ok_and(|bytes| bytes > 0))
 }
 
 /// glibc's `struct mallinfo` and `struct mallinfo2`, which differ in the type of their fields.
@@ -85,7 +85,7 @@ fn arena(memory: &Memory) -> usize {
 }
 
 fn told() -> Mallinfo<usize> {
-    let memory = kmem::memory();
+    let memory = kmem_linux::memory::memory();
     let arena = arena(&memory);
     Mallinfo {
         arena,
@@ -154,7 +154,7 @@ pub extern "C" fn mallopt(parameter: c_int, value: c_int) -> c_int {
 /// As in C.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn malloc_stats() {
-    let memory = kmem::memory();
+    let memory = kmem_linux::memory::memory();
     let (arena, large) = (arena(&memory), memory.large);
     sys::report(&["Arena 0:"]);
     figure("system bytes     = ", arena);
@@ -186,11 +186,11 @@ pub unsafe extern "C" fn malloc_info(options: c_int, stream: *mut c_void) -> c_i
     }
     // All is counted before any of it is written: a stream may run code of the program's.
     let mut free = [0u32; CLASSES + 1];
-    kmem::caches(|cache| {
+    kmem_linux::info::caches(|cache| {
         let class = classes::class_of(cache.object_size).filter(|_| cache.name.starts_with("kmalloc-"));
         free[class.map_or(0, usize::from)] += cache.free as u32;
     });
-    let memory = kmem::memory();
+    let memory = kmem_linux::memory::memory();
     let out = Stream(stream);
     out.write(&["<malloc version=\"1\">\n<heap nr=\"0\">\n<sizes>\n"]);
     for class in (1..=CLASSES as u8).filter(|class| free[*class as usize] > 0) {

@@ -17,8 +17,8 @@
 use core::arch::naked_asm;
 use core::ffi::{c_char, c_int, c_void};
 
-use kmem::linux::settings::{self, Setting};
 use kmem_core::sync::{AtomicU32, AtomicUsize, Ordering};
+use kmem_linux::os::settings::{self, Setting};
 
 const RTLD_DEEPBIND: u32 = 8;
 /// For dlsym: the definition that comes after that of the library which asks.

@@ -8,9 +8,9 @@ use core::alloc::Layout;
 use core::ffi::{c_int, c_ulong, c_void};
 use core::ptr::{NonNull, null, null_mut};
 
-use kmem::RawCache;
-use kmem::hotplug::{self, HotplugError};
-use kmem::linux::sys;
+use kmem_linux::RawCache;
+use kmem_linux::hotplug::{self, HotplugError};
+use kmem_linux::os::sys;
 
 /// Words of libc's `sigset_t` and `pthread_attr_t` (64 and 56 bytes used), with room.
 type Words = [c_ulong; 16];

@@ -2,7 +2,7 @@
 //!
 //! A child of `vfork` shares the memory and the stack of the thread that called it, which waits until the child executes a
 //! program or ends. POSIX lets the child do next to nothing; programs allocate all the same. So the thread lends itself
-//! before ([`kmem::linux::lent`]) and takes itself back afterwards, and the child needs nothing.
+//! before ([`kmem_linux::process::lent`]) and takes itself back afterwards, and the child needs nothing.
 //!
 //! # The return address
 //! The child returns from `vfork` first, and calls other functions, which overwrite the stack where the parent's return
@@ -21,8 +21,7 @@
 use core::arch::naked_asm;
 use core::ffi::{c_int, c_void};
 
-use kmem::linux::lent::Lent;
-use kmem::runtime;
+use kmem_linux::process::lent::Lent;
 
 use crate::c::set_errno;
 
@@ -30,11 +29,11 @@ const SYS_VFORK: usize = 58;
 
 /// The calling thread makes itself ready for a child that runs on it.
 extern "C" fn lend() -> Lent {
-    runtime::engine().map_or(Lent::NOTHING, |engine| engine.platform().lend())
+    kmem_linux::engine().map_or(Lent::NOTHING, |engine| engine.platform().lend())
 }
 
 fn take_back(lent: Lent) {
-    if let Some(engine) = runtime::existing() {
+    if let Some(engine) = kmem_linux::existing() {
         engine.platform().take_back(lent);
     }
 }

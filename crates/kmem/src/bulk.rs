@@ -6,9 +6,9 @@ use core::mem::MaybeUninit;
 use core::ptr::NonNull;
 
 use kmem_core::AllocError;
+use kmem_linux::raw::Handle;
 
 use crate::CacheBox;
-use crate::raw::Handle;
 
 /// Up to `N` objects of one cache, without values, for [`Cache::alloc_bulk`](crate::Cache::alloc_bulk) and
 /// [`Cache::free_bulk`](crate::Cache::free_bulk). Dropping it frees them.

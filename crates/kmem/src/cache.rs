@@ -7,9 +7,9 @@ use core::mem::MaybeUninit;
 
 use kmem_core::stats::CacheStats;
 use kmem_core::{AllocError, CreateError, TuneError};
+use kmem_linux::{DestroyError, InsideCallback};
 
-use crate::raw::RawCache;
-use crate::{Bulk, CacheBox, ConstructedBuilder, DestroyError, InsideCallback};
+use crate::{Bulk, CacheBox, ConstructedBuilder, RawCache};
 
 /// A cache of objects of type `T`.
 ///
@@ -335,6 +335,12 @@ impl<T> Cache<T> {
 
     pub(crate) fn raw(&self) -> &RawCache {
         &self.raw
+    }
+}
+
+impl<T> fmt::Debug for Builder<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Builder").field("name", &self.name).field("align", &self.align).finish()
     }
 }
 

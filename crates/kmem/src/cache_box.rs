@@ -6,8 +6,9 @@ use core::mem::{ManuallyDrop, MaybeUninit};
 use core::ops::{Deref, DerefMut};
 use core::ptr::NonNull;
 
+use kmem_linux::raw::Handle;
+
 use crate::Cache;
-use crate::raw::Handle;
 
 /// Owns a `T` in an object of a [`Cache`]; dropping it drops the value and frees the object, on any thread and
 /// CPU.

@@ -24,10 +24,10 @@ use core::ptr::NonNull;
 use kmem_core::cache::{ObjectFn, ObjectOps};
 use kmem_core::stats::CacheStats;
 use kmem_core::{AllocError, CreateError, TuneError};
+use kmem_linux::raw::Handle;
+use kmem_linux::{DestroyError, InsideCallback, RawCache, general};
 
 use crate::cache::Builder;
-use crate::raw::{Handle, RawCache};
-use crate::{DestroyError, InsideCallback, general};
 
 /// A cache whose objects stay constructed between uses.
 ///
@@ -152,6 +152,12 @@ impl<'n, T: Send + 'static, F: Fn() -> T + Send + Sync + 'static> ConstructedBui
                 Err(error)
             }
         }
+    }
+}
+
+impl<T, F> fmt::Debug for ConstructedBuilder<'_, T, F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("ConstructedBuilder").field(&self.builder).finish()
     }
 }
 

@@ -28,11 +28,9 @@
 //! with `CLONE_VM`) must not, unless the crate `kmem-malloc` is linked in, which brings these functions. Nothing else of this may be called in a
 //! signal handler.
 //!
-//! The crate is `no_std`; its engine is `kmem-core`, its home is Linux on x86-64 ([`linux`]).
+//! The crate is `no_std`; its engine is `kmem-core`, its home is Linux on x86-64 (`kmem-linux`).
 #![no_std]
-
-#[cfg(test)]
-extern crate std;
+#![deny(unreachable_pub, missing_debug_implementations)]
 
 #[cfg(feature = "allocator-api2")]
 mod allocator;
@@ -40,39 +38,30 @@ mod bulk;
 mod cache;
 mod cache_box;
 mod constructed;
-mod control;
-mod error;
-mod follow;
-#[doc(hidden)]
-pub mod fork;
-pub mod general;
-pub mod hotplug;
-mod info;
 mod kmalloc;
-#[doc(hidden)]
-pub mod linux;
-mod memory;
-mod raw;
-#[doc(hidden)]
-pub mod runtime;
 mod static_cache;
-pub mod status;
-mod upkeep;
 
 pub use bulk::Bulk;
 pub use cache::{Builder, Cache};
 pub use cache_box::CacheBox;
 pub use constructed::{ConstructedBuilder, Object, ObjectCache};
-pub use control::{CpuPolicy, cpu_policy, cpus, set_cpu_policy};
-pub use error::{DestroyError, InsideCallback};
-pub use follow::{Unavailable, UnavailableSet};
-pub use info::{Info, caches, info, trim, validate};
 pub use kmalloc::Kmalloc;
+#[doc(inline)]
 pub use kmem_core::stats::CacheStats;
+#[doc(inline)]
 pub use kmem_core::validate::{ValidReport, Violation};
+#[doc(inline)]
 pub use kmem_core::{AllocError, CreateError, TuneError};
-pub use linux::{FallbackReason, Mode};
-pub use memory::{Memory, memory};
-pub use raw::RawCache;
+#[doc(inline)]
+pub use kmem_linux::follow::{Unavailable, UnavailableSet};
+#[doc(inline)]
+pub use kmem_linux::info::{Info, caches, cpus, info, trim, validate};
+#[doc(inline)]
+pub use kmem_linux::memory::{Memory, memory};
+#[doc(inline)]
+pub use kmem_linux::policy::{CpuPolicy, cpu_policy, set_cpu_policy};
+#[doc(inline)]
+pub use kmem_linux::upkeep::{Upkeep, set_upkeep, upkeep};
+#[doc(inline)]
+pub use kmem_linux::{DestroyError, FallbackReason, InsideCallback, Mode, RawCache, general, hotplug, status};
 pub use static_cache::{StaticCache, StaticCacheError};
-pub use upkeep::{Upkeep, set_upkeep, upkeep};

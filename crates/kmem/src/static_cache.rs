@@ -6,9 +6,10 @@ use core::mem::MaybeUninit;
 
 use kmem_core::sync::{AtomicU32, Ordering};
 use kmem_core::{AllocError, CreateError};
+use kmem_linux::os::sys;
+use kmem_linux::{hotplug, instance};
 
-use crate::linux::sys;
-use crate::{Cache, CacheBox, runtime};
+use crate::{Cache, CacheBox};
 
 const NONE: u32 = 0;
 const READY: u32 = 1;
@@ -32,6 +33,12 @@ pub struct StaticCache<T> {
 
 // SAFETY: the cache is written once, by who made the state its own, and shared after READY; a cache may be shared.
 unsafe impl<T> Sync for StaticCache<T> {}
+
+impl<T> fmt::Debug for StaticCache<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StaticCache").field("name", &self.name).finish_non_exhaustive()
+    }
+}
 
 /// Why a [`StaticCache`] could not serve.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -100,10 +107,10 @@ impl<T> StaticCache<T> {
             if seen == READY {
                 return self.get();
             }
-            if runtime::try_make(&self.state, seen) {
+            if instance::try_make(&self.state, seen) {
                 break;
             }
-            if runtime::existing().is_some_and(|engine| engine.is_inside_callback()) {
+            if hotplug::is_inside_callback() {
                 // Who makes it may wait for the transition that this thread is part of (I33).
                 return Err(CreateError::InsideCallback);
             }

@@ -10,9 +10,9 @@ use std::thread::{sleep, spawn};
 use std::time::{Duration, Instant};
 
 use case::{MODES, case, passes};
-use kmem::linux::fault::{self, Call};
 use kmem::status::{Snapshot, layout};
 use kmem::{Mode, RawCache, Unavailable, Upkeep};
+use kmem_linux::os::fault::{self, Call};
 
 /// The process of a case in which the upkeep thread runs.
 fn upkept(name: &str) -> Command {
