@@ -22,7 +22,7 @@ pub const SMALL_CLASSES: usize = 8 + 8 * 8;
 pub const MIN_ALIGN: usize = 16;
 
 /// Sizes up to here are looked up by 16 bytes, those up to [`SMALL`] by 128, and larger ones by a page.
-const FINE_MAX: usize = 1024;
+pub const FINE_MAX: usize = 1024;
 const FINE: usize = FINE_MAX / 16 + 1;
 const COARSE: usize = SMALL / 128 + 1;
 const PAGE: usize = 4096;
@@ -72,7 +72,7 @@ const fn table<const N: usize>(step: usize) -> [u8; N] {
 
 /// The class for objects of `size` bytes (0 counts as 1); `None` above [`LARGEST`].
 #[inline(always)]
-pub fn class_of(size: usize) -> Option<u8> {
+pub const fn class_of(size: usize) -> Option<u8> {
     if size <= FINE_MAX {
         Some(FINE_CLASS[size.div_ceil(16)])
     } else if size <= SMALL {

@@ -35,12 +35,11 @@
 //! line further on it guesses right most of the time, which is all that the bytes in front are for (15.1 instead of
 //! 17.5 cycles a pair, floor 12.8; bursts do not care).
 
-use kmem_core::classes::{self, CLASSES, MIN_ALIGN, SMALL};
+use kmem_core::classes::{FINE_MAX, MIN_ALIGN, SMALL, class_of};
 use kmem_core::pages::{CLASS_STEP, GRANULE_SHIFT};
 use kmem_core::percpu::READABLE;
 
 use super::SLOT_BYTES;
-use super::hot::FINE_MAX;
 
 // What the templates count on.
 const _: () = assert!(MIN_ALIGN == 16 && SMALL == 32768);
@@ -54,12 +53,11 @@ pub const AHEAD: usize = READABLE * size_of::<usize>();
 /// The class of each multiple of `step`, times [`CLASS_STEP`].
 const fn table<const N: usize>(step: usize) -> [u8; N] {
     let mut table = [0; N];
-    let (mut index, mut class) = (0, 1);
+    let mut index = 0;
     while index < N {
-        while class < CLASSES && (classes::SIZES[class] as usize) < index * step {
-            class += 1;
+        if let Some(class) = class_of(index * step) {
+            table[index] = class * CLASS_STEP;
         }
-        table[index] = class as u8 * CLASS_STEP;
         index += 1;
     }
     table

@@ -33,9 +33,6 @@ use kmem_core::sync::{AtomicPtr, AtomicU8, AtomicUsize, Ordering};
 
 use super::thread_data::{self, RseqArea};
 
-/// Sizes up to here are looked up by 16 bytes, larger ones by 128.
-pub(crate) const FINE_MAX: usize = 1024;
-
 /// What sections and [`entry`](super::entry) load, in one cache line.
 #[repr(C, align(64))]
 #[derive(Debug)]
@@ -136,7 +133,7 @@ pub unsafe fn publish(table: &CpuTable, hot: &Hot) {
     HOT.table.store(table.entries().as_ptr(), Ordering::Release);
     hot.table.store(table.entries().as_ptr(), Ordering::Release);
     hot.general.store(classes::SMALL + 1, Ordering::Release);
-    hot.small.store(FINE_MAX + 1, Ordering::Release);
+    hot.small.store(classes::FINE_MAX + 1, Ordering::Release);
 }
 
 /// Whether `publish` was called; if so, the table and where the areas are is seen too.
