@@ -43,29 +43,29 @@ static KEPT: AtomicU32 = AtomicU32::new(0);
 pub unsafe extern "C" fn dlopen(file: *const c_char, flags: c_int) -> *mut c_void {
     naked_asm!(
         ".cfi_startproc",
-        "mov rax, qword ptr [rip + {next}]",
-        "test rax, rax",
-        "jz 3f",
+        "mov rax, qword ptr [rip + {next}]",    // rax = NEXT
+        "test rax, rax",                        // if (rax == 0)
+        "jz 3f",                                //     goto 3
         "2:",
-        "and esi, dword ptr [rip + {kept}]",
-        "jmp rax",
+        "and esi, dword ptr [rip + {kept}]",    // flags &= KEPT
+        "jmp rax",                              // return rax(file, flags)
         "3:",
-        "push rdi",
+        "push rdi",                             // keep file
         ".cfi_adjust_cfa_offset 8",
-        "push rsi",
+        "push rsi",                             // keep flags
         ".cfi_adjust_cfa_offset 8",
-        "sub rsp, 8",
+        "sub rsp, 8",                           // align the stack
         ".cfi_adjust_cfa_offset 8",
-        "call {find}",
+        "call {find}",                          // rax = find()
         "add rsp, 8",
         ".cfi_adjust_cfa_offset -8",
-        "pop rsi",
+        "pop rsi",                              // flags, as they were
         ".cfi_adjust_cfa_offset -8",
-        "pop rdi",
+        "pop rdi",                              // file, as it was
         ".cfi_adjust_cfa_offset -8",
-        "test rax, rax",
-        "jnz 2b",
-        "ret",
+        "test rax, rax",                        // if (rax != 0)
+        "jnz 2b",                               //     goto 2
+        "ret",                                  // return NULL
         ".cfi_endproc",
         next = sym NEXT,
         kept = sym KEPT,

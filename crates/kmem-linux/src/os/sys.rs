@@ -57,6 +57,8 @@ pub(crate) mod nr {
     pub(crate) const SOCKET: usize = 41;
     pub(crate) const RECVFROM: usize = 45;
     pub(crate) const BIND: usize = 49;
+    pub(crate) const CLONE: usize = 56;
+    pub(crate) const EXIT: usize = 60;
     pub(crate) const FCNTL: usize = 72;
     pub(crate) const FTRUNCATE: usize = 77;
     pub(crate) const FCHMOD: usize = 91;

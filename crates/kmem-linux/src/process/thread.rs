@@ -40,7 +40,7 @@ use kmem_core::sync::{AtomicU32, AtomicUsize, Ordering};
 
 use crate::os::geometry::PAGE;
 use crate::os::libc;
-use crate::os::sys::{self, MAP_NORESERVE, MAP_PRIVATE_ANON, PROT_NONE, PROT_READ, PROT_WRITE};
+use crate::os::sys::{self, MAP_NORESERVE, MAP_PRIVATE_ANON, PROT_NONE, PROT_READ, PROT_WRITE, nr};
 use crate::rseq::thread_data::{self, RseqArea, ThreadBlock};
 
 /// Bytes of stack.
@@ -175,7 +175,7 @@ unsafe fn clone(memory: &Memory, run: extern "C" fn()) -> bool {
             "test rax, rax",
             "jz {begin}",
             begin = sym begin,
-            inlateout("rax") 56isize => answer,
+            inlateout("rax") nr::CLONE as isize => answer,
             in("rdi") FLAGS,
             in("rsi") memory.stack(),
             in("rdx") ALIVE.as_ptr(),
@@ -198,18 +198,20 @@ unsafe extern "C" fn begin() {
     naked_asm!(
         ".cfi_startproc",
         ".cfi_undefined rip",
-        "xor ebp, ebp",
-        "call r14",
-        "mov qword ptr [rip + {mapping}], 0",
-        "mov eax, 11",
+        "xor ebp, ebp",                         // no frame before this one
+        "call r14",                             // run()
+        "mov qword ptr [rip + {mapping}], 0",   // MAPPING[0] = 0
+        "mov eax, {MUNMAP}",                    // munmap(base, len): the stack is gone
         "mov rdi, r12",
         "mov rsi, r13",
         "syscall",
-        "mov eax, 60",
+        "mov eax, {EXIT}",                      // exit(0): the kernel clears ALIVE
         "xor edi, edi",
         "syscall",
-        "ud2",
+        "ud2",                                  // not reached
         ".cfi_endproc",
         mapping = sym MAPPING,
+        MUNMAP = const nr::MUNMAP,
+        EXIT = const nr::EXIT,
     )
 }
