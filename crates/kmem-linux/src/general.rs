@@ -1,7 +1,7 @@
 //! Memory of any size: the fast paths of a global allocator and of `malloc`, and their slow paths.
 //!
 //! A size is a class by one look-up, a class is a slot, and a slot is one section. Freed memory finds its class in the
-//! class map, by address alone; who knows the size it asked for ([`free_sized`]) skips the map where the size
+//! class map, by address alone; a caller that knows the size it asked for ([`free_sized`]) skips the map where the size
 //! [tells](classes::class_told_by) the class.
 
 use core::alloc::Layout;
@@ -21,6 +21,25 @@ use crate::{rseq, slow_path, upkeep};
 pub const MIN_ALIGN: usize = classes::MIN_ALIGN;
 
 /// Memory of at least `size` bytes, aligned to 16. Size 0 counts as 1.
+///
+/// # Errors
+/// There is no memory.
+///
+/// # Examples
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use kmem::general;
+///
+/// let memory = general::alloc(100)?;
+/// // SAFETY: the memory is ours, at least 100 bytes long, and not used after it was freed.
+/// unsafe {
+///     memory.write_bytes(1, 100);
+///     general::free(memory);
+/// }
+/// # Ok(())
+/// # }
+/// ```
+#[doc(alias = "malloc")]
 #[inline(always)]
 pub fn alloc(size: usize) -> Result<NonNull<u8>, AllocError> {
     match classes::class_of(size) {
@@ -30,6 +49,9 @@ pub fn alloc(size: usize) -> Result<NonNull<u8>, AllocError> {
 }
 
 /// What [`alloc`] does where the slot has no object, or the size no class.
+///
+/// # Errors
+/// There is no memory.
 #[inline]
 pub fn alloc_missed(size: usize) -> Result<NonNull<u8>, AllocError> {
     match classes::class_of(size) {
@@ -39,6 +61,22 @@ pub fn alloc_missed(size: usize) -> Result<NonNull<u8>, AllocError> {
 }
 
 /// Memory of at least `size` bytes, aligned to `align`, a power of two (for another number the alignment is anyone's guess).
+///
+/// # Errors
+/// There is no memory.
+///
+/// # Examples
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let memory = kmem::general::alloc_aligned(100, 4096)?;
+/// assert_eq!(memory.as_ptr().addr() % 4096, 0);
+/// // SAFETY: the memory is ours, and not used afterwards.
+/// unsafe { kmem::general::free_sized(memory, 100, 4096) };
+/// # Ok(())
+/// # }
+/// ```
+#[doc(alias = "aligned_alloc")]
+#[doc(alias = "posix_memalign")]
 #[inline]
 pub fn alloc_aligned(size: usize, align: usize) -> Result<NonNull<u8>, AllocError> {
     match classes::class_of_aligned(size, align) {
@@ -48,6 +86,23 @@ pub fn alloc_aligned(size: usize, align: usize) -> Result<NonNull<u8>, AllocErro
 }
 
 /// Memory of at least `size` bytes that reads as zero.
+///
+/// # Errors
+/// There is no memory.
+///
+/// # Examples
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let memory = kmem::general::alloc_zeroed(100, 16)?;
+/// // SAFETY: the memory is ours, at least 100 bytes long, and not used after it was freed.
+/// unsafe {
+///     assert_eq!(memory.add(99).read(), 0);
+///     kmem::general::free(memory);
+/// }
+/// # Ok(())
+/// # }
+/// ```
+#[doc(alias = "calloc")]
 #[inline]
 pub fn alloc_zeroed(size: usize, align: usize) -> Result<NonNull<u8>, AllocError> {
     let fresh = match classes::class_of_aligned(size, align) {
@@ -62,10 +117,13 @@ pub fn alloc_zeroed(size: usize, align: usize) -> Result<NonNull<u8>, AllocError
     Ok(fresh.address)
 }
 
-/// Gives memory back. An address that is none of ours ends the program with a message.
+/// Frees memory. An address that is none of ours ends the program with a message.
 ///
 /// # Safety
 /// The memory is the caller's and not used afterwards.
+///
+/// # Examples
+/// See [`alloc`].
 #[inline(always)]
 pub unsafe fn free(address: NonNull<u8>) {
     // An address that is not aligned cannot be an object's, and an odd one in a magazine would hide all that lies below it.
@@ -81,11 +139,14 @@ pub unsafe fn free(address: NonNull<u8>) {
     }
 }
 
-/// Gives memory back whose size and alignment are those of its allocation, or of the [`realloc_sized`] that it went
-/// through last: the class map is not read where these tell the class.
+/// Frees memory whose size and alignment are those of its allocation, or of the [`realloc_sized`] that it went through
+/// last: the class map is not read where these tell the class.
 ///
 /// # Safety
 /// As for [`free`]; size and alignment are those.
+///
+/// # Examples
+/// See [`alloc_aligned`].
 #[inline(always)]
 pub unsafe fn free_sized(address: NonNull<u8>, size: usize, align: usize) {
     let Some(class) = classes::class_told_by(size, align) else {
@@ -99,11 +160,30 @@ pub unsafe fn free_sized(address: NonNull<u8>, size: usize, align: usize) {
     }
 }
 
-/// The same content in memory of `size` bytes, in place where that is possible; on an error the old memory is as it
-/// was.
+/// The same content in memory of `size` bytes, in place where that is possible.
+///
+/// # Errors
+/// There is no memory; the old memory is as it was.
 ///
 /// # Safety
 /// As for [`free`].
+///
+/// # Examples
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use kmem::general;
+///
+/// let memory = general::alloc(10)?;
+/// // SAFETY: the memory is ours, as long as it was asked for, and not used after it was freed.
+/// unsafe {
+///     memory.write(7);
+///     let longer = general::realloc(memory, 10_000)?;
+///     assert_eq!(longer.read(), 7);
+///     general::free(longer);
+/// }
+/// # Ok(())
+/// # }
+/// ```
 pub unsafe fn realloc(address: NonNull<u8>, size: usize) -> Result<NonNull<u8>, AllocError> {
     let class = class_at(address.as_ptr() as usize);
     if class == 0 || !(address.as_ptr() as usize).is_multiple_of(MIN_ALIGN) {
@@ -123,12 +203,12 @@ pub unsafe fn realloc(address: NonNull<u8>, size: usize) -> Result<NonNull<u8>, 
     Ok(new)
 }
 
-/// The same for memory that goes back by [`free_sized`]: `old` is the layout by which it would, `new` that by which it will.
+/// The same for memory that is freed by [`free_sized`]: `old` is the layout by which it would, `new` that by which it will.
 ///
 /// The new layout tells a class, or none:
 /// ```text
 /// it tells one     the memory must be of that class: the old stays if its layout told the same, else it is copied
-/// it tells none    whoever frees it will ask the address, so any memory serves that is long enough and aligned: the old,
+/// it tells none    the free will ask the address, so any memory serves that is long enough and aligned: the old,
 ///                  made longer or shorter where it lies; its pages, moved; a copy
 /// ```
 /// Memory whose layout tells a class is an object of that class, whichever way it came about; so what was said of it when
@@ -157,6 +237,17 @@ pub unsafe fn realloc_sized(address: NonNull<u8>, old: Layout, new: Layout) -> R
 
 /// Bytes usable at an address of ours; 0 for others. Any address may be asked about, also of memory that is freed
 /// meanwhile.
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let memory = kmem::general::alloc(100)?;
+/// assert!(kmem::general::usable_size(memory) >= 100);
+/// // SAFETY: the memory is ours, and not used afterwards.
+/// unsafe { kmem::general::free(memory) };
+/// # Ok(())
+/// # }
+/// ```
+#[doc(alias = "malloc_usable_size")]
 #[inline]
 pub fn usable_size(address: NonNull<u8>) -> usize {
     match class_at(address.as_ptr() as usize) {

@@ -81,6 +81,14 @@ impl fmt::Display for Unavailable {
 }
 
 /// A set of [`Unavailable`] facilities.
+///
+/// ```
+/// use kmem::{Unavailable, UnavailableSet};
+///
+/// let set = UnavailableSet::of(Unavailable::Cgroup);
+/// assert!(set.contains(Unavailable::Cgroup) && !set.contains(Unavailable::Pressure));
+/// set.iter().for_each(|facility| println!("{}: {facility}", facility.name()));
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct UnavailableSet(u32);
 

@@ -115,6 +115,15 @@ impl fmt::Display for Unreadable {
 impl core::error::Error for Unreadable {}
 
 /// A copy of a status page.
+///
+/// ```
+/// use kmem::status::{Snapshot, Unreadable};
+///
+/// // A page that was not written yet.
+/// let copy = [0; 4096];
+/// let sequence = Snapshot::sequence_of(&copy);
+/// assert_eq!(Snapshot::new(&copy, sequence, sequence).unwrap_err(), Unreadable::Empty);
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct Snapshot<'a> {
     bytes: &'a [u8],
@@ -124,7 +133,7 @@ impl<'a> Snapshot<'a> {
     /// Looks at a copy. `before` and `after`: what [`sequence_of`](Self::sequence_of) said of the page before the copy was
     /// begun and after it was made; it was torn if these and what is in it are not all the same.
     ///
-    /// Nothing in the copy is believed: whoever it is from, it is refused, or read within its bounds.
+    /// Nothing in the copy is believed: whatever process it is from, it is refused, or read within its bounds.
     ///
     /// # Errors
     /// See [`Unreadable`].
@@ -175,7 +184,7 @@ impl<'a> Snapshot<'a> {
         Mode::from_code(self.get(header::MODE))
     }
 
-    /// Who does the upkeep.
+    /// How upkeep is taken care of there.
     pub fn upkeep(&self) -> Upkeep {
         match self.get(header::UPKEEP) {
             0 => Upkeep::Off,
