@@ -27,8 +27,8 @@ pub enum DestroyError<C> {
         /// The cache.
         cache: C,
     },
-    /// The call came from inside a hotplug callback, one of the cache's own destructors, or code that was called to look at
-    /// the cache. No cache is destroyed there.
+    /// The call came from inside a hotplug callback, one of the cache's own destructors, or code that was called to
+    /// look at the cache. No cache is destroyed there.
     InsideCallback {
         /// The cache.
         cache: C,
@@ -80,7 +80,8 @@ impl<C> fmt::Display for DestroyError<C> {
 
 impl<C> core::error::Error for DestroyError<C> {}
 
-/// The call came from inside a hotplug callback, in which no memory is released, because the callback's caller waits for it.
+/// The call came from inside a hotplug callback, in which no memory is released, because the callback's caller waits
+/// for it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct InsideCallback;
 

@@ -1,23 +1,24 @@
 //! The fork handlers of this program or shared object.
 //!
-//! What they do with locks is said in `kmem_core`'s `fork`; this file says when they run, and when there is nothing to do.
+//! What they do with locks is said in `kmem_core`'s `fork`; this file says when they run, and when there is nothing to
+//! do.
 //!
 //! # Registration
-//! Handlers of the program that were registered before ours run while we hold every lock, and may allocate all the same.
-//! Still ours are registered as early as can be, so that the others run outside: by a constructor of the executable or
-//! shared object that this crate is part of, or at the first miss, if that comes earlier. Whichever comes first does it,
-//! before it calls libc: libc may allocate in there, which is the first miss, and it holds a lock meanwhile, so that asking again
-//! would wait for ever. For the same reason the constructor is needed: libc allocates for a program's forty-ninth handler,
-//! and if that were the first miss, it would ask with the lock held.
+//! Handlers of the program that were registered before ours run while we hold every lock, and may allocate all the
+//! same. Still ours are registered as early as can be, so that the others run outside: by a constructor of the
+//! executable or shared object that this crate is part of, or at the first miss, if that comes earlier. Whichever comes
+//! first does it, before it calls libc: libc may allocate in there, which is the first miss, and it holds a lock
+//! meanwhile, so that asking again would wait for ever. For the same reason the constructor is needed: libc allocates
+//! for a program's forty-ninth handler, and if that were the first miss, it would ask with the lock held.
 //!
 //! # One thread
-//! In a process with one thread nobody else holds a lock, and nothing is taken: what this thread itself is in the middle of,
-//! if a signal handler forks, goes on in both processes. So a shell's forks write to no page of ours on either side. Children
-//! of the raw system call, which no handler knows of, find the same.
+//! In a process with one thread no other thread holds a lock, and nothing is taken: what this thread itself is in the
+//! middle of, if a signal handler forks, goes on in both processes. So a shell's forks write to no page of ours on
+//! either side. Children of the raw system call, which no handler knows of, find the same.
 //!
 //! # Signals
-//! are blocked while our handlers run, so that a fork in a signal handler finds the locks of the one that it interrupted all
-//! taken or all free.
+//! are blocked while our handlers run, so that a fork in a signal handler finds the locks of the one that it
+//! interrupted all taken or all free.
 
 use kmem_core::sync::{AtomicU32, Ordering};
 
@@ -54,7 +55,7 @@ pub(crate) fn register() {
     }
     // SAFETY: the handlers are functions of ours, which stay mapped.
     if unsafe { pthread_atfork(Some(before_fork), Some(after_fork), Some(after_fork_in_child)) } != 0 {
-        // No memory. Whoever comes next tries again.
+        // No memory. The next caller tries again.
         REGISTERED.store(0, Ordering::Relaxed);
     }
 }

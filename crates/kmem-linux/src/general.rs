@@ -60,7 +60,8 @@ pub fn alloc_missed(size: usize) -> Result<NonNull<u8>, AllocError> {
     }
 }
 
-/// Memory of at least `size` bytes, aligned to `align`, a power of two (for another number the alignment is anyone's guess).
+/// Memory of at least `size` bytes, aligned to `align`, a power of two (for another number the alignment is anyone's
+/// guess).
 ///
 /// # Errors
 /// There is no memory.
@@ -126,7 +127,8 @@ pub fn alloc_zeroed(size: usize, align: usize) -> Result<NonNull<u8>, AllocError
 /// See [`alloc`].
 #[inline(always)]
 pub unsafe fn free(address: NonNull<u8>) {
-    // An address that is not aligned cannot be an object's, and an odd one in a magazine would hide all that lies below it.
+    // An address that is not aligned cannot be an object's, and an odd one in a magazine would hide all that lies below
+    // it.
     if !(address.as_ptr() as usize).is_multiple_of(MIN_ALIGN) {
         // SAFETY: passed on; it is refused there.
         return unsafe { free_missed(address) };
@@ -203,7 +205,8 @@ pub unsafe fn realloc(address: NonNull<u8>, size: usize) -> Result<NonNull<u8>, 
     Ok(new)
 }
 
-/// The same for memory that is freed by [`free_sized`]: `old` is the layout by which it would, `new` that by which it will.
+/// The same for memory that is freed by [`free_sized`]: `old` is the layout by which it would, `new` that by which it
+/// will.
 ///
 /// The new layout tells a class, or none:
 /// ```text
@@ -211,8 +214,8 @@ pub unsafe fn realloc(address: NonNull<u8>, size: usize) -> Result<NonNull<u8>, 
 /// it tells none    the free will ask the address, so any memory serves that is long enough and aligned: the old,
 ///                  made longer or shorter where it lies; its pages, moved; a copy
 /// ```
-/// Memory whose layout tells a class is an object of that class, whichever way it came about; so what was said of it when
-/// it was allocated holds after any number of these.
+/// Memory whose layout tells a class is an object of that class, whichever way it came about; so what was said of it
+/// when it was allocated holds after any number of these.
 ///
 /// # Safety
 /// As for [`free_sized`], with `old`.
@@ -259,7 +262,7 @@ pub fn usable_size(address: NonNull<u8>) -> usize {
 #[inline(always)]
 fn alloc_class(class: u8) -> Result<NonNull<u8>, AllocError> {
     if hot::is_published()
-        // SAFETY: the slot of a class is its general cache's, which lives for ever, or nobody's yet: a miss (I3).
+        // SAFETY: the slot of a class is its general cache's, which lives for ever, or has no cache yet: a miss (I3).
         && let Some(object) = unsafe { rseq::pop(SlotIndex(u32::from(class))) }
     {
         return Ok(object);

@@ -4,8 +4,8 @@
 //! whatever the kernel does with it: what is cached there goes to the depot, threads that still run there are served
 //! from it, and the CPU stays down until [`cpu_up`].
 //!
-//! Where slots go by concurrency id (`KMEM_RSEQ=cid`) an id stands for each CPU here, whichever CPU the kernel means: who
-//! drives real CPUs has no use for that mode.
+//! Where slots go by concurrency id (`KMEM_RSEQ=cid`) an id stands for each CPU here, whichever CPU the kernel means:
+//! who drives real CPUs has no use for that mode.
 //!
 //! ```
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -84,12 +84,12 @@ pub fn cpu_down(cpu: usize) -> Result<(), HotplugError> {
     engine().ok_or(HotplugError::NoMemory { cpu })?.cpu_down(cpu)
 }
 
-/// Takes down the CPUs that no thread of the process may run on any more, and brings up those that came back, on this
+/// Takes down the CPUs that no thread of the process may run on by now, and brings up those that came back, on this
 /// thread, with all listeners. Does nothing inside a hotplug callback, nor while a turn of upkeep lasts longer than a
 /// tenth of a second.
 ///
 /// Only a program with listeners needs to call this, as often as it wants to hear of its CPUs. Upkeep runs on a thread
-/// that is not the program's, and in the middle of allocations, and runs nobody's code there: once somebody has
+/// that is not the program's, and in the middle of allocations, and runs no code of the program's: once the program has
 /// [subscribed](subscribe) it empties what CPUs cache that left, but leaves the transition to this function.
 ///
 /// ```
@@ -114,8 +114,8 @@ pub fn track_affinity() {
 /// Adds a listener, for ever. It is called with the gate held: it may allocate and free, but every transition, create,
 /// destroy or shrink inside it is refused.
 ///
-/// It is called on threads that call [`cpu_up`], [`cpu_down`] or [`track_affinity`], and on no other. From now on CPUs come and
-/// go by these calls only.
+/// It is called on threads that call [`cpu_up`], [`cpu_down`] or [`track_affinity`], and on no other. From now on CPUs
+/// come and go by these calls only.
 ///
 /// # Errors
 /// There are 16 already, or a listener asked.

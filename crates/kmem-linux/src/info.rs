@@ -103,8 +103,8 @@ pub fn cpus(mut visit: impl FnMut(&CpuRow)) {
     }
 }
 
-/// Calls `visit` with the figures of every cache, the general ones first, with no lock held. A cache cannot be destroyed by
-/// the call that looks at it.
+/// Calls `visit` with the figures of every cache, the general ones first, with no lock held. A cache cannot be
+/// destroyed by the call that looks at it.
 ///
 /// ```
 /// let mut bytes = 0;

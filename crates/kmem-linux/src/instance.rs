@@ -1,8 +1,8 @@
 //! The one engine of this program or shared object: made at the first miss ([`start`](crate::start)), never unmade.
 //!
 //! Fast paths spend nothing on whether it exists: before it is published, tests that they make anyway send them to the
-//! slow path (see [`rseq::hot`](crate::rseq::hot)), which comes here. Making it allocates nothing from itself, so it may
-//! happen in the first `malloc` of the dynamic linker. If there is no memory for it, the next miss tries again.
+//! slow path (see [`rseq::hot`](crate::rseq::hot)), which comes here. Making it allocates nothing from itself, so it
+//! may happen in the first `malloc` of the dynamic linker. If there is no memory for it, the next miss tries again.
 
 use core::cell::UnsafeCell;
 use core::mem::MaybeUninit;
@@ -46,8 +46,8 @@ pub fn existing() -> Option<&'static Engine<Linux>> {
     (PLACE.state.load(Ordering::Acquire) == READY).then(|| unsafe { (*PLACE.engine.get()).assume_init_ref() })
 }
 
-/// Makes the engine, or waits for the thread that does; `None` where there is no memory for it. In line, because its one
-/// caller is on the stack of a program, where a frame more counts.
+/// Makes the engine, or waits for the thread that does; `None` where there is no memory for it. In line, because its
+/// one caller is on the stack of a program, where a frame more counts.
 #[inline(always)]
 pub(crate) fn make() -> Option<&'static Engine<Linux>> {
     loop {
@@ -121,7 +121,7 @@ mod namespaces {
         next: usize,
     }
 
-    /// Whether there is more than one (glibc 2.35; else nobody knows).
+    /// Whether there is more than one (glibc 2.35; else it is not known).
     #[cold]
     pub(super) fn are_several() -> bool {
         let debug = weak!("_r_debug").cast::<Debug>();

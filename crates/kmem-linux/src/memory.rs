@@ -6,8 +6,8 @@ use crate::instance::existing;
 
 /// What memory is used for, in bytes. Figures of different places are of slightly different moments.
 ///
-/// All that the process holds for objects is [`slabs`](Self::slabs) + [`large`](Self::large) + [`idle`](Self::idle); slabs
-/// are what is in use, cached and free on them, and what their layout leaves over.
+/// All that the process holds for objects is [`slabs`](Self::slabs) + [`large`](Self::large) + [`idle`](Self::idle);
+/// slabs are what is in use, cached and free on them, and what their layout leaves over.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[non_exhaustive]
 pub struct Memory {

@@ -116,7 +116,8 @@ impl Linux {
         self.mode == Mode::Cid
     }
 
-    /// Whether slots go by the number of the CPU that a thread is on: where a thread is says nothing of an id's last run.
+    /// Whether slots go by the number of the CPU that a thread is on: where a thread is says nothing of an id's last
+    /// run.
     fn goes_by_cpu(&self) -> bool {
         matches!(self.mode, Mode::Rseq | Mode::OwnRseq)
     }
@@ -128,8 +129,8 @@ impl Linux {
 }
 
 // SAFETY: (1) on one CPU restartable sequences abort each other, on one concurrency id they follow each other (see
-// `ids`), and words exclude each other; (2) membarrier aborts whoever is in a sequence (by id: on any CPU), and taking a
-// word waits for its holder, and both are full barriers towards the caller; (3) see `rseq` and
+// `ids`), and words exclude each other; (2) membarrier aborts every thread that is in a sequence (by id: on any CPU),
+// and taking a word waits for its holder, and both are full barriers towards the caller; (3) see `rseq` and
 // `kmem_core::percpu::section`.
 unsafe impl Sections for Linux {
     unsafe fn pop(&self, table: &CpuTable, slot: SlotIndex) -> Option<NonNull<u8>> {
@@ -369,8 +370,8 @@ impl Clock for Linux {
 }
 
 /// Whether the calling thread is the only one of the process. Then no section is under way anywhere, and a fence has
-/// nothing to do: a section of its own that a signal interrupted begins anew in any case. (libc's allocator takes libc's
-/// word for this, too: a thread that a program makes without libc cannot use it either.)
+/// nothing to do: a section of its own that a signal interrupted begins anew in any case. (libc's allocator takes
+/// libc's word for this, too: a thread that a program makes without libc cannot use it either.)
 pub(crate) fn is_alone() -> bool {
     libc::is_single_threaded() && !thread::exists()
 }

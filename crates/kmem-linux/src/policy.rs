@@ -8,8 +8,8 @@ use crate::os::settings::{self, Setting};
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum CpuPolicy {
-    /// A CPU that no thread of the process may run on is taken down within a second, idle ones release what they cache, and
-    /// what is cached is bounded by the process's CPU budget. This is the policy at first.
+    /// A CPU that no thread of the process may run on is taken down within a second, idle ones release what they cache,
+    /// and what is cached is bounded by the process's CPU budget. This is the policy at first.
     TrackAffinity,
     /// CPUs are left as they are, for an embedder that drives them itself: `kmem::hotplug` takes them down and
     /// up. Also `KMEM_CPUS=fixed` in the environment.

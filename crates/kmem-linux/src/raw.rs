@@ -213,21 +213,21 @@ impl RawCache {
         }
     }
 
-    /// Destroys the cache if nobody uses it; called again, or dropped, afterwards, nothing more happens (its id names
+    /// Destroys the cache if it is not in use; called again, or dropped, afterwards, nothing more happens (its id names
     /// no cache then).
     ///
     /// # Safety
-    /// The handle is about to be dropped: if the answer is `true`, it is not used for anything else.
+    /// The handle is about to be dropped: if the result is `true`, it is not used for anything else.
     #[doc(hidden)]
     pub unsafe fn try_destroy(&mut self) -> bool {
-        // SAFETY: the handle is borrowed uniquely, so nobody is inside; objects in use make it busy.
+        // SAFETY: the handle is borrowed uniquely, so no other call is inside; objects in use make it busy.
         unsafe { self.engine.destroy(self.id).is_ok() }
     }
 }
 
 impl Drop for RawCache {
     fn drop(&mut self) {
-        // Busy: somebody leaked objects, or keeps raw ones. They stay valid, and so does the cache.
+        // Busy: objects were leaked, or are kept raw. They stay valid, and so does the cache.
         // SAFETY: it is being dropped.
         let _ = unsafe { self.try_destroy() };
     }

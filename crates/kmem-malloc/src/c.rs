@@ -22,7 +22,8 @@ unsafe extern "C" {
     safe fn __errno_location() -> *mut c_int;
 }
 
-// What glibc calls them inside. Programs that bring a malloc of their own over glibc's, and shims that count, call these.
+// What glibc calls them inside. Programs that bring a malloc of their own over glibc's, and shims that count, call
+// these.
 also! {
     malloc: __libc_malloc;
     free: __libc_free cfree;
@@ -124,7 +125,7 @@ pub unsafe extern "C" fn calloc(count: usize, size: usize) -> *mut c_void {
     }
 }
 
-/// realloc(3). As in glibc, size 0 frees and answers NULL.
+/// realloc(3). As in glibc, size 0 frees and returns NULL.
 ///
 /// # Safety
 /// As in C.

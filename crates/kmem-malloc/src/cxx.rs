@@ -67,7 +67,7 @@ extern "C" fn handler() -> *mut c_void {
     if get.is_null() {
         return null_mut();
     }
-    // SAFETY: the C++ library's function takes nothing, answers a pointer and does not throw.
+    // SAFETY: the C++ library's function takes nothing, returns a pointer and does not throw.
     unsafe { core::mem::transmute::<*mut c_void, extern "C" fn() -> *mut c_void>(get)() }
 }
 
@@ -288,7 +288,7 @@ fn landing_pad() -> usize {
     address
 }
 
-/// Calls the form in rax with the arguments as they are; answers null where it throws.
+/// Calls the form in rax with the arguments as they are; returns null where it throws.
 ///
 /// # Safety
 /// Jumped to by the nothrow forms only.

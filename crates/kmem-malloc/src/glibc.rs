@@ -10,15 +10,15 @@
 //! | `fsmblks`, `smblks` | free objects that CPUs and depots keep for the next: their bytes, and how many ("fast") |
 //! | `ordblks` | how many other free objects there are on slabs |
 //! | `hblks`, `hblkhd` | large objects, which are no cache's: how many, and their bytes ("mmap") |
-//! | `keepcost` | what `malloc_trim` would give back at once, at least: free runs and empty slabs |
+//! | `keepcost` | what `malloc_trim` would release at once, at least: free runs and empty slabs |
 //! | `usmblks` | 0, as in glibc |
 //!
-//! So all that is in use is `uordblks + hblkhd`, and all that is held is `arena + hblkhd`, as in glibc. Objects count with
-//! the bytes that they take up, which are a few more than were asked for.
+//! So all that is in use is `uordblks + hblkhd`, and all that is held is `arena + hblkhd`, as in glibc. Objects count
+//! with the bytes that they take up, which are a few more than were asked for.
 //!
-//! # What `mallopt` answers
-//! 1 where kmem does what is asked for, whether it has to change anything for that or not; 0 where it does not, or nobody
-//! knows the parameter.
+//! # What `mallopt` returns
+//! 1 where kmem does what is asked for, whether it has to change anything for that or not; 0 where it does not, or
+//! nobody knows the parameter.
 //!
 //! | parameter | answer |
 //! |---|---|
@@ -52,8 +52,8 @@ also! {
     mallopt: __libc_mallopt;
 }
 
-/// malloc_trim(3): gives all memory back that nobody uses, in every cache, on every CPU, the free pages of slabs that
-/// are in use included. Answers 1 if any went back, else 0. Nothing is kept for later, whatever `pad` says.
+/// malloc_trim(3): releases all memory that is not in use, in every cache, on every CPU, the free pages of slabs that
+/// are in use included. Returns 1 if any was released, else 0. Nothing is kept for later, whatever `pad` says.
 ///
 /// # Safety
 /// As in C.

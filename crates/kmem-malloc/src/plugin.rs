@@ -1,18 +1,18 @@
 //! Plugins that shall not see the program's symbols: `dlopen` with `RTLD_DEEPBIND`.
 //!
 //! Such a library, and what comes with it, binds to its own dependencies before the program's, and so to libc's malloc
-//! and not to the one that was preloaded. What its host allocated it then frees by libc's `free`, which ends the program.
-//! PHP opens each extension so.
+//! and not to the one that was preloaded. What its host allocated it then frees by libc's `free`, which ends the
+//! program. PHP opens each extension so.
 //!
 //! The flag is there so that a plugin's own copy of some library wins against the program's, and malloc is caught by
 //! accident. But where it is kept nothing can be mended afterwards. So `dlopen` is exported, takes the flag out, and
 //! *jumps* to the next one (the C library's, or another interposer's): who called stays the caller, by whose RPATH,
-//! namespace and `$ORIGIN` the file is looked for. `KMEM_DEEPBIND=keep` leaves the flag in, for programs that rely on the
-//! isolation and whose plugins free only what they allocated.
+//! namespace and `$ORIGIN` the file is looked for. `KMEM_DEEPBIND=keep` leaves the flag in, for programs that rely on
+//! the isolation and whose plugins free only what they allocated.
 //!
 //! # Other namespaces
-//! `dlmopen` is left alone. It loads another libc with a malloc of its own, and nobody's preloads. An object that crosses
-//! was always a fault of the program; `free` of one that is not ours names the namespaces as a likely reason.
+//! `dlmopen` is left alone. It loads another libc with a malloc of its own, and nobody's preloads. An object that
+//! crosses was always a fault of the program; `free` of one that is not ours names the namespaces as a likely reason.
 
 use core::arch::naked_asm;
 use core::ffi::{c_char, c_int, c_void};
@@ -34,7 +34,7 @@ static NEXT: AtomicUsize = AtomicUsize::new(0);
 /// The flags that are passed on. Stored before [`NEXT`].
 static KEPT: AtomicU32 = AtomicU32::new(0);
 
-/// dlopen(3), without `RTLD_DEEPBIND`. Where there is no next one it answers NULL.
+/// dlopen(3), without `RTLD_DEEPBIND`. Where there is no next one it returns NULL.
 ///
 /// # Safety
 /// As in C.

@@ -103,7 +103,7 @@ impl<'c, T, const N: usize> Bulk<'c, T, N> {
         let taken = unsafe { handle.alloc_bulk(&mut self.objects[self.len..self.len + n]) };
         if taken < n {
             let kept = self.len;
-            // SAFETY: these objects were just taken, and nobody has seen them.
+            // SAFETY: these objects were just taken, and no other code has seen them.
             unsafe { handle.free_bulk(&self.objects[kept..kept + taken]) };
             return Err(AllocError);
         }

@@ -25,10 +25,10 @@ use crate::{Bulk, CacheBox, ConstructedBuilder, RawCache};
 /// # }
 /// ```
 ///
-/// Objects may be allocated and freed by any thread (a [`CacheBox`] may change threads if `T` may). The cache borrows: it
-/// cannot be destroyed or dropped while a [`CacheBox`] of it is in use, and a use after that does not compile. Objects that
-/// were leaked ([`CacheBox::leak`], [`CacheBox::into_raw`]) keep it busy: `destroy` returns it with their number, and
-/// dropping it leaves it (and its name) in place for ever.
+/// Objects may be allocated and freed by any thread (a [`CacheBox`] may change threads if `T` may). The cache borrows:
+/// it cannot be destroyed or dropped while a [`CacheBox`] of it is in use, and a use after that does not compile.
+/// Objects that were leaked ([`CacheBox::leak`], [`CacheBox::into_raw`]) keep it busy: `destroy` returns it with their
+/// number, and dropping it leaves it (and its name) in place for ever.
 ///
 /// A type without size has no objects to cache: creating such a cache is [`CreateError::ZeroSize`].
 pub struct Cache<T> {

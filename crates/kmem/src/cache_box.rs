@@ -104,7 +104,7 @@ impl<'c, T> CacheBox<'c, T> {
     /// ```
     #[inline]
     pub fn leak(this: Self) -> &'c mut T {
-        // SAFETY: the object is never freed, so the value lives as long as its cache, and nobody else has it.
+        // SAFETY: the object is never freed, so the value lives as long as its cache, and no other code has it.
         unsafe { Self::into_raw(this).as_mut() }
     }
 

@@ -2,15 +2,15 @@
 //!
 //! A constructor may be dear (locks, lists, tables that every use leaves empty again). Here it runs once for each
 //! object, when it leaves its slab for the first time; freeing an object keeps it as it is, and the next user gets it
-//! so. The value is dropped when its slab goes back. Constructor and drop run with no lock held: they may allocate, create
-//! and destroy caches, and panic; nothing is lost by it.
+//! so. The value is dropped when its slab goes back. Constructor and drop run with no lock held: they may allocate,
+//! create and destroy caches, and panic; nothing is lost by it.
 //!
 //! # Which threads
-//! Both run on threads that called into kmem, and on no other: the constructor on one that allocates from the cache; the
-//! drop on one that frees to it or allocates from it, shrinks or destroys it, trims, or takes a CPU down by name. Upkeep
-//! never drops values, so where a CPU left or was idle, they wait for the next of these.
+//! Both run on threads that called into kmem, and on no other: the constructor on one that allocates from the cache;
+//! the drop on one that frees to it or allocates from it, shrinks or destroys it, trims, or takes a CPU down by name.
+//! Upkeep never drops values, so where a CPU left or was idle, they wait for the next of these.
 //!
-//! Where the type has nothing to drop ([`needs_drop`]), upkeep gives memory back as from any cache, also the pages of
+//! Where the type has nothing to drop ([`needs_drop`]), upkeep releases memory as from any cache, also the pages of
 //! free objects in slabs that are in use: what was constructed there is forgotten, and constructed again when it is
 //! handed out.
 
@@ -82,7 +82,7 @@ impl Constructor {
     }
 
     /// # Safety
-    /// No object of the cache is constructed or destructed any more; called once.
+    /// No object of the cache is constructed or destructed from here on; called once.
     unsafe fn free(self) {
         // SAFETY: the closure is `new`'s.
         unsafe {
@@ -139,10 +139,10 @@ impl<'n, T: Send + 'static, F: Fn() -> T + Send + Sync + 'static> ConstructedBui
         let constructor = Constructor::new(self.construct)?;
         // SAFETY: the context is a closure of this type, the object memory for a `T`.
         let construct: ObjectFn = |closure, object| unsafe { object.cast::<T>().write((*closure.cast::<F>())()) };
-        // SAFETY: the object holds a `T` that nobody uses.
+        // SAFETY: the object holds a `T` that is not in use.
         let destruct: ObjectFn = |_, object| unsafe { object.cast::<T>().drop_in_place() };
-        // SAFETY: any thread may call the closure, which is `Sync`, and it lives as long as the cache; any thread may drop a
-        // `T`, which is `Send`, and there is nothing to drop where the type has no drop glue.
+        // SAFETY: any thread may call the closure, which is `Sync`, and it lives as long as the cache; any thread may
+        // drop a `T`, which is `Send`, and there is nothing to drop where the type has no drop glue.
         let ops = unsafe { ObjectOps::new(constructor.closure, construct, needs_drop::<T>().then_some(destruct)) };
         match RawCache::with_ops(self.builder.name, layout, Some(ops)) {
             Ok(raw) => Ok(ObjectCache { raw, constructor, _values: PhantomData }),
@@ -279,7 +279,8 @@ impl<T: Send + 'static> fmt::Debug for ObjectCache<T> {
     }
 }
 
-/// Marks an [`Object`] as the owner of a `T` and invariant in it, so that no value with a shorter lifetime is left in it.
+/// Marks an [`Object`] as the owner of a `T` and invariant in it, so that no value with a shorter lifetime is left in
+/// it.
 type Value<T> = (T, fn(T) -> T);
 
 /// An object of an [`ObjectCache`], in use; dropping it frees the object as it is.

@@ -7,14 +7,15 @@
 //!             a minute, so that it does not flap
 //! back        a thread may run there again: it costs nothing until one does and misses
 //! ```
-//! *Listeners* are the program's code: they run on its threads, when it asks for it. So where somebody listens upkeep makes
-//! no transition at all. Ageing empties the slots of a CPU that left, for nobody uses them; that it left is told, and that
-//! it came back, when the program calls `hotplug::track_affinity`.
+//! *Listeners* are the program's code: they run on its threads, when it asks for it. So where the program listens
+//! upkeep makes no transition at all. Ageing empties the slots of a CPU that left, because no thread uses them; that it
+//! left is told, and that it came back, when the program calls `hotplug::track_affinity`.
 //!
 //! A CPU that was taken down by name (`hotplug::cpu_down`) is none of the affinity tracker's business.
 //!
 //! Where slots go by concurrency id (`rseq::ids`) no id leaves: as many as there are beyond CPUs and threads are taken
-//! down when they hold nothing. With listeners they stay, for nobody could say which id is to be brought up again.
+//! down when they hold nothing. With listeners they stay, because it cannot be known which id is to be brought up
+//! again.
 //!
 //! The last CPU cannot go (I43). If that is the one that left, one of those allowed is brought up first.
 
@@ -92,7 +93,7 @@ impl AffinityTracker {
         &self.allowed
     }
 
-    /// Takes down what left, and answers whether something that left is still up.
+    /// Takes down what left, and returns whether something that left is still up.
     pub(crate) fn follow(&mut self, engine: &Engine<Linux>, on: On, unavailable: &mut UnavailableSet) -> bool {
         let active = engine.active_cpus();
         let by_id = engine.platform().goes_by_id();
@@ -111,7 +112,7 @@ impl AffinityTracker {
         }
         let left_behind = |cpu: &usize| !allowed.contains(*cpu);
         let (back, gone) = if by_id {
-            // Where somebody listens, an id does not come up by itself: those that may be in use are brought up.
+            // Where the program listens, an id does not come up by itself: those that may be in use are brought up.
             let back = if engine.has_listeners() { CpuSet::first(allowed.len()) } else { active };
             (back, surplus(engine, &active, allowed.len()))
         } else {
@@ -130,7 +131,7 @@ impl AffinityTracker {
         let back: CpuSet = back.iter().filter(|cpu| is_gone(*cpu)).collect();
         for cpu in back.iter() {
             if on == On::Program && engine.has_listeners() {
-                // Where nobody listens the first thread that runs there brings it up; here it comes up by name.
+                // Without listeners the first thread that runs there brings it up; here it comes up by name.
                 let _ = engine.cpu_came(cpu);
             }
             note_gone(cpu, false);
@@ -138,7 +139,7 @@ impl AffinityTracker {
         }
     }
 
-    /// Takes a CPU down, unless it is to be waited for; answers whether it is down.
+    /// Takes a CPU down, unless it is to be waited for; returns whether it is down.
     fn take_down(&mut self, engine: &Engine<Linux>, on: On, cpu: usize) -> bool {
         if self.wait[cpu] > 0 {
             self.wait[cpu] -= 1;

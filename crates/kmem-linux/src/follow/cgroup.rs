@@ -44,7 +44,7 @@ const V2: [&[u8]; 2] = [b"/sys/fs/cgroup", b"/sys/fs/cgroup/unified"];
 const V1: &[u8] = b"/sys/fs/cgroup/";
 
 /// Calls `read` with the content of `file` of the process's own group, then of the groups that it is in, up to the
-/// root; stops where that answers `false`. Answers whether there was any such file. `controller`: that of version 1, or
+/// root; stops where that returns `false`. Returns whether there was any such file. `controller`: that of version 1, or
 /// empty for version 2.
 pub(super) fn each_group(controller: &[u8], file: &[u8], mut read: impl FnMut(&[u8], &CStr) -> bool) -> bool {
     if fault::refused(Call::Cgroup) {
@@ -99,7 +99,7 @@ fn climb(
     }
 }
 
-/// The number behind `key` in lines such as `high 12` or `some avg10=0.00 total=345`.
+/// The number after `key` in lines such as `high 12` or `some avg10=0.00 total=345`.
 pub(super) fn number_after(text: &[u8], key: &[u8]) -> Option<u64> {
     let at = text.windows(key.len()).position(|window| window == key)? + key.len();
     number(&text[at..])

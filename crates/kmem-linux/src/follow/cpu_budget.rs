@@ -2,8 +2,8 @@
 //!
 //! A process may be allowed to run on sixty-four CPUs and be given the time of two, or have one thread: then it visits
 //! many CPUs and leaves something on each. So what is cached is bounded by the least of three: CPUs that it may run on,
-//! its quota (`cpu.max`, or `cpu.cfs_quota_us` of version 1) rounded up, and its threads. Beyond the bound the CPUs that
-//! hold least are emptied, as many as there are beyond that number, and depots go back to their slabs.
+//! its quota (`cpu.max`, or `cpu.cfs_quota_us` of version 1) rounded up, and its threads. Beyond the bound the CPUs
+//! that hold least are emptied, as many as there are beyond that number, and depots go back to their slabs.
 
 use kmem_core::Engine;
 use kmem_core::cpu::{CpuSet, MAX_CPUS};
@@ -31,7 +31,7 @@ impl CpuBudget {
         Self { cpus: 0, quota: None, turns: 0 }
     }
 
-    /// As of the last look; 0: nobody has looked.
+    /// As of the last look; 0: none was taken yet.
     pub(crate) fn cpus(&self) -> usize {
         self.cpus
     }
@@ -51,7 +51,7 @@ impl CpuBudget {
         self.cpus = least.unwrap_or(MAX_CPUS).max(1);
     }
 
-    /// Gives back what is cached beyond the bound, except on the CPUs of `spared`.
+    /// Releases what is cached beyond the bound, except on the CPUs of `spared`.
     #[cold]
     pub(crate) fn hold(&self, engine: &Engine<Linux>, spared: &CpuSet) {
         let limit = self.cpus.saturating_mul(BYTES_PER_CPU);

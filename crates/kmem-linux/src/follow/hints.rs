@@ -1,6 +1,6 @@
-//! What wakes the thread of upkeep before its period is over: the kernel's events of CPUs that come and go, and writes to
-//! the cpuset files of the process's groups. Hints both: the turn that follows looks at the masks, and would have found
-//! out a quarter of a second later.
+//! What wakes the thread of upkeep before its period is over: the kernel's events of CPUs that come and go, and writes
+//! to the cpuset files of the process's groups. Hints both: the turn that follows looks at the masks, and would have
+//! found out a quarter of a second later.
 
 use kmem_core::platform::Clock;
 
@@ -50,7 +50,7 @@ impl Hints {
         }
     }
 
-    /// Takes what has come, and answers whether any of it is of CPUs.
+    /// Takes what has come, and returns whether any of it is of CPUs.
     fn is_for_us(&self, waiting: &[Waiting; 2]) -> bool {
         let mut ours = false;
         let mut text = [0; 256];

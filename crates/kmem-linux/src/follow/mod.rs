@@ -11,10 +11,10 @@
 //! | `unavailable` | what the kernel refuses, and so is off |
 //!
 //! # The truth of the moment
-//! A thread's affinity mask, as the kernel answers it, has the CPUs that are online, in the process's cpuset, and chosen
-//! by its owner (taskset): whatever takes a CPU away shows there. So the masks are asked once a turn, and nothing else
-//! is believed; events of the kernel and writes to cpuset files only make a turn come early. And correctness does not
-//! depend on any of it: a thread that runs on a CPU which we hold to be gone brings it up again.
+//! A thread's affinity mask, as the kernel returns it, has the CPUs that are online, in the process's cpuset, and
+//! chosen by its owner (taskset): whatever takes a CPU away shows there. So the masks are asked once a turn, and
+//! nothing else is believed; events of the kernel and writes to cpuset files only make a turn come early. And
+//! correctness does not depend on any of it: a thread that runs on a CPU which we hold to be gone brings it up again.
 
 mod affinity;
 mod cgroup;

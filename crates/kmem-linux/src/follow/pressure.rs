@@ -1,7 +1,8 @@
 //! Whether memory is short: for the machine, or for the process's control group.
 //!
 //! The kernel counts for how long tasks waited for memory (pressure stall information), and how often a group met its
-//! limits (`memory.events`, or the `memory.failcnt` of version 1, of the group and of those that it is in). If either grew a good deal since the last turn, memory is short *now*.
+//! limits (`memory.events`, or the `memory.failcnt` of version 1, of the group and of those that it is in). If either
+//! grew a good deal since the last turn, memory is short *now*.
 
 use super::cgroup::{each_group, number, number_after};
 use super::unavailable::{Unavailable, UnavailableSet};

@@ -82,8 +82,8 @@ fn names(mut entries: &[u8], visit: &mut impl FnMut(usize)) {
     }
 }
 
-/// How many threads the program has, a thread of ours not counted; a main thread that ended still counts. `None` where the
-/// kernel does not tell.
+/// How many threads the program has, a thread of ours not counted; a main thread that ended still counts. `None` where
+/// the kernel does not tell.
 #[cold]
 pub(super) fn count() -> Option<usize> {
     let mut text = [0; 512];

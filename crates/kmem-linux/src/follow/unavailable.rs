@@ -1,4 +1,5 @@
-//! Optional kernel facilities that this process was denied (by the kernel, a limit or a sandbox), and what is off for it.
+//! Optional kernel facilities that this process was denied (by the kernel, a limit or a sandbox), and what is off for
+//! it.
 
 use core::fmt;
 

@@ -1,9 +1,9 @@
 //! The first tables lie in zero pages that the program has anyway (`.bss`).
 //!
-//! A process that starts needs half a dozen tables, of which it touches a page or two each, and for a short program every
-//! mapping counts: to make one and to end it with the process costs more than all that is done in it. What is taken from
-//! here and given back serves nobody again, but its memory goes back. When all is taken, or a piece is too large,
-//! [`pages::map`](super::pages::map) maps.
+//! A process that starts needs half a dozen tables, of which it touches a page or two each, and for a short program
+//! every mapping counts: to make one and to end it with the process costs more than all that is done in it. What is
+//! taken from here and freed serves no one again, but its memory is released. When all is taken, or a piece is too
+//! large, [`pages::map`](super::pages::map) maps.
 
 use core::cell::UnsafeCell;
 use core::ptr::NonNull;

@@ -112,7 +112,7 @@ pub(crate) fn memory_file(name: &CStr, len: usize) -> Result<Fd, Errno> {
     }
 }
 
-/// Sees to it that a file of [`memory_file`] keeps its length for ever, and that nobody writes to it but through the
+/// Sees to it that a file of [`memory_file`] keeps its length for ever, and that it is written only through the
 /// mappings that there are: as far as the kernel (or a filter before it) grants that. One that does not know the last
 /// lets those write who may trace the process.
 pub(crate) fn seal(file: Fd) {
@@ -126,9 +126,9 @@ pub(crate) fn seal(file: Fd) {
     let _ = unsafe { call(nr::FCHMOD, [fd, OWNER_READS, 0, 0, 0, 0]) };
 }
 
-/// Maps a file of [`memory_file`], shared with whoever else maps it, but not with a child that fork makes.
+/// Maps a file of [`memory_file`], shared with all that map it, but not with a child that fork makes.
 pub(crate) fn map_shared(file: Fd, len: usize) -> Result<NonNull<u8>, Errno> {
-    // SAFETY: a new mapping harms nobody.
+    // SAFETY: a new mapping covers no other.
     unsafe {
         let address = call(nr::MMAP, [0, len, PROT_READ_WRITE, MAP_SHARED, file.0 as usize, 0])?;
         if let Err(error) = call(nr::MADVISE, [address, len, MADV_DONTFORK, 0, 0, 0]) {
@@ -187,7 +187,7 @@ pub(crate) fn read(fd: Fd, into: &mut [u8]) -> Result<usize, Errno> {
     unsafe { call(nr::READ, [fd.0 as usize, into.as_mut_ptr() as usize, into.len(), 0, 0, 0]) }
 }
 
-/// Waits until one of the descriptors is ready, at most so many milliseconds; answers how many are.
+/// Waits until one of the descriptors is ready, at most so many milliseconds; returns how many are.
 pub(crate) fn poll(waiting: &mut [Waiting], milliseconds: u32) -> Result<usize, Errno> {
     // SAFETY: the kernel reads and writes the array.
     unsafe { call(nr::POLL, [waiting.as_mut_ptr() as usize, waiting.len(), milliseconds as usize, 0, 0, 0]) }

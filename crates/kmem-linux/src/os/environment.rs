@@ -3,7 +3,7 @@
 //! Both are found without libc's functions, because the dynamic linker allocates before libc has set itself up. They
 //! stand on the initial stack one after the other, and libc's `environ` leads to the environment once it is set.
 //!
-//! A process that has other rights than its caller (`is_secure`) has an environment that somebody else wrote. It goes
+//! A process that has other rights than its caller (`is_secure`) has an environment that another user wrote. It goes
 //! by none of ours there: see [`settings`](super::settings).
 
 use core::ffi::{CStr, c_char, c_ulong};
@@ -71,9 +71,10 @@ pub(crate) fn random_words() -> [u64; 2] {
         .map_or([0; 2], |bytes| unsafe { (bytes as *const [u64; 2]).read_unaligned() })
 }
 
-/// A value of the auxiliary vector. libc keeps it, once it is set up, but writes errno for a kind that the kernel does not
-/// know; so it is asked for what every kernel has. All else is looked for where the kernel put it, behind the environment
-/// that the program was started with: `None` also where that was made shorter since, for its end seems to be the vector's.
+/// A value of the auxiliary vector. libc keeps it, once it is set up, but writes errno for a kind that the kernel does
+/// not know; so it is asked for what every kernel has. All else is looked for where the kernel put it, after the
+/// environment that the program was started with: `None` also where that was made shorter since, for its end seems to
+/// be the vector's.
 pub(crate) fn auxiliary(kind: usize) -> Option<usize> {
     if libc_is_ready() && matches!(kind, RANDOM | SECURE) {
         // SAFETY: reads what libc keeps.

@@ -33,7 +33,7 @@ const OFF: usize = usize::MAX;
 /// Where the window begins.
 static FROM: AtomicUsize = AtomicUsize::new(OFF);
 /// A bit for each step from [`FROM`] on: it was advised. (Of these 64 KiB only those pages cost anything that are
-/// written.) Changed by who hands out or gives back memory there.
+/// written.) Changed by the thread that hands out or releases memory there.
 static HUGE: [AtomicU64; LARGEST / STEP / 64] = [const { AtomicU64::new(0) }; LARGEST / STEP / 64];
 
 /// Reads what is wanted, for a new window that begins there.
@@ -85,7 +85,8 @@ fn bit_of(addr: usize) -> Option<(&'static AtomicU64, u64)> {
     Some((HUGE.get(step / 64)?, 1 << (step % 64)))
 }
 
-/// From the first address to the end of the whole steps of a range; the end is not behind the first where there are none.
+/// From the first address to the end of the whole steps of a range; the end is not after the first where there are
+/// none.
 fn whole_steps(addr: usize, len: usize) -> (usize, usize) {
     (addr.next_multiple_of(STEP), (addr + len) & !(STEP - 1))
 }

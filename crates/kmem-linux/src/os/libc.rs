@@ -32,8 +32,8 @@ pub fn rseq_area() -> Option<LibcArea> {
     unsafe { Some(LibcArea { offset: offset.read() as usize, size: size.read() as usize }) }
 }
 
-/// Whether the process has one thread, as far as libc knows: it may have been more, and is one from here on at most until
-/// this thread starts another. A libc that does not say has many.
+/// Whether the process has one thread, as far as libc knows: it may have been more, and is one from here on at most
+/// until this thread starts another. A libc that does not say has many.
 pub fn is_single_threaded() -> bool {
     let single = weak!("__libc_single_threaded").cast::<u8>();
     // SAFETY: libc's variable, a byte.

@@ -3,7 +3,7 @@
 //! # The window is claimed, not held
 //! Objects live in one window of a terabyte, filled from the bottom. Nothing is mapped there beforehand: only a place
 //! is chosen, far from where the kernel puts mappings by itself, and each piece is mapped when it is committed, in such
-//! a way that an existing mapping refuses it (the engine then goes on behind the obstacle). So the process's size
+//! a way that an existing mapping refuses it (the engine then goes on after the obstacle). So the process's size
 //! is what it uses, limits of address space hold and leave room for others whenever they are set, and strict overcommit
 //! counts no more than what is there. Under a limit at the start the window is as large as the limit.
 //!
@@ -11,8 +11,8 @@
 //! Committed and mapped memory is anonymous, so it is zero at first, and again after [`purge`] (MADV_DONTNEED).
 //!
 //! # The place is random
-//! Where the window begins varies by 31 bits from run to run, as where mappings begin does: by whole steps of 2 MiB, and
-//! by granules in them. The engine commits up to the ends of steps, so that these can become [huge] pages.
+//! Where the window begins varies by 31 bits from run to run, as where mappings begin does: by whole steps of 2 MiB,
+//! and by granules in them. The engine commits up to the ends of steps, so that these can become [huge] pages.
 
 use core::ptr::NonNull;
 
@@ -30,10 +30,10 @@ const ALIGN: usize = STEP;
 const READ_WRITE: usize = PROT_READ | PROT_WRITE;
 
 /// Places for a claimed window, and how far up from there it may begin: between where executables are (from
-/// 0x5555_5555_4000 on, and below 4 GiB) and where the kernel puts mappings (downwards from the end of address space, or
-/// with unlimited stacks upwards from 0x2AAA_AAAA_A000, each less a random part of a terabyte), and below the 47 bits
-/// that a program has without asking for more. An address sanitizer keeps its shadow below 0x1000_8000_0000; others
-/// are in the way of the first places, and leave one of the later ones.
+/// 0x5555_5555_4000 on, and below 4 GiB) and where the kernel puts mappings (downwards from the end of address space,
+/// or with unlimited stacks upwards from 0x2AAA_AAAA_A000, each less a random part of a terabyte), and below the 47
+/// bits that a program has without asking for more. An address sanitizer keeps its shadow below 0x1000_8000_0000;
+/// others are in the way of the first places, and leave one of the later ones.
 const PLACES: [(usize, usize); 4] = [
     (0x3000_0000_0000, 1 << 45),
     (0x2400_0000_0000, 1 << 42),
@@ -70,7 +70,7 @@ pub(crate) unsafe fn commit(addr: usize, len: usize) -> Result<(), CommitError> 
     Ok(())
 }
 
-/// Gives the memory of committed pages back.
+/// Releases the memory of committed pages.
 ///
 /// # Safety
 /// The range is committed and holds nothing anybody needs.
@@ -84,13 +84,13 @@ pub(crate) unsafe fn purge(addr: usize, len: usize) {
     }
 }
 
-/// Gives committed pages back, address space and all.
+/// Releases committed pages, address space and all.
 ///
 /// # Safety
 /// As for [`purge`].
 #[cold]
 pub(crate) unsafe fn uncommit(addr: usize, len: usize) {
-    // What was huge is not any more; there is nothing that could be huge afterwards.
+    // What was huge no longer is; there is nothing that could be huge afterwards.
     huge::about_to_purge(addr, len);
     // SAFETY: passed on.
     if unsafe { sys::munmap(addr, len) }.is_err() {
@@ -102,15 +102,15 @@ pub(crate) unsafe fn uncommit(addr: usize, len: usize) {
 
 /// Moves committed pages to another, longer committed range, by mremap.
 ///
-/// The kernel moves and lengthens one mapping, whole or not at all, and refuses a range that is several: then the caller
-/// copies. (With equal lengths a kernel from 6.17 on moves several mappings, and may stop in between.)
+/// The kernel moves and lengthens one mapping, whole or not at all, and refuses a range that is several: then the
+/// caller copies. (With equal lengths a kernel from 6.17 on moves several mappings, and may stop in between.)
 ///
 /// It ends the mapping at `to` first. If it refuses after that, a mapping is put there again, where nothing is: in a
 /// window at a place of ours nobody else's mapping comes to lie there meanwhile. In one that the kernel chose it could,
 /// so there nothing is moved.
 ///
 /// # Safety
-/// Both ranges are committed and apart from each other, nobody uses them meanwhile, and what is at `to` is not needed.
+/// Both ranges are committed and apart from each other, not in use meanwhile, and what is at `to` is not needed.
 /// `longer` is more than `len`.
 #[cold]
 pub(crate) unsafe fn move_pages(from: usize, len: usize, to: usize, longer: usize) -> Result<(), MoveError> {
@@ -138,7 +138,7 @@ pub(crate) fn map(len: usize) -> Option<NonNull<u8>> {
         return None;
     }
     bootstrap::take(len).or_else(|| {
-        // SAFETY: a new mapping harms nobody.
+        // SAFETY: a new mapping covers no other.
         let address = unsafe { sys::mmap(0, len.next_multiple_of(PAGE), READ_WRITE, MAP_PRIVATE_ANON) }.ok()?;
         NonNull::new(address as *mut u8)
     })
@@ -147,11 +147,11 @@ pub(crate) fn map(len: usize) -> Option<NonNull<u8>> {
 /// Ends a mapping of [`map`].
 ///
 /// # Safety
-/// `ptr` and `len` are those of the mapping, and nobody uses it any more.
+/// `ptr` and `len` are those of the mapping, which is no longer in use.
 pub(crate) unsafe fn unmap(ptr: NonNull<u8>, len: usize) {
     let (address, len) = (ptr.as_ptr() as usize, len.next_multiple_of(PAGE));
-    // SAFETY: the caller's promise. A refusal (too many mappings, locked pages) leaves the memory where it is, which harms
-    // nothing.
+    // SAFETY: the caller's promise. A refusal (too many mappings, locked pages) leaves the memory where it is, which
+    // harms nothing.
     let _ =
         unsafe { if bootstrap::has(ptr) { sys::madvise_dontneed(address, len) } else { sys::munmap(address, len) } };
 }
@@ -170,7 +170,7 @@ fn claim(len: usize) -> Option<Window> {
 
 /// Where all places are taken (a sanitizer's shadow): wherever the kernel would put a mapping of this length.
 fn anywhere(len: usize) -> Option<Window> {
-    // SAFETY: a new mapping harms nobody, and just that one is ended.
+    // SAFETY: a new mapping covers no other, and just that one is ended.
     let start = unsafe {
         let start = sys::mmap(0, len + ALIGN, PROT_NONE, MAP_PRIVATE_ANON | MAP_NORESERVE).ok()?;
         let _ = sys::munmap(start, len + ALIGN);
@@ -183,7 +183,7 @@ fn anywhere(len: usize) -> Option<Window> {
 /// Maps memory at `addr`, if nothing is mapped there.
 ///
 /// # Safety
-/// The range is free, or else belongs to somebody who keeps it.
+/// The range is free, or else belongs to a mapping that stays.
 unsafe fn map_at(addr: usize, len: usize, prot: usize, more: usize) -> Result<(), CommitError> {
     // SAFETY: an existing mapping is not replaced.
     unsafe {
@@ -200,9 +200,9 @@ unsafe fn map_at(addr: usize, len: usize, prot: usize, more: usize) -> Result<()
     }
 }
 
-/// Bits that nobody can foresee, and that differ between two copies of this code in one process: the kernel's random
+/// Bits that cannot be foreseen, and that differ between two copies of this code in one process: the kernel's random
 /// bytes, which all of the process shares, and where this code is. libc makes its guards of stacks and pointers of the
-/// same bytes; of a mix of all of them, of which an address shows 28 bits, nobody learns those.
+/// same bytes; of a mix of all of them, of which an address shows 28 bits, those are not learnt.
 fn random() -> u64 {
     let [one, two] = environment::random_words();
     let code = reserve as fn() -> Option<Window> as usize as u64;

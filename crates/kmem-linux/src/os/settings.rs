@@ -15,7 +15,7 @@
 //! # What is not understood is said
 //! A value that its variable does not know is as good as none, and a name that is nearly one of ours is none. Whoever
 //! wrote it would never learn that, so both are named on standard error, once in a process. Other names that begin with
-//! `KMEM_` may be somebody else's.
+//! `KMEM_` may be another program's.
 //!
 //! # Other rights
 //! Where a process has other rights than its caller, the caller wrote the environment, and nothing of it counts (nor is
@@ -68,7 +68,7 @@ static TABLE: [Variable; VARIABLES] = [
 /// What each says: the number of a word, counted from 1, or the number itself; 0 where it says nothing.
 static SAID: [AtomicUsize; VARIABLES] = [const { AtomicUsize::new(0) }; VARIABLES];
 static READ: AtomicU32 = AtomicU32::new(0);
-/// Whether somebody reads, or has read: he is the one that speaks.
+/// Whether a thread reads, or has read: it is the one that speaks.
 static SPOKEN: AtomicU32 = AtomicU32::new(0);
 
 /// What a variable says, one of the words of its row; `None` where it says nothing that is understood.

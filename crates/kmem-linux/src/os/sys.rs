@@ -160,7 +160,7 @@ pub unsafe fn mmap(addr: usize, len: usize, prot: usize, flags: usize) -> Result
 /// Ends mappings.
 ///
 /// # Safety
-/// The range is the caller's and nobody uses it.
+/// The range is the caller's and not in use.
 pub unsafe fn munmap(addr: usize, len: usize) -> Result<usize, Errno> {
     // SAFETY: the caller's promise.
     unsafe { call(nr::MUNMAP, [addr, len, 0, 0, 0, 0]) }
@@ -177,7 +177,7 @@ pub fn is_unmapped(page: usize) -> bool {
 /// Changes what may be done to pages.
 ///
 /// # Safety
-/// The range is the caller's and nobody needs a right that goes away.
+/// The range is the caller's and no right that goes away is needed.
 pub unsafe fn mprotect(addr: usize, len: usize, prot: usize) -> Result<usize, Errno> {
     // SAFETY: the caller's promise.
     unsafe { call(nr::MPROTECT, [addr, len, prot, 0, 0, 0]) }
@@ -186,16 +186,16 @@ pub unsafe fn mprotect(addr: usize, len: usize, prot: usize) -> Result<usize, Er
 /// Moves a mapping, pages and all, to a place that is ended as by munmap first, and is `longer` bytes long afterwards.
 ///
 /// # Safety
-/// The range is the caller's, and is not there any more afterwards; so is what was at `to`.
+/// The range is the caller's, and no longer there afterwards; so is what was at `to`.
 pub unsafe fn mremap_fixed(addr: usize, len: usize, to: usize, longer: usize) -> Result<usize, Errno> {
     // SAFETY: the caller's promise.
     unsafe { call(nr::MREMAP, [addr, len, longer, MREMAP_MAYMOVE_FIXED, to, 0]) }
 }
 
-/// Gives the pages back; they read as zero from then on.
+/// Releases the pages; they read as zero from then on.
 ///
 /// # Safety
-/// The range is the caller's and nobody needs what is in it.
+/// The range is the caller's and what is in it is not needed.
 pub unsafe fn madvise_dontneed(addr: usize, len: usize) -> Result<usize, Errno> {
     // SAFETY: the caller's promise.
     unsafe { call(nr::MADVISE, [addr, len, MADV_DONTNEED, 0, 0, 0]) }
@@ -215,7 +215,7 @@ pub unsafe fn madvise_huge(addr: usize, len: usize, huge: bool) -> Result<usize,
 pub fn futex_wait(word: *const u32, expected: u32, nanoseconds: Option<u64>) -> Result<usize, Errno> {
     let time = nanoseconds.map(|n| [n / 1_000_000_000, n % 1_000_000_000]);
     let time = time.as_ref().map_or(0, |t| t.as_ptr() as usize);
-    // SAFETY: the kernel reads the word, and answers EFAULT where there is none.
+    // SAFETY: the kernel reads the word, and returns EFAULT where there is none.
     unsafe { call(nr::FUTEX, [word as usize, FUTEX_WAIT_PRIVATE, expected as usize, time, 0, 0]) }
 }
 
@@ -241,14 +241,15 @@ pub fn membarrier_rseq(cpu: Option<usize>) -> Result<usize, Errno> {
 /// Registers an area of `len` bytes, [`RSEQ_LEN`] at least, for the calling thread.
 ///
 /// # Safety
-/// `area` has so many bytes, aligned to 32, that live until it is unregistered or the thread has ended: the kernel writes
-/// there.
+/// `area` has so many bytes, aligned to 32, that live until it is unregistered or the thread has ended: the kernel
+/// writes there.
 pub unsafe fn rseq_register(area: *mut c_void, len: usize) -> Result<usize, Errno> {
     // SAFETY: the caller's promise.
     unsafe { call(nr::RSEQ, [area as usize, len, 0, RSEQ_SIGNATURE, 0, 0]) }
 }
 
-/// Ends the registration of `area`, which was registered with `len` bytes; the kernel writes -1 as the CPU number first.
+/// Ends the registration of `area`, which was registered with `len` bytes; the kernel writes -1 as the CPU number
+/// first.
 ///
 /// # Safety
 /// As for [`rseq_register`], up to the end of this call.
@@ -263,7 +264,7 @@ pub fn rseq_exists() -> bool {
     unsafe { call(nr::RSEQ, [0, 0, 0, 0, 0, 0]) == Err(Errno::INVAL) }
 }
 
-/// The CPUs that a thread may run on (0: the calling one); answers how many bytes of `mask` the kernel filled.
+/// The CPUs that a thread may run on (0: the calling one); returns how many bytes of `mask` the kernel filled.
 pub fn sched_getaffinity(thread: usize, mask: &mut [u64]) -> Result<usize, Errno> {
     // SAFETY: the kernel writes at most the length given.
     unsafe { call(nr::SCHED_GETAFFINITY, [thread, size_of_val(mask), mask.as_mut_ptr() as usize, 0, 0, 0]) }
@@ -302,9 +303,9 @@ unsafe extern "C" {
     fn clock_gettime(clock: c_int, time: *mut [u64; 2]) -> c_int;
 }
 
-/// Nanoseconds since some fixed point. This is the one thing that is asked of libc: it reads the clock from the page that
-/// the kernel maps for that, in 30 ns and without a system call, of which some sandboxes kill the process. libc has to be
-/// set up.
+/// Nanoseconds since some fixed point. This is the one thing that is asked of libc: it reads the clock from the page
+/// that the kernel maps for that, in 30 ns and without a system call, of which some sandboxes kill the process. libc
+/// has to be set up.
 pub fn clock_monotonic() -> Option<u64> {
     let mut time = [0; 2];
     // SAFETY: libc writes the two words.
@@ -405,8 +406,8 @@ pub fn read_file(path: &CStr, into: &mut [u8]) -> Result<usize, Errno> {
     }
 }
 
-/// Writes the parts and a line end to standard error, all of it if possible, in pieces that the stack has room for, few: other
-/// processes may write there too.
+/// Writes the parts and a line end to standard error, all of it if possible, in pieces that the stack has room for,
+/// few: other processes may write there too.
 #[cold]
 pub fn report(parts: &[&str]) {
     let (mut line, mut len, mut fd) = ([0; 96], 0, 2);
@@ -425,7 +426,7 @@ pub fn report(parts: &[&str]) {
     }
 }
 
-/// Writes all of it if possible; answers the descriptor that took it, for a thread that has none of this number.
+/// Writes all of it if possible; returns the descriptor that took it, for a thread that has none of this number.
 fn write_all(mut fd: usize, mut left: &[u8]) -> usize {
     while !left.is_empty() {
         match write(fd, left) {
@@ -441,7 +442,8 @@ fn write_all(mut fd: usize, mut left: &[u8]) -> usize {
 /// Standard error, as the program has it: a thread of ours has a table of its own, and this is not in it.
 ///
 /// The descriptor itself is fetched, whatever it is: a socket cannot be opened by its name, and a file that is opened
-/// anew has an offset of its own, at which it would write over what is there. Before Linux 5.6 it is opened by its name.
+/// anew has an offset of its own, at which it would write over what is there. Before Linux 5.6 it is opened by its
+/// name.
 fn copy_of_stderr() -> Result<usize, Errno> {
     // SAFETY: touches no memory; the descriptors are new ones.
     let copy = || unsafe {

@@ -1,7 +1,7 @@
 //! CPUs and nodes, as the kernel tells them.
 //!
 //! The number of *possible* CPUs never changes while the machine runs; a file of sysfs has it. Where a sandbox hides
-//! that file, `sched_getaffinity` serves, which answers how many bytes its masks have: the number rounded up, often
+//! that file, `sched_getaffinity` serves, which returns how many bytes its masks have: the number rounded up, often
 //! generously. The affinity mask itself is what the process may run on now, so it shrinks and grows with offlining,
 //! cpusets and taskset; it is a hint like every CPU number (I4).
 //!
@@ -19,7 +19,8 @@ use super::sys;
 const LARGEST_MASK: usize = 4096;
 /// Words of a mask for 1,024 nodes, the most that a kernel is built for.
 const NODE_WORDS: usize = 16;
-/// What [`NODE_OF`] holds where no thread has seen the node yet: zero, so that the table takes memory only where it is used.
+/// What [`NODE_OF`] holds where no thread has seen the node yet: zero, so that the table takes memory only where it is
+/// used.
 const UNKNOWN: u32 = 0;
 
 /// The node of each CPU plus 1, as far as a thread has been there to see.
@@ -41,7 +42,7 @@ fn possible() -> Option<usize> {
     let list = text[..len].trim_ascii_end();
     let digits = list.rsplit(|byte| !byte.is_ascii_digit()).next()?;
     let last: usize = core::str::from_utf8(digits).ok()?.parse().ok()?;
-    // A list that filled the place may go on behind it.
+    // A list that filled the place may go on after it.
     (len < text.len()).then_some(last + 1)
 }
 
@@ -67,11 +68,11 @@ pub(crate) fn affinity(thread: usize) -> Result<(usize, CpuSet), sys::Errno> {
     }
 }
 
-/// The same where the kernel's masks are larger than a set, whose CPUs are the first of them. Such a mask is too large for
-/// a stack that is not ours, so it has a mapping.
+/// The same where the kernel's masks are larger than a set, whose CPUs are the first of them. Such a mask is too large
+/// for a stack that is not ours, so it has a mapping.
 #[cold]
 fn large_affinity(thread: usize, cpus: &mut CpuSet) -> Result<usize, sys::Errno> {
-    // SAFETY: a new mapping harms nobody, and just that one is ended. It is a page of words, zero at first.
+    // SAFETY: a new mapping covers no other, and just that one is ended. It is a page of words, zero at first.
     unsafe {
         let mask = sys::mmap(0, LARGEST_MASK, sys::PROT_READ | sys::PROT_WRITE, sys::MAP_PRIVATE_ANON)?;
         let words = core::slice::from_raw_parts_mut(mask as *mut u64, LARGEST_MASK / size_of::<u64>());

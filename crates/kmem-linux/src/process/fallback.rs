@@ -1,13 +1,13 @@
 //! Sections without restartable sequences: a word a CPU that is tried, never waited for.
 //!
 //! ```text
-//! section:  k = a CPU number (a hint); try to take word[k]; taken already -> miss; area = TABLE[k]; work; give word[k] back
-//! fence(S): for each k in S: take word[k], waiting for it; give it back
+//! section:  k = a CPU number (a hint); try to take word[k]; taken already -> miss; area = TABLE[k]; work; free word[k]
+//! fence(S): for each k in S: take word[k], waiting for it; free it
 //! ```
-//! The number is only a hint: nothing pins the thread to the CPU, and nothing has to. Whoever works on the area of CPU
-//! k holds `word[k]`, whichever CPU it runs on by now (I4, I37). The table is read behind the word, so after the fence
-//! every section either has committed, and taking the word has made that visible, or will read the table anew (I36,
-//! I38).
+//! The number is only a hint: nothing pins the thread to the CPU, and nothing has to. A thread that works on the area
+//! of CPU k holds `word[k]`, whichever CPU it runs on by now (I4, I37). The table is read after the word is taken, so
+//! after the fence every section either has committed, and taking the word has made that visible, or will read the
+//! table anew (I36, I38).
 //!
 //! CPUs share a word if their ids are equal modulo the number of words: two areas, one lock, which is only slower.
 //!
@@ -17,9 +17,9 @@
 //!
 //! # Fork
 //! The child has one thread. A word that another thread held would stay taken for ever, and its slot may be half
-//! changed. So a fork takes all words, behind the engine's locks, and gives them back, in the parent and in the child. They
-//! are [words of locks](Word), which say whose they are: one that a signal handler's own thread holds further up in its stack
-//! is left to it, and the sections of a fork handler that allocates pass.
+//! changed. So a fork takes all words, after the engine's locks, and frees them, in the parent and in the child. They
+//! are [words of locks](Word), which say whose they are: one that a signal handler's own thread holds further up in its
+//! stack is left to it, and the sections of a fork handler that allocates pass.
 
 use core::ffi::c_int;
 use core::ptr::NonNull;
@@ -49,7 +49,7 @@ unsafe extern "C" {
 /// Sections for which a thread goes by the CPU number that it once asked for: asking costs more than a section.
 const HINT_LASTS: u8 = 100;
 
-/// The CPU that the thread was on some sections ago; 0 where nobody knows.
+/// The CPU that the thread was on some sections ago; 0 where that is not known.
 pub fn current_cpu() -> usize {
     // SAFETY: the block is the calling thread's own.
     let block = unsafe { &*thread_data::block() };
@@ -135,7 +135,7 @@ pub fn fence(park: &impl Park, cpus: &CpuSet) {
     cpus.iter().for_each(|cpu| wait_for(park, word(cpu)));
 }
 
-/// Takes the word, and gives it back. Whoever holds it does not know that somebody waits, so this looks again and again.
+/// Takes the word, and frees it. Its holder does not know that a thread waits, so this looks again and again.
 fn wait_for(park: &impl Park, word: &Word) {
     let (me, mut note, mut tries) = (thread_data::pointer(), None, 0);
     while !word.take_free(me) {

@@ -10,7 +10,7 @@
 //! and KMEM_RSEQ=cid                                     -> Cid, if the kernel has concurrency ids
 //! and then, without fences for restartable sequences    -> Fallback(NoMembarrier)
 //! ```
-//! Whoever asked for `cid` and has another mode is told so: [`Linux::lacks_ids`](crate::Linux::lacks_ids).
+//! A process that asked for `cid` and has another mode is told so: [`Linux::lacks_ids`](crate::Linux::lacks_ids).
 //!
 //! A section without a fence would be fast and wrong, so the last line has no exception.
 
@@ -153,7 +153,7 @@ pub(crate) struct Found {
     pub mode: Mode,
     /// Where the area in use is; `None`: our own.
     pub offset: Option<usize>,
-    /// Whether concurrency ids were asked for, and cannot be had.
+    /// Whether concurrency ids were asked for, and are not available.
     pub lacks_ids: bool,
 }
 

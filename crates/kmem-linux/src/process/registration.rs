@@ -1,10 +1,10 @@
 //! Our own registration with the kernel, where libc makes none: musl, glibc before 2.35, or `KMEM_RSEQ=own` with libc's
 //! switched off.
 //!
-//! The area is part of our thread block. Nobody tells us when a thread begins, and nobody has to: until it is
-//! registered its CPU number is -1 and it misses, and its first miss registers it ([`enter`], called on slow paths).
-//! The kernel allows one area a thread. If somebody else has one registered, ours is refused and the thread is served
-//! by slow paths.
+//! The area is part of our thread block. We are not told when a thread begins, and need not be: until it is registered
+//! its CPU number is -1 and it misses, and its first miss registers it ([`enter`], called on slow paths). The kernel
+//! allows one area a thread. If another part of the process has one registered, ours is refused and the thread is
+//! served by slow paths.
 //!
 //! # The end of a thread
 //! The kernel writes the CPU number into the area whenever it moves the thread. If the thread's memory goes away while
@@ -18,8 +18,8 @@
 //! ```text
 //! Fresh -> Registered -> Closed      Fresh -> Closed (refused)
 //! ```
-//! fork: the child's one thread keeps area, state and registration. vfork: the parent is `Closed` while the child runs on its
-//! thread-local storage, and then what it was before ([`lent`](super::lent)).
+//! fork: the child's one thread keeps area, state and registration. vfork: the parent is `Closed` while the child runs
+//! on its thread-local storage, and then what it was before ([`lent`](super::lent)).
 //!
 //! # Signal handlers
 //! The number becomes valid by a system call in the middle of a thread's life. If that happened in a handler which
@@ -168,7 +168,7 @@ pub(crate) fn lend() -> GivenUp {
     }
 }
 
-/// Gives the thread back what it had given up. A refusal of the kernel leaves it `Closed`.
+/// Returns to the thread what it had given up. A refusal of the kernel leaves it `Closed`.
 pub(crate) fn take_back(given_up: GivenUp) {
     let block = thread_data::block();
     // SAFETY: as above; the destructor that unregisters it before the thread ends is armed still.

@@ -1,13 +1,13 @@
 //! A thread that libc does not know.
 //!
-//! A thread of libc's is part of the program: libc broadcasts changes of user and group to it and ends the process where
-//! the answers differ, libpsx signals it and waits, libc takes locks that a program with one thread does without, and
-//! its start and end run code of the program's. A thread made by the bare system call has nothing of that. It shares
-//! memory, and calls no function of libc's but the clock's.
+//! A thread of libc's is part of the program: libc broadcasts changes of user and group to it and ends the process
+//! where the answers differ, libpsx signals it and waits, libc takes locks that a program with one thread does without,
+//! and its start and end run code of the program's. A thread made by the bare system call has nothing of that. It
+//! shares memory, and calls no function of libc's but the clock's.
 //!
 //! # Whose rights it has
-//! Those of the thread that makes it, at that moment: its user, its capabilities, its seccomp filters, all of which act on
-//! one thread only and are inherited. It puts no filter of its own on, since `seccomp(TSYNC)` demands that every
+//! Those of the thread that makes it, at that moment: its user, its capabilities, its seccomp filters, all of which act
+//! on one thread only and are inherited. It puts no filter of its own on, since `seccomp(TSYNC)` demands that every
 //! thread's filter is an ancestor of the caller's. So a thread that lives for a moment keeps nothing that the program
 //! gives up before or after, and stands in the way of no call that is made to all threads.
 //!
@@ -19,8 +19,8 @@
 //! pointer     a word that points to itself (twice), the stack guard and the pointer guard of the thread that made it
 //!             ... zero, as far as libc's own block goes; libc's rseq area in it says 'not registered'
 //! ```
-//! One mapping, which the thread ends itself in its last instructions, standing on nothing. Our block and libc's area say
-//! CPU -1, so every section of ours misses; zeroes would say CPU 0. The kernel clears [`ALIVE`] when the thread no
+//! One mapping, which the thread ends itself in its last instructions, standing on nothing. Our block and libc's area
+//! say CPU -1, so every section of ours misses; zeroes would say CPU 0. The kernel clears [`ALIVE`] when the thread no
 //! longer exists, and no other is made before that.
 //!
 //! # Signals
@@ -28,8 +28,8 @@
 //! ever runs on it. It runs as SCHED_OTHER, whatever the thread that made it runs as.
 //!
 //! # Flags
-//! They are those of pthread_create, no more and no less: sandboxes list them. `CLONE_FILES` too, without which valgrind
-//! ends the program.
+//! They are those of pthread_create, no more and no less: sandboxes list them. `CLONE_FILES` too, without which
+//! valgrind ends the program.
 //!
 //! # Fork
 //! A child does not have the thread; its mapping, if there was one, is ended there ([`after_fork_in_child`]).
@@ -65,8 +65,8 @@ pub(crate) fn is(number: usize) -> bool {
     ALIVE.load(Ordering::Relaxed) as usize == number
 }
 
-/// Makes a thread that runs `run`, and ends when it returns; `false` where it cannot be had, or another still is. Called by
-/// one thread at a time.
+/// Makes a thread that runs `run`, and ends when it returns; `false` where it cannot be made, or another still is.
+/// Called by one thread at a time.
 #[cold]
 pub(crate) fn spawn(run: extern "C" fn()) -> bool {
     if exists() {
@@ -77,7 +77,8 @@ pub(crate) fn spawn(run: extern "C" fn()) -> bool {
     ALIVE.store(1, Ordering::Release);
     MAPPING[0].store(memory.base, Ordering::Relaxed);
     MAPPING[1].store(memory.len, Ordering::Relaxed);
-    // SAFETY: stack and thread-local storage are the new thread's alone; `run` is a function of ours, which stays mapped.
+    // SAFETY: stack and thread-local storage are the new thread's alone; `run` is a function of ours, which stays
+    // mapped.
     let made = unsafe { clone(&memory, run) };
     sys::restore_signals(before);
     if !made {
@@ -117,7 +118,7 @@ impl Memory {
     fn map() -> Option<Self> {
         let below = thread_data::bytes_below_pointer().next_multiple_of(PAGE);
         let len = PAGE + STACK + below + ABOVE;
-        // SAFETY: a new mapping harms nobody, and is opened but for its first page.
+        // SAFETY: a new mapping is in no one's way, and is opened but for its first page.
         let base = unsafe {
             let base = sys::mmap(0, len, PROT_NONE, MAP_PRIVATE_ANON | MAP_NORESERVE).ok()?;
             if sys::mprotect(base + PAGE, len - PAGE, PROT_READ | PROT_WRITE).is_err() {
@@ -135,8 +136,8 @@ impl Memory {
     fn lay_out(&self) {
         let word = |offset: usize| (self.pointer + offset) as *mut usize;
         let mine = thread_data::pointer();
-        // SAFETY: the words are in the mapping, which nobody uses yet; the calling thread's own words are libc's, by the
-        // ABI: a pointer to itself, the stack guard and the pointer guard.
+        // SAFETY: the words are in the mapping, which is not in use yet; the calling thread's own words are libc's, by
+        // the ABI: a pointer to itself, the stack guard and the pointer guard.
         unsafe {
             word(0).write(self.pointer);
             word(16).write(self.pointer);
@@ -156,7 +157,7 @@ impl Memory {
     }
 
     fn unmap(&self) {
-        // SAFETY: the thread does not exist, so nobody uses the mapping.
+        // SAFETY: the thread does not exist, so the mapping is not in use.
         let _ = unsafe { sys::munmap(self.base, self.len) };
     }
 }

@@ -1,7 +1,7 @@
 //! malloc and free as whole functions: the class, the restartable sequence, and nothing else.
 //!
 //! A C program pays for every instruction here, twice a pair, so these are written out: no prologue, no spill, no call;
-//! what is unusual *jumps* to an ordinary function with the arguments as they came, whose answer is the caller's. The
+//! what is unusual *jumps* to an ordinary function with the arguments as they came, whose result is the caller's. The
 //! macros are instantiated under the names that a program looks for, by who exports them.
 //!
 //! ```text
@@ -13,24 +13,25 @@
 //!
 //! Class 0 (large, NULL, of a named cache) has slot 0, which is always full (I3): a miss. The sequences are those of
 //! [`rseq`](super), which says what may stand in one, and why slots and words are addressed by one register. Both
-//! limits are 0 until the engine is published ([`hot`](super::hot)). The tables hold classes as the class map does, times
-//! [`CLASS_STEP`], so that the slot's address is one instruction. `.ci/hot` counts the instructions and looks for calls,
-//! spills and locks.
+//! limits are 0 until the engine is published ([`hot`](super::hot)). The tables hold classes as the class map does,
+//! times [`CLASS_STEP`], so that the slot's address is one instruction. `.ci/hot` counts the instructions and looks for
+//! calls, spills and locks.
 //!
 //! # The objects to come
-//! A pop asks for the memory of the object fifteen below: whoever allocates one writes to it, mostly soon, and where
-//! objects lie far apart and were freed long ago the misses of several then overlap instead of following each other
-//! (a third less time an object in a heap of 64 MB; with four below a quarter). The word may be no object, but a mark or
-//! what stands before one; a prefetch of nonsense does nothing. A free that asks instead, for the object that it is given,
-//! does as well there, but takes the line from the CPU that will write to it where one thread allocates and another frees
-//! (11.7 -> 16 ns an object).
+//! A pop asks for the memory of the object fifteen below: a thread that allocates one writes to it, mostly soon, and
+//! where objects lie far apart and were freed long ago the misses of several then overlap instead of following each
+//! other (a third less time an object in a heap of 64 MB; with four below a quarter). The word may be no object, but a
+//! mark or what stands before one; a prefetch of nonsense does nothing. A free that asks instead, for the object that
+//! it is given, does as well there, but takes the line from the CPU that will write to it where one thread allocates
+//! and another frees (11.7 -> 16 ns an object).
 //!
 //! # Unwinding
-//! These functions push nothing, so that their unwind information is what every function begins with, at each instruction
-//! and at the abort handler, which stands after the return. An aborted section still has the argument, and jumps to `slow`.
+//! These functions push nothing, so that their unwind information is what every function begins with, at each
+//! instruction and at the abort handler, which stands after the return. An aborted section still has the argument, and
+//! jumps to `slow`.
 //!
 //! # Placement
-//! The alignment behind the last instruction is that of the function's own section, so each begins a cache line. A pop
+//! The alignment after the last instruction is that of the function's own section, so each begins a cache line. A pop
 //! that follows its push finds its cursor in the store queue, if the processor guesses so; with `alloc` a quarter of a
 //! line further on it guesses right most of the time, which is all that the bytes in front are for (15.1 instead of
 //! 17.5 cycles a pair, floor 12.8; bursts do not care).

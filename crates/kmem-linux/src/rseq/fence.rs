@@ -1,20 +1,21 @@
 //! The fence of restartable sequences: membarrier.
 //!
-//! `membarrier(PRIVATE_EXPEDITED_RSEQ)` interrupts the CPUs that run threads of this process at the moment, and
-//! aborts the sequences that they are in. Those of threads that do not run were preempted, and are aborted when they run. It
-//! is a full barrier, so what was withdrawn before is seen withdrawn, and what was committed before is seen by the caller.
-//! With a CPU it disturbs just that one; by concurrency id that is not known, and the fence is one of all CPUs. It answers
-//! 0 for CPUs that do not exist, and it may take half a second while the kernel itself takes CPUs up or down.
+//! `membarrier(PRIVATE_EXPEDITED_RSEQ)` interrupts the CPUs that run threads of this process at the moment, and aborts
+//! the sequences that they are in. Those of threads that do not run were preempted, and are aborted when they run. It
+//! is a full barrier, so what was withdrawn before is seen withdrawn, and what was committed before is seen by the
+//! caller. With a CPU it disturbs just that one; by concurrency id that is not known, and the fence is one of all CPUs.
+//! It returns 0 for CPUs that do not exist, and it may take half a second while the kernel itself takes CPUs up or
+//! down.
 //!
 //! Once registered it cannot fail, except for want of memory for the mask of all CPUs; one CPU at a time needs none. If
 //! it does fail (a seccomp filter installed later), the fence cannot be waited for in any other way, and going on would
 //! hand objects out twice: the process ends with a message.
 //!
 //! # Being there
-//! Who runs on a CPU is a fence of it by that alone, and no call is needed: every other thread that was in a sequence there
-//! was preempted, and will be aborted; who runs there next comes behind a switch of threads, a full barrier, and sees
-//! what this thread has seen. The CPU number that sequences go by is that of the moment in which it is read, for the
-//! kernel writes it before a thread that it has moved goes on.
+//! Who runs on a CPU is a fence of it by that alone, and no call is needed: every other thread that was in a sequence
+//! there was preempted, and will be aborted; the thread that runs there next comes after a switch of threads, a full
+//! barrier, and sees what this thread has seen. The CPU number that sequences go by is that of the moment in which it
+//! is read, for the kernel writes it before a thread that it has moved goes on.
 
 use core::sync::atomic::{Ordering, compiler_fence};
 
@@ -59,7 +60,7 @@ pub(crate) fn fence_all(cpus: usize) {
 
 /// Whether a fence would be granted at this moment: it may be refused by a seccomp filter that was installed later.
 ///
-/// Asked for a CPU that cannot exist, for which the kernel grants it and interrupts nobody.
+/// Asked for a CPU that cannot exist, for which the kernel grants it and interrupts no thread.
 pub(crate) fn is_granted() -> bool {
     !fault::refused(Call::Fence) && sys::membarrier_rseq(Some(i32::MAX as usize)).is_ok()
 }

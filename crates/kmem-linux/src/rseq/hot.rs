@@ -13,16 +13,16 @@
 //! # Before there is a table
 //! The dynamic linker calls `malloc` before any constructor, and then there is nothing to load. No instruction is spent
 //! on it: a size below `small` has a class, an address within `granules` is ours, and both are 0 until everything is
-//! published, so that the tests that malloc and free make anyway send whoever comes too early to the slow path, which
-//! makes the engine. Whoever has an object or a cache has it from a published engine. All others ask
+//! published, so that the tests that malloc and free make anyway send a thread that comes too early to the slow path,
+//! which makes the engine. An object or a cache comes from a published engine. Where there is none, callers ask
 //! [`is_published`].
 //!
 //! [`publish`] stores the table first and these words last, and x86 keeps stores in order and loads in order: who sees
 //! one of them sees the table and the offset. Where our own area is registered a thread's CPU number becomes valid by
 //! its own registration, which comes after it has seen [`is_published`].
 //!
-//! These words are there twice, for sections that go by CPU number and for those that go by concurrency id, and a process
-//! uses one of the two. So the choice costs the ordinary sections nothing.
+//! These words are there twice, for sections that go by CPU number and for those that go by concurrency id, and a
+//! process uses one of the two. So the choice costs the ordinary sections nothing.
 
 use core::arch::asm;
 
@@ -43,8 +43,8 @@ pub struct Hot {
     /// 0 before publication.
     small: AtomicUsize,
     general: AtomicUsize,
-    /// Number of the window's first granule, counted from address 0, and how many of its granules have a byte in the class
-    /// map: as many as were ever handed out, or some more.
+    /// Number of the window's first granule, counted from address 0, and how many of its granules have a byte in the
+    /// class map: as many as were ever handed out, or some more.
     first: AtomicUsize,
     granules: AtomicUsize,
     /// Where the byte of the granule at address 0 would be.
@@ -93,8 +93,8 @@ pub static HOT: Hot = Hot::nothing();
 /// CPU number misses.
 pub static HOT_BY_ID: Hot = Hot::nothing();
 
-/// Lets sections by CPU number use the area at `offset` from the thread pointer in each thread (`None`: our own). Called
-/// once, before any section runs.
+/// Lets sections by CPU number use the area at `offset` from the thread pointer in each thread (`None`: our own).
+/// Called once, before any section runs.
 pub(crate) fn use_area(offset: Option<usize>) {
     HOT.offset.store(offset.unwrap_or_else(thread_data::own_offset), Ordering::Release);
 }
@@ -150,8 +150,8 @@ pub fn class_at(address: usize) -> u8 {
     if granule.wrapping_sub(HOT.first.load(Ordering::Relaxed)) >= HOT.granules.load(Ordering::Relaxed) {
         return class_by_id(granule);
     }
-    // SAFETY: the map has a byte for each of these granules. Whoever frees an object got it after the map was published,
-    // and after it reached so far.
+    // SAFETY: the map has a byte for each of these granules. A thread that frees an object got it after the map was
+    // published, and after it reached so far.
     unsafe { (*HOT.classes.load(Ordering::Relaxed).wrapping_add(granule)).load(Ordering::Relaxed) / CLASS_STEP }
 }
 

@@ -1,45 +1,46 @@
 //! Slots by concurrency id (`KMEM_RSEQ=cid`): for few threads on many CPUs.
 //!
-//! The kernel (Linux 6.3 and newer) gives each thread of a process that runs at the moment a number that no other one of
-//! them has, as small as it can, and writes it into the rseq area, beside the CPU number. With ids for CPU numbers a
+//! The kernel (Linux 6.3 and newer) gives each thread of a process that runs at the moment a number that no other one
+//! of them has, as small as it can, and writes it into the rseq area, beside the CPU number. With ids for CPU numbers a
 //! process with two threads that wander over 64 CPUs has a few areas and not 64, and finds what it cached wherever it
-//! goes. In this mode all that the engine calls a CPU is an id: the table, states, transitions and the page have a row an
-//! id.
+//! goes. In this mode all that the engine calls a CPU is an id: the table, states, transitions and the page have a row
+//! an id.
 //!
 //! # Why a section owns its slot
-//! - *Nobody else has the id while the thread runs*, by the kernel's word. Two sections on one slot are therefore two runs
-//!   of threads, one after the other (I38).
+//! - *Nobody else has the id while the thread runs*, by the kernel's word. Two sections on one slot are therefore two
+//!   runs of threads, one after the other (I38).
 //! - *The id does not change hands under a section.* A thread has its id from when it is switched to until it is
 //!   switched from. What was switched from inside a section goes on at its abort handler: the kernel sees to that, and
 //!   only then writes the id of the new run, both before the thread executes anything.
 //! - *What the one committed, the other sees.* The id goes from one to the other by atomic operations of the kernel,
-//!   and x86 keeps stores in order: the commit comes before the first, and the next section behind the last.
+//!   and x86 keeps stores in order: the commit comes before the first, and the next section after the last.
 //! - *A child made by fork* has another address space and so ids of its own, written before it executes anything.
 //!
 //! # Threads that are not registered
 //! Their id reads 0, which is a slot, and some other thread's; nothing would abort them. Their CPU number is negative.
-//! So a section that goes by id looks at both, and misses where the CPU number is negative. Both words are read after the
-//! bind: a thread that registers in between is in a section already.
+//! So a section that goes by id looks at both, and misses where the CPU number is negative. Both words are read after
+//! the bind: a thread that registers in between is in a section already.
 //!
 //! # The fence
 //! A slot's thread may be on any CPU, so a fence is one for all CPUs that run the process, also for one slot. Nothing
-//! else changes: a section that had begun on an id that was withdrawn is interrupted where it runs, or was switched from,
-//! and is aborted. This is what the mode costs: a magazine that grows, or a cache that is destroyed, interrupts every
-//! running thread of the process. Isolated CPUs cannot be spared one by one; see `undisturbed`.
+//! else changes: a section that had begun on an id that was withdrawn is interrupted where it runs, or was switched
+//! from, and is aborted. This is what the mode costs: a magazine that grows, or a cache that is destroyed, interrupts
+//! every running thread of the process. Isolated CPUs cannot be spared one by one; see `undisturbed`.
 //!
 //! # Which ids are in use
-//! They are below the number of possible CPUs, so the table has an entry for each (I5). From Linux 6.13 on there are no more
-//! of them than threads, or CPUs that they may run on; before, a CPU kept its id for a tenth of a second after the last
-//! thread was there, and threads that wander fast have more. Which ones nobody can say, for the kernel likes to give a CPU
-//! the id that it had. So an id that went out of use is known by being idle: its slots are emptied like all that were not
-//! used for a period (`Engine::age`), and if there are more ids in use than there can be, those that hold nothing are
-//! taken down (`follow`). A thread that gets such an id after all brings it up again, at the cost of a miss.
+//! They are below the number of possible CPUs, so the table has an entry for each (I5). From Linux 6.13 on there are no
+//! more of them than threads, or CPUs that they may run on; before, a CPU kept its id for a tenth of a second after the
+//! last thread was there, and threads that wander fast have more. Which ones cannot be known, because the kernel likes
+//! to give a CPU the id that it had. So an id that went out of use is known by being idle: its slots are emptied like
+//! all that were not used for a period (`Engine::age`), and if there are more ids in use than there can be, those that
+//! hold nothing are taken down (`follow`). A thread that gets such an id after all brings it up again, at the cost of a
+//! miss.
 //!
 //! # When it can be had
-//! The kernel says in the auxiliary vector how many bytes of an area it fills. It takes none of less than 32 bytes, which
-//! is more than are filled up to the id; so libc's area has room for it, also where libc says (`__rseq_size`) that it
-//! knows of 20 bytes only. An area of our own would do as well, and is not asked for: who has it has an old libc, or
-//! switched libc's off. Where the mode cannot be had slots go by CPU number, and `kmem info` says so.
+//! The kernel says in the auxiliary vector how many bytes of an area it fills. It takes none of less than 32 bytes,
+//! which is more than are filled up to the id; so libc's area has room for it, also where libc says (`__rseq_size`)
+//! that it knows of 20 bytes only. An area of our own would do as well, and is not asked for: who has it has an old
+//! libc, or switched libc's off. Where the mode is not available slots go by CPU number, and `kmem info` says so.
 //!
 //! # Why it is not the default
 //! What it gains: one thread, or two, that go to another of 16 CPUs every 2 ms and allocate 400 objects there at a time
@@ -53,10 +54,10 @@
 //! Linux 6.12, 2         16 areas, 1.9 to 4.5 MiB     12 to 15 areas, 3.0 to 3.3 MiB
 //! ```
 //! That is a tenth of a MiB or two a CPU; resident memory was within 1 MiB of each other most of the time. And it costs
-//! everybody: a pair of malloc and free takes 8.2 to 8.8 ns instead of 6.2 to 6.5 (`.ci/pair`'s program, a virtual machine
-//! with two CPUs, the quickest of many runs), for it has more instructions. Fences interrupt every CPU that the process
-//! runs on, and nobody can be a proxy for one. Typed caches and `Kmalloc` have no section in line for it: they take the
-//! slow path's. So the mode is for who has measured that he needs it: few threads, very many CPUs.
+//! everybody: a pair of malloc and free takes 8.2 to 8.8 ns instead of 6.2 to 6.5 (`.ci/pair`'s program, a virtual
+//! machine with two CPUs, the quickest of many runs), for it has more instructions. Fences interrupt every CPU that the
+//! process runs on, and no thread can be a proxy for one. Typed caches and `Kmalloc` have no section in line for it:
+//! they take the slow path's. So the mode is for who has measured that he needs it: few threads, very many CPUs.
 
 use core::ptr::NonNull;
 
@@ -133,7 +134,7 @@ pub(crate) fn node() -> usize {
     hot::area_by_id().node_id.load(Ordering::Relaxed) as usize
 }
 
-/// How many ids can be in use where so many threads (`None`: nobody knows) may run on so many CPUs.
+/// How many ids can be in use where so many threads (`None`: not known) may run on so many CPUs.
 pub(crate) fn most(cpus: usize, threads: Option<usize>) -> usize {
     cpus.min(threads.unwrap_or(MAX_CPUS)).max(1)
 }

@@ -147,7 +147,8 @@ pub(crate) fn own_offset() -> usize {
 #[inline]
 pub fn pointer() -> usize {
     let pointer;
-    // SAFETY: the word at the thread pointer is the thread pointer itself, by the x86-64 ABI, as long as the thread lives.
+    // SAFETY: the word at the thread pointer is the thread pointer itself, by the x86-64 ABI, as long as the thread
+    // lives.
     unsafe { asm!("mov {}, qword ptr fs:[0]", out(reg) pointer, options(nostack, preserves_flags, pure, nomem)) };
     pointer
 }

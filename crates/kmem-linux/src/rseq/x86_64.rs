@@ -27,8 +27,8 @@ macro_rules! __rseq_begin {
     };
 }
 
-/// The same by concurrency id: the id in register `$a`. A thread whose CPU number is negative is not registered, and its
-/// id reads 0, which is somebody else's (see `ids`): that is a miss. Operand `hot`:
+/// The same by concurrency id: the id in register `$a`. A thread whose CPU number is negative is not registered, and
+/// its id reads 0, which is another thread's (see `ids`): that is a miss. Operand `hot`:
 /// [`HOT_BY_ID`](crate::rseq::hot::HOT_BY_ID).
 #[doc(hidden)]
 #[macro_export]
@@ -44,7 +44,8 @@ macro_rules! __rseq_begin_by_id {
     };
 }
 
-/// After the commit: the descriptor; `$leave`, which does not fall through; the signature and the abort handler, `$miss`.
+/// After the commit: the descriptor; `$leave`, which does not fall through; the signature and the abort handler,
+/// `$miss`.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __rseq_end {
@@ -66,8 +67,8 @@ macro_rules! __rseq_end {
     };
 }
 
-/// Defines the four sections over how they begin, the words that they go by, how they get to the area (`$load`, from the
-/// number in `a` to the area's address there), and what else those need.
+/// Defines the four sections over how they begin, the words that they go by, how they get to the area (`$load`, from
+/// the number in `a` to the area's address there), and what else those need.
 macro_rules! sections {
     ($begin:ident, $hot:ident, $load:literal, $([$table:ident: $type:ty],)? $($at:ident),*) => {
         /// Takes the newest object of the slot of the CPU that the thread runs on; `None` is a miss.
@@ -77,8 +78,8 @@ macro_rules! sections {
         #[inline(always)]
         pub unsafe fn pop($($table: $type,)? slot: SlotIndex) -> Option<NonNull<u8>> {
             let word: usize;
-            // SAFETY: the entry of any CPU number is an area with the slot (the caller; I3, I4); the word before a cursor is readable, and
-            // even exactly if it is an object, which the commit makes ours (I7, I38).
+            // SAFETY: the entry of any CPU number is an area with the slot (the caller; I3, I4); the word before a
+            // cursor is readable, and even exactly if it is an object, which the commit makes ours (I7, I38).
             unsafe {
                 asm!(
                     concat!($begin!("{a}", "{b}"), $load),
@@ -110,7 +111,8 @@ macro_rules! sections {
         /// As for [`Sections::push`](kmem_core::platform::Sections::push), of the table in use.
         #[inline(always)]
         pub unsafe fn push($($table: $type,)? slot: SlotIndex, object: NonNull<u8>) -> bool {
-            // SAFETY: as for `pop`; a cursor below the end names a word of the magazine that is nobody's, and the object is the caller's (I7).
+            // SAFETY: as for `pop`; a cursor below the end names a word of the magazine that holds no object, and the
+            // object is the caller's (I7).
             unsafe {
                 asm!(
                     concat!($begin!("{a}", "{b}"), $load),
@@ -138,15 +140,16 @@ macro_rules! sections {
             true
         }
 
-        /// Moves up to `out.len()` of the newest objects of the slot into `out`, the newest first, and answers how many.
+        /// Moves up to `out.len()` of the newest objects of the slot into `out`, the newest first, and returns how
+        /// many.
         ///
         /// # Safety
         /// As for [`Sections::pop_batch`](kmem_core::platform::Sections::pop_batch), of the table in use.
         #[inline(always)]
         pub unsafe fn pop_batch($($table: $type,)? slot: SlotIndex, out: &mut [usize]) -> usize {
             let taken: usize;
-            // SAFETY: as for `pop`, word by word; an odd word ends the walk at the latest before the magazine (I3), and four words
-            // before it can be read (`Area::enable`). `out` has room: four words are written where four fit.
+            // SAFETY: as for `pop`, word by word; an odd word ends the walk at the latest before the magazine (I3), and
+            // four words before it can be read (`Area::enable`). `out` has room: four words are written where four fit.
             unsafe {
                 asm!(
                     concat!($begin!("{a}", "{b}"), $load),
@@ -203,14 +206,15 @@ macro_rules! sections {
             taken
         }
 
-        /// Moves the first of `objects` into the slot, as many as fit, and answers how many.
+        /// Moves the first of `objects` into the slot, as many as fit, and returns how many.
         ///
         /// # Safety
         /// As for [`Sections::push_batch`](kmem_core::platform::Sections::push_batch), of the table in use.
         #[inline(always)]
         pub unsafe fn push_batch($($table: $type,)? slot: SlotIndex, objects: &[usize]) -> usize {
             let put: usize;
-            // SAFETY: as for `push`, word by word: as many as stand between cursor and end, and no more than there are objects.
+            // SAFETY: as for `push`, word by word: as many as stand between cursor and end, and no more than there are
+            // objects.
             unsafe {
                 asm!(
                     concat!($begin!("{a}", "{b}"), $load),

@@ -21,11 +21,11 @@ pub mod header {
     pub const PID: usize = 3;
     /// How sections are kept apart: `Mode::code`.
     pub const MODE: usize = 4;
-    /// Who does the upkeep: 0 nobody, 1 the thread, 2 slow paths.
+    /// How upkeep is taken care of: 0 not at all, 1 by the thread, 2 on slow paths.
     pub const UPKEEP: usize = 5;
     /// 0 CPUs are followed, 1 they are not.
     pub const POLICY: usize = 6;
-    /// What could not be had: the bits of `UnavailableSet`.
+    /// What is unavailable: the bits of `UnavailableSet`.
     pub const UNAVAILABLE: usize = 7;
     /// CPU ids are below this.
     pub const POSSIBLE: usize = 8;

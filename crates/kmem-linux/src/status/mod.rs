@@ -2,8 +2,8 @@
 //!
 //! It is a file in memory (memfd) named `kmem-page`, mapped here and shared. A reader of the same user finds it among
 //! the descriptors of the thread named `kmem` (`/proc/PID/task/TID/fd`), or, where there is no such thread, by its name
-//! in `/proc/PID/maps`, and reads it through `/proc/PID/mem`, which asks for the right to trace. The upkeep writes it, a
-//! turn at a time. [`Snapshot`] reads it.
+//! in `/proc/PID/maps`, and reads it through `/proc/PID/mem`, which asks for the right to trace. The upkeep writes it,
+//! a turn at a time. [`Snapshot`] reads it.
 //!
 //! # Layout
 //! Words of eight bytes, in the machine's order ([`layout`]): a header that says where its tables are and how long
@@ -16,8 +16,8 @@
 //! too; else it copies again.
 //!
 //! # Who may do what to it
-//! The file is sealed once it is mapped: it keeps its length, and nobody writes to it but through this one mapping (Linux
-//! 5.1; before, whoever has the right to trace the process could). So a process never meets a page that was made shorter
+//! The file is sealed once it is mapped: it keeps its length, and is written only through this one mapping (Linux 5.1;
+//! before, a process with the right to trace this one could). So a process never meets a page that was made shorter
 //! under it. A reader has no such promise, because a page that it finds may be anybody's: it looks at no more than
 //! [`LONGEST`](layout::LONGEST) bytes, copies before it believes, and [`Snapshot`] refuses tables that reach beyond the
 //! copy.

@@ -130,8 +130,8 @@ pub struct Snapshot<'a> {
 }
 
 impl<'a> Snapshot<'a> {
-    /// Looks at a copy. `before` and `after`: what [`sequence_of`](Self::sequence_of) said of the page before the copy was
-    /// begun and after it was made; it was torn if these and what is in it are not all the same.
+    /// Looks at a copy. `before` and `after`: what [`sequence_of`](Self::sequence_of) said of the page before the copy
+    /// was begun and after it was made; it was torn if these and what is in it are not all the same.
     ///
     /// Nothing in the copy is believed: whatever process it is from, it is refused, or read within its bounds.
     ///

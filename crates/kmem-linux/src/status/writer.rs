@@ -51,7 +51,7 @@ impl StatusPage {
         (words * size_of::<u64>()).next_multiple_of(engine.platform().page_size())
     }
 
-    /// Makes the status page, if there is none, and answers its file, which the caller closes or keeps.
+    /// Makes the status page, if there is none, and returns its file, which the caller closes or keeps.
     #[cold]
     pub(crate) fn make(&mut self, engine: &Engine<Linux>, unavailable: &mut UnavailableSet) -> Option<Fd> {
         if self.words.is_some() || self.refused {
@@ -137,7 +137,7 @@ impl StatusPage {
     }
 }
 
-/// A file that nobody can truncate, or write to from now on, and its mapping, through which we write.
+/// A file that can be neither truncated nor written to from now on, and its mapping, through which we write.
 #[cold]
 fn sealed_file(len: usize) -> Result<(Fd, NonNull<u8>), Errno> {
     let file = descriptors::memory_file(FILE, len)?;

@@ -12,11 +12,12 @@
 //!
 //! # Nothing of ours is there
 //! A thread of an allocator's is a guest that the program did not invite. It makes `unshare` and `setns` fail and warns
-//! Python of forks. It keeps capabilities, and users, that the program gives up by calls which act on one thread, and it
-//! escapes the seccomp filters that the program puts on its own threads; were it to put one on itself, `seccomp(TSYNC)`
-//! would fail. libc's `set*id` ends the process where a thread of libc's answers otherwise than the others, and libpsx waits
-//! for a thread that blocks its signal. A thread that lives for one turn would inherit the rights and filters of the
-//! moment, but would then be killed, and the process with it, for the first call that a sandbox does not list. So:
+//! Python of forks. It keeps capabilities, and users, that the program gives up by calls which act on one thread, and
+//! it escapes the seccomp filters that the program puts on its own threads; were it to put one on itself,
+//! `seccomp(TSYNC)` would fail. libc's `set*id` ends the process where a thread of libc's gets another result than the
+//! others, and libpsx waits for a thread that blocks its signal. A thread that lives for one turn would inherit the
+//! rights and filters of the moment, but would then be killed, and the process with it, for the first call that a
+//! sandbox does not list. So:
 //!
 //! ```text
 //! process                            turns
@@ -25,22 +26,22 @@
 //! KMEM_UPKEEP=always                 a thread that stays, from the start of the process on
 //! KMEM_UPKEEP=off                    none
 //! ```
-//! In an ordinary process frees release memory themselves, within bounds (`Engine::release_at_free`): the last thing that
-//! it does may be a free, and no turn comes after it. In a process with threads a slow path empties the slots of the CPU on
-//! which it runs, for which being there is a fence; those of others would take a system call (membarrier). What slots
-//! cache on CPUs that fell idle therefore stays, up to the bounds of magazines, until their threads run again, or `trim`
-//! is called. A process for which that counts asks for the thread. It is one that libc does not know
+//! In an ordinary process frees release memory themselves, within bounds (`Engine::release_at_free`): the last thing
+//! that it does may be a free, and no turn comes after it. In a process with threads a slow path empties the slots of
+//! the CPU on which it runs, for which being there is a fence; those of others would take a system call (membarrier).
+//! What slots cache on CPUs that fell idle therefore stays, up to the bounds of magazines, until their threads run
+//! again, or `trim` is called. A process for which that counts asks for the thread. It is one that libc does not know
 //! (`process::thread`), and it has no capabilities.
 //!
 //! # What a slow path looks at
-//! [`poke`] is called on slow paths of alloc and free, with no lock of the engine held. It loads one word that hardly ever
-//! changes: `QUIET` while a thread stays (or upkeep is off), else `ASK`; then each sixteenth looks at the clock, which
-//! libc reads without a system call. Slow paths of free may hold locks of libc's: nothing here takes one.
+//! [`poke`] is called on slow paths of alloc and free, with no lock of the engine held. It loads one word that hardly
+//! ever changes: `QUIET` while a thread stays (or upkeep is off), else `ASK`; then each sixteenth looks at the clock,
+//! which libc reads without a system call. Slow paths of free may hold locks of libc's: nothing here takes one.
 //!
 //! # Fork
 //! The child has no thread of ours; `after_fork_in_child` sets everything here to its beginning. The state of the turns
-//! may have been in the middle of one: it is made anew, not repaired, unless it is a turn of this very thread, which a signal
-//! handler that forks has interrupted: that goes on. Inside fork handlers no turn is taken and no thread begins.
+//! may have been in the middle of one: it is made anew, not repaired, unless it is a turn of this very thread, which a
+//! signal handler that forks has interrupted: that goes on. Inside fork handlers no turn is taken and no thread begins.
 
 mod place;
 mod state;
@@ -123,10 +124,10 @@ fn consider(engine: &'static Engine<Linux>) {
 
 /// Switches upkeep off, or on with a thread that stays.
 ///
-/// On: a thread named `kmem` follows CPUs that leave, empties idle ones, minds memory pressure and publishes the status page,
-/// also while the program does nothing at all; it starts with the next slow path. Off: the thread ends within half a second,
-/// frees no longer release memory by themselves, and what free pages hold beyond a little is released at once. Waits for a
-/// turn that is under way, for up to a tenth of a second.
+/// On: a thread named `kmem` follows CPUs that leave, empties idle ones, minds memory pressure and publishes the status
+/// page, also while the program does nothing at all; it starts with the next slow path. Off: the thread ends within
+/// half a second, frees no longer release memory by themselves, and what free pages hold beyond a little is released at
+/// once. Waits for a turn that is under way, for up to a tenth of a second.
 ///
 /// Without a call, the environment decides: `KMEM_UPKEEP=off`, `KMEM_UPKEEP=always` (a thread from the start on), or
 /// neither: then upkeep is a matter of slow paths and frees. An embedder that drives CPUs itself calls

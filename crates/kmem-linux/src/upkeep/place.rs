@@ -69,8 +69,8 @@ pub(crate) fn hold() -> Taken {
     }
 }
 
-/// The work, if a turn that is under way ends within a tenth of a second; never if this thread has it already, further up
-/// in its stack (a destructor that trims, say, called by a trim).
+/// The work, if a turn that is under way ends within a tenth of a second; never if this thread has it already, further
+/// up in its stack (a destructor that trims, say, called by a trim).
 pub(crate) fn hold_soon() -> Option<Taken> {
     let tries = if Taken::is_own() { 0 } else { 100 };
     (0..tries).find_map(|_| {
@@ -81,8 +81,8 @@ pub(crate) fn hold_soon() -> Option<Taken> {
     })
 }
 
-/// Sets the work to its beginning: this process has one thread. One that is in a turn itself, and forks in a signal handler,
-/// goes on with it.
+/// Sets the work to its beginning: this process has one thread. One that is in a turn itself, and forks in a signal
+/// handler, goes on with it.
 pub(super) fn after_fork_in_child() {
     if PLACE.taken.load(Ordering::Relaxed) == thread_data::pointer() {
         return;

@@ -1,15 +1,15 @@
 //! The thread named `kmem`, where one is asked for.
 //!
-//! It is a thread that libc does not know, with all signals blocked ([`process::thread`](crate::process::thread)). It calls
-//! no code of the program's: no destructor, constructor or listener. It has no capabilities and can get none.
+//! It is a thread that libc does not know, with all signals blocked ([`process::thread`](crate::process::thread)). It
+//! calls no code of the program's: no destructor, constructor or listener. It has no capabilities and can get none.
 //!
 //! # Descriptors
-//! It has a table of its own, so what it waits for is not among the program's descriptors, and what the program has open
-//! is not kept open by it.
+//! It has a table of its own, so what it waits for is not among the program's descriptors, and what the program has
+//! open is not kept open by it.
 //!
 //! # CPUs
-//! It runs where the process's other threads run, not only where the one runs that happened to start it. Where nothing was
-//! left to do for some turns it rests, and looks half as often.
+//! It runs where the process's other threads run, not only where the one runs that happened to start it. Where nothing
+//! was left to do for some turns it rests, and looks half as often.
 
 use kmem_core::platform::Clock;
 use kmem_core::sync::Ordering;
@@ -28,10 +28,10 @@ const IDLE_TURNS: u32 = 4;
 /// Periods between two turns where the thread rests.
 const AT_REST: u64 = 2;
 
-/// Until a thread is asked for again that could not be had, in nanoseconds.
+/// Until a thread that could not be started is asked for again, in nanoseconds.
 const RETRY: u64 = 10_000_000_000;
 
-/// Starts the thread that is wanted. One that could not be had is asked for again later.
+/// Starts the thread that is wanted. One that could not be started is asked for again later.
 pub(super) fn see_to(work: &mut Work, now: u64) {
     if now >= work.start_again {
         let started = start();
@@ -40,7 +40,8 @@ pub(super) fn see_to(work: &mut Work, now: u64) {
     }
 }
 
-/// Starts the thread, if there is none; `false` where it cannot be had. The caller has the work, for which the thread waits.
+/// Starts the thread, if there is none; `false` where it cannot be started. The caller has the work, for which the
+/// thread waits.
 #[cold]
 fn start() -> bool {
     if fault::refused(Call::Upkeep) {

@@ -55,9 +55,9 @@ impl Work {
         self.page = StatusPage::none();
     }
 
-    /// Takes a turn on a slow path of the program's: it waits for no other thread, runs no code of the program's, and makes
-    /// no system call but those of an allocation. A sandbox that the program is in by now may kill it for any other, and a
-    /// fence from afar is one.
+    /// Takes a turn on a slow path of the program's: it waits for no other thread, runs no code of the program's, and
+    /// makes no system call but those of an allocation. A sandbox that the program is in by now may kill it for any
+    /// other, and a fence from afar is one.
     ///
     /// Its stack is the program's too, where the frame of a whole turn has no room.
     #[cold]
@@ -72,8 +72,8 @@ impl Work {
         let _ = engine.end_period();
     }
 
-    /// Takes a turn on the thread, which may wait for transitions, and ask the kernel; returns whether anything is left for
-    /// a later one.
+    /// Takes a turn on the thread, which may wait for transitions, and ask the kernel; returns whether anything is left
+    /// for a later one.
     #[cold]
     pub(super) fn turn(&mut self, engine: &Engine<Linux>) -> bool {
         self.turns += 1;
