@@ -208,7 +208,7 @@ fn seen(pid: u32, page: &Snapshot<'_>) -> Seen {
         follows_cpus: page.tracks_affinity(),
         off,
         possible_cpus: page.possible_cpus(),
-        allowed_cpus: Some(page.allowed_cpus()).filter(|cpus| *cpus > 0),
+        allowed_cpus: page.allowed_cpus(),
         entitled_cpus: page.cpu_budget(),
         seconds_ago: (age / 1_000_000) as f64 / 1000.0,
         slab_bytes: page.slab_bytes(),

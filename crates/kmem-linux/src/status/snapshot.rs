@@ -208,9 +208,9 @@ impl<'a> Snapshot<'a> {
         self.at(header::POSSIBLE)
     }
 
-    /// CPUs that the process may run on; 0: not known.
-    pub fn allowed_cpus(&self) -> usize {
-        self.at(header::ALLOWED)
+    /// CPUs that the process may run on; `None`: not known.
+    pub fn allowed_cpus(&self) -> Option<usize> {
+        Some(self.at(header::ALLOWED)).filter(|cpus| *cpus > 0)
     }
 
     /// For how many CPUs it is worth to cache: the least of CPUs allowed, cgroup quota and threads.
