@@ -245,7 +245,7 @@ fn turns() {
 fn resists() {
     let (first, second) = two_cpus();
     use_cpus(&[first, second]);
-    // The follower sees no mask from here on but one of the first CPU only.
+    // The affinity tracker sees no mask from here on but one of the first CPU only.
     pin_all(&[first]);
     soon("the CPU is gone", || {}, || of(second).0 == Some(CpuState::Gone));
     let hidden = std::thread::spawn(move || {

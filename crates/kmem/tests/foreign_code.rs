@@ -201,7 +201,7 @@ impl Listener for Log {
     fn event(&self, event: Event, cpu: usize) -> Result<(), Refused> {
         note_thread();
         self.0.lock().expect("not poisoned").push((event, cpu));
-        // Neither hangs in here, called by `follow`.
+        // Neither hangs in here, called by `track_affinity`.
         hotplug::track_affinity();
         // SAFETY: refused before it looks at anything.
         assert!(unsafe { kmem::validate() }.is_err() && kmem::trim().is_err());
