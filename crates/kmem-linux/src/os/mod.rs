@@ -23,5 +23,4 @@ pub mod settings;
 pub(crate) mod streams;
 pub mod sys;
 pub(crate) mod topology;
-#[doc(hidden)]
-pub mod weak;
+pub(crate) mod weak;
