@@ -36,7 +36,7 @@ RSP = 7  # in unwind tables
 ENDS = re.compile(r"4core9panicking|\d+\w*_fail(ed)?(17h|$)|rust_begin_unwind")
 # These begin on a thread of the library's own; or on the loader's stack, in a test that the environment asked for.
 NOT_ON_A_CALLERS_STACK = re.compile(r"6upkeep6thread|5storm3run|8at_start")
-BAD_FREE = re.compile(r"7runtime8bad_free")
+BAD_FREE = re.compile(r"8instance8bad_free")
 # Functions that call themselves, with the maximum depth: LINKS of sync/waiters.rs, plus the first call.
 CALLS_ITSELF, TIMES = re.compile(r"7waiters.*8chain_of"), 11
 

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use console::Term;
 use indicatif::{BinaryBytes, HumanCount};
-use kmem::page::{CpuRow, Snapshot, Unreadable};
+use kmem::status::{CpuRow, Snapshot, Unreadable};
 use serde::Serialize;
 
 use crate::interrupt::{self, EXIT_STOPPED, Interrupt};

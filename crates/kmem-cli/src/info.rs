@@ -15,8 +15,8 @@ use std::process::ExitCode;
 
 use clap::Args;
 use indicatif::{BinaryBytes, HumanCount};
-use kmem::page::Snapshot;
-use kmem::{Lacks, Mode, Upkeep};
+use kmem::status::Snapshot;
+use kmem::{Mode, UnavailableSet, Upkeep};
 use serde::Serialize;
 
 use crate::remote_status::Page;
@@ -68,8 +68,8 @@ pub fn slots_word(mode: Option<&Mode>) -> &'static str {
 }
 
 /// The features that are off, one by one.
-fn off(lacks: Lacks) -> Vec<Off> {
-    lacks.iter().map(|lack| Off { what: lack.name(), why: lack.to_string() }).collect()
+fn off(unavailable: UnavailableSet) -> Vec<Off> {
+    unavailable.iter().map(|facility| Off { what: facility.name(), why: facility.to_string() }).collect()
 }
 
 /// Prints the mode of this process, or what another one publishes.
@@ -86,7 +86,7 @@ pub fn info(args: &InfoArgs) -> ExitCode {
             Mode::Fallback(why) => Some(why.to_string()),
             _ => None,
         },
-        off: off(info.lacks),
+        off: off(info.unavailable),
         possible_cpus: info.possible_cpus,
         online_cpus: info.online_cpus.len(),
         nodes: info.nodes,
@@ -192,7 +192,7 @@ fn seen(pid: u32, page: &Snapshot<'_>) -> Seen {
         Some(Mode::Fallback(why)) => Some(why.to_string()),
         _ => None,
     };
-    let mut off = off(page.lacks());
+    let mut off = off(page.unavailable());
     if let Some(why) = &because {
         off.insert(0, Off { what: "rseq", why: why.clone() });
     }
@@ -205,11 +205,11 @@ fn seen(pid: u32, page: &Snapshot<'_>) -> Seen {
         mode_detail: mode.map_or_else(|| "unknown".to_string(), |mode| mode.to_string()),
         fallback_because: because,
         upkeep: upkeep_word(page.upkeep()),
-        follows_cpus: page.follows(),
+        follows_cpus: page.tracks_affinity(),
         off,
         possible_cpus: page.possible_cpus(),
-        allowed_cpus: Some(page.allowed_cpus()).filter(|cpus| *cpus > 0),
-        entitled_cpus: page.entitled_cpus(),
+        allowed_cpus: page.allowed_cpus(),
+        entitled_cpus: page.cpu_budget(),
         seconds_ago: (age / 1_000_000) as f64 / 1000.0,
         slab_bytes: page.slab_bytes(),
         large_bytes: page.large_bytes(),

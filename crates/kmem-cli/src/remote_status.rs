@@ -1,6 +1,6 @@
 //! The status of another process: its page, found and read without stopping the process.
 //!
-//! The page is a file in memory that a process on kmem maps (see `kmem::page`). It is found by its name in
+//! The page is a file in memory that a process on kmem maps (see `kmem::status`). It is found by its name in
 //! `/proc/PID/maps`, and read among the descriptors of the process's thread named `kmem`. A process without that thread
 //! has closed the file; then the mapping is read through `/proc/PID/mem`, for which the kernel asks whether we may trace
 //! the process.
@@ -18,7 +18,7 @@ use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use kmem::page::{Snapshot, Unreadable, layout};
+use kmem::status::{Snapshot, Unreadable, layout};
 
 /// The preloaded library, by its name in maps.
 const LIBRARY: &str = "libkmem_malloc.so";
@@ -197,8 +197,8 @@ fn of_memory(pid: u32, error: io::Error) -> OutsideError {
         io::ErrorKind::PermissionDenied => OutsideError::NotTraceable(pid),
         _ if !is_alive(pid) => OutsideError::NoSuchProcess(pid),
         // It is shorter than its mapping, so it was truncated.
-        io::ErrorKind::UnexpectedEof => OutsideError::Unreadable(pid, Unreadable::NoPage),
-        _ if error.raw_os_error() == Some(EIO) => OutsideError::Unreadable(pid, Unreadable::NoPage),
+        io::ErrorKind::UnexpectedEof => OutsideError::Unreadable(pid, Unreadable::NotAStatusPage),
+        _ if error.raw_os_error() == Some(EIO) => OutsideError::Unreadable(pid, Unreadable::NotAStatusPage),
         _ => OutsideError::System(pid, error),
     }
 }

@@ -25,7 +25,7 @@ pub const MIN_ALIGN: usize = 16;
 const _: () = assert!(CLASSES * CLASS_STEP as usize <= u8::MAX as usize, "a class has a byte in the class map");
 
 /// Sizes up to here are looked up by 16 bytes, those up to [`SMALL`] by 128, and larger ones by a page.
-const FINE_MAX: usize = 1024;
+pub const FINE_MAX: usize = 1024;
 const FINE: usize = FINE_MAX / 16 + 1;
 const COARSE: usize = SMALL / 128 + 1;
 const PAGE: usize = 4096;
@@ -75,7 +75,7 @@ const fn table<const N: usize>(step: usize) -> [u8; N] {
 
 /// The class for objects of `size` bytes (0 counts as 1); `None` above [`LARGEST`].
 #[inline(always)]
-pub fn class_of(size: usize) -> Option<u8> {
+pub const fn class_of(size: usize) -> Option<u8> {
     if size <= FINE_MAX {
         Some(FINE_CLASS[size.div_ceil(16)])
     } else if size <= SMALL {

@@ -8,8 +8,8 @@
 use core::ffi::{c_int, c_void};
 use core::ptr::{NonNull, null_mut};
 
-use kmem::AllocError;
-use kmem::general;
+use kmem_core::AllocError;
+use kmem_linux::general;
 
 const ENOMEM: c_int = 12;
 const EINVAL: c_int = 22;
@@ -22,7 +22,8 @@ unsafe extern "C" {
     safe fn __errno_location() -> *mut c_int;
 }
 
-// What glibc calls them inside. Programs that bring a malloc of their own over glibc's, and shims that count, call these.
+// What glibc calls them inside. Programs that bring a malloc of their own over glibc's, and shims that count, call
+// these.
 also! {
     malloc: __libc_malloc;
     free: __libc_free cfree;
@@ -59,20 +60,20 @@ fn aligned(size: usize, align: usize) -> *mut c_void {
     if size > LARGEST { fail(ENOMEM) } else { answer(general::alloc_aligned(size, align)) }
 }
 
-/// malloc(3). The fast path is [`kmem::linux::entry`]'s.
+/// malloc(3). The fast path is [`kmem_linux::rseq::entry`]'s.
 ///
 /// # Safety
 /// As in C.
 #[unsafe(naked)]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn malloc(size: usize) -> *mut c_void {
-    kmem::__entry_alloc!(malloc_by_id)
+    kmem_linux::__entry_alloc!(malloc_by_id)
 }
 
 /// The same by concurrency id.
 #[unsafe(naked)]
 unsafe extern "C" fn malloc_by_id(size: usize) -> *mut c_void {
-    kmem::__entry_alloc_by_id!(malloc_slow)
+    kmem_linux::__entry_alloc_by_id!(malloc_slow)
 }
 
 /// The same, where the slot of the CPU has no object, or there is no slot yet, or the size has no class.
@@ -88,7 +89,7 @@ extern "C" fn malloc_slow(size: usize) -> *mut c_void {
 #[unsafe(naked)]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn free(address: *mut c_void) {
-    kmem::__entry_free!(free_by_id)
+    kmem_linux::__entry_free!(free_by_id)
 }
 
 /// The same by concurrency id.
@@ -97,7 +98,7 @@ pub unsafe extern "C" fn free(address: *mut c_void) {
 /// As for [`free`].
 #[unsafe(naked)]
 pub(crate) unsafe extern "C" fn free_by_id(address: *mut c_void) {
-    kmem::__entry_free_by_id!(free_slow)
+    kmem_linux::__entry_free_by_id!(free_slow)
 }
 
 /// The same, where the slot of the CPU takes no object, or the address has no class.
@@ -124,7 +125,7 @@ pub unsafe extern "C" fn calloc(count: usize, size: usize) -> *mut c_void {
     }
 }
 
-/// realloc(3). As in glibc, size 0 frees and answers NULL.
+/// realloc(3). As in glibc, size 0 frees and returns NULL.
 ///
 /// # Safety
 /// As in C.

@@ -19,8 +19,8 @@ use core::arch::{asm, naked_asm};
 use core::ffi::{CStr, c_char, c_int, c_void};
 use core::ptr::null_mut;
 
-use kmem::general;
-use kmem::linux::sys;
+use kmem_linux::general;
+use kmem_linux::os::sys;
 
 use crate::c::{free, free_by_id};
 
@@ -45,16 +45,7 @@ fn library(file: &CStr, name: &CStr) -> *mut c_void {
 /// A function that the program may have brought, or else one of a library that is loaded.
 macro_rules! weak {
     ($symbol:literal, $file:literal, $name:literal) => {{
-        let address: *mut c_void;
-        // SAFETY: loads a word of the global offset table, which holds an address or null.
-        unsafe {
-            asm!(
-                concat!(".weak ", $symbol),
-                concat!("mov {}, qword ptr [rip + ", $symbol, "@GOTPCREL]"),
-                out(reg) address,
-                options(nostack, preserves_flags, readonly),
-            );
-        }
+        let address = kmem_linux::__weak_address!($symbol).cast_mut().cast::<c_void>();
         if address.is_null() { library($file, $name) } else { address }
     }};
 }
@@ -76,7 +67,7 @@ extern "C" fn handler() -> *mut c_void {
     if get.is_null() {
         return null_mut();
     }
-    // SAFETY: the C++ library's function takes nothing, answers a pointer and does not throw.
+    // SAFETY: the C++ library's function takes nothing, returns a pointer and does not throw.
     unsafe { core::mem::transmute::<*mut c_void, extern "C" fn() -> *mut c_void>(get)() }
 }
 
@@ -176,13 +167,13 @@ throwing! {
 #[unsafe(naked)]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn _Znwm(size: usize) -> *mut c_void {
-    kmem::__entry_alloc!(plain_by_id)
+    kmem_linux::__entry_alloc!(plain_by_id)
 }
 
 /// The same by concurrency id.
 #[unsafe(naked)]
 unsafe extern "C" fn plain_by_id(size: usize) -> *mut c_void {
-    kmem::__entry_alloc_by_id!(plain_slow)
+    kmem_linux::__entry_alloc_by_id!(plain_slow)
 }
 
 /// `operator delete(void*)`
@@ -192,7 +183,7 @@ unsafe extern "C" fn plain_by_id(size: usize) -> *mut c_void {
 #[unsafe(naked)]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn _ZdlPv(address: *mut c_void) {
-    kmem::__entry_free!(free_by_id)
+    kmem_linux::__entry_free!(free_by_id)
 }
 
 /// `operator delete(void*, align_val_t)`
@@ -297,7 +288,7 @@ fn landing_pad() -> usize {
     address
 }
 
-/// Calls the form in rax with the arguments as they are; answers null where it throws.
+/// Calls the form in rax with the arguments as they are; returns null where it throws.
 ///
 /// # Safety
 /// Jumped to by the nothrow forms only.

@@ -10,15 +10,15 @@
 //! | `fsmblks`, `smblks` | free objects that CPUs and depots keep for the next: their bytes, and how many ("fast") |
 //! | `ordblks` | how many other free objects there are on slabs |
 //! | `hblks`, `hblkhd` | large objects, which are no cache's: how many, and their bytes ("mmap") |
-//! | `keepcost` | what `malloc_trim` would give back at once, at least: free runs and empty slabs |
+//! | `keepcost` | what `malloc_trim` would release at once, at least: free runs and empty slabs |
 //! | `usmblks` | 0, as in glibc |
 //!
-//! So all that is in use is `uordblks + hblkhd`, and all that is held is `arena + hblkhd`, as in glibc. Objects count with
-//! the bytes that they take up, which are a few more than were asked for.
+//! So all that is in use is `uordblks + hblkhd`, and all that is held is `arena + hblkhd`, as in glibc. Objects count
+//! with the bytes that they take up, which are a few more than were asked for.
 //!
-//! # What `mallopt` answers
-//! 1 where kmem does what is asked for, whether it has to change anything for that or not; 0 where it does not, or nobody
-//! knows the parameter.
+//! # What `mallopt` returns
+//! 1 where kmem does what is asked for, whether it has to change anything for that or not; 0 where it does not, or
+//! nobody knows the parameter.
 //!
 //! | parameter | answer |
 //! |---|---|
@@ -34,9 +34,9 @@
 
 use core::ffi::{c_char, c_int, c_void};
 
-use kmem::Memory;
-use kmem::linux::sys;
 use kmem_core::classes::{self, CLASSES};
+use kmem_linux::memory::Memory;
+use kmem_linux::os::sys;
 
 use crate::table::decimal;
 
@@ -52,14 +52,14 @@ also! {
     mallopt: __libc_mallopt;
 }
 
-/// malloc_trim(3): gives all memory back that nobody uses, in every cache, on every CPU, the free pages of slabs that
-/// are in use included. Answers 1 if any went back, else 0. Nothing is kept for later, whatever `pad` says.
+/// malloc_trim(3): releases all memory that is not in use, in every cache, on every CPU, the free pages of slabs that
+/// are in use included. Returns 1 if any was released, else 0. Nothing is kept for later, whatever `pad` says.
 ///
 /// # Safety
 /// As in C.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn malloc_trim(_pad: usize) -> c_int {
-    c_int::from(kmem::trim() > 0)
+    c_int::from(kmem_linux::info::trim().is_ok_and(|bytes| bytes > 0))
 }
 
 /// glibc's `struct mallinfo` and `struct mallinfo2`, which differ in the type of their fields.
@@ -85,7 +85,7 @@ fn arena(memory: &Memory) -> usize {
 }
 
 fn told() -> Mallinfo<usize> {
-    let memory = kmem::memory();
+    let memory = kmem_linux::memory::memory();
     let arena = arena(&memory);
     Mallinfo {
         arena,
@@ -154,7 +154,7 @@ pub extern "C" fn mallopt(parameter: c_int, value: c_int) -> c_int {
 /// As in C.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn malloc_stats() {
-    let memory = kmem::memory();
+    let memory = kmem_linux::memory::memory();
     let (arena, large) = (arena(&memory), memory.large);
     sys::report(&["Arena 0:"]);
     figure("system bytes     = ", arena);
@@ -186,11 +186,11 @@ pub unsafe extern "C" fn malloc_info(options: c_int, stream: *mut c_void) -> c_i
     }
     // All is counted before any of it is written: a stream may run code of the program's.
     let mut free = [0u32; CLASSES + 1];
-    kmem::caches(|cache| {
+    kmem_linux::info::caches(|cache| {
         let class = classes::class_of(cache.object_size).filter(|_| cache.name.starts_with("kmalloc-"));
         free[class.map_or(0, usize::from)] += cache.free as u32;
     });
-    let memory = kmem::memory();
+    let memory = kmem_linux::memory::memory();
     let out = Stream(stream);
     out.write(&["<malloc version=\"1\">\n<heap nr=\"0\">\n<sizes>\n"]);
     for class in (1..=CLASSES as u8).filter(|class| free[*class as usize] > 0) {

@@ -19,8 +19,8 @@
 //! switch its default feature off, for std brings the panic handler then.
 #![cfg_attr(all(panic = "abort", feature = "preload"), no_std)]
 
-/// Exports a function of its module under other names too. Each is a jump by a hidden name of the function, so it is this
-/// library's own also where a program brings one of the first name, as shims do that call these.
+/// Exports a function of its module under other names too. Each is a jump by a hidden name of the function, so it is
+/// this library's own also where a program brings one of the first name, as shims do that call these.
 macro_rules! also {
     ($($function:ident: $($name:ident)*;)*) => {
         core::arch::global_asm!($(

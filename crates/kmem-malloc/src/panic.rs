@@ -2,7 +2,7 @@
 
 use core::panic::PanicInfo;
 
-use kmem::linux::sys;
+use kmem_linux::os::sys;
 
 #[panic_handler]
 fn panic(info: &PanicInfo<'_>) -> ! {

@@ -1,24 +1,24 @@
 //! Plugins that shall not see the program's symbols: `dlopen` with `RTLD_DEEPBIND`.
 //!
 //! Such a library, and what comes with it, binds to its own dependencies before the program's, and so to libc's malloc
-//! and not to the one that was preloaded. What its host allocated it then frees by libc's `free`, which ends the program.
-//! PHP opens each extension so.
+//! and not to the one that was preloaded. What its host allocated it then frees by libc's `free`, which ends the
+//! program. PHP opens each extension so.
 //!
 //! The flag is there so that a plugin's own copy of some library wins against the program's, and malloc is caught by
 //! accident. But where it is kept nothing can be mended afterwards. So `dlopen` is exported, takes the flag out, and
 //! *jumps* to the next one (the C library's, or another interposer's): who called stays the caller, by whose RPATH,
-//! namespace and `$ORIGIN` the file is looked for. `KMEM_DEEPBIND=keep` leaves the flag in, for programs that rely on the
-//! isolation and whose plugins free only what they allocated.
+//! namespace and `$ORIGIN` the file is looked for. `KMEM_DEEPBIND=keep` leaves the flag in, for programs that rely on
+//! the isolation and whose plugins free only what they allocated.
 //!
 //! # Other namespaces
-//! `dlmopen` is left alone. It loads another libc with a malloc of its own, and nobody's preloads. An object that crosses
-//! was always a fault of the program; `free` of one that is not ours names the namespaces as a likely reason.
+//! `dlmopen` is left alone. It loads another libc with a malloc of its own, and nobody's preloads. An object that
+//! crosses was always a fault of the program; `free` of one that is not ours names the namespaces as a likely reason.
 
 use core::arch::naked_asm;
 use core::ffi::{c_char, c_int, c_void};
 
-use kmem::linux::settings::{self, Setting};
 use kmem_core::sync::{AtomicU32, AtomicUsize, Ordering};
+use kmem_linux::os::settings::{self, Setting};
 
 const RTLD_DEEPBIND: u32 = 8;
 /// For dlsym: the definition that comes after that of the library which asks.
@@ -34,7 +34,7 @@ static NEXT: AtomicUsize = AtomicUsize::new(0);
 /// The flags that are passed on. Stored before [`NEXT`].
 static KEPT: AtomicU32 = AtomicU32::new(0);
 
-/// dlopen(3), without `RTLD_DEEPBIND`. Where there is no next one it answers NULL.
+/// dlopen(3), without `RTLD_DEEPBIND`. Where there is no next one it returns NULL.
 ///
 /// # Safety
 /// As in C.
@@ -43,29 +43,29 @@ static KEPT: AtomicU32 = AtomicU32::new(0);
 pub unsafe extern "C" fn dlopen(file: *const c_char, flags: c_int) -> *mut c_void {
     naked_asm!(
         ".cfi_startproc",
-        "mov rax, qword ptr [rip + {next}]",
-        "test rax, rax",
-        "jz 3f",
+        "mov rax, qword ptr [rip + {next}]",    // rax = NEXT
+        "test rax, rax",                        // if (rax == 0)
+        "jz 3f",                                //     goto 3
         "2:",
-        "and esi, dword ptr [rip + {kept}]",
-        "jmp rax",
+        "and esi, dword ptr [rip + {kept}]",    // flags &= KEPT
+        "jmp rax",                              // return rax(file, flags)
         "3:",
-        "push rdi",
+        "push rdi",                             // keep file
         ".cfi_adjust_cfa_offset 8",
-        "push rsi",
+        "push rsi",                             // keep flags
         ".cfi_adjust_cfa_offset 8",
-        "sub rsp, 8",
+        "sub rsp, 8",                           // align the stack
         ".cfi_adjust_cfa_offset 8",
-        "call {find}",
+        "call {find}",                          // rax = find()
         "add rsp, 8",
         ".cfi_adjust_cfa_offset -8",
-        "pop rsi",
+        "pop rsi",                              // flags, as they were
         ".cfi_adjust_cfa_offset -8",
-        "pop rdi",
+        "pop rdi",                              // file, as it was
         ".cfi_adjust_cfa_offset -8",
-        "test rax, rax",
-        "jnz 2b",
-        "ret",
+        "test rax, rax",                        // if (rax != 0)
+        "jnz 2b",                               //     goto 2
+        "ret",                                  // return NULL
         ".cfi_endproc",
         next = sym NEXT,
         kept = sym KEPT,

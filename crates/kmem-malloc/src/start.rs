@@ -3,7 +3,7 @@
 //! Memory is served before any of this runs. `KMEM_STORM=N` starts the storm, `KMEM_STATS=1` has the slab table printed
 //! at the end ([`settings`]).
 
-use kmem::linux::settings::{self, Setting};
+use kmem_linux::os::settings::{self, Setting};
 
 use crate::{storm, table};
 
@@ -16,7 +16,7 @@ static AT_START: extern "C" fn() = at_start;
 static AT_END: extern "C" fn() = at_end;
 
 extern "C" fn at_start() {
-    kmem::runtime::at_start();
+    kmem_linux::start::at_start();
     if settings::word(Setting::Stats) == Some("1") {
         table::keep_stderr();
     }

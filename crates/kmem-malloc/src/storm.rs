@@ -8,9 +8,9 @@ use core::alloc::Layout;
 use core::ffi::{c_int, c_ulong, c_void};
 use core::ptr::{NonNull, null, null_mut};
 
-use kmem::RawCache;
-use kmem::hotplug::{self, HotplugError};
-use kmem::linux::sys;
+use kmem_linux::RawCache;
+use kmem_linux::hotplug::{self, HotplugError};
+use kmem_linux::os::sys;
 
 /// Words of libc's `sigset_t` and `pthread_attr_t` (64 and 56 bytes used), with room.
 type Words = [c_ulong; 16];
@@ -75,7 +75,7 @@ extern "C" fn run(rate: *mut c_void) -> *mut c_void {
     null_mut()
 }
 
-/// Brings up the CPU that was taken down the turn before, takes another one down, and answers which.
+/// Brings up the CPU that was taken down the turn before, takes another one down, and returns which.
 fn swing(turn: usize, down: Option<usize>) -> Option<usize> {
     if let Some(cpu) = down {
         expect_hotplug(hotplug::cpu_up(cpu));
@@ -89,7 +89,7 @@ fn swing(turn: usize, down: Option<usize>) -> Option<usize> {
 
 fn expect_hotplug(result: Result<(), HotplugError>) {
     match result {
-        // The only CPU cannot go; memory may be short; somebody else may have been faster.
+        // The only CPU cannot go; memory may be short; another thread may have been faster.
         Ok(()) | Err(HotplugError::LastCpu { .. } | HotplugError::NoMemory { .. }) => {}
         Err(HotplugError::AlreadyOnline { .. } | HotplugError::AlreadyOffline { .. }) => {}
         Err(_) => sys::fatal(&["kmem: storm: a CPU transition was refused without a reason"]),

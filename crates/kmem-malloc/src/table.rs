@@ -3,9 +3,9 @@
 //! Well-behaved programs close stderr before they end, to notice write errors. So a copy of it is made when the library
 //! is loaded, out of the way of the descriptors that programs count on, and not passed on to what they exec.
 
-use kmem::CacheStats;
-use kmem::linux::sys;
+use kmem_core::stats::CacheStats;
 use kmem_core::sync::{AtomicUsize, Ordering};
+use kmem_linux::os::sys;
 
 const STDERR: usize = 2;
 /// Copies of descriptors get a number from here on.
@@ -100,7 +100,7 @@ fn print_wanted() {
     let heads = ["object", "in use", "cached", "free", "empty", "slabs"];
     heads.iter().fold(Line::new().left("kmem: bytes by cache", NAME), |line, head| line.right(head)).print();
     let mut sum = Sum::default();
-    kmem::caches(|cache: &CacheStats<'_>| {
+    kmem_linux::info::caches(|cache: &CacheStats<'_>| {
         if cache.slabs == 0 {
             return;
         }
@@ -117,7 +117,7 @@ fn print_wanted() {
         sum.empty += empty;
         sum.slabs += cache.slabs;
     });
-    let memory = kmem::memory();
+    let memory = kmem_linux::memory::memory();
     let large = Sum { in_use: memory.large, ..Sum::default() };
     let pages = Sum { free: memory.idle, empty: memory.idle, ..Sum::default() };
     for (name, part) in [("large objects", large), ("free pages", pages)] {

@@ -1,28 +1,28 @@
 //! vfork and clone: children that run on a thread of their parent's.
 //!
-//! A child of `vfork` shares the memory and the stack of the thread that called it, which waits until the child executes a
-//! program or ends. POSIX lets the child do next to nothing; programs allocate all the same. So the thread lends itself
-//! before ([`kmem::linux::lent`]) and takes itself back afterwards, and the child needs nothing.
+//! A child of `vfork` shares the memory and the stack of the thread that called it, which waits until the child
+//! executes a program or ends. POSIX lets the child do next to nothing; programs allocate all the same. So the thread
+//! lends itself before ([`kmem_linux::process::lent`]) and takes itself back afterwards, and the child needs nothing.
 //!
 //! # The return address
 //! The child returns from `vfork` first, and calls other functions, which overwrite the stack where the parent's return
-//! address was. So it is in a register across the system call, as in every libc, and each of the two pushes it for itself.
-//! What was lent is in another; the kernel keeps both.
+//! address was. So it is in a register across the system call, as in every libc, and each of the two pushes it for
+//! itself. What was lent is in another; the kernel keeps both.
 //!
-//! Where the processor keeps a second stack of return addresses both share that one too. The parent leaves by `ret`, which
-//! finds there what its own call left. So the child must not pop it: it leaves by a jump.
+//! Where the processor keeps a second stack of return addresses both share that one too. The parent leaves by `ret`,
+//! which finds there what its own call left. So the child must not pop it: it leaves by a jump.
 //!
 //! # clone
-//! `clone` of the C library with CLONE_VM and without CLONE_SETTLS gives the child the caller's thread pointer as well. With
-//! CLONE_VFORK the caller waits, as above. Without, the two run side by side on one thread's data: the caller does not take
-//! itself back, so that neither of them hits from then on. (errno and all else that is a thread's own is theirs together, as
-//! with any malloc.) The system call made directly passes by unseen; a child that was made so must not allocate.
+//! `clone` of the C library with CLONE_VM and without CLONE_SETTLS gives the child the caller's thread pointer as well.
+//! With CLONE_VFORK the caller waits, as above. Without, the two run side by side on one thread's data: the caller does
+//! not take itself back, so that neither of them hits from then on. (errno and all else that is a thread's own is
+//! theirs together, as with any malloc.) The system call made directly passes by unseen; a child that was made so must
+//! not allocate.
 
 use core::arch::naked_asm;
 use core::ffi::{c_int, c_void};
 
-use kmem::linux::lent::Lent;
-use kmem::runtime;
+use kmem_linux::process::lent::Lent;
 
 use crate::c::set_errno;
 
@@ -30,11 +30,11 @@ const SYS_VFORK: usize = 58;
 
 /// The calling thread makes itself ready for a child that runs on it.
 extern "C" fn lend() -> Lent {
-    runtime::engine().map_or(Lent::NOTHING, |engine| engine.platform().lend())
+    kmem_linux::engine().map_or(Lent::NOTHING, |engine| engine.platform().lend())
 }
 
 fn take_back(lent: Lent) {
-    if let Some(engine) = runtime::existing() {
+    if let Some(engine) = kmem_linux::existing() {
         engine.platform().take_back(lent);
     }
 }
@@ -116,7 +116,8 @@ unsafe extern "C" {
     ) -> c_int;
 }
 
-/// clone(2) as the C library has it. A child that shares memory and thread pointer with its caller may allocate and free.
+/// clone(2) as the C library has it. A child that shares memory and thread pointer with its caller may allocate and
+/// free.
 ///
 /// C passes the last three arguments only where the flags ask for them. What stands in their place else is passed on
 /// unread; on x86-64 all seven have places that can be read in any case.

@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::error::Error;
 
-use kmem::{Box, Cache, Kmalloc, ObjectCache};
+use kmem::{Cache, CacheBox, Kmalloc, ObjectCache};
 
 #[global_allocator]
 static ALLOCATOR: Kmalloc = Kmalloc;
@@ -18,13 +18,13 @@ struct Inode {
 
 struct Entry<'i> {
     name: String,
-    inode: Box<'i, Inode>,
+    inode: CacheBox<'i, Inode>,
 }
 
 const THREADS: u64 = 4;
 const FILES: u64 = 10_000;
 
-fn main() -> Result<(), std::boxed::Box<dyn Error>> {
+fn main() -> Result<(), Box<dyn Error>> {
     let inodes: Cache<Inode> = Cache::builder("example_inode").align(64).build()?;
     let entries: Cache<Entry<'_>> = Cache::new("example_entry")?;
     let buffers: ObjectCache<Vec<u8>> =
@@ -54,7 +54,7 @@ fn work<'i>(
     entries: &Cache<Entry<'i>>,
     buffers: &ObjectCache<Vec<u8>>,
 ) -> Result<u64, kmem::AllocError> {
-    let mut directory: HashMap<String, Box<'_, Entry<'i>>> = HashMap::new();
+    let mut directory: HashMap<String, CacheBox<'_, Entry<'i>>> = HashMap::new();
     let mut unlinked = 0;
     for file in 0..FILES {
         let mut buffer = buffers.alloc()?;

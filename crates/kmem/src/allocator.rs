@@ -5,7 +5,9 @@ use core::ptr::NonNull;
 
 use allocator_api2::alloc::{AllocError, Allocator};
 
-use crate::{Kmalloc, general};
+use kmem_linux::general;
+
+use crate::Kmalloc;
 
 /// Memory of `layout.size()` bytes, or the error of this interface.
 fn slice_of(memory: Result<NonNull<u8>, kmem_core::AllocError>, layout: Layout) -> Result<NonNull<[u8]>, AllocError> {

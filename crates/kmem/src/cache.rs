@@ -7,14 +7,14 @@ use core::mem::MaybeUninit;
 
 use kmem_core::stats::CacheStats;
 use kmem_core::{AllocError, CreateError, TuneError};
+use kmem_linux::{DestroyError, InsideCallback};
 
-use crate::raw::RawCache;
-use crate::{Box, Bulk, Busy, ConstructedBuilder};
+use crate::{Bulk, CacheBox, ConstructedBuilder, RawCache};
 
 /// A cache of objects of type `T`.
 ///
 /// ```
-/// # fn main() -> Result<(), std::boxed::Box<dyn std::error::Error>> {
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let numbers = kmem::Cache::<[u32; 20]>::new("doc_numbers")?;
 /// let a = numbers.alloc([7; 20])?;
 /// let b = std::thread::scope(|scope| scope.spawn(|| numbers.alloc([8; 20])).join().unwrap())?;
@@ -25,10 +25,10 @@ use crate::{Box, Bulk, Busy, ConstructedBuilder};
 /// # }
 /// ```
 ///
-/// Objects may be allocated and freed by any thread (a [`Box`] may change threads if `T` may). The cache borrows: it
-/// cannot be destroyed or dropped while a [`Box`] of it is in use, and a use after that does not compile. Objects that
-/// were leaked ([`Box::leak`], [`Box::into_raw`]) keep it busy: `destroy` gives it back with their number, and dropping
-/// it leaves it (and its name) in place for ever.
+/// Objects may be allocated and freed by any thread (a [`CacheBox`] may change threads if `T` may). The cache borrows:
+/// it cannot be destroyed or dropped while a [`CacheBox`] of it is in use, and a use after that does not compile.
+/// Objects that were leaked ([`CacheBox::leak`], [`CacheBox::into_raw`]) keep it busy: `destroy` returns it with their
+/// number, and dropping it leaves it (and its name) in place for ever.
 ///
 /// A type without size has no objects to cache: creating such a cache is [`CreateError::ZeroSize`].
 pub struct Cache<T> {
@@ -37,7 +37,16 @@ pub struct Cache<T> {
     _values: PhantomData<fn(T) -> T>,
 }
 
-/// What a new cache shall be.
+/// What a new cache shall be: begun by [`Cache::builder`], made by [`build`](Self::build).
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let lines = kmem::Cache::<[u8; 64]>::builder("doc_builder").align(64).build()?;
+/// let line = lines.alloc([0; 64])?;
+/// assert_eq!(line.as_ptr() as usize % 64, 0);
+/// # Ok(())
+/// # }
+/// ```
 #[must_use]
 pub struct Builder<'n, T> {
     pub(crate) name: &'n str,
@@ -47,6 +56,15 @@ pub struct Builder<'n, T> {
 
 impl<'n, T> Builder<'n, T> {
     /// Aligns objects to `align` bytes, a power of two up to 64 KiB (or to the type's own alignment, if that is more).
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let pages = kmem::Cache::<[u8; 4096]>::builder("doc_align").align(4096).build()?;
+    /// assert!(pages.alloc([0; 4096])?.as_ptr().addr().is_multiple_of(4096));
+    /// assert!(kmem::Cache::<u64>::builder("doc_bad_align").align(48).build().is_err());
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn align(mut self, align: usize) -> Self {
         self.align = align;
         self
@@ -54,6 +72,14 @@ impl<'n, T> Builder<'n, T> {
 
     /// Keeps objects constructed between uses: see [`ObjectCache`](crate::ObjectCache). `construct` runs when an object
     /// is first handed out, without a lock held; the value is dropped when its memory goes back.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let tables = kmem::Cache::<Vec<u32>>::builder("doc_constructed").constructed_by(|| vec![7; 100]).build()?;
+    /// assert_eq!(tables.alloc()?[99], 7);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn constructed_by<F: Fn() -> T + Send + Sync + 'static>(self, construct: F) -> ConstructedBuilder<'n, T, F>
     where
         T: Send + 'static,
@@ -74,6 +100,19 @@ impl<'n, T> Builder<'n, T> {
     ///
     /// # Errors
     /// See [`CreateError`]; nothing of the cache is left.
+    ///
+    /// # Examples
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use kmem::{Cache, CreateError};
+    ///
+    /// let _first = Cache::<u64>::builder("doc_build").build()?;
+    /// assert_eq!(Cache::<u64>::builder("doc_build").build().unwrap_err(), CreateError::NameTaken);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[doc(alias = "kmem_cache_create")]
+    #[doc(alias = "umem_cache_create")]
     pub fn build(self) -> Result<Cache<T>, CreateError> {
         Ok(Cache { raw: RawCache::new(self.name, self.layout()?)?, _values: PhantomData })
     }
@@ -84,11 +123,30 @@ impl<T> Cache<T> {
     ///
     /// # Errors
     /// See [`CreateError`]; nothing of the cache is left.
+    ///
+    /// # Examples
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let numbers = kmem::Cache::<u64>::new("doc_new")?;
+    /// assert_eq!(*numbers.alloc(5)?, 5);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[doc(alias = "kmem_cache_create")]
+    #[doc(alias = "umem_cache_create")]
     pub fn new(name: &str) -> Result<Self, CreateError> {
         Self::builder(name).build()
     }
 
-    /// Begins a cache.
+    /// Begins a cache that differs from the defaults.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let cache = kmem::Cache::<[u8; 100]>::builder("doc_begun").align(128).build()?;
+    /// assert_eq!(cache.stats().stride, 128);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn builder(name: &str) -> Builder<'_, T> {
         Builder { name, align: 1, _values: PhantomData }
     }
@@ -97,17 +155,40 @@ impl<T> Cache<T> {
     ///
     /// # Errors
     /// There is no memory; the value is dropped.
+    ///
+    /// # Examples
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let names = kmem::Cache::<String>::new("doc_alloc")?;
+    /// let mut name = names.alloc("inode".to_string())?;
+    /// name.push('s');
+    /// assert_eq!(*name, "inodes");
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[doc(alias = "kmem_cache_alloc")]
+    #[doc(alias = "umem_cache_alloc")]
     #[inline]
-    pub fn alloc(&self, value: T) -> Result<Box<'_, T>, AllocError> {
+    pub fn alloc(&self, value: T) -> Result<CacheBox<'_, T>, AllocError> {
         Ok(self.alloc_uninit()?.write(value))
     }
 
-    /// Takes an object and puts in it what `make` answers. If `make` panics, the object goes back.
+    /// Takes an object and puts in it what `make` returns. If `make` panics, the object is freed.
     ///
     /// # Errors
     /// There is no memory; `make` was not called.
+    ///
+    /// # Examples
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let blocks = kmem::Cache::<[u8; 4096]>::new("doc_alloc_with")?;
+    /// let block = blocks.alloc_with(|| [1; 4096])?;
+    /// assert_eq!(block[4095], 1);
+    /// # Ok(())
+    /// # }
+    /// ```
     #[inline]
-    pub fn alloc_with(&self, make: impl FnOnce() -> T) -> Result<Box<'_, T>, AllocError> {
+    pub fn alloc_with(&self, make: impl FnOnce() -> T) -> Result<CacheBox<'_, T>, AllocError> {
         let object = self.alloc_uninit()?;
         Ok(object.write(make()))
     }
@@ -116,11 +197,21 @@ impl<T> Cache<T> {
     ///
     /// # Errors
     /// There is no memory.
+    ///
+    /// # Examples
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let points = kmem::Cache::<(i32, i32)>::new("doc_alloc_uninit")?;
+    /// let point = points.alloc_uninit()?.write((3, 4));
+    /// assert_eq!(point.1, 4);
+    /// # Ok(())
+    /// # }
+    /// ```
     #[inline]
-    pub fn alloc_uninit(&self) -> Result<Box<'_, MaybeUninit<T>>, AllocError> {
+    pub fn alloc_uninit(&self) -> Result<CacheBox<'_, MaybeUninit<T>>, AllocError> {
         let handle = self.raw.handle();
         // SAFETY: the cache lives as long as its handle, and the object is of its size and alignment, and ours.
-        unsafe { Ok(Box::from_parts(handle, handle.alloc()?.cast())) }
+        unsafe { Ok(CacheBox::from_parts(handle, handle.alloc()?.cast())) }
     }
 
     /// Takes `n` objects at once and adds them to `out`: an order of magnitude cheaper per object than one by one.
@@ -130,21 +221,58 @@ impl<T> Cache<T> {
     ///
     /// # Panics
     /// If `out` has no room for `n` more, or holds objects of another cache.
+    ///
+    /// # Examples
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let packets = kmem::Cache::<[u8; 1500]>::new("doc_alloc_bulk")?;
+    /// let mut out = kmem::Bulk::<_, 32>::new();
+    /// packets.alloc_bulk(20, &mut out)?;
+    /// assert_eq!(out.len(), 20);
+    /// # Ok(())
+    /// # }
+    /// ```
     #[inline]
     pub fn alloc_bulk<'c, const N: usize>(&'c self, n: usize, out: &mut Bulk<'c, T, N>) -> Result<(), AllocError> {
         // SAFETY: the cache lives as long as the objects, which borrow it.
         unsafe { out.fill(self.raw.handle(), n) }
     }
 
-    /// Gives all objects of `out` back at once.
+    /// Frees all objects of `out` at once.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let packets = kmem::Cache::<[u8; 1500]>::new("doc_free_bulk")?;
+    /// let mut out = kmem::Bulk::<_, 32>::new();
+    /// packets.alloc_bulk(32, &mut out)?;
+    /// packets.free_bulk(&mut out);
+    /// assert_eq!((out.len(), packets.stats().live), (0, 0));
+    /// # Ok(())
+    /// # }
+    /// ```
     #[inline]
     pub fn free_bulk<const N: usize>(&self, out: &mut Bulk<'_, T, N>) {
         out.clear();
     }
 
-    /// Gives the memory back that the cache holds and nobody uses, and answers how many bytes; 0 inside a hotplug
-    /// callback.
-    pub fn shrink(&self) -> usize {
+    /// Releases all memory of the cache that no object in use needs, and returns how many bytes.
+    ///
+    /// # Errors
+    /// The call came from inside a hotplug callback: no memory was released.
+    ///
+    /// # Examples
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let blocks = kmem::Cache::<[u8; 1000]>::new("doc_shrink")?;
+    /// drop(blocks.alloc([0; 1000])?);
+    /// assert!(blocks.shrink()? > 0);
+    /// assert_eq!(blocks.stats().bytes, 0);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[doc(alias = "kmem_cache_shrink")]
+    #[doc(alias = "kmem_cache_reap_now")]
+    pub fn shrink(&self) -> Result<usize, InsideCallback> {
         self.raw.shrink()
     }
 
@@ -154,11 +282,31 @@ impl<T> Cache<T> {
     /// # Errors
     /// The capacity is 0 or more than a magazine of this cache holds (up to 2,047 objects, or 256 KiB of them), or a
     /// hotplug callback asked. Nothing has changed then.
+    ///
+    /// # Examples
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let blocks = kmem::Cache::<[u8; 1000]>::new("doc_tune")?;
+    /// blocks.tune(3)?;
+    /// assert_eq!(blocks.stats().capacity, 3);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn tune(&self, capacity: usize) -> Result<(), TuneError> {
         self.raw.tune(capacity)
     }
 
     /// What the cache holds at this moment.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let numbers = kmem::Cache::<u64>::new("doc_stats")?;
+    /// let number = numbers.alloc(1)?;
+    /// assert_eq!((numbers.stats().live, numbers.stats().name), (1, "doc_stats"));
+    /// # drop(number);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn stats(&self) -> CacheStats<'_> {
         self.raw.stats()
     }
@@ -166,14 +314,33 @@ impl<T> Cache<T> {
     /// Destroys the cache: its memory goes back, its name is free.
     ///
     /// # Errors
-    /// Leaked objects are in use, or a hotplug callback asked: the cache comes back in the answer.
-    pub fn destroy(self) -> Result<(), Busy<Self>> {
+    /// Leaked objects are in use, or the call came from inside a callback: the cache comes back in the error.
+    ///
+    /// # Examples
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let numbers = kmem::Cache::<u64>::new("doc_destroy")?;
+    /// numbers.destroy()?;
+    /// let again = kmem::Cache::<u64>::new("doc_destroy")?;
+    /// # drop(again);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[doc(alias = "kmem_cache_destroy")]
+    #[doc(alias = "umem_cache_destroy")]
+    pub fn destroy(self) -> Result<(), DestroyError<Self>> {
         let _values = PhantomData;
-        self.raw.destroy().map_err(|busy| Busy { live: busy.live, cache: Self { raw: busy.cache, _values } })
+        self.raw.destroy().map_err(|error| error.map(|raw| Self { raw, _values }))
     }
 
     pub(crate) fn raw(&self) -> &RawCache {
         &self.raw
+    }
+}
+
+impl<T> fmt::Debug for Builder<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Builder").field("name", &self.name).field("align", &self.align).finish()
     }
 }
 

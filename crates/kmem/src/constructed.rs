@@ -2,15 +2,15 @@
 //!
 //! A constructor may be dear (locks, lists, tables that every use leaves empty again). Here it runs once for each
 //! object, when it leaves its slab for the first time; freeing an object keeps it as it is, and the next user gets it
-//! so. The value is dropped when its slab goes back. Constructor and drop run with no lock held: they may allocate, create
-//! and destroy caches, and panic; nothing is lost by it.
+//! so. The value is dropped when its slab goes back. Constructor and drop run with no lock held: they may allocate,
+//! create and destroy caches, and panic; nothing is lost by it.
 //!
 //! # Which threads
-//! Both run on threads that called into kmem, and on no other: the constructor on one that allocates from the cache; the
-//! drop on one that frees to it or allocates from it, shrinks or destroys it, trims, or takes a CPU down by name. Upkeep
-//! never drops values, so where a CPU left or was idle, they wait for the next of these.
+//! Both run on threads that called into kmem, and on no other: the constructor on one that allocates from the cache;
+//! the drop on one that frees to it or allocates from it, shrinks or destroys it, trims, or takes a CPU down by name.
+//! Upkeep never drops values, so where a CPU left or was idle, they wait for the next of these.
 //!
-//! Where the type has nothing to drop ([`needs_drop`]), upkeep gives memory back as from any cache, also the pages of
+//! Where the type has nothing to drop ([`needs_drop`]), upkeep releases memory as from any cache, also the pages of
 //! free objects in slabs that are in use: what was constructed there is forgotten, and constructed again when it is
 //! handed out.
 
@@ -24,10 +24,10 @@ use core::ptr::NonNull;
 use kmem_core::cache::{ObjectFn, ObjectOps};
 use kmem_core::stats::CacheStats;
 use kmem_core::{AllocError, CreateError, TuneError};
+use kmem_linux::raw::Handle;
+use kmem_linux::{DestroyError, InsideCallback, RawCache, general};
 
 use crate::cache::Builder;
-use crate::raw::{Handle, RawCache};
-use crate::{Busy, general};
 
 /// A cache whose objects stay constructed between uses.
 ///
@@ -82,7 +82,7 @@ impl Constructor {
     }
 
     /// # Safety
-    /// No object of the cache is constructed or destructed any more; called once.
+    /// No object of the cache is constructed or destructed from here on; called once.
     unsafe fn free(self) {
         // SAFETY: the closure is `new`'s.
         unsafe {
@@ -107,6 +107,14 @@ impl<'n, T: Send + 'static, F: Fn() -> T + Send + Sync + 'static> ConstructedBui
     }
 
     /// Aligns objects to `align` bytes, a power of two up to 64 KiB.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let rows = kmem::Cache::<[u8; 64]>::builder("doc_row").constructed_by(|| [0; 64]).align(64).build()?;
+    /// assert_eq!(rows.alloc()?.as_ptr().addr() % 64, 0);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn align(mut self, align: usize) -> Self {
         self.builder = self.builder.align(align);
         self
@@ -116,15 +124,25 @@ impl<'n, T: Send + 'static, F: Fn() -> T + Send + Sync + 'static> ConstructedBui
     ///
     /// # Errors
     /// See [`CreateError`]; nothing of the cache is left.
+    ///
+    /// # Examples
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let lists = kmem::Cache::<Vec<u8>>::builder("doc_constructed_build").constructed_by(Vec::new).build()?;
+    /// assert!(lists.alloc()?.is_empty());
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[doc(alias = "kmem_cache_create")]
     pub fn build(self) -> Result<ObjectCache<T>, CreateError> {
         let layout = self.builder.layout()?;
         let constructor = Constructor::new(self.construct)?;
         // SAFETY: the context is a closure of this type, the object memory for a `T`.
         let construct: ObjectFn = |closure, object| unsafe { object.cast::<T>().write((*closure.cast::<F>())()) };
-        // SAFETY: the object holds a `T` that nobody uses.
+        // SAFETY: the object holds a `T` that is not in use.
         let destruct: ObjectFn = |_, object| unsafe { object.cast::<T>().drop_in_place() };
-        // SAFETY: any thread may call the closure, which is `Sync`, and it lives as long as the cache; any thread may drop a
-        // `T`, which is `Send`, and there is nothing to drop where the type has no drop glue.
+        // SAFETY: any thread may call the closure, which is `Sync`, and it lives as long as the cache; any thread may
+        // drop a `T`, which is `Send`, and there is nothing to drop where the type has no drop glue.
         let ops = unsafe { ObjectOps::new(constructor.closure, construct, needs_drop::<T>().then_some(destruct)) };
         match RawCache::with_ops(self.builder.name, layout, Some(ops)) {
             Ok(raw) => Ok(ObjectCache { raw, constructor, _values: PhantomData }),
@@ -137,11 +155,26 @@ impl<'n, T: Send + 'static, F: Fn() -> T + Send + Sync + 'static> ConstructedBui
     }
 }
 
+impl<T, F> fmt::Debug for ConstructedBuilder<'_, T, F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("ConstructedBuilder").field(&self.builder).finish()
+    }
+}
+
 impl<T: Send + 'static> ObjectCache<T> {
     /// Takes a constructed object. If it has to be constructed and that panics, nothing is lost.
     ///
     /// # Errors
     /// There is no memory.
+    ///
+    /// # Examples
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let tables = kmem::Cache::<[u32; 8]>::builder("doc_object_alloc").constructed_by(|| [5; 8]).build()?;
+    /// assert_eq!(tables.alloc()?[7], 5);
+    /// # Ok(())
+    /// # }
+    /// ```
     #[inline]
     pub fn alloc(&self) -> Result<Object<'_, T>, AllocError> {
         let handle = self.raw.handle();
@@ -150,9 +183,22 @@ impl<T: Send + 'static> ObjectCache<T> {
         Ok(Object { object, handle, _cache: PhantomData, _value: PhantomData })
     }
 
-    /// Drops the objects that nobody uses, gives their memory back, and answers how many bytes; 0 inside a hotplug
-    /// callback.
-    pub fn shrink(&self) -> usize {
+    /// Drops the objects that are not in use, releases their memory, and returns how many bytes.
+    ///
+    /// # Errors
+    /// The call came from inside a hotplug callback: no memory was released.
+    ///
+    /// # Examples
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let tables = kmem::Cache::<[u32; 8]>::builder("doc_object_shrink").constructed_by(|| [5; 8]).build()?;
+    /// drop(tables.alloc()?);
+    /// assert!(tables.shrink()? > 0);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[doc(alias = "kmem_cache_shrink")]
+    pub fn shrink(&self) -> Result<usize, InsideCallback> {
         self.raw.shrink()
     }
 
@@ -160,11 +206,29 @@ impl<T: Send + 'static> ObjectCache<T> {
     ///
     /// # Errors
     /// As there.
+    ///
+    /// # Examples
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let tables = kmem::Cache::<[u32; 8]>::builder("doc_object_tune").constructed_by(|| [5; 8]).build()?;
+    /// tables.tune(200)?;
+    /// assert_eq!(tables.stats().capacity, 200);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn tune(&self, capacity: usize) -> Result<(), TuneError> {
         self.raw.tune(capacity)
     }
 
     /// What the cache holds at this moment.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let tables = kmem::Cache::<[u32; 8]>::builder("doc_object_stats").constructed_by(|| [5; 8]).build()?;
+    /// assert_eq!(tables.stats().live, 0);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn stats(&self) -> CacheStats<'_> {
         self.raw.stats()
     }
@@ -172,8 +236,19 @@ impl<T: Send + 'static> ObjectCache<T> {
     /// Destroys the cache and drops all its objects.
     ///
     /// # Errors
-    /// Objects were forgotten in use, or a hotplug callback asked: the cache comes back in the answer.
-    pub fn destroy(self) -> Result<(), Busy<Self>> {
+    /// Objects were forgotten in use, or the call came from inside a callback: the cache comes back in the error.
+    ///
+    /// # Examples
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let tables = kmem::Cache::<[u32; 8]>::builder("doc_object_destroy").constructed_by(|| [5; 8]).build()?;
+    /// drop(tables.alloc()?);
+    /// tables.destroy()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[doc(alias = "kmem_cache_destroy")]
+    pub fn destroy(self) -> Result<(), DestroyError<Self>> {
         let this = ManuallyDrop::new(self);
         let constructor = this.constructor;
         // SAFETY: `this` is not dropped, so the cache is moved out once.
@@ -183,9 +258,7 @@ impl<T: Send + 'static> ObjectCache<T> {
                 unsafe { constructor.free() };
                 Ok(())
             }
-            Err(busy) => {
-                Err(Busy { live: busy.live, cache: Self { raw: busy.cache, constructor, _values: PhantomData } })
-            }
+            Err(error) => Err(error.map(|raw| Self { raw, constructor, _values: PhantomData })),
         }
     }
 }
@@ -206,10 +279,11 @@ impl<T: Send + 'static> fmt::Debug for ObjectCache<T> {
     }
 }
 
-/// A value that is had, and of whose type there is no cousin.
+/// Marks an [`Object`] as the owner of a `T` and invariant in it, so that no value with a shorter lifetime is left in
+/// it.
 type Value<T> = (T, fn(T) -> T);
 
-/// An object of an [`ObjectCache`], in use; dropping it gives it back as it is.
+/// An object of an [`ObjectCache`], in use; dropping it frees the object as it is.
 ///
 /// What is left in it must be a whole `T`, not a shorter-lived cousin:
 /// ```compile_fail
@@ -229,6 +303,18 @@ pub struct Object<'c, T: Send + 'static> {
 
 impl<'c, T: Send> Object<'c, T> {
     /// The value's address, in use until [`from_raw`](Self::from_raw) takes it up again.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use kmem::{Cache, Object};
+    ///
+    /// let tables = Cache::<[u32; 8]>::builder("doc_object_raw").constructed_by(|| [5; 8]).build()?;
+    /// let raw = Object::into_raw(tables.alloc()?);
+    /// // SAFETY: it came from `into_raw` of an object of this cache, and is used by nothing else.
+    /// assert_eq!(unsafe { Object::from_raw(&tables, raw) }[0], 5);
+    /// # Ok(())
+    /// # }
+    /// ```
     #[inline]
     pub fn into_raw(this: Self) -> NonNull<T> {
         ManuallyDrop::new(this).object
@@ -237,7 +323,10 @@ impl<'c, T: Send> Object<'c, T> {
     /// The use of an object again.
     ///
     /// # Safety
-    /// `object` came from [`into_raw`](Self::into_raw) of an object of `cache`, and nobody else uses it.
+    /// `object` came from [`into_raw`](Self::into_raw) of an object of `cache`, and nothing else uses it.
+    ///
+    /// # Examples
+    /// See [`into_raw`](Self::into_raw).
     #[inline]
     pub unsafe fn from_raw(cache: &'c ObjectCache<T>, object: NonNull<T>) -> Self {
         Self { object, handle: cache.raw.handle(), _cache: PhantomData, _value: PhantomData }

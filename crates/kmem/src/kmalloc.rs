@@ -5,7 +5,7 @@ use core::ptr::{NonNull, null_mut};
 
 use kmem_core::AllocError;
 
-use crate::general;
+use kmem_linux::general;
 
 /// kmem as the global allocator of a Rust program.
 ///

@@ -11,50 +11,40 @@
 //! - [`info()`], [`memory()`], [`caches`], [`cpus`]: the mode and its reason, memory by its use, figures of each cache,
 //!   what is cached on each CPU.
 //! - [`hotplug`]: takes CPUs down and up explicitly, and subscribes to these transitions.
+//! - [`status`]: reads what another process on kmem publishes.
 #![no_std]
-
-#[cfg(test)]
-extern crate std;
+#![deny(unreachable_pub, missing_debug_implementations)]
 
 #[cfg(feature = "allocator-api2")]
 mod allocator;
-mod boxed;
 mod bulk;
-mod busy;
 mod cache;
+mod cache_box;
 mod constructed;
-mod control;
-mod follow;
-#[doc(hidden)]
-pub mod fork;
-pub mod general;
-pub mod hotplug;
-mod info;
 mod kmalloc;
-#[doc(hidden)]
-pub mod linux;
-mod memory;
-pub mod page;
-mod raw;
-#[doc(hidden)]
-pub mod runtime;
 mod static_cache;
-mod upkeep;
 
-pub use boxed::Box;
 pub use bulk::Bulk;
-pub use busy::Busy;
 pub use cache::{Builder, Cache};
+pub use cache_box::CacheBox;
 pub use constructed::{ConstructedBuilder, Object, ObjectCache};
-pub use control::{CpuPolicy, cpu_policy, cpus, set_cpu_policy};
-pub use follow::{Lack, Lacks};
-pub use info::{Info, caches, info, trim, validate};
 pub use kmalloc::Kmalloc;
+#[doc(inline)]
 pub use kmem_core::stats::CacheStats;
+#[doc(inline)]
 pub use kmem_core::validate::{ValidReport, Violation};
+#[doc(inline)]
 pub use kmem_core::{AllocError, CreateError, TuneError};
-pub use linux::{Mode, Why};
-pub use memory::{Memory, memory};
-pub use raw::RawCache;
-pub use static_cache::{StaticCache, UseError};
-pub use upkeep::{Upkeep, set_upkeep, upkeep};
+#[doc(inline)]
+pub use kmem_linux::follow::{Unavailable, UnavailableSet};
+#[doc(inline)]
+pub use kmem_linux::info::{Info, caches, cpus, info, trim, validate};
+#[doc(inline)]
+pub use kmem_linux::memory::{Memory, memory};
+#[doc(inline)]
+pub use kmem_linux::policy::{CpuPolicy, cpu_policy, set_cpu_policy};
+#[doc(inline)]
+pub use kmem_linux::upkeep::{Upkeep, set_upkeep, upkeep};
+#[doc(inline)]
+pub use kmem_linux::{DestroyError, FallbackReason, InsideCallback, Mode, RawCache, general, hotplug, status};
+pub use static_cache::{StaticCache, StaticCacheError};

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use case::{MODES, case, passes};
 use kmem::Upkeep;
-use kmem::page::CpuState;
+use kmem::status::CpuState;
 
 #[global_allocator]
 static ALLOCATOR: kmem::Kmalloc = kmem::Kmalloc;
@@ -245,7 +245,7 @@ fn turns() {
 fn resists() {
     let (first, second) = two_cpus();
     use_cpus(&[first, second]);
-    // The follower sees no mask from here on but one of the first CPU only.
+    // The affinity tracker sees no mask from here on but one of the first CPU only.
     pin_all(&[first]);
     soon("the CPU is gone", || {}, || of(second).0 == Some(CpuState::Gone));
     let hidden = std::thread::spawn(move || {
@@ -288,7 +288,7 @@ fn fixed() {
     pin_all(&[first]);
     std::thread::sleep(Duration::from_millis(900));
     assert_eq!((of(second).0, of(second).2), (Some(CpuState::Online), 0));
-    kmem::set_cpu_policy(kmem::CpuPolicy::Follow);
+    kmem::set_cpu_policy(kmem::CpuPolicy::TrackAffinity);
     soon("the CPU is gone", || churn(1, 20_000), || of(second).0 == Some(CpuState::Gone));
 }
 

@@ -44,7 +44,7 @@ fn one_object_each() {
     let before = status("VmRSS");
     let caches: Vec<kmem::Cache<[u64; 12]>> =
         (0..CACHES).map(|n| kmem::Cache::new(&format!("cache {n}")).expect("a cache")).collect();
-    let objects: Vec<kmem::Box<'_, [u64; 12]>> =
+    let objects: Vec<kmem::CacheBox<'_, [u64; 12]>> =
         caches.iter().zip(0..).map(|(cache, n)| cache.alloc([n; 12]).expect("an object")).collect();
     let more = status("VmRSS") - before;
     println!("case one object each: {} KiB for {CACHES} caches", more / KIB);

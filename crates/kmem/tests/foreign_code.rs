@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use case::{MODES, case, passes};
 use kmem::hotplug::{self, Event, Listener, Refused};
-use kmem::page::CpuState;
+use kmem::status::CpuState;
 use kmem::{Cache, ObjectCache};
 
 unsafe extern "C" {
@@ -201,10 +201,10 @@ impl Listener for Log {
     fn event(&self, event: Event, cpu: usize) -> Result<(), Refused> {
         note_thread();
         self.0.lock().expect("not poisoned").push((event, cpu));
-        // Neither hangs in here, called by `follow`.
-        hotplug::follow();
+        // Neither hangs in here, called by `track_affinity`.
+        hotplug::track_affinity();
         // SAFETY: refused before it looks at anything.
-        assert!(unsafe { kmem::validate() }.is_err() && kmem::trim() == 0);
+        assert!(unsafe { kmem::validate() }.is_err() && kmem::trim().is_err());
         Ok(())
     }
 }
@@ -230,14 +230,14 @@ fn listeners() {
     });
     std::thread::sleep(Duration::from_millis(600));
     assert_eq!((heard(), of(second).0), (vec![], Some(CpuState::Online)), "nobody was told");
-    hotplug::follow();
+    hotplug::track_affinity();
     assert_eq!(heard(), [(Event::DownPrepare, second), (Event::Dead, second)]);
     assert_eq!(of(second).0, Some(CpuState::Gone));
     pin_all(&[first, second]);
     use_cpus(&[second], work);
     std::thread::sleep(Duration::from_millis(600));
     assert_eq!((heard(), of(second).0), (vec![], Some(CpuState::Gone)), "it comes up when it is asked for");
-    hotplug::follow();
+    hotplug::track_affinity();
     assert_eq!(heard(), [(Event::UpPrepare, second), (Event::Online, second)]);
     use_cpus(&[second], work);
     assert_eq!(of(second).0, Some(CpuState::Online));

@@ -96,7 +96,7 @@ fn grown() {
         n += 1;
         n % 1000 == 0
     });
-    kmem::trim();
+    kmem::trim().expect("no callback");
     let (sparse, sparse_huge) = (all_mappings("Rss:"), huge());
     println!("case grown: {full} KiB, {full_huge} huge; then {sparse} and {sparse_huge}, {} objects", held.len());
     assert!(sparse < full / 5, "{full} KiB became {sparse}");

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, OnceLock, mpsc};
 use std::thread::{scope, spawn};
 use std::time::{Duration, Instant};
 
-use kmem::{Box, Busy, Cache, CreateError, Object, ObjectCache, StaticCache, general};
+use kmem::{Cache, CacheBox, CreateError, DestroyError, Object, ObjectCache, StaticCache, general};
 
 /// Runs `code` on a thread of its own, and fails if it hangs.
 #[track_caller]
@@ -94,10 +94,10 @@ static TRIED: AtomicUsize = AtomicUsize::new(0);
 impl Drop for Suicidal {
     fn drop(&mut self) {
         let own = OWN.lock().expect("not poisoned").take();
-        if let Some(Err(Busy { live, cache })) = own.map(ObjectCache::destroy) {
-            assert_eq!(live, 0);
+        if let Some(Err(error)) = own.map(ObjectCache::destroy) {
+            assert!(matches!(error, DestroyError::InsideCallback { .. }));
             TRIED.fetch_add(1, Ordering::Relaxed);
-            *OWN.lock().expect("not poisoned") = Some(cache);
+            *OWN.lock().expect("not poisoned") = Some(error.into_cache());
         }
     }
 }
@@ -123,7 +123,7 @@ fn a_visitor_that_destroys_the_cache_that_it_looks_at_is_refused() {
         let mut others = vec![Cache::<u64>::new("safe other").expect("a cache")];
         kmem::caches(|stats| {
             if stats.name == "safe visited" {
-                let Err(Busy { live: 0, cache: back }) = cache.take().expect("once").destroy() else {
+                let Err(DestroyError::InsideCallback { cache: back }) = cache.take().expect("once").destroy() else {
                     panic!("it was looked at")
                 };
                 cache = Some(back);
@@ -164,8 +164,8 @@ fn meddle() {
         Cache::<[u64; 9]>::new(&format!("safe inner {}", NEXT.fetch_add(1, Ordering::Relaxed))).expect("a cache");
     let held: Vec<_> = (0..200).map(|n| inner.alloc([n; 9]).expect("memory")).collect();
     drop(bodies().alloc().expect("memory"));
-    bodies().shrink();
-    kmem::hotplug::follow();
+    bodies().shrink().expect("no hotplug callback");
+    kmem::hotplug::track_affinity();
     kmem::cpus(|_| ());
     kmem::caches(|stats| assert!(stats.live <= stats.total));
     drop(held);
@@ -196,7 +196,7 @@ fn constructors_and_destructors_may_call_everything() {
                     let held: Vec<_> = (0..60).map(|_| bodies().alloc().expect("memory")).collect();
                     assert!(held.iter().all(|body| body.0 == [7; 700]));
                     drop(held);
-                    kmem::trim();
+                    kmem::trim().expect("no hotplug callback");
                 }
             })
         });
@@ -211,7 +211,7 @@ fn kept() -> &'static ObjectCache<Vec<u8>> {
     KEPT.get_or_init(|| Cache::builder("safe kept").constructed_by(|| vec![1; 300]).build().expect("a cache"))
 }
 
-type Pair = (Box<'static, Arc<()>>, Object<'static, Vec<u8>>);
+type Pair = (CacheBox<'static, Arc<()>>, Object<'static, Vec<u8>>);
 
 thread_local! {
     static LAST: std::cell::RefCell<Vec<Pair>> = const { std::cell::RefCell::new(vec![]) };
@@ -240,7 +240,7 @@ fn a_panic_in_a_destructor_ends_nothing_but_itself() {
         fn drop(&mut self) {
             // One of many: two panics at a time end any program.
             if ARMED.swap(false, Ordering::Relaxed) {
-                std::panic::resume_unwind(std::boxed::Box::new("a panic of the test"));
+                std::panic::resume_unwind(Box::new("a panic of the test"));
             }
         }
     }

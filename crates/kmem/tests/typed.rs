@@ -4,9 +4,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
 
-use kmem::{Box, Bulk, Busy, Cache, CreateError, Object, ObjectCache, RawCache, StaticCache, TuneError};
+use kmem::{Bulk, Cache, CacheBox, CreateError, DestroyError, Object, ObjectCache, RawCache, StaticCache, TuneError};
 
-type Result = std::result::Result<(), std::boxed::Box<dyn std::error::Error>>;
+type Result = std::result::Result<(), Box<dyn std::error::Error>>;
 
 #[test]
 fn values_come_and_go() -> Result {
@@ -15,8 +15,8 @@ fn values_come_and_go() -> Result {
     a.push('b');
     let b = cache.alloc_with(|| "c".to_string())?;
     assert_eq!(format!("{a}{b:?}"), "ab\"c\"");
-    assert_eq!(Box::into_raw(a).as_ptr() as usize % 64, 0);
-    assert_eq!(Box::into_inner(b), "c");
+    assert_eq!(CacheBox::into_raw(a).as_ptr() as usize % 64, 0);
+    assert_eq!(CacheBox::into_inner(b), "c");
     Ok(())
 }
 
@@ -34,14 +34,14 @@ fn a_value_is_dropped_once() -> Result {
 #[test]
 fn destroy_is_busy_with_the_number_and_the_cache_goes_on() -> Result {
     let cache: Cache<u64> = Cache::new("typed_busy")?;
-    let leaked: Vec<_> = (0..77).map(|n| Box::into_raw(cache.alloc(n).unwrap())).collect();
-    let Err(Busy { live, cache }) = cache.destroy() else { panic!("77 objects are in use") };
+    let leaked: Vec<_> = (0..77).map(|n| CacheBox::into_raw(cache.alloc(n).unwrap())).collect();
+    let Err(DestroyError::Busy { live, cache }) = cache.destroy() else { panic!("77 objects are in use") };
     assert_eq!(live, 77);
     assert_eq!(*cache.alloc(5)?, 5);
     assert_eq!(cache.stats().live, 77);
     for (n, object) in leaked.into_iter().enumerate() {
         // SAFETY: it came from `into_raw` of a box of this cache.
-        assert_eq!(*unsafe { Box::from_raw(&cache, object) }, n as u64);
+        assert_eq!(*unsafe { CacheBox::from_raw(&cache, object) }, n as u64);
     }
     Ok(cache.destroy()?)
 }
@@ -49,7 +49,7 @@ fn destroy_is_busy_with_the_number_and_the_cache_goes_on() -> Result {
 #[test]
 fn a_leaked_value_lives_on() -> Result {
     let cache: Cache<[u8; 32]> = Cache::new("typed_leak")?;
-    let leaked = Box::leak(cache.alloc([7; 32])?);
+    let leaked = CacheBox::leak(cache.alloc([7; 32])?);
     leaked[0] = 8;
     assert_eq!(cache.stats().live, 1);
     assert_eq!(leaked[31], 7);
@@ -160,7 +160,7 @@ fn constructed_objects_stay_so() -> Result {
             DROPPED.fetch_add(1, Ordering::Relaxed);
         }
     }
-    let seed = std::boxed::Box::new(42);
+    let seed = Box::new(42);
     let make = move || {
         MADE.fetch_add(1, Ordering::Relaxed);
         Lock(*seed)
@@ -175,7 +175,7 @@ fn constructed_objects_stay_so() -> Result {
     let made = MADE.load(Ordering::Relaxed);
     assert!(made < 200 && DROPPED.load(Ordering::Relaxed) == 0, "{made} constructed for one object at a time");
     std::mem::forget(cache.alloc()?);
-    let Err(Busy { live: 1, cache }) = cache.destroy() else { panic!("one is forgotten") };
+    let Err(DestroyError::Busy { live: 1, cache }) = cache.destroy() else { panic!("one is forgotten") };
     // Drained: all but the one in use were dropped, and are made again on demand.
     assert_eq!(cache.alloc()?.0, 42);
     drop(cache);
@@ -186,7 +186,7 @@ fn constructed_objects_stay_so() -> Result {
 fn a_constructed_object_may_be_raw_for_a_while() -> Result {
     let cache = Cache::<u64>::builder("typed_raw_object").constructed_by(|| 3).build()?;
     let raw = Object::into_raw(cache.alloc()?);
-    let Err(Busy { live: 1, cache }) = cache.destroy() else { panic!("one is in use") };
+    let Err(DestroyError::Busy { live: 1, cache }) = cache.destroy() else { panic!("one is in use") };
     // SAFETY: it came from `into_raw` of an object of this cache.
     assert_eq!(*unsafe { Object::from_raw(&cache, raw) }, 3);
     Ok(cache.destroy()?)
@@ -242,7 +242,7 @@ static CONNECTIONS: StaticCache<[u8; 100]> = StaticCache::new("typed_static");
 #[test]
 fn a_static_cache_is_made_on_first_use() -> Result {
     let threads: Vec<_> = (0..4).map(|n| std::thread::spawn(move || CONNECTIONS.alloc([n; 100]).unwrap())).collect();
-    let boxes: Vec<Box<'static, _>> = threads.into_iter().map(|thread| thread.join().unwrap()).collect();
+    let boxes: Vec<CacheBox<'static, _>> = threads.into_iter().map(|thread| thread.join().unwrap()).collect();
     assert!(boxes.iter().enumerate().all(|(n, b)| **b == [n as u8; 100]));
     assert_eq!(CONNECTIONS.get()?.stats().live, 4);
     Ok(())
@@ -277,7 +277,7 @@ fn shrink_gives_memory_back() -> Result {
     let held: Vec<_> = (0..5000).map(|_| cache.alloc([1; 1000]).unwrap()).collect();
     let full = cache.stats().bytes;
     drop(held);
-    cache.shrink();
+    cache.shrink()?;
     let stats = cache.stats();
     assert_eq!((stats.bytes, stats.total, stats.in_slots, stats.in_depot), (0, 0, 0, 0), "of {full} bytes");
     Ok(cache.destroy()?)
@@ -301,15 +301,15 @@ fn a_cache_is_tuned() -> Result {
     Ok(cache.destroy()?)
 }
 
-/// What may cross threads, checked when this compiles; what may not is in the compile-fail examples of [`kmem::Box`].
+/// What may cross threads, checked when this compiles; what may not is in the compile-fail examples of [`kmem::CacheBox`].
 #[test]
 fn threads_may_share() {
     fn send<T: Send>() {}
     fn sync<T: Sync>() {}
     send::<Cache<*const u8>>();
     sync::<Cache<*const u8>>();
-    send::<Box<'_, Vec<u8>>>();
-    sync::<Box<'_, Vec<u8>>>();
+    send::<CacheBox<'_, Vec<u8>>>();
+    sync::<CacheBox<'_, Vec<u8>>>();
     sync::<StaticCache<*const u8>>();
     send::<RawCache>();
     sync::<RawCache>();

@@ -10,9 +10,9 @@ use std::thread::{sleep, spawn};
 use std::time::{Duration, Instant};
 
 use case::{MODES, case, passes};
-use kmem::linux::fault::{self, Call};
-use kmem::page::{Snapshot, layout};
-use kmem::{Lack, Mode, RawCache, Upkeep};
+use kmem::status::{Snapshot, layout};
+use kmem::{Mode, RawCache, Unavailable, Upkeep};
+use kmem_linux::os::fault::{self, Call};
 
 /// The process of a case in which the upkeep thread runs.
 fn upkept(name: &str) -> Command {
@@ -59,9 +59,9 @@ fn page() -> Option<Vec<u8>> {
     Some(bytes)
 }
 
-fn without(call: Call, lack: Lack) {
+fn without(call: Call, lack: Unavailable) {
     fault::fail_after(call, 0);
-    let says_so = || page().is_some_and(|bytes| seen(&bytes).lacks().contains(lack));
+    let says_so = || page().is_some_and(|bytes| seen(&bytes).unavailable().contains(lack));
     work(says_so);
     assert!(says_so(), "{lack:?} is not told");
 }
@@ -79,12 +79,12 @@ fn child() {
             work(|| page().is_some());
             let bytes = page().expect("a page");
             assert_eq!(seen(&bytes).upkeep(), Upkeep::Thread);
-            assert!(!seen(&bytes).lacks().contains(Lack::Thread));
+            assert!(!seen(&bytes).unavailable().contains(Unavailable::Thread));
         }
         Ok("thread") => {
             fault::fail_after(Call::Upkeep, 0);
             // Without a thread nothing is published: the program itself can ask.
-            let says_so = || kmem::info().lacks.contains(Lack::Thread);
+            let says_so = || kmem::info().unavailable.contains(Unavailable::Thread);
             work(says_so);
             assert!(says_so() && page().is_none());
             assert_eq!(kmem::upkeep(), Upkeep::SlowPaths);
@@ -93,11 +93,11 @@ fn child() {
             // The engine is made first: without CPUs it would be in fallback mode.
             work(|| true);
             let _ = kmem::RawCache::new("engine", std::alloc::Layout::new::<u64>());
-            without(Call::Affinity, Lack::Affinity);
+            without(Call::Affinity, Unavailable::Affinity);
         }
-        Ok("cgroup") => without(Call::Cgroup, Lack::Cgroup),
-        Ok("netlink") => without(Call::Netlink, Lack::Events),
-        Ok("ids") => without(Call::Ids, Lack::Ids),
+        Ok("cgroup") => without(Call::Cgroup, Unavailable::Cgroup),
+        Ok("netlink") => without(Call::Netlink, Unavailable::Events),
+        Ok("ids") => without(Call::Ids, Unavailable::Ids),
         Ok("page") => {
             fault::fail_after(Call::Page, 0);
             let since = Instant::now();

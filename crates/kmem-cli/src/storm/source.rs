@@ -15,7 +15,7 @@ use std::alloc::Layout;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
-use kmem::{AllocError, Bulk, Cache, CreateError, Object, ObjectCache, RawCache};
+use kmem::{AllocError, Bulk, Cache, CreateError, DestroyError, Object, ObjectCache, RawCache};
 
 use super::object::{Held, Idle, Marking, Parcel, Verdict};
 use super::totals::Tally;
@@ -50,6 +50,12 @@ pub trait Source: Send + Sync {
 
     /// Destroys the cache, or returns it with the number of held objects.
     fn destroy(self: Box<Self>) -> Result<(), Refusal>;
+}
+
+/// The objects that keep a cache from being destroyed, and the cache.
+fn busy<C>(error: DestroyError<C>) -> (usize, C) {
+    let live = if let DestroyError::Busy { live, .. } = &error { *live } else { 0 };
+    (live, error.into_cache())
 }
 
 /// A cache whose destruction was refused.
@@ -267,7 +273,7 @@ impl Kind for RawCache {
     }
 
     fn destroy(self) -> Result<(), (usize, Self)> {
-        RawCache::destroy(self).map_err(|busy| (busy.live, busy.cache))
+        RawCache::destroy(self).map_err(busy)
     }
 }
 
@@ -279,21 +285,21 @@ impl<const N: usize> Kind for Cache<Words<N>> {
     const OVERWRITES: bool = true;
 
     fn take(&self) -> Result<(NonNull<u8>, Parcel), AllocError> {
-        Ok((kmem::Box::into_raw(self.alloc(Words([0; N]))?).cast(), Parcel::empty()))
+        Ok((kmem::CacheBox::into_raw(self.alloc(Words([0; N]))?).cast(), Parcel::empty()))
     }
 
     fn take_bulk(&self, wanted: usize, taken: &mut dyn FnMut(NonNull<u8>, Parcel)) -> Result<(), AllocError> {
         let mut bulk = Bulk::<_, BULK>::new();
         self.alloc_bulk(wanted.min(BULK), &mut bulk)?;
         while let Some(object) = bulk.pop() {
-            taken(kmem::Box::into_raw(object).cast(), Parcel::empty());
+            taken(kmem::CacheBox::into_raw(object).cast(), Parcel::empty());
         }
         Ok(())
     }
 
     unsafe fn give_back(&self, at: NonNull<u8>, _: Parcel) {
         // SAFETY: the pointer came from `Box::into_raw` in `take`, once (the caller's promise).
-        drop(unsafe { kmem::Box::from_raw(self, at.cast::<Words<N>>()) });
+        drop(unsafe { kmem::CacheBox::from_raw(self, at.cast::<Words<N>>()) });
     }
 
     fn live(&self) -> usize {
@@ -305,7 +311,7 @@ impl<const N: usize> Kind for Cache<Words<N>> {
     }
 
     fn destroy(self) -> Result<(), (usize, Self)> {
-        Cache::destroy(self).map_err(|busy| (busy.live, busy.cache))
+        Cache::destroy(self).map_err(busy)
     }
 }
 
@@ -353,6 +359,6 @@ impl<const N: usize> Kind for ObjectCache<Fixture<N>> {
     }
 
     fn destroy(self) -> Result<(), (usize, Self)> {
-        ObjectCache::destroy(self).map_err(|busy| (busy.live, busy.cache))
+        ObjectCache::destroy(self).map_err(busy)
     }
 }

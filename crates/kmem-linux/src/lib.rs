@@ -1,0 +1,67 @@
+//! The allocator kmem on Linux, x86-64: what the crates `kmem` and `kmem-malloc` are built on.
+//!
+//! # The floors, each of which uses only those below it
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | [`start`] | the engine, made at the first miss, and what happens when the program starts |
+//! | [`general`], [`raw`], [`hotplug`] | memory of any size; caches; CPUs that go and come by name |
+//! | [`info`], [`memory`] | what there is to know |
+//! | `slow_path`, `fork` | what allocations do that miss; the fork handlers |
+//! | [`upkeep`] | turns: who takes them, and what is done in one |
+//! | [`status`] | the status page, which other processes read |
+//! | [`follow`] | which CPUs the process may use, and how much it is worth to cache |
+//! | [`policy`] | what the program asked for |
+//! | [`instance`] | the one engine of this program or shared object |
+//! | [`platform`] | [`Linux`], the platform of that engine |
+//! | [`process`] | which kind of section the process has; registrations, the fallback, threads that are lent |
+//! | [`rseq`] | sections as restartable sequences, and their fence |
+//! | [`os`] | system calls, memory, CPUs, what libc says |
+//!
+//! # Order of events
+//! ```text
+//! any time      entry::...                   before publish they miss
+//! once          Linux::discover()            then the engine is made over it, with its CpuTable
+//! once          linux.publish(&table)        from here on rseq::pop, rseq::push, ... may run, and fast paths hit
+//! each miss     linux.slow_path_enter()      first of all, with no lock held: registers the thread in OwnRseq
+//! fork          streams::forget() in the child, beside what the engine does
+//! vfork         lend, vfork, take_back (in the parent)
+//! ```
+//! Nothing here allocates from the engine, calls a function of libc that allocates (except once a thread, in
+//! `slow_path_enter`), or touches `errno`. One engine a program or shared object: the words that fast paths load exist
+//! once. Two shared objects with an engine each keep apart.
+#![no_std]
+#![deny(unreachable_pub, missing_debug_implementations)]
+
+#[cfg(test)]
+extern crate std;
+
+mod error;
+pub mod follow;
+mod fork;
+pub mod general;
+pub mod hotplug;
+pub mod info;
+pub mod instance;
+pub mod memory;
+pub mod os;
+pub mod platform;
+pub mod policy;
+pub mod process;
+pub mod raw;
+pub mod rseq;
+mod slow_path;
+pub mod start;
+pub mod status;
+pub mod upkeep;
+
+pub use error::{DestroyError, InsideCallback};
+pub use fork::is_registered as fork_handlers_are_registered;
+pub use instance::existing;
+pub use platform::Linux;
+pub use process::mode::{FallbackReason, Mode};
+pub use raw::RawCache;
+pub use start::engine;
+
+#[cfg(not(all(target_os = "linux", target_arch = "x86_64")))]
+compile_error!("kmem is written for Linux on x86-64");

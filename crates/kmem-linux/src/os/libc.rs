@@ -1,0 +1,51 @@
+//! What the C library says of itself, in variables that another one may lack: found at run time, so that one library
+//! serves under glibc and under musl.
+
+use super::sys;
+use super::weak::weak;
+
+/// Where libc's rseq area is, and how many bytes of it are live.
+#[derive(Clone, Copy, Debug)]
+pub struct LibcArea {
+    /// Distance from the thread pointer.
+    pub offset: usize,
+    /// 0 where libc did not register it.
+    pub size: usize,
+}
+
+impl LibcArea {
+    /// The number of bytes that libc registered it with: at least those of the first kernel with restartable sequences,
+    /// also where libc says that it knows of fewer.
+    pub fn registered(self) -> usize {
+        self.size.max(sys::RSEQ_LEN)
+    }
+}
+
+/// What libc says of its registration; `None` where it knows nothing of rseq (musl, glibc before 2.35).
+pub fn rseq_area() -> Option<LibcArea> {
+    let offset = weak!("__rseq_offset").cast::<isize>();
+    let size = weak!("__rseq_size").cast::<u32>();
+    if offset.is_null() || size.is_null() {
+        return None;
+    }
+    // SAFETY: the symbols are a `ptrdiff_t` and an `unsigned int` that libc sets before the first thread runs.
+    unsafe { Some(LibcArea { offset: offset.read() as usize, size: size.read() as usize }) }
+}
+
+/// Whether the process has one thread, as far as libc knows: it may have been more, and is one from here on at most
+/// until this thread starts another. A libc that does not say has many.
+pub fn is_single_threaded() -> bool {
+    let single = weak!("__libc_single_threaded").cast::<u8>();
+    // SAFETY: libc's variable, a byte.
+    !single.is_null() && unsafe { single.read_volatile() } != 0
+}
+
+/// The stack as the program found it (the argument count, the arguments, null, the environment), or null where libc
+/// does not say.
+///
+/// For the time before libc has set `environ`.
+pub fn initial_stack() -> *const usize {
+    let end = weak!("__libc_stack_end").cast::<*const usize>();
+    // SAFETY: libc's variable, which holds an address.
+    if end.is_null() { core::ptr::null() } else { unsafe { end.read() } }
+}

@@ -1,0 +1,26 @@
+//! The operating system: system calls, memory, CPUs, and what libc says.
+//!
+//! | file | what it holds |
+//! |---|---|
+//! | [`sys`], `descriptors` | all system calls |
+//! | [`libc`], `weak` | what libc says of itself; names that it may lack |
+//! | `streams` | libc's lock of the list of streams, for fork |
+//! | `environment`, [`settings`] | what the process was started with; the variables of it that kmem goes by |
+//! | `pages`, `huge`, `geometry` | address space and memory; which of it may be huge pages; the sizes that both go by |
+//! | `bootstrap` | memory for the first tables |
+//! | `topology` | CPUs and nodes |
+//! | [`fault`] | refusals of the kernel, for tests |
+
+pub(crate) mod bootstrap;
+pub(crate) mod descriptors;
+pub(crate) mod environment;
+pub mod fault;
+pub(crate) mod geometry;
+pub(crate) mod huge;
+pub mod libc;
+pub(crate) mod pages;
+pub mod settings;
+pub(crate) mod streams;
+pub mod sys;
+pub(crate) mod topology;
+pub(crate) mod weak;

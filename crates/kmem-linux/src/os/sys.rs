@@ -1,0 +1,476 @@
+//! All system calls, as thin functions.
+//!
+//! They are made by the `syscall` instruction itself, not through libc, for three reasons: `errno` belongs to the
+//! program and is never touched by an allocator that also runs inside `free`; the calls work before libc has set itself
+//! up (the dynamic linker calls `malloc` early); and an interposer of `mmap` or `madvise` cannot call back into us.
+//!
+//! No function here keeps state, retries, or judges an error: callers do. Those on descriptors are in
+//! `descriptors`.
+
+use core::arch::asm;
+use core::ffi::{CStr, c_int, c_void};
+use core::fmt;
+
+/// Why the kernel refused: the positive error number.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Errno(pub i32);
+
+impl Errno {
+    /// Interrupted by a signal.
+    pub const INTR: Self = Self(4);
+    /// No such descriptor.
+    pub const BADF: Self = Self(9);
+    /// Try again.
+    pub const AGAIN: Self = Self(11);
+    /// No memory.
+    pub const NOMEM: Self = Self(12);
+    /// The place is taken.
+    pub const EXIST: Self = Self(17);
+    /// Invalid argument.
+    pub const INVAL: Self = Self(22);
+    /// No such system call.
+    pub const NOSYS: Self = Self(38);
+}
+
+impl fmt::Display for Errno {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "error {}", self.0)
+    }
+}
+
+/// Numbers of the calls on x86-64.
+pub(crate) mod nr {
+    pub(crate) const READ: usize = 0;
+    pub(crate) const WRITE: usize = 1;
+    pub(crate) const OPEN: usize = 2;
+    pub(crate) const CLOSE: usize = 3;
+    pub(crate) const POLL: usize = 7;
+    pub(crate) const MMAP: usize = 9;
+    pub(crate) const MPROTECT: usize = 10;
+    pub(crate) const MUNMAP: usize = 11;
+    pub(crate) const RT_SIGPROCMASK: usize = 14;
+    pub(crate) const SCHED_YIELD: usize = 24;
+    pub(crate) const MREMAP: usize = 25;
+    pub(crate) const MINCORE: usize = 27;
+    pub(crate) const MADVISE: usize = 28;
+    pub(crate) const GETPID: usize = 39;
+    pub(crate) const SOCKET: usize = 41;
+    pub(crate) const RECVFROM: usize = 45;
+    pub(crate) const BIND: usize = 49;
+    pub(crate) const CLONE: usize = 56;
+    pub(crate) const EXIT: usize = 60;
+    pub(crate) const FCNTL: usize = 72;
+    pub(crate) const FTRUNCATE: usize = 77;
+    pub(crate) const FCHMOD: usize = 91;
+    pub(crate) const CAPSET: usize = 126;
+    pub(crate) const PRCTL: usize = 157;
+    pub(crate) const GETTID: usize = 186;
+    pub(crate) const FUTEX: usize = 202;
+    pub(crate) const SCHED_SETAFFINITY: usize = 203;
+    pub(crate) const SCHED_GETAFFINITY: usize = 204;
+    pub(crate) const GETDENTS64: usize = 217;
+    pub(crate) const SCHED_SETSCHEDULER: usize = 144;
+    pub(crate) const EXIT_GROUP: usize = 231;
+    pub(crate) const TGKILL: usize = 234;
+    pub(crate) const GET_MEMPOLICY: usize = 239;
+    pub(crate) const INOTIFY_ADD_WATCH: usize = 254;
+    pub(crate) const INOTIFY_INIT1: usize = 294;
+    pub(crate) const PRLIMIT64: usize = 302;
+    pub(crate) const GETCPU: usize = 309;
+    pub(crate) const MEMFD_CREATE: usize = 319;
+    pub(crate) const MEMBARRIER: usize = 324;
+    pub(crate) const RSEQ: usize = 334;
+    pub(crate) const PIDFD_OPEN: usize = 434;
+    pub(crate) const CLOSE_RANGE: usize = 436;
+    pub(crate) const PIDFD_GETFD: usize = 438;
+}
+
+/// Pages may be read.
+pub const PROT_READ: usize = 1;
+/// Pages may be written.
+pub const PROT_WRITE: usize = 2;
+/// Pages may not be touched.
+pub const PROT_NONE: usize = 0;
+/// A private mapping without a file.
+pub const MAP_PRIVATE_ANON: usize = 0x02 | 0x20;
+/// No memory is set aside for the mapping.
+pub const MAP_NORESERVE: usize = 0x4000;
+/// At this address or not at all. A kernel before 4.17 takes the address for a hint: compare the answer.
+pub const MAP_FIXED_NOREPLACE: usize = 0x10_0000;
+
+/// MREMAP_MAYMOVE and MREMAP_FIXED.
+const MREMAP_MAYMOVE_FIXED: usize = 3;
+const MADV_DONTNEED: usize = 4;
+const MADV_HUGEPAGE: usize = 14;
+const MADV_NOHUGEPAGE: usize = 15;
+const PR_SET_NAME: usize = 15;
+const O_RDONLY_CLOEXEC: usize = 0o200_0000;
+const O_WRONLY_APPEND_CLOEXEC: usize = 0o200_2001;
+const F_DUPFD_CLOEXEC: usize = 1030;
+const FUTEX_WAIT_PRIVATE: usize = 128;
+const FUTEX_WAKE_PRIVATE: usize = 1 | 128;
+const CLOCK_MONOTONIC: c_int = 1;
+const SCHED_OTHER: usize = 0;
+const PR_SET_NO_NEW_PRIVS: usize = 38;
+const LINUX_CAPABILITY_VERSION_3: u32 = 0x2008_0522;
+const RLIMIT_AS: usize = 9;
+const MPOL_F_MEMS_ALLOWED: usize = 4;
+const SIGABRT: usize = 6;
+const SIG_UNBLOCK: usize = 1;
+const SIG_SETMASK: usize = 2;
+const MEMBARRIER_PRIVATE_EXPEDITED_RSEQ: usize = 1 << 7;
+const MEMBARRIER_REGISTER_PRIVATE_EXPEDITED_RSEQ: usize = 1 << 8;
+const MEMBARRIER_FLAG_CPU: usize = 1;
+/// Bytes of an rseq area as every kernel since 4.18 accepts it.
+pub const RSEQ_LEN: usize = 32;
+const RSEQ_FLAG_UNREGISTER: usize = 1;
+/// The word before each abort handler, which the kernel compares. The encoding of an instruction that traps, shared
+/// with glibc.
+const RSEQ_SIGNATURE: usize = 0x5305_3053;
+
+/// Makes a system call.
+///
+/// # Safety
+/// The call does nothing to memory that the caller has no right to.
+#[inline]
+pub(crate) unsafe fn call(number: usize, [a, b, c, d, e, f]: [usize; 6]) -> Result<usize, Errno> {
+    let answer: isize;
+    // SAFETY: the kernel clobbers rax, rcx and r11 only; the rest is the caller's promise.
+    unsafe {
+        asm!(
+            "syscall",
+            inlateout("rax") number as isize => answer,
+            in("rdi") a, in("rsi") b, in("rdx") c, in("r10") d, in("r8") e, in("r9") f,
+            lateout("rcx") _, lateout("r11") _,
+            options(nostack),
+        );
+    }
+    if (-4095..0).contains(&answer) { Err(Errno(-answer as i32)) } else { Ok(answer as usize) }
+}
+
+/// Maps anonymous memory.
+///
+/// # Safety
+/// With [`MAP_FIXED_NOREPLACE`] or a hint nothing existing is harmed; other fixed mappings are the caller's business.
+pub unsafe fn mmap(addr: usize, len: usize, prot: usize, flags: usize) -> Result<usize, Errno> {
+    // SAFETY: the caller's promise; file descriptor -1 and offset 0 are those of anonymous mappings.
+    unsafe { call(nr::MMAP, [addr, len, prot, flags, usize::MAX, 0]) }
+}
+
+/// Ends mappings.
+///
+/// # Safety
+/// The range is the caller's and not in use.
+pub unsafe fn munmap(addr: usize, len: usize) -> Result<usize, Errno> {
+    // SAFETY: the caller's promise.
+    unsafe { call(nr::MUNMAP, [addr, len, 0, 0, 0, 0]) }
+}
+
+/// Whether nothing is mapped at this page. (A kernel that refuses to tell: no.)
+pub fn is_unmapped(page: usize) -> bool {
+    let mut resident = 0u8;
+    // SAFETY: the kernel writes one byte, for one page.
+    let asked = unsafe { call(nr::MINCORE, [page, 1, (&raw mut resident) as usize, 0, 0, 0]) };
+    asked == Err(Errno::NOMEM)
+}
+
+/// Changes what may be done to pages.
+///
+/// # Safety
+/// The range is the caller's and no right that goes away is needed.
+pub unsafe fn mprotect(addr: usize, len: usize, prot: usize) -> Result<usize, Errno> {
+    // SAFETY: the caller's promise.
+    unsafe { call(nr::MPROTECT, [addr, len, prot, 0, 0, 0]) }
+}
+
+/// Moves a mapping, pages and all, to a place that is ended as by munmap first, and is `longer` bytes long afterwards.
+///
+/// # Safety
+/// The range is the caller's, and no longer there afterwards; so is what was at `to`.
+pub unsafe fn mremap_fixed(addr: usize, len: usize, to: usize, longer: usize) -> Result<usize, Errno> {
+    // SAFETY: the caller's promise.
+    unsafe { call(nr::MREMAP, [addr, len, longer, MREMAP_MAYMOVE_FIXED, to, 0]) }
+}
+
+/// Releases the pages; they read as zero from then on.
+///
+/// # Safety
+/// The range is the caller's and what is in it is not needed.
+pub unsafe fn madvise_dontneed(addr: usize, len: usize) -> Result<usize, Errno> {
+    // SAFETY: the caller's promise.
+    unsafe { call(nr::MADVISE, [addr, len, MADV_DONTNEED, 0, 0, 0]) }
+}
+
+/// Says whether pages there may be huge.
+///
+/// # Safety
+/// Nobody else depends on the size of the pages.
+pub unsafe fn madvise_huge(addr: usize, len: usize, huge: bool) -> Result<usize, Errno> {
+    let advice = if huge { MADV_HUGEPAGE } else { MADV_NOHUGEPAGE };
+    // SAFETY: the caller's promise.
+    unsafe { call(nr::MADVISE, [addr, len, advice, 0, 0, 0]) }
+}
+
+/// Sleeps while the word at `word` is `expected`, at most `nanoseconds` if given.
+pub fn futex_wait(word: *const u32, expected: u32, nanoseconds: Option<u64>) -> Result<usize, Errno> {
+    let time = nanoseconds.map(|n| [n / 1_000_000_000, n % 1_000_000_000]);
+    let time = time.as_ref().map_or(0, |t| t.as_ptr() as usize);
+    // SAFETY: the kernel reads the word, and returns EFAULT where there is none.
+    unsafe { call(nr::FUTEX, [word as usize, FUTEX_WAIT_PRIVATE, expected as usize, time, 0, 0]) }
+}
+
+/// Wakes up to `count` threads that sleep on `word`.
+pub fn futex_wake(word: *const u32, count: i32) -> Result<usize, Errno> {
+    // SAFETY: the kernel uses the address as a key.
+    unsafe { call(nr::FUTEX, [word as usize, FUTEX_WAKE_PRIVATE, count as usize, 0, 0, 0]) }
+}
+
+/// Announces that the process will fence restartable sequences.
+pub fn membarrier_register() -> Result<usize, Errno> {
+    // SAFETY: touches no memory.
+    unsafe { call(nr::MEMBARRIER, [MEMBARRIER_REGISTER_PRIVATE_EXPEDITED_RSEQ, 0, 0, 0, 0, 0]) }
+}
+
+/// Restarts the sequences that this process is in, on one CPU or on all.
+pub fn membarrier_rseq(cpu: Option<usize>) -> Result<usize, Errno> {
+    let flags = if cpu.is_some() { MEMBARRIER_FLAG_CPU } else { 0 };
+    // SAFETY: touches no memory.
+    unsafe { call(nr::MEMBARRIER, [MEMBARRIER_PRIVATE_EXPEDITED_RSEQ, flags, cpu.unwrap_or(0), 0, 0, 0]) }
+}
+
+/// Registers an area of `len` bytes, [`RSEQ_LEN`] at least, for the calling thread.
+///
+/// # Safety
+/// `area` has so many bytes, aligned to 32, that live until it is unregistered or the thread has ended: the kernel
+/// writes there.
+pub unsafe fn rseq_register(area: *mut c_void, len: usize) -> Result<usize, Errno> {
+    // SAFETY: the caller's promise.
+    unsafe { call(nr::RSEQ, [area as usize, len, 0, RSEQ_SIGNATURE, 0, 0]) }
+}
+
+/// Ends the registration of `area`, which was registered with `len` bytes; the kernel writes -1 as the CPU number
+/// first.
+///
+/// # Safety
+/// As for [`rseq_register`], up to the end of this call.
+pub unsafe fn rseq_unregister(area: *mut c_void, len: usize) -> Result<usize, Errno> {
+    // SAFETY: the caller's promise.
+    unsafe { call(nr::RSEQ, [area as usize, len, RSEQ_FLAG_UNREGISTER, RSEQ_SIGNATURE, 0, 0]) }
+}
+
+/// Whether the kernel knows restartable sequences: a malformed call is refused as malformed, not as unknown.
+pub fn rseq_exists() -> bool {
+    // SAFETY: a null area is refused and nothing is touched.
+    unsafe { call(nr::RSEQ, [0, 0, 0, 0, 0, 0]) == Err(Errno::INVAL) }
+}
+
+/// The CPUs that a thread may run on (0: the calling one); returns how many bytes of `mask` the kernel filled.
+pub fn sched_getaffinity(thread: usize, mask: &mut [u64]) -> Result<usize, Errno> {
+    // SAFETY: the kernel writes at most the length given.
+    unsafe { call(nr::SCHED_GETAFFINITY, [thread, size_of_val(mask), mask.as_mut_ptr() as usize, 0, 0, 0]) }
+}
+
+/// Lets the calling thread run on the CPUs of `mask` only.
+pub fn sched_setaffinity(mask: &[u64]) -> Result<usize, Errno> {
+    // SAFETY: the kernel reads the length given.
+    unsafe { call(nr::SCHED_SETAFFINITY, [0, size_of_val(mask), mask.as_ptr() as usize, 0, 0, 0]) }
+}
+
+/// Names the calling thread, by up to 15 bytes.
+pub fn name_thread(name: &CStr) {
+    // SAFETY: the kernel reads the string. A thread without a name is a thread all the same.
+    let _ = unsafe { call(nr::PRCTL, [PR_SET_NAME, name.as_ptr() as usize, 0, 0, 0, 0]) };
+}
+
+/// The CPU and the node that the calling thread runs on.
+pub fn getcpu() -> Result<(usize, usize), Errno> {
+    let (mut cpu, mut node) = (0u32, 0u32);
+    // SAFETY: the kernel writes the two words.
+    unsafe { call(nr::GETCPU, [&raw mut cpu as usize, &raw mut node as usize, 0, 0, 0, 0])? };
+    Ok((cpu as usize, node as usize))
+}
+
+/// The nodes that the process may have memory on.
+pub fn mems_allowed(mask: &mut [u64]) -> Result<usize, Errno> {
+    // SAFETY: the kernel writes at most as many bits as given.
+    unsafe {
+        call(nr::GET_MEMPOLICY, [0, mask.as_mut_ptr() as usize, size_of_val(mask) * 8, 0, MPOL_F_MEMS_ALLOWED, 0])
+    }
+}
+
+#[link(name = "c")]
+unsafe extern "C" {
+    fn clock_gettime(clock: c_int, time: *mut [u64; 2]) -> c_int;
+}
+
+/// Nanoseconds since some fixed point. This is the one thing that is asked of libc: it reads the clock from the page
+/// that the kernel maps for that, in 30 ns and without a system call, of which some sandboxes kill the process. libc
+/// has to be set up.
+pub fn clock_monotonic() -> Option<u64> {
+    let mut time = [0; 2];
+    // SAFETY: libc writes the two words.
+    let answer = unsafe { clock_gettime(CLOCK_MONOTONIC, &raw mut time) };
+    (answer == 0).then(|| time[0] * 1_000_000_000 + time[1])
+}
+
+/// Blocks all signals on the calling thread, libc's own among them; returns the mask of before.
+pub fn block_all_signals() -> u64 {
+    set_signal_mask(u64::MAX)
+}
+
+/// Blocks just the signals of a mask that [`block_all_signals`] returned.
+pub fn restore_signals(mask: u64) {
+    set_signal_mask(mask);
+}
+
+fn set_signal_mask(mask: u64) -> u64 {
+    let (new, mut old) = (mask, 0u64);
+    // SAFETY: the kernel reads the one mask and writes the other. It cannot fail.
+    let _ = unsafe {
+        call(nr::RT_SIGPROCMASK, [SIG_SETMASK, &raw const new as usize, &raw mut old as usize, size_of::<u64>(), 0, 0])
+    };
+    old
+}
+
+/// Lets the calling thread run as an ordinary one, whatever it was started by.
+pub fn schedule_ordinarily() {
+    let priority = 0u32;
+    // SAFETY: the kernel reads the priority. A refusal leaves the thread as it is.
+    let _ = unsafe { call(nr::SCHED_SETSCHEDULER, [0, SCHED_OTHER, &raw const priority as usize, 0, 0, 0]) };
+}
+
+/// Gives up the calling thread's capabilities, and the right to get new ones.
+pub fn give_up_rights() {
+    let (header, none) = ([LINUX_CAPABILITY_VERSION_3, 0], [0u32; 6]);
+    // SAFETY: the kernel reads both. What is refused was given up before.
+    unsafe {
+        let _ = call(nr::PRCTL, [PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0, 0]);
+        let _ = call(nr::CAPSET, [header.as_ptr() as usize, none.as_ptr() as usize, 0, 0, 0, 0]);
+    }
+}
+
+/// The soft limit of address space in bytes; `None` where there is none.
+pub fn address_space_limit() -> Option<usize> {
+    let mut limits = [u64::MAX; 2];
+    // SAFETY: the kernel writes the two words.
+    unsafe { call(nr::PRLIMIT64, [0, RLIMIT_AS, 0, limits.as_mut_ptr() as usize, 0, 0]).ok()? };
+    (limits[0] != u64::MAX).then_some(limits[0] as usize)
+}
+
+/// Lets other threads run.
+pub fn sched_yield() {
+    // SAFETY: touches no memory.
+    let _ = unsafe { call(nr::SCHED_YIELD, [0; 6]) };
+}
+
+/// Sleeps for so many nanoseconds, or less.
+pub fn sleep(nanoseconds: u64) {
+    let nobody_wakes = 0;
+    // A signal ends it early.
+    let _ = futex_wait(&raw const nobody_wakes, 0, Some(nanoseconds));
+}
+
+/// The kernel's number of the process.
+pub fn getpid() -> usize {
+    // SAFETY: touches no memory; cannot fail.
+    unsafe { call(nr::GETPID, [0; 6]) }.unwrap_or(0)
+}
+
+/// The kernel's number of the calling thread.
+pub fn gettid() -> usize {
+    // SAFETY: touches no memory; cannot fail.
+    unsafe { call(nr::GETTID, [0; 6]) }.unwrap_or(0)
+}
+
+/// Writes to a file descriptor.
+pub fn write(fd: usize, bytes: &[u8]) -> Result<usize, Errno> {
+    // SAFETY: the kernel reads the bytes given.
+    unsafe { call(nr::WRITE, [fd, bytes.as_ptr() as usize, bytes.len(), 0, 0, 0]) }
+}
+
+/// Another descriptor for the same file, at least `from`, closed at exec.
+pub fn duplicate(fd: usize, from: usize) -> Result<usize, Errno> {
+    // SAFETY: touches no memory.
+    unsafe { call(nr::FCNTL, [fd, F_DUPFD_CLOEXEC, from, 0, 0, 0]) }
+}
+
+/// The beginning of a file, as much of it as fits, and how many bytes that were.
+pub fn read_file(path: &CStr, into: &mut [u8]) -> Result<usize, Errno> {
+    // SAFETY: the kernel reads the path, and writes into the bytes given.
+    unsafe {
+        let fd = call(nr::OPEN, [path.as_ptr() as usize, O_RDONLY_CLOEXEC, 0, 0, 0, 0])?;
+        let count = call(nr::READ, [fd, into.as_mut_ptr() as usize, into.len(), 0, 0, 0]);
+        // The descriptor is gone either way.
+        let _ = call(nr::CLOSE, [fd, 0, 0, 0, 0, 0]);
+        count
+    }
+}
+
+/// Writes the parts and a line end to standard error, all of it if possible, in pieces that the stack has room for,
+/// few: other processes may write there too.
+#[cold]
+pub fn report(parts: &[&str]) {
+    let (mut line, mut len, mut fd) = ([0; 96], 0, 2);
+    for byte in parts.iter().flat_map(|part| part.bytes()).chain([b'\n']) {
+        if len == line.len() {
+            fd = write_all(fd, &line);
+            len = 0;
+        }
+        line[len] = byte;
+        len += 1;
+    }
+    fd = write_all(fd, &line[..len]);
+    if fd != 2 {
+        // SAFETY: the copy was made for this.
+        let _ = unsafe { call(nr::CLOSE, [fd, 0, 0, 0, 0, 0]) };
+    }
+}
+
+/// Writes all of it if possible; returns the descriptor that took it, for a thread that has none of this number.
+fn write_all(mut fd: usize, mut left: &[u8]) -> usize {
+    while !left.is_empty() {
+        match write(fd, left) {
+            Ok(written) => left = &left[written.min(left.len())..],
+            Err(Errno::INTR) => {}
+            Err(Errno::BADF) if fd == 2 => fd = copy_of_stderr().unwrap_or(usize::MAX),
+            Err(_) => break,
+        }
+    }
+    fd
+}
+
+/// Standard error, as the program has it: a thread of ours has a table of its own, and this is not in it.
+///
+/// The descriptor itself is fetched, whatever it is: a socket cannot be opened by its name, and a file that is opened
+/// anew has an offset of its own, at which it would write over what is there. Before Linux 5.6 it is opened by its
+/// name.
+fn copy_of_stderr() -> Result<usize, Errno> {
+    // SAFETY: touches no memory; the descriptors are new ones.
+    let copy = || unsafe {
+        let process = call(nr::PIDFD_OPEN, [getpid(), 0, 0, 0, 0, 0])?;
+        let copy = call(nr::PIDFD_GETFD, [process, 2, 0, 0, 0, 0]);
+        let _ = call(nr::CLOSE, [process, 0, 0, 0, 0, 0]);
+        copy
+    };
+    let path = c"/proc/self/fd/2";
+    // SAFETY: the kernel reads the path.
+    let reopen = |_| unsafe { call(nr::OPEN, [path.as_ptr() as usize, O_WRONLY_APPEND_CLOEXEC, 0, 0, 0, 0]) };
+    copy().or_else(reopen)
+}
+
+/// Says why on standard error, then ends the process by SIGABRT, or, where that is handled or ignored, with exit code
+/// 134.
+#[cold]
+pub fn fatal(parts: &[&str]) -> ! {
+    report(parts);
+    let mask = 1u64 << (SIGABRT - 1);
+    // SAFETY: the kernel reads the mask; the signal goes to the calling thread.
+    unsafe {
+        let _ = call(nr::RT_SIGPROCMASK, [SIG_UNBLOCK, &raw const mask as usize, 0, size_of::<u64>(), 0, 0]);
+        let _ = call(nr::TGKILL, [getpid(), gettid(), SIGABRT, 0, 0, 0]);
+    }
+    loop {
+        // SAFETY: ends the process.
+        let _ = unsafe { call(nr::EXIT_GROUP, [134, 0, 0, 0, 0, 0]) };
+    }
+}

@@ -1,0 +1,180 @@
+//! The block of each thread: 64 bytes of static thread-local storage.
+//!
+//! ```text
+//! 0   our own rseq area, 32 bytes, aligned to 32; cpu_id_start = 0, cpu_id = -1
+//! 32  HeldRanks, 20 bytes (forks, and in debug builds the ranks)
+//! 56  registration: what `registration` keeps of the thread
+//! 57  rounds: how often the thread's destructors ran
+//! 58  the CPU number that the fallback goes by, and for how many sections more
+//! 61  lent: a child runs on the thread's data (see `lent`)
+//! ```
+//! 64 bytes, initial-exec: reached by one addition to the thread pointer, never through a call that allocates. Linkers
+//! turn `@GOTTPOFF` into a constant in executables, and into a word that the dynamic linker fills in in shared objects.
+//! The symbol carries the crate's version, so that two versions in one program keep apart.
+
+use core::arch::{asm, global_asm};
+use core::cell::Cell;
+use core::fmt;
+
+use kmem_core::sync::{AtomicU32, AtomicU64, HeldRanks};
+
+use crate::os::libc;
+
+/// Where a thread stands with its registration: see [`registration`](crate::process::registration).
+pub(crate) const FRESH: u8 = 0;
+pub(crate) const REGISTERED: u8 = 1;
+pub(crate) const CLOSED: u8 = 2;
+
+/// The thread block's symbol, for asm templates.
+macro_rules! thread_symbol {
+    () => {
+        concat!(
+            "kmem_thread_",
+            env!("CARGO_PKG_VERSION_MAJOR"),
+            "_",
+            env!("CARGO_PKG_VERSION_MINOR"),
+            "_",
+            env!("CARGO_PKG_VERSION_PATCH")
+        )
+    };
+}
+
+/// The rseq area of a thread, as the kernel defines it.
+#[repr(C, align(32))]
+#[derive(Debug)]
+pub struct RseqArea {
+    /// A CPU number that is always an index: 0 where the thread is not registered.
+    pub cpu_id_start: AtomicU32,
+    /// The CPU that the thread runs on; -1 or -2 where it is not registered.
+    pub cpu_id: AtomicU32,
+    /// The descriptor of the section that the thread is in. The only field that user space writes.
+    pub rseq_cs: AtomicU64,
+    flags: AtomicU32,
+    /// The node of the CPU that the thread runs on, where the kernel writes it.
+    pub node_id: AtomicU32,
+    /// The thread's concurrency id, where the kernel writes it; 0 where the thread is not registered.
+    pub mm_cid: AtomicU32,
+}
+
+impl RseqArea {
+    /// An area that is not registered.
+    pub const fn unregistered() -> Self {
+        Self {
+            cpu_id_start: AtomicU32::new(0),
+            cpu_id: AtomicU32::new(u32::MAX),
+            rseq_cs: AtomicU64::new(0),
+            flags: AtomicU32::new(0),
+            node_id: AtomicU32::new(0),
+            mm_cid: AtomicU32::new(0),
+        }
+    }
+}
+
+/// Our static thread-local storage.
+#[repr(C)]
+pub struct ThreadBlock {
+    /// Our own area.
+    pub rseq: RseqArea,
+    /// The lock ranks that the thread holds.
+    pub held: HeldRanks,
+    _gap: [u8; 24 - size_of::<HeldRanks>()],
+    /// Where the thread stands with its registration: see `registration`.
+    pub registration: Cell<u8>,
+    /// How often the thread's destructors ran.
+    pub rounds: Cell<u8>,
+    /// The CPU number that the fallback goes by.
+    pub cpu_hint: Cell<u16>,
+    /// For how many sections more it is good.
+    pub hint_left: Cell<u8>,
+    /// Whether a child may run on this data at the moment: see `lent`.
+    pub(crate) lent: Cell<bool>,
+    _rest: [u8; 2],
+}
+
+impl ThreadBlock {
+    /// The block of a thread that never registers an area, and so misses in every section.
+    pub(crate) const fn closed() -> Self {
+        Self {
+            rseq: RseqArea::unregistered(),
+            held: HeldRanks::new(),
+            _gap: [0; 24 - size_of::<HeldRanks>()],
+            registration: Cell::new(CLOSED),
+            rounds: Cell::new(0),
+            cpu_hint: Cell::new(0),
+            hint_left: Cell::new(0),
+            lent: Cell::new(false),
+            _rest: [0; 2],
+        }
+    }
+}
+
+impl fmt::Debug for ThreadBlock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ThreadBlock").field("rseq", &self.rseq).finish_non_exhaustive()
+    }
+}
+
+const _: () = assert!(size_of::<RseqArea>() == 32 && size_of::<ThreadBlock>() == 64 && align_of::<ThreadBlock>() == 32);
+
+global_asm!(
+    concat!(".pushsection .tdata.", thread_symbol!(), ",\"awT\",@progbits"),
+    ".balign 32",
+    concat!(".globl ", thread_symbol!()),
+    concat!(".hidden ", thread_symbol!()),
+    concat!(".type ", thread_symbol!(), ",@object"),
+    concat!(".size ", thread_symbol!(), ", 64"),
+    concat!(thread_symbol!(), ":"),
+    ".long 0, -1",
+    ".zero 56",
+    ".popsection",
+);
+
+/// The distance of our thread block from the thread pointer.
+pub(crate) fn own_offset() -> usize {
+    let offset;
+    // SAFETY: loads a constant of the program.
+    unsafe {
+        asm!(
+            concat!("mov {}, qword ptr [rip + ", thread_symbol!(), "@GOTTPOFF]"),
+            out(reg) offset,
+            options(nostack, preserves_flags, readonly),
+        );
+    }
+    offset
+}
+
+/// The thread pointer: a number of the calling thread, never 0.
+#[inline]
+pub fn pointer() -> usize {
+    let pointer;
+    // SAFETY: the word at the thread pointer is the thread pointer itself, by the x86-64 ABI, as long as the thread
+    // lives.
+    unsafe { asm!("mov {}, qword ptr fs:[0]", out(reg) pointer, options(nostack, preserves_flags, pure, nomem)) };
+    pointer
+}
+
+/// The block of the calling thread. It lives as long as the thread.
+pub fn block() -> *mut ThreadBlock {
+    block_at(pointer())
+}
+
+/// The block of the thread with this thread pointer.
+pub(crate) fn block_at(pointer: usize) -> *mut ThreadBlock {
+    pointer.wrapping_add(own_offset()) as *mut ThreadBlock
+}
+
+/// How far our block, and libc's area if it lies there, reach below the thread pointer.
+pub(crate) fn bytes_below_pointer() -> usize {
+    let area = libc::rseq_area().map_or(0, |area| area.offset);
+    let below = |offset: usize| (offset as isize).min(0).unsigned_abs();
+    below(own_offset()).max(below(area))
+}
+
+/// The area at `offset` from the thread pointer, of the calling thread.
+///
+/// # Safety
+/// `offset` is that of an rseq area in static thread-local storage.
+pub unsafe fn area_at<'a>(offset: usize) -> &'a RseqArea {
+    // SAFETY: the caller's promise.
+    unsafe { &*(pointer().wrapping_add(offset) as *const RseqArea) }
+}
