@@ -2,7 +2,7 @@
 //!
 //! Horizontal positions are shares of the plot's width, from 0 to 1, written as percentages; vertical positions are in
 //! pixels. So a plot in a page is as wide as there is room for, and its words keep their size. The points of a polyline
-//! cannot be percentages, so polylines are drawn in a frame of [`STRETCHED`] units, which is stretched to the width.
+//! cannot be percentages, so polylines are drawn in a frame of `STRETCHED` units, which is stretched to the width.
 
 use std::fmt::Write;
 
