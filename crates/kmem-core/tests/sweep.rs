@@ -73,7 +73,7 @@ fn a_heap_that_comes_and_goes_is_released_once_and_then_as_time_allows() {
     assert!(first < 3 << 20, "the first time nearly all of it: {first}");
     let again: Vec<_> = (0..5).map(|_| cycle(&engine, &cache)).collect();
     assert!(again[4] > 12 << 20, "the same heap at once again stays: {again:?}");
-    // A second pays for seventy mebibytes.
+    // A second pays for twenty mebibytes.
     engine.platform().advance(1_000_000_000);
     let later = cycle(&engine, &cache);
     assert!(later < 3 << 20, "after a while it is released again: {later}");
@@ -84,7 +84,7 @@ fn a_heap_that_comes_and_goes_is_released_once_and_then_as_time_allows() {
 fn large_runs_are_released_when_they_are_freed_and_not_when_they_come_and_go() {
     let engine = engine(1);
     engine.release_at_free(true);
-    let run = || engine.alloc_bytes(100 * GRANULE, 16).expect("memory").address;
+    let run = || engine.alloc_bytes(1100 * GRANULE, 16).expect("memory").address;
     // SAFETY: the memory is the test's.
     let free = |address| unsafe { engine.free_bytes(address) };
     free(run());
@@ -92,7 +92,7 @@ fn large_runs_are_released_when_they_are_freed_and_not_when_they_come_and_go() {
     for _ in 0..5 {
         free(run());
     }
-    assert_eq!(engine.page_stats().dirty, 100, "what comes and goes stays");
+    assert_eq!(engine.page_stats().dirty, 1100, "what comes and goes stays");
     valid(&engine, 0);
 }
 

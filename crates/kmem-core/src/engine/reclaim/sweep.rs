@@ -10,8 +10,8 @@
 //! # What it costs
 //! To release a page and fault it in again costs as much as a hundred frees. A free does not know whether the program
 //! will use the page again, so frees have a [credit](crate::pages): what the process used for the first time, and a
-//! twentieth of its time. Without credit nothing is swept. A piece is bounded: by a number of slabs that are released,
-//! or eight times as many that are looked at.
+//! fiftieth of its time; and none in a process that never used 16 MiB. Without credit nothing is swept. A piece is
+//! bounded: by a number of slabs that are released, or eight times as many that are looked at.
 //!
 //! Caches with a destructor are skipped: it is the program's code, and runs when the program shrinks or destroys the
 //! cache.
