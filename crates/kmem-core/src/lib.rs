@@ -14,7 +14,7 @@
 //! | `internals` | what tests of this workspace reach inside of; no promise is made of it |
 //! | [`engine`] | the allocator, put together: all that an embedder calls |
 //! | [`platform`] | the traits that a home of the engine implements, in one list |
-//! | [`cache`], [`slab`] | what a cache is, and the registry of all; slabs: layout, out-of-band bitmaps, the lists of a node |
+//! | [`cache`], [`slab`] | what a cache is, and the registry of all; slabs: layout, bitmaps, the lists of a node |
 //! | [`cpu`] | CPU states, the gate, who may iterate CPUs, stopping them |
 //! | [`percpu`] | areas, slots, the table of areas; what sections are |
 //! | `depot` | full and empty magazines that travel between CPUs |

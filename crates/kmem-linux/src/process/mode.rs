@@ -1,14 +1,16 @@
 //! Which kind of section this process can have, found out once.
 //!
 //! ```text
-//! KMEM_RSEQ=off                                         -> Fallback(DisabledByEnvironment)
-//! CPU numbers unknown, or beyond the table              -> Fallback(CpusUnknown | TooManyCpus)
-//! the kernel has no rseq (seccomp, valgrind, old)       -> Fallback(NoRseqSyscall)
-//! KMEM_RSEQ=own, or libc knows nothing of rseq          -> OwnRseq, if the kernel takes our area; else Fallback(AreaTaken)
-//! libc registered none                                  -> Fallback(DisabledByLibc): the user switched it off
-//! libc registered its area                              -> Rseq, if this thread has a CPU number; else Fallback(UnregisteredThread)
-//! and KMEM_RSEQ=cid                                     -> Cid, if the kernel has concurrency ids
-//! and then, without fences for restartable sequences    -> Fallback(NoMembarrier)
+//! KMEM_RSEQ=off                                     -> Fallback(DisabledByEnvironment)
+//! CPU numbers unknown, or beyond the table          -> Fallback(CpusUnknown | TooManyCpus)
+//! the kernel has no rseq (seccomp, valgrind, old)   -> Fallback(NoRseqSyscall)
+//! KMEM_RSEQ=own, or libc knows nothing of rseq      -> OwnRseq, if the kernel takes our area
+//!                                                     else Fallback(AreaTaken)
+//! libc registered none                              -> Fallback(DisabledByLibc): the user switched it off
+//! libc registered its area                          -> Rseq, if this thread has a CPU number
+//!                                                     else Fallback(UnregisteredThread)
+//! and KMEM_RSEQ=cid                                 -> Cid, if the kernel has concurrency ids
+//! and then, without a fence for sequences           -> Fallback(NoMembarrier)
 //! ```
 //! A process that asked for `cid` and has another mode is told so: [`Linux::lacks_ids`](crate::Linux::lacks_ids).
 //!

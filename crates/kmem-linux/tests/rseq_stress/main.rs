@@ -7,8 +7,9 @@
 //! leaves the fence out and must find duplicates.
 //!
 //! Each mode runs in a process of its own, for about 0.7 seconds, or for KMEM_STRESS_SECONDS, or until there were
-//! KMEM_STRESS_HITS and KMEM_STRESS_DRAINS. `.ci/stress` runs it at full size. A hit is one section that took effect, for
-//! one object or for a batch; a drain is one fence, for one CPU or for all, or the answer of a thread that missed there.
+//! KMEM_STRESS_HITS and KMEM_STRESS_DRAINS. `.ci/stress` runs it at full size. A hit is one section that took effect,
+//! for one object or for a batch; a drain is one fence, for one CPU or for all, or the answer of a thread that missed
+//! there.
 
 mod drain;
 mod work;

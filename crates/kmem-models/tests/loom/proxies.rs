@@ -70,8 +70,8 @@ impl World {
     }
 }
 
-/// Two threads, one on CPU 0 and the other on `place`, take the object while CPU 1 drains the slot, some times: an answer
-/// may come too late. Answers how many drains were spared the fence.
+/// Two threads, one on CPU 0 and the other on `place`, take the object while CPU 1 drains the slot, some times: an
+/// answer may come too late. Answers how many drains were spared the fence.
 fn drains_with(proxies: Proxies, place: usize, drains: usize) -> usize {
     let world = World::make(proxies);
     let [other, drained] = [world.clone(), world.clone()];
@@ -104,8 +104,8 @@ fn a_drain_by_proxy() {
     assert!(answered.load(Ordering::Relaxed) > 0, "nobody ever answered");
 }
 
-/// The negative control: a proxy that answers for a CPU on which it is not, and so has ended nobody's section. (One that is
-/// there ends sections by its own, in the model as on a processor.)
+/// The negative control: a proxy that answers for a CPU on which it is not, and so has ended nobody's section. (One
+/// that is there ends sections by its own, in the model as on a processor.)
 #[test]
 #[should_panic(expected = "handed out twice")]
 fn a_proxy_that_is_elsewhere() {
