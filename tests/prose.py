@@ -92,10 +92,13 @@ def laid_out(first, text):
 
 
 def break_of(sentence, room):
-    """The space to break at: after a mark of punctuation, if one is far enough to the right; else the last that fits."""
-    fits = [index for index, letter in enumerate(sentence[: room + 1]) if letter == " "]
+    """The space to break at, outside of code: after a mark of punctuation, if one is far enough to the right; else the
+    last that fits."""
+    spaces = [index for index, letter in enumerate(sentence) if letter == " "]
+    outside = [index for index in spaces if sentence[:index].count("`") % 2 == 0] or spaces
+    fits = [index for index in outside if index <= room]
     if not fits:
-        return sentence.index(" ")
+        return outside[0]
     marks = [index for index in fits if sentence[index - 1] in ",;:" and index > room * 0.6]
     return (marks or fits)[-1]
 
