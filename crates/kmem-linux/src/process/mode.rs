@@ -86,6 +86,11 @@ impl FallbackReason {
 
 impl Mode {
     /// A number for it, for other processes; never 0.
+    ///
+    /// ```
+    /// let mode = kmem::info().mode;
+    /// assert_eq!(kmem::Mode::from_code(mode.code()), Some(mode));
+    /// ```
     pub const fn code(self) -> u64 {
         match self {
             Self::Rseq => 1,
@@ -96,6 +101,11 @@ impl Mode {
     }
 
     /// The mode of a number.
+    ///
+    /// ```
+    /// assert_eq!(kmem::Mode::from_code(0), None);
+    /// assert_eq!(kmem::Mode::from_code(kmem::Mode::Rseq.code()), Some(kmem::Mode::Rseq));
+    /// ```
     pub fn from_code(code: u64) -> Option<Self> {
         let all = [Self::Rseq, Self::OwnRseq, Self::Cid].into_iter().chain(FallbackReason::ALL.map(Self::Fallback));
         all.into_iter().find(|mode| mode.code() == code)
