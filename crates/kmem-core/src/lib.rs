@@ -2,7 +2,11 @@
 //!
 //! The engine knows nothing of an operating system. It is generic over a [`platform::Platform`], which gives it
 //! CPU-local sections, a fence, pages, parking and a clock; Linux user space, bare metal and the virtual CPUs of
-//! `kmem-sim` are such platforms. It has no dependency, needs no `alloc`, and never allocates from itself.
+//! `kmem-sim` are such platforms. It has no dependency and no features, reads no environment variable, needs no
+//! `alloc`, and never allocates from itself. Rust 1.88 or newer.
+//!
+//! In the repository, `docs/porting.md` says what a platform must guarantee, with `examples/static_memory.rs` for an
+//! example; `docs/design.md` has the theory; and `docs/invariants.md` lists what comments cite as I1 to I44.
 //!
 //! # Floors
 //!
