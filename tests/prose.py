@@ -2,8 +2,9 @@
 what is to be listed is listed: each gate in CONTRIBUTING.md, each variable of the environment in docs/tuning.md.
 
 Rows of tables are excepted, and so is a line without a space to break it at. A link to a file leads to one of this
-repository, and a link to a heading to one that is there. `--rust` also names the comments in Rust
-sources that are longer than 120 columns, which rustfmt does not wrap; without it they are only counted.
+repository, and a link to a heading to one that is there.
+
+No comment in Rust sources is longer than 120 columns either: rustfmt does not wrap them.
 
 `--wrap FILE...` lays Markdown out anew: each sentence begins a line, and a long one is broken at spaces. So a change of
 one sentence is a change of its lines only.
@@ -91,10 +92,13 @@ def laid_out(first, text):
 
 
 def break_of(sentence, room):
-    """The space to break at: behind a mark of punctuation, if one is far enough to the right; else the last that fits."""
-    fits = [index for index, letter in enumerate(sentence[: room + 1]) if letter == " "]
+    """The space to break at, outside of code: after a mark of punctuation, if one is far enough to the right; else the
+    last that fits."""
+    spaces = [index for index, letter in enumerate(sentence) if letter == " "]
+    outside = [index for index in spaces if sentence[:index].count("`") % 2 == 0] or spaces
+    fits = [index for index in outside if index <= room]
     if not fits:
-        return sentence.index(" ")
+        return outside[0]
     marks = [index for index in fits if sentence[index - 1] in ",;:" and index > room * 0.6]
     return (marks or fits)[-1]
 
@@ -140,16 +144,13 @@ def main():
         # The words on a machine are a part of its page in docs/benchmarks, from where their links lead.
         wrong += [] if path.endswith("/losses.md") else broken(path)
     wrong += unlisted()
-    comments = []
     for path in listed("*.rs"):
         for number, line in enumerate((ROOT / path).read_text().splitlines(), 1):
             if len(line) > RUST_COLUMNS and line.lstrip().startswith("//"):
-                comments.append(f"{path}:{number}: a comment of {len(line)} columns, of {RUST_COLUMNS}")
-    if "--rust" in sys.argv:
-        wrong += comments
+                wrong.append(f"{path}:{number}: a comment of {len(line)} columns, of {RUST_COLUMNS}")
     if wrong:
         sys.exit("\n".join(wrong) + "\nprose: `python3 tests/prose.py --wrap FILE` lays Markdown out")
-    print(f"prose: no line of Markdown has more than {COLUMNS} columns; {len(comments)} comments in Rust have more than {RUST_COLUMNS}")
+    print(f"prose: no line of Markdown has more than {COLUMNS} columns, and no comment in Rust more than {RUST_COLUMNS}")
 
 
 main()

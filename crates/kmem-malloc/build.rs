@@ -3,11 +3,11 @@
 //! *It stays.* The kernel keeps the address of a thread's last section, and may read its descriptor at any later time:
 //! the library must never be unmapped. All linkers know `-z nodelete`, and one that did not must fail.
 //!
-//! *It is small.* With code and constants in one segment there is a mapping less to make when a program starts. And what
-//! only some programs run, and those seldom (`#[cold]`: transitions, upkeep, what a process does at its end), stands
-//! together after the rest, where it takes no memory until it runs. GNU ld puts it together by itself. Linkers spell
-//! these wishes differently, refuse what they do not know or warn of it, and none of the words is worth a build that
-//! fails: so each is tried first, by a link of nothing with the compiler, the linker and the flags of this build.
+//! *It is small.* With code and constants in one segment there is a mapping less to make when a program starts. And
+//! what only some programs run, and those seldom (`#[cold]`: transitions, upkeep, what a process does at its end),
+//! stands together after the rest, where it takes no memory until it runs. GNU ld puts it together by itself. Linkers
+//! spell these wishes differently, refuse what they do not know or warn of it, and none of the words is worth a build
+//! that fails: so each is tried first, by a link of nothing with the compiler, the linker and the flags of this build.
 
 use std::env;
 use std::path::{Path, PathBuf};

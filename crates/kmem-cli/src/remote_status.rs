@@ -2,8 +2,8 @@
 //!
 //! The page is a file in memory that a process on kmem maps (see `kmem::status`). It is found by its name in
 //! `/proc/PID/maps`, and read among the descriptors of the process's thread named `kmem`. A process without that thread
-//! has closed the file; then the mapping is read through `/proc/PID/mem`, for which the kernel asks whether we may trace
-//! the process.
+//! has closed the file; then the mapping is read through `/proc/PID/mem`, for which the kernel asks whether we may
+//! trace the process.
 //!
 //! What is found may be forged, since a process can give a file any name. So a file is opened, without blocking, only
 //! if it has the name that the kernel gives such memory; it is accepted only if it is the one that is mapped; no more

@@ -2,7 +2,7 @@
 
 pub use crate::cpu::control::Cpus;
 pub use crate::cpu::gate::{Gate, InsideCallback, OnlineCpus, ReadGuard, WriteGuard};
-pub use crate::cpu::proxy::Question;
+pub use crate::cpu::proxy::Request;
 pub use crate::cpu::state::CpuEvent;
 use crate::engine::Engine;
 pub use crate::meta::Meta;

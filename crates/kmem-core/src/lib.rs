@@ -2,7 +2,11 @@
 //!
 //! The engine knows nothing of an operating system. It is generic over a [`platform::Platform`], which gives it
 //! CPU-local sections, a fence, pages, parking and a clock; Linux user space, bare metal and the virtual CPUs of
-//! `kmem-sim` are such platforms. It has no dependency, needs no `alloc`, and never allocates from itself.
+//! `kmem-sim` are such platforms. It has no dependency and no features, reads no environment variable, needs no
+//! `alloc`, and never allocates from itself. Rust 1.88 or newer.
+//!
+//! In the repository, `docs/porting.md` says what a platform must guarantee, with `examples/static_memory.rs` for an
+//! example; `docs/design.md` has the theory; and `docs/invariants.md` lists what comments cite as I1 to I44.
 //!
 //! # Floors
 //!
@@ -14,7 +18,7 @@
 //! | `internals` | what tests of this workspace reach inside of; no promise is made of it |
 //! | [`engine`] | the allocator, put together: all that an embedder calls |
 //! | [`platform`] | the traits that a home of the engine implements, in one list |
-//! | [`cache`], [`slab`] | what a cache is, and the registry of all; slabs: layout, out-of-band bitmaps, the lists of a node |
+//! | [`cache`], [`slab`] | what a cache is, and the registry of all; slabs: layout, bitmaps, the lists of a node |
 //! | [`cpu`] | CPU states, the gate, who may iterate CPUs, stopping them |
 //! | [`percpu`] | areas, slots, the table of areas; what sections are |
 //! | `depot` | full and empty magazines that travel between CPUs |

@@ -193,8 +193,8 @@ fn a_cache_with_a_constructor_that_is_refused_constructs_nothing() {
     unused.destroy().expect("unused");
 }
 
-/// Areas and the table of the registry begin small, and become wider with the caches there are: what is cached stays, on all
-/// CPUs, and without memory a create fails and leaves everything as it was.
+/// Areas and the table of the registry begin small, and become wider with the caches there are: what is cached stays,
+/// on all CPUs, and without memory a create fails and leaves everything as it was.
 #[test]
 fn areas_become_wider_with_the_caches_there_are() {
     const CACHES: usize = 3000;

@@ -8,7 +8,7 @@ mod common;
 
 use common::{Cache, E, config, distinct, engine_of, valid};
 use kmem_core::cpu::CpuSet;
-use kmem_core::internals::Question;
+use kmem_core::internals::Request;
 use kmem_core::slab::FreeError;
 use kmem_core::{Config, DestroyError, Population};
 use kmem_sim::fake::{self, Machine};
@@ -226,8 +226,8 @@ fn while_a_slot_is_drained_its_cpu_misses() {
     valid(&engine, 1);
 }
 
-/// A thread that stops a CPU asks there for a proxy, and nobody answers: what became of that question must not be the
-/// answer to the next one.
+/// A thread that stops a CPU asks there for a proxy, and no thread reports: what became of that request must not be
+/// the report on the next one.
 #[test]
 fn each_stop_of_a_cpu_without_a_proxy_is_fenced() {
     fake::run_on(0);
@@ -278,18 +278,18 @@ fn a_section_that_was_interrupted_takes_effect_once() {
 
 /// A proxy looks, and while it makes sure that it is on its CPU somebody fences that from afar, and stops it again.
 #[test]
-fn an_answer_that_comes_too_late_answers_nothing() {
-    let question = Question::new();
-    question.ask();
-    question.answer(|| {
-        question.settle();
-        question.ask();
+fn a_report_that_comes_too_late_changes_nothing() {
+    let request = Request::new();
+    request.ask();
+    request.report(|| {
+        request.settle();
+        request.ask();
         true
     });
-    assert!(!question.is_answered(), "that was the question before");
-    question.answer(|| false);
-    assert!(!question.is_answered(), "it was not on the CPU");
-    question.answer(|| true);
-    assert!(question.is_answered());
-    question.answer(|| panic!("nobody asks"));
+    assert!(!request.is_reported(), "that was the request before");
+    request.report(|| false);
+    assert!(!request.is_reported(), "it was not on the CPU");
+    request.report(|| true);
+    assert!(request.is_reported());
+    request.report(|| panic!("no thread asks"));
 }

@@ -1,6 +1,6 @@
-//! Whose code runs on which thread: what a thread that does upkeep calls runs nobody's (no constructor, no destructor, no
-//! listener), and what it left runs on the next thread that comes to the cache. Caches with nothing to end are looked
-//! after like any other.
+//! Whose code runs on which thread: what a thread that does upkeep calls runs nobody's (no constructor, no destructor,
+//! no listener), and what it left runs on the next thread that comes to the cache. Caches with nothing to end are
+//! looked after like any other.
 
 mod common;
 

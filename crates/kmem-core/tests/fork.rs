@@ -226,8 +226,8 @@ fn interruptible(cpus: usize) -> E {
     engine_of(Machine::with_cpus(cpus), Config { bad_free: interrupted, ..config(Population::OnFirstUse) })
 }
 
-/// Runs `handler` while the calling thread has the lock of the cache's node, in the middle of putting objects there, and has
-/// stopped all CPUs.
+/// Runs `handler` while the calling thread has the lock of the cache's node, in the middle of putting objects there,
+/// and has stopped all CPUs.
 fn inside_a_node(cache: &Cache, handler: impl FnOnce() + 'static) {
     HANDLER.set(Some(Box::new(handler)));
     // All of a batch of a slab go back at once, and one of them is free already.
@@ -496,8 +496,9 @@ fn a_fork_waits_for_readers_of_the_gate_before_it_takes_anything_else() {
     valid(&engine, 0);
 }
 
-/// One thread is interrupted in the middle of putting objects on a node; another drains, has stopped both CPUs, and waits
-/// for that node. The child has neither the one that drains nor what it holds. (Both threads stay as they are for ever.)
+/// One thread is interrupted in the middle of putting objects on a node; another drains, has stopped both CPUs, and
+/// waits for that node. The child has neither the one that drains nor what it holds. (Both threads stay as they are for
+/// ever.)
 #[test]
 fn cpus_that_a_thread_had_stopped_run_again_in_the_child() {
     let engine = interruptible(2);

@@ -14,8 +14,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 const RANKS: [Rank; 9] =
     [Rank::Gate, Rank::Registry, Rank::Life, Rank::Cpu, Rank::Depot, Rank::Node, Rank::Pages, Rank::Meta, Rank::Stats];
 
-/// Guards stay on the thread that took the lock (I30). Were one of them `Send`, both implementations would be meant, and
-/// this would not compile.
+/// Guards stay on the thread that took the lock (I30). Were one of them `Send`, both implementations would be meant,
+/// and this would not compile.
 const _: () = {
     trait Stays<Why> {
         const STAYS: () = ();

@@ -133,8 +133,8 @@ fn whatever_fails_no_run_is_lost_and_none_overlap() {
     }
 }
 
-/// What is free behind the room is another mapping, where the source has mappings: a run that reached into it could not be
-/// moved again.
+/// What is free behind the room is another mapping, where the source has mappings: a run that reached into it could not
+/// be moved again.
 #[test]
 fn a_moved_run_grows_into_its_room_and_no_further() {
     let engine = engine(1);

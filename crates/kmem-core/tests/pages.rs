@@ -344,8 +344,8 @@ fn what_was_committed_ahead_goes_back_with_the_runs_before_it() {
     consistent(&engine, 0);
 }
 
-/// Between the day on which the address space of a run went back and the day on which it shall serve again, something else
-/// came to lie there.
+/// Between the day on which the address space of a run went back and the day on which it shall serve again, something
+/// else came to lie there.
 #[test]
 fn a_run_that_was_given_up_and_is_taken_by_then_is_left_alone() {
     let engine = heap(256);

@@ -29,13 +29,14 @@ fn settle(engine: &E) {
     while engine.decay().left {}
 }
 
-/// Granules of a slab of objects of 64 bytes, its objects, and how many the slabs have that nobody counts on being filled.
+/// Granules of a slab of objects of 64 bytes, its objects, and how many the slabs have that nobody counts on being
+/// filled.
 const SLAB: usize = (64 << 10) / GRANULE;
 const OBJECTS: usize = 1024;
 const FIRST_OBJECTS: usize = 4 * OBJECTS;
 
-/// An object at the beginning of a step of its own, of a cache that has some slabs, all in use: what lies before it is in
-/// use, more than the window's first steps.
+/// An object at the beginning of a step of its own, of a cache that has some slabs, all in use: what lies before it is
+/// in use, more than the window's first steps.
 fn first_of_a_step(engine: &E, cache: &Cache) -> usize {
     cache.bulk(FIRST_OBJECTS);
     large(engine, 4 * UNIT);

@@ -37,6 +37,17 @@ pub enum DestroyError<C> {
 
 impl<C> DestroyError<C> {
     /// The cache, to go on with.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let cache = kmem::Cache::<u64>::new("doc_into_cache")?;
+    /// let leaked = kmem::CacheBox::leak(cache.alloc(1)?) as *mut u64;
+    /// let cache = cache.destroy().expect_err("one object is in use").into_cache();
+    /// assert_eq!(cache.stats().live, 1);
+    /// # let _ = leaked;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn into_cache(self) -> C {
         match self {
             Self::Busy { cache, .. } | Self::InsideCallback { cache } => cache,
@@ -44,6 +55,13 @@ impl<C> DestroyError<C> {
     }
 
     /// The same error, with what `make` makes of the cache.
+    ///
+    /// ```
+    /// use kmem::DestroyError;
+    ///
+    /// let error = DestroyError::Busy { live: 2, cache: 5 }.map(|cache| cache + 1);
+    /// assert!(matches!(error, DestroyError::Busy { live: 2, cache: 6 }));
+    /// ```
     pub fn map<D>(self, make: impl FnOnce(C) -> D) -> DestroyError<D> {
         match self {
             Self::Busy { live, cache } => DestroyError::Busy { live, cache: make(cache) },

@@ -23,8 +23,8 @@
 //! | parameter | answer |
 //! |---|---|
 //! | `M_ARENA_MAX`, `M_ARENA_TEST` | 1 for 0 and more: there is one heap, in however many threads |
-//! | `M_TRIM_THRESHOLD` | 1 for 0 and more: what is free goes back, wherever it lies; 0 for less, which would keep it for ever |
-//! | `M_MMAP_THRESHOLD` | 1 for 0 to 32 MiB (glibc's own limit): large objects go back by themselves, at any size; else 0 |
+//! | `M_TRIM_THRESHOLD` | 1 for 0 and more: free memory is released wherever it lies; 0 for less, which would keep it |
+//! | `M_MMAP_THRESHOLD` | 1 for 0 to 32 MiB (glibc's own limit): large objects are released at any size; else 0 |
 //! | `M_MMAP_MAX` | 1 for 0 and more: large objects are not mappings of their own |
 //! | `M_CHECK_ACTION` | 1 for values with bit 1: a fault ends the program. 0 for those that would go on |
 //! | `M_PERTURB` | 1 for 0; else 0: memory is not filled, because the quick paths do not touch it |

@@ -11,9 +11,9 @@
 //! | `forged_token` | iterating CPUs without the gate (I35) |
 //! | `kept_token` | iterating CPUs after the gate was given back (I35) |
 //!
-//! That guards of the gate and of locks stay on their thread is asserted in `kmem-core/tests/locks.rs`. Holding the gate
-//! twice compiles, for whose turn it is is known at run time only: there it is an error, or an assertion, and the same
-//! file has a test for each.
+//! That guards of the gate and of locks stay on their thread is asserted in `kmem-core/tests/locks.rs`. Holding the
+//! gate twice compiles, for whose turn it is is known at run time only: there it is an error, or an assertion, and the
+//! same file has a test for each.
 //!
 //! Messages differ from one compiler to the next, so they are compared on the one they were written by; on others the
 //! `compile_fail` examples of the documentation still hold. `TRYBUILD=overwrite cargo test -p kmem --test compile_fail`

@@ -23,8 +23,8 @@ unsafe extern "C" {
     fn _exit(code: i32) -> !;
 }
 
-/// A CPU that left shall have nothing cached a second later, which `follow` of kmem-cli's tests looks at. Here a machine
-/// that is busy with other tests may take its time.
+/// A CPU that left shall have nothing cached a second later, which `follow` of kmem-cli's tests looks at. Here a
+/// machine that is busy with other tests may take its time.
 const SOON: Duration = Duration::from_secs(10);
 
 fn allowed() -> Vec<usize> {

@@ -1,5 +1,6 @@
-//! The program's code (constructors, drops of values, listeners) runs on the program's threads only, whatever upkeep does
-//! meanwhile; and what has nothing to drop is looked after like any other memory. Each case runs in a process of its own.
+//! The program's code (constructors, drops of values, listeners) runs on the program's threads only, whatever upkeep
+//! does meanwhile; and what has nothing to drop is looked after like any other memory. Each case runs in a process of
+//! its own.
 
 mod case;
 
@@ -269,7 +270,8 @@ fn below<const N: usize, R>(code: impl FnOnce() -> R) -> R {
     result
 }
 
-/// A thread looks at a cache for ever. A thread of the child, on the same stack, writes over it and destroys that cache.
+/// A thread looks at a cache for ever. A thread of the child, on the same stack, writes over it and destroys that
+/// cache.
 fn forked() {
     let cache = Cache::<u64>::new("looked at").expect("a cache");
     let (send, receive) = std::sync::mpsc::channel();

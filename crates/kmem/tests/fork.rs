@@ -1,5 +1,5 @@
-//! Forks in a signal handler that interrupted the life of a cache anywhere, in a program with threads whose allocator this
-//! is: the parent goes on, and the child goes on where it was interrupted.
+//! Forks in a signal handler that interrupted the life of a cache anywhere, in a program with threads whose allocator
+//! this is: the parent goes on, and the child goes on where it was interrupted.
 
 use std::ffi::c_int;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicUsize, Ordering::SeqCst};

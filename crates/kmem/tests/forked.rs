@@ -1,5 +1,5 @@
-//! Fork while other threads create and destroy caches: they are in the middle of it, and in the child they are gone. There
-//! the gate is free, so CPUs may go and come.
+//! Fork while other threads create and destroy caches: they are in the middle of it, and in the child they are gone.
+//! There the gate is free, so CPUs may go and come.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 

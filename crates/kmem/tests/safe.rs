@@ -1,5 +1,6 @@
-//! What safe code alone may try: addresses that are not its own, alignments that are none, destructors and visitors that
-//! destroy what runs them, and code of the user's that calls everything. Nothing of it is undefined, and nothing hangs.
+//! What safe code alone may try: addresses that are not its own, alignments that are none, destructors and visitors
+//! that destroy what runs them, and code of the user's that calls everything. Nothing of it is undefined, and nothing
+//! hangs.
 #![forbid(unsafe_code)]
 
 use std::collections::BTreeMap;

@@ -1,10 +1,10 @@
 //! How much of its caller's stack the Rust interface takes: as the C interface, at most 2 KiB, which leaves a coroutine
-//! of 4 KiB enough. The user's own code (a constructor, a destructor, a listener) is not counted, and there is none here
-//! that takes any.
+//! of 4 KiB enough. The user's own code (a constructor, a destructor, a listener) is not counted, and there is none
+//! here that takes any.
 //!
-//! Each operation runs on a painted stack; how far the paint is gone is what it took, with the frame of the closure that
-//! calls it. The first use of the process is in
-//! a process of its own. Only a release build is measured: a debug build takes what it likes.
+//! Each operation runs on a painted stack; how far the paint is gone is what it took, with the frame of the closure
+//! that calls it. The first use of the process is in a process of its own. Only a release build is measured: a debug
+//! build takes what it likes.
 
 use std::alloc::{GlobalAlloc, Layout};
 use std::arch::naked_asm;

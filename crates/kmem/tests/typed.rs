@@ -301,7 +301,8 @@ fn a_cache_is_tuned() -> Result {
     Ok(cache.destroy()?)
 }
 
-/// What may cross threads, checked when this compiles; what may not is in the compile-fail examples of [`kmem::CacheBox`].
+/// What may cross threads, checked when this compiles; what may not is in the compile-fail examples of
+/// [`kmem::CacheBox`].
 #[test]
 fn threads_may_share() {
     fn send<T: Send>() {}

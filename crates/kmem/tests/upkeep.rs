@@ -1,5 +1,5 @@
-//! What upkeep does without: each thing of the kernel's is refused in turn, and the process still allocates soundly, and
-//! its page says what is off. Each case runs in a process of its own.
+//! What upkeep does without: each thing of the kernel's is refused in turn, and the process still allocates soundly,
+//! and its page says what is off. Each case runs in a process of its own.
 
 mod case;
 

@@ -3,7 +3,7 @@
 use core::fmt;
 use core::ptr::NonNull;
 
-use super::proxy::Question;
+use super::proxy::Request;
 use super::{AtomicCpuSet, CpuEvent, CpuSet, CpuState};
 use crate::host::Host;
 use crate::percpu::{Area, CpuTable};
@@ -45,7 +45,7 @@ pub struct CpuControl {
     /// Objects that were taken out of the CPU's slots from outside, since the beginning. Changed under the lock.
     pub(crate) drained: AtomicUsize,
     /// Asked while the CPU is stopped.
-    pub(crate) question: Question,
+    pub(crate) request: Request,
 }
 
 impl fmt::Debug for CpuControl {
@@ -85,7 +85,7 @@ impl Cpus {
             let control = CpuControl {
                 lock: Mutex::new(Rank::Cpu, control),
                 drained: AtomicUsize::new(0),
-                question: Question::new(),
+                request: Request::new(),
             };
             // SAFETY: the mapping has room for as many controls.
             unsafe { controls.add(cpu).write(control) };

@@ -3,7 +3,7 @@
 //!
 //! Two defences stand between the caches and the CPUs, each sufficient alone:
 //! 1. **The gate.** A transition holds its write side; create, destroy and shrink hold its read side. A function that
-//!    iterates CPUs asks for an [`OnlineCpus`], which only a holder of the gate has (I35).
+//!    iterates CPUs asks for an `OnlineCpus`, which only a holder of the gate has (I35).
 //! 2. **A dying cache stays listed, and its slots cannot be enabled.** So a CPU that goes down during a destroy still
 //!    finds the cache and drains its slot, and one that comes up cannot give it a new one (I14, I15).
 //!

@@ -7,19 +7,19 @@
 //! reports so: the thread is the *proxy* of the thread that stopped the CPU.
 //!
 //! ```text
-//! who stops CPU 1                            a thread on CPU 1
+//! thread that stops CPU 1                    a thread on CPU 1
 //! TABLE[1] = EMPTY
-//! question: 6 -> 7                           a section misses
-//! looks: 7                                   question is 7, which is odd: asked
-//! looks: 7                                   fence_here(1): it is on CPU 1, after TABLE[1] = EMPTY
-//! looks: 8, answered: the area is private    question: 7 -> 8
+//! request: 6 -> 7                            a section misses
+//! polls: 7                                   the request is 7, which is odd: asked
+//! polls: 7                                   fence_here(1): it is on CPU 1, after TABLE[1] = EMPTY
+//! polls: 8, reported: the area is private    request: 7 -> 8
 //! ```
-//! A thread that sees the question sees the empty area (release, acquire), so the proxy fences every section of before.
-//! A thread that sees the answer sees what these sections committed. Each question has a number of its own, so that an
-//! answer which comes too late, when the CPU was fenced from afar and is stopped again, answers nothing. The model
+//! A thread that sees the request sees the empty area (release, acquire), so the proxy fences every section that began
+//! before. A thread that sees the report sees what these sections committed. Each request has a number of its own, so a
+//! report that comes too late, when the CPU was fenced from afar and is stopped again, changes nothing. The model
 //! `proxies::a_drain_by_proxy` runs all of it, and `a_proxy_that_is_elsewhere` must fail.
 //!
-//! A thread that stops CPUs looks a few times only. On a CPU where no thread allocates there is no answer, and a fence
+//! A thread that stops CPUs polls a few times only. On a CPU where no thread allocates no report comes, and a fence
 //! from afar costs little there.
 
 use super::{CpuSet, Cpus};
@@ -27,12 +27,12 @@ use crate::host::Host;
 use crate::percpu::Sections;
 use crate::sync::{AtomicUsize, Ordering};
 
-/// Whether a thread asks if a CPU's sections are over: an odd number while it asks, the next even number once it is
-/// answered.
+/// Whether a thread asks if a CPU's sections are over: an odd number while it asks, the next even number once that was
+/// reported.
 #[derive(Debug)]
-pub struct Question(AtomicUsize);
+pub struct Request(AtomicUsize);
 
-impl Question {
+impl Request {
     /// Not asked.
     pub fn new() -> Self {
         Self(AtomicUsize::new(0))
@@ -43,19 +43,19 @@ impl Question {
         self.0.store(self.0.load(Ordering::Relaxed) + 1, Ordering::Release);
     }
 
-    /// Whether it was answered. If so, all sections that began before it was asked are over.
-    pub fn is_answered(&self) -> bool {
+    /// Whether it was reported. If so, all sections that began before it was asked are over.
+    pub fn is_reported(&self) -> bool {
         self.0.load(Ordering::Acquire).is_multiple_of(2)
     }
 
-    /// Withdraws the question. Same caller as [`ask`](Self::ask).
+    /// Withdraws the request. Same caller as [`ask`](Self::ask).
     pub fn settle(&self) {
         self.0.store(self.0.load(Ordering::Relaxed).next_multiple_of(2), Ordering::Relaxed);
     }
 
-    /// Answers, if it is asked and `fence_here` fences the CPU.
+    /// Reports, if it is asked and `fence_here` fences the CPU.
     #[inline]
-    pub fn answer(&self, fence_here: impl FnOnce() -> bool) {
+    pub fn report(&self, fence_here: impl FnOnce() -> bool) {
         let number = self.0.load(Ordering::Acquire);
         if !number.is_multiple_of(2) && fence_here() {
             let _ = self.0.compare_exchange(number, number + 1, Ordering::Release, Ordering::Relaxed);
@@ -63,7 +63,7 @@ impl Question {
     }
 }
 
-impl Default for Question {
+impl Default for Request {
     fn default() -> Self {
         Self::new()
     }
@@ -75,17 +75,17 @@ pub(crate) fn fence<P: Host + Sections>(cpus: &Cpus, platform: &P, withdrawn: &m
     withdrawn.retain(|cpu| !platform.fence_here(cpu));
     let patience = platform.patience();
     if patience > 0 {
-        withdrawn.iter().filter_map(|cpu| cpus.get(cpu)).for_each(|cpu| cpu.question.ask());
+        withdrawn.iter().filter_map(|cpu| cpus.get(cpu)).for_each(|cpu| cpu.request.ask());
     }
     for _ in 0..patience {
         if withdrawn.is_empty() {
             return;
         }
         core::hint::spin_loop();
-        withdrawn.retain(|cpu| cpus.get(cpu).is_some_and(|cpu| !cpu.question.is_answered()));
+        withdrawn.retain(|cpu| cpus.get(cpu).is_some_and(|cpu| !cpu.request.is_reported()));
     }
     if !withdrawn.is_empty() {
         platform.fence(withdrawn);
-        withdrawn.iter().filter_map(|cpu| cpus.get(cpu)).for_each(|cpu| cpu.question.settle());
+        withdrawn.iter().filter_map(|cpu| cpus.get(cpu)).for_each(|cpu| cpu.request.settle());
     }
 }

@@ -31,7 +31,7 @@ pub enum CpuEvent {
     Cancel,
     /// CPU_ONLINE.
     Online,
-    /// CPU_DOWN_PREPARE was granted.
+    /// CPU_DOWN_PREPARE: listeners are asked after it.
     Down,
     /// CPU_DOWN_FAILED.
     DownFailed,

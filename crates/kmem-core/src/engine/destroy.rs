@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! gate (read)                  no CPU is between two states
-//! inside of it?                a destructor or a visitor of this thread has it pinned: refused, it would wait for itself
+//! inside of it?                a destructor or visitor of this thread has it pinned: refused, it would wait for itself
 //! life: Live -> Dying          no slot can be enabled from here on, on any CPU, gate or no gate
 //! slots -> slabs               of every CPU whose slot is enabled, online or not (I16), one fence for all
 //! depot -> slabs

@@ -3,7 +3,8 @@
 //!
 //! ```text
 //! create    slots of the online CPUs; then on the list
-//! destroy   off the list; drain the slots of the online CPUs; objects in use? then on the list again, and Busy; free the slots of all; free
+//! destroy   off the list; drain the slots of the online CPUs; objects in use? then on the list again, and Busy;
+//!           free the slots of all; free
 //! prepare   a slot of every listed cache
 //! dead      take the slot of every listed cache away
 //! ```

@@ -224,7 +224,7 @@ impl<P: Platform> Engine<P> {
             return true;
         }
         if let Some(control) = self.cpus.get(cpu) {
-            control.question.answer(|| self.platform.fence_here(cpu));
+            control.request.report(|| self.platform.fence_here(cpu));
         }
         if cache.enabled_on.contains(cpu) {
             return false;

@@ -3,8 +3,8 @@
 //! ```text
 //! the cache is listed    a thread that finds it there finds its slot disabled, also in an area that has no such slot
 //! width = more           an area that is made from here on, under its CPU's control, is as wide
-//! each CPU in turn       looked at under its control: if its area is not as wide, it is stopped, its area exchanged for a
-//!                        wider one that holds the same, and it runs again (I6, I36)
+//! each CPU in turn       looked at under its control: if its area is not as wide, it is stopped, its area exchanged
+//!                        for a wider one that holds the same, and it runs again (I6, I36)
 //! sure = more            all areas are as wide; the next creates need not look
 //! create returns         only now can a section be asked for the slot
 //! ```

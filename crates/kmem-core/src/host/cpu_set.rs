@@ -11,6 +11,17 @@ pub const MAX_CPUS: usize = if MODEL { 64 } else { 1024 };
 const WORDS: usize = MAX_CPUS / 64;
 
 /// A set of CPU ids.
+///
+/// ```
+/// use kmem_core::cpu::CpuSet;
+///
+/// let mut set = CpuSet::first(3);
+/// set.insert(70);
+/// set.remove(1);
+/// assert!(set.contains(70) && set.iter().eq([0, 2, 70]));
+/// set.retain(|cpu| cpu < 64);
+/// assert_eq!((set.len(), set.words()[0]), (2, 0b101));
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct CpuSet {
     words: [u64; WORDS],
@@ -21,11 +32,23 @@ impl CpuSet {
     pub const NONE: &'static Self = &Self::new();
 
     /// No CPU.
+    ///
+    /// ```
+    /// use kmem_core::cpu::CpuSet;
+    ///
+    /// assert!(CpuSet::new().is_empty());
+    /// ```
     pub const fn new() -> Self {
         Self { words: [0; WORDS] }
     }
 
     /// The CPUs `0..count`.
+    ///
+    /// ```
+    /// use kmem_core::cpu::CpuSet;
+    ///
+    /// assert!(CpuSet::first(2).iter().eq([0, 1]));
+    /// ```
     pub fn first(count: usize) -> Self {
         let mut set = Self::new();
         (0..count).for_each(|cpu| set.insert(cpu));
@@ -33,6 +56,12 @@ impl CpuSet {
     }
 
     /// Just this CPU.
+    ///
+    /// ```
+    /// use kmem_core::cpu::CpuSet;
+    ///
+    /// assert!(CpuSet::of(5).iter().eq([5]));
+    /// ```
     pub fn of(cpu: usize) -> Self {
         let mut set = Self::new();
         set.insert(cpu);
@@ -54,6 +83,14 @@ impl CpuSet {
     }
 
     /// Removes the CPUs for which `stays` returns `false`.
+    ///
+    /// ```
+    /// use kmem_core::cpu::CpuSet;
+    ///
+    /// let mut even = CpuSet::first(6);
+    /// even.retain(|cpu| cpu % 2 == 0);
+    /// assert!(even.iter().eq([0, 2, 4]));
+    /// ```
     pub fn retain(&mut self, mut stays: impl FnMut(usize) -> bool) {
         for index in 0..WORDS {
             for bit in bits(self.words[index]) {
@@ -70,11 +107,25 @@ impl CpuSet {
     }
 
     /// The set as a kernel reads one: a bit a CPU, in words from the lowest on.
+    ///
+    /// ```
+    /// use kmem_core::cpu::CpuSet;
+    ///
+    /// assert_eq!(CpuSet::of(65).words()[..2], [0, 2]);
+    /// ```
     pub fn words(&self) -> &[u64] {
         &self.words
     }
 
     /// The same, for a kernel to write.
+    ///
+    /// ```
+    /// use kmem_core::cpu::CpuSet;
+    ///
+    /// let mut set = CpuSet::new();
+    /// set.words_mut()[0] = 0b11;
+    /// assert_eq!(set, CpuSet::first(2));
+    /// ```
     pub fn words_mut(&mut self) -> &mut [u64] {
         &mut self.words
     }

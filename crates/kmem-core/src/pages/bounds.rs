@@ -9,11 +9,13 @@
 //! | | with decay | without | without, released at free |
 //! |---|---|---|---|
 //! | a single run, when it is freed | 128 MiB | 32 MiB | 128 MiB |
-//! | all free runs | 128 MiB, or 5/4 of the most used of late | 32 MiB | 1 MiB, or a 128th of what is used, while there is credit; else as with decay |
-//! | all of them, when a run of [`EXCHANGE`] granules takes memory afresh | 32 MiB, or the most used of late | 8 MiB | as with decay |
+//! | all free runs | 128 MiB, or 5/4 of the most used of late | 32 MiB | 1 MiB, or a 128th of what is used |
+//! | all of them, at an *exchange* | 32 MiB, or the most used of late | 8 MiB | as with decay |
+//!
+//! An exchange is a run of [`EXCHANGE`] granules or more that takes memory afresh.
 //!
 //! The last column is for a process without a thread of the allocator: frees release memory themselves, as far as their
-//! [credit](super::credit) reaches.
+//! [credit](super::credit) reaches. Where it does not, the bound on all free runs is that of decay.
 //!
 //! Shorter runs that take memory afresh, except for slabs that will be filled, exchange it beyond 8 MiB, or a sixteenth
 //! of what is used: there are many sizes of them, and what one leaves is mostly too short for the next. If objects of

@@ -2,8 +2,10 @@
 //!
 //! # The fast path
 //! ```text
-//! pop:   area = TABLE[cpu]; c = area.slot.cursor; w = word before c; w odd -> miss; commit cursor = c - 8; w is the object
-//! push:  area = TABLE[cpu]; e = area.slot.end; c = area.slot.cursor; c >= e -> miss; word at c = object; commit cursor = c + 8
+//! pop:   area = TABLE[cpu]; c = area.slot.cursor; w = word before c; w odd -> miss
+//!        commit cursor = c - 8; w is the object
+//! push:  area = TABLE[cpu]; e = area.slot.end; c = area.slot.cursor; c >= e -> miss
+//!        word at c = object; commit cursor = c + 8
 //! ```
 //! It tests no state. A CPU that is not prepared, is stopped, or does not exist has [`CpuTable::empty`] for its area,
 //! and so has a thread without a CPU number; in that area every slot is disabled. A disabled slot is zero, and a zero
@@ -23,7 +25,9 @@
 //!
 //! # Taking a magazine away
 //! ```text
-//! lock(cpu); area = TABLE[cpu]; TABLE[cpu] = EMPTY; fence(cpu); ... the area is private ... ; TABLE[cpu] = area; unlock
+//! lock(cpu); area = TABLE[cpu]; TABLE[cpu] = EMPTY; fence(cpu)
+//! ... the area is private ...
+//! TABLE[cpu] = area; unlock
 //!
 //! thread on CPU 1: reads TABLE[1], gets A     |  drainer: TABLE[1] = EMPTY
 //! thread on CPU 1: reads the cursor           |  drainer: fence(1) -> the section is aborted, and misses

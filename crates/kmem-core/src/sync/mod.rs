@@ -8,7 +8,7 @@
 //! | `cfg(kmem_shuttle)` | `shuttle_types.rs`: many schedules of a large one |
 //!
 //! Besides the primitive types it holds the one lock of the engine, [`Mutex`], which sleeps through the platform's
-//! [`Park`], the [`Rank`] that every lock carries (I29), and what a [fork](Forker) does with locks.
+//! [`Park`], the [`Rank`] that every lock carries (I29), and what a fork does with locks (`Forker`).
 
 pub(crate) mod fork;
 pub(crate) mod mutex;

@@ -220,8 +220,8 @@ pub fn books_of_pages(engine: &E) {
     let PageStats { committed, dirty, clean, used, raw, skipped } = stats;
     assert!(used + dirty + clean <= committed, "{stats:?}");
     assert!(committed + raw + skipped <= granules, "{stats:?} in {granules}");
-    // The heap's own maps have a byte and an entry for each granule that it has grown to, committed by the page before the
-    // first of them. Where memory ends there may be bytes without entries.
+    // The heap's own maps have a byte and an entry for each granule that it has grown to, committed by the page before
+    // the first of them. Where memory ends there may be bytes without entries.
     let (reach, known) = (engine.heap().reach(), engine.platform().committed());
     let pages = |bytes: usize| bytes.next_multiple_of(engine.platform().page_size());
     let maps = pages(reach) + pages(reach * 16)..=pages(granules) + pages(reach * 16);

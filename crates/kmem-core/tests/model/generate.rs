@@ -1,5 +1,5 @@
-//! Machines, operations and lists of them, as proptest makes them. Numbers shrink towards the first cache, CPU 0 and the
-//! smallest size.
+//! Machines, operations and lists of them, as proptest makes them. Numbers shrink towards the first cache, CPU 0 and
+//! the smallest size.
 
 use std::ops::RangeInclusive;
 
@@ -85,7 +85,8 @@ fn ops() -> impl Strategy<Value = Op> {
 }
 
 /// Machines whose CPU numbers are below one of `possible`: with holes among those online, or none online at all;
-/// nodes without a CPU, CPUs whose node is out of range; plenty of memory, or next to none; hints that are true, or lie.
+/// nodes without a CPU, CPUs whose node is out of range; plenty of memory, or next to none; hints that are true, or
+/// lie.
 fn machines(possible: impl Strategy<Value = usize>) -> impl Strategy<Value = Machine> {
     let online = prop_oneof![1 => Just(None), 2 => vec(any::<u16>(), 0..10).prop_map(Some)];
     let homes = prop_oneof![Just(Vec::new()), vec(0..9usize, 1..7)];

@@ -3,8 +3,8 @@
 //! The model ([`world`]) knows what a user may count on: which caches there are, which objects and bytes are whose and
 //! what is in them, which CPUs are online. After each operation the engine must agree, and `validate` with it (I6 to
 //! I8); at the end everything goes back and nothing is left (I10). Between two operations somebody else may get hold of
-//! the CPU in the middle of the next section; memory may fail at any call; and some operations are tried with every call
-//! for memory failing in turn ([`failures`]; I12, I22). [`generate`] says what is generated.
+//! the CPU in the middle of the next section; memory may fail at any call; and some operations are tried with every
+//! call for memory failing in turn ([`failures`]; I12, I22). [`generate`] says what is generated.
 //!
 //! proptest shortens a list that fails and prints it. The lists are the same in every run; others are had by
 //! ```text

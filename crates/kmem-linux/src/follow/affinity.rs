@@ -3,8 +3,8 @@
 //! ```text
 //! in use      it has an area, and a thread may run there
 //! gone        no thread may run there: taken down, magazines emptied, their memory and the area given back
-//! resists     gone, but up again: a thread that we could not see runs there. Taken down again after 1 turn, then 3, 7, ... up to
-//!             a minute, so that it does not flap
+//! resists     gone, but up again: a thread that we could not see runs there. Taken down again after 1 turn, then 3,
+//!             7, ... up to a minute, so that it does not flap
 //! back        a thread may run there again: it costs nothing until one does and misses
 //! ```
 //! *Listeners* are the program's code: they run on its threads, when it asks for it. So where the program listens

@@ -42,6 +42,10 @@ impl Unavailable {
     ];
 
     /// What is off for it, in one word.
+    ///
+    /// ```
+    /// assert_eq!(kmem::Unavailable::Cgroup.name(), "cgroup");
+    /// ```
     pub const fn name(self) -> &'static str {
         match self {
             Self::Thread => "thread",
@@ -95,21 +99,42 @@ pub struct UnavailableSet(u32);
 
 impl UnavailableSet {
     /// Nothing was denied.
+    ///
+    /// ```
+    /// assert_eq!(kmem::UnavailableSet::none().iter().count(), 0);
+    /// ```
     pub const fn none() -> Self {
         Self(0)
     }
 
     /// This one, and no other.
+    ///
+    /// ```
+    /// use kmem::{Unavailable, UnavailableSet};
+    ///
+    /// assert!(UnavailableSet::of(Unavailable::Ids).iter().eq([Unavailable::Ids]));
+    /// ```
     pub const fn of(facility: Unavailable) -> Self {
         Self(1 << facility as u32)
     }
 
     /// As other processes read it.
+    ///
+    /// ```
+    /// use kmem::{Unavailable, UnavailableSet};
+    ///
+    /// let bits = UnavailableSet::of(Unavailable::Events).bits();
+    /// assert!(UnavailableSet::from_bits(bits).contains(Unavailable::Events));
+    /// ```
     pub const fn from_bits(bits: u32) -> Self {
         Self(bits)
     }
 
-    /// For other processes.
+    /// For other processes: see [`from_bits`](Self::from_bits).
+    ///
+    /// ```
+    /// assert_eq!(kmem::UnavailableSet::none().bits(), 0);
+    /// ```
     pub const fn bits(self) -> u32 {
         self.0
     }
@@ -127,11 +152,23 @@ impl UnavailableSet {
     }
 
     /// Whether this facility was denied.
+    ///
+    /// ```
+    /// use kmem::Unavailable;
+    ///
+    /// if kmem::info().unavailable.contains(Unavailable::Ids) {
+    ///     println!("{}", Unavailable::Ids);
+    /// }
+    /// ```
     pub const fn contains(self, facility: Unavailable) -> bool {
         self.0 & 1 << facility as u32 != 0
     }
 
     /// The facilities that were denied, one by one.
+    ///
+    /// ```
+    /// kmem::info().unavailable.iter().for_each(|facility| println!("{facility}"));
+    /// ```
     pub fn iter(self) -> impl Iterator<Item = Unavailable> {
         Unavailable::ALL.into_iter().filter(move |facility| self.contains(*facility))
     }

@@ -1,14 +1,16 @@
 //! Which kind of section this process can have, found out once.
 //!
 //! ```text
-//! KMEM_RSEQ=off                                         -> Fallback(DisabledByEnvironment)
-//! CPU numbers unknown, or beyond the table              -> Fallback(CpusUnknown | TooManyCpus)
-//! the kernel has no rseq (seccomp, valgrind, old)       -> Fallback(NoRseqSyscall)
-//! KMEM_RSEQ=own, or libc knows nothing of rseq          -> OwnRseq, if the kernel takes our area; else Fallback(AreaTaken)
-//! libc registered none                                  -> Fallback(DisabledByLibc): the user switched it off
-//! libc registered its area                              -> Rseq, if this thread has a CPU number; else Fallback(UnregisteredThread)
-//! and KMEM_RSEQ=cid                                     -> Cid, if the kernel has concurrency ids
-//! and then, without fences for restartable sequences    -> Fallback(NoMembarrier)
+//! KMEM_RSEQ=off                                     -> Fallback(DisabledByEnvironment)
+//! CPU numbers unknown, or beyond the table          -> Fallback(CpusUnknown | TooManyCpus)
+//! the kernel has no rseq (seccomp, valgrind, old)   -> Fallback(NoRseqSyscall)
+//! KMEM_RSEQ=own, or libc knows nothing of rseq      -> OwnRseq, if the kernel takes our area
+//!                                                     else Fallback(AreaTaken)
+//! libc registered none                              -> Fallback(DisabledByLibc): the user switched it off
+//! libc registered its area                          -> Rseq, if this thread has a CPU number
+//!                                                     else Fallback(UnregisteredThread)
+//! and KMEM_RSEQ=cid                                 -> Cid, if the kernel has concurrency ids
+//! and then, without a fence for sequences           -> Fallback(NoMembarrier)
 //! ```
 //! A process that asked for `cid` and has another mode is told so: [`Linux::lacks_ids`](crate::Linux::lacks_ids).
 //!
@@ -84,6 +86,11 @@ impl FallbackReason {
 
 impl Mode {
     /// A number for it, for other processes; never 0.
+    ///
+    /// ```
+    /// let mode = kmem::info().mode;
+    /// assert_eq!(kmem::Mode::from_code(mode.code()), Some(mode));
+    /// ```
     pub const fn code(self) -> u64 {
         match self {
             Self::Rseq => 1,
@@ -94,6 +101,11 @@ impl Mode {
     }
 
     /// The mode of a number.
+    ///
+    /// ```
+    /// assert_eq!(kmem::Mode::from_code(0), None);
+    /// assert_eq!(kmem::Mode::from_code(kmem::Mode::Rseq.code()), Some(kmem::Mode::Rseq));
+    /// ```
     pub fn from_code(code: u64) -> Option<Self> {
         let all = [Self::Rseq, Self::OwnRseq, Self::Cid].into_iter().chain(FallbackReason::ALL.map(Self::Fallback));
         all.into_iter().find(|mode| mode.code() == code)

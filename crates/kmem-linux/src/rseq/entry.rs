@@ -5,8 +5,10 @@
 //! macros are instantiated under the names that a program looks for, by who exports them.
 //!
 //! ```text
-//! alloc(size):  size >= small -> a coarser table, size >= general -> slow; slot = FINE[size]; pop; a miss -> slow(size)
-//! free(p):      outside of the window, not aligned to 16 -> slow; slot = class map[granule of p]; push; a miss -> slow(p)
+//! alloc(size):  size >= small -> a coarser table, size >= general -> slow; slot = FINE[size]; pop
+//!               a miss -> slow(size)
+//! free(p):      outside of the window, not aligned to 16 -> slow; slot = class map[granule of p]; push
+//!               a miss -> slow(p)
 //! ```
 //! There are two of each. The first goes by CPU number, and its `slow` is the second, which goes by concurrency id
 //! (`ids`). Either the first has limits of 0, or the second no table: it lets everything pass.

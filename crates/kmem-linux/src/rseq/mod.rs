@@ -21,7 +21,7 @@
 //! 2:  area = thread pointer + offset
 //!     area.rseq_cs = &descriptor                  bind
 //! 3:  cpu = area.cpu_id (sign extended)           start
-//!     slots = TABLE[cpu]                          entries -1 and -2: a thread that is not registered has the empty area (I3)
+//!     slots = TABLE[cpu]                          an unregistered thread finds the empty area at -1 or -2 (I3)
 //!     ... load, test: a miss leaves, without a store ...
 //!     slots.cursor = new                          commit
 //! 4:  leave

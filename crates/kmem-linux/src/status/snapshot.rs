@@ -51,6 +51,10 @@ impl CpuState {
     }
 
     /// In one word, or two.
+    ///
+    /// ```
+    /// assert_eq!(kmem::status::CpuState::HeldDown.name(), "held down");
+    /// ```
     pub const fn name(self) -> &'static str {
         match self {
             Self::Online => "online",
@@ -123,6 +127,37 @@ impl core::error::Error for Unreadable {}
 /// let copy = [0; 4096];
 /// let sequence = Snapshot::sequence_of(&copy);
 /// assert_eq!(Snapshot::new(&copy, sequence, sequence).unwrap_err(), Unreadable::Empty);
+/// ```
+///
+/// One that was written, here by hand, with a row for CPU 0:
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use kmem::status::layout::{MAGIC, VERSION, cpu, header};
+/// use kmem::status::{CpuState, Snapshot};
+/// use kmem::{Mode, Upkeep};
+///
+/// let mut words = [0; header::WORDS + cpu::WORDS];
+/// (words[header::MAGIC], words[header::VERSION], words[header::SEQUENCE]) = (MAGIC, VERSION, 2);
+/// (words[header::PID], words[header::MODE], words[header::UPKEEP]) = (4711, Mode::Rseq.code(), 1);
+/// (words[header::POSSIBLE], words[header::ALLOWED], words[header::CPU_BUDGET]) = (4, 2, 1);
+/// (words[header::UPDATED], words[header::TURNS]) = (9_000_000_000, 36);
+/// (words[header::SLABS], words[header::USED], words[header::IDLE]) = (1 << 20, 3 << 20, 65536);
+/// words[header::CPUS] = header::WORDS as u64;
+/// (words[header::CPU_COUNT], words[header::CPU_WORDS]) = (1, cpu::WORDS as u64);
+/// (words[header::WORDS + cpu::STATE], words[header::WORDS + cpu::BYTES]) = (1, 640);
+/// let copy: Vec<u8> = words.iter().flat_map(|word| word.to_ne_bytes()).collect();
+///
+/// let sequence = Snapshot::sequence_of(&copy);
+/// let status = Snapshot::new(&copy, sequence, sequence)?;
+/// assert_eq!((status.pid(), status.mode(), status.upkeep()), (4711, Some(Mode::Rseq), Upkeep::Thread));
+/// assert!(status.tracks_affinity() && status.unavailable().iter().count() == 0);
+/// assert_eq!((status.possible_cpus(), status.allowed_cpus(), status.cpu_budget()), (4, Some(2), 1));
+/// assert_eq!((status.updated(), status.turns()), (9_000_000_000, 36));
+/// assert_eq!((status.slab_bytes(), status.large_bytes(), status.idle_bytes()), (1 << 20, 2 << 20, 65536));
+/// let cpu = status.cpus().next().expect("a row");
+/// assert_eq!((cpu.cpu, cpu.state, cpu.cached_bytes), (0, CpuState::Online, 640));
+/// # Ok(())
+/// # }
 /// ```
 #[derive(Clone, Copy, Debug)]
 pub struct Snapshot<'a> {

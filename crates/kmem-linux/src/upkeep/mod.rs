@@ -21,8 +21,8 @@
 //!
 //! ```text
 //! process                            turns
-//! any                                a part of one (2 and 4) on its own slow paths, with no system call but those of an
-//!                                    allocation; 1, 3 and 5 do not happen
+//! any                                a part of one (2 and 4) on its own slow paths, with no system call but those of
+//!                                    an allocation; 1, 3 and 5 do not happen
 //! KMEM_UPKEEP=always                 a thread that stays, from the start of the process on
 //! KMEM_UPKEEP=off                    none
 //! ```

@@ -126,8 +126,8 @@ fn says_miss(code: &[u8; 6]) -> bool {
     is_one || is_zero
 }
 
-/// Bytes of the instruction at the beginning of `code`, if it is `mov [r], r` of a word: three, one more with an index or
-/// where the base is r12, one more with a displacement of a byte.
+/// Bytes of the instruction at the beginning of `code`, if it is `mov [r], r` of a word: three, one more with an index
+/// or where the base is r12, one more with a displacement of a byte.
 fn store_of_a_word(code: &[u8]) -> Option<usize> {
     let &[rex, 0x89, operands, ..] = code else { return None };
     let displaced = match operands >> 6 {

@@ -1,5 +1,5 @@
-//! Large runs that are moved cost mappings, of which a process may only have so many: at most some thousands of them are
-//! moved at a time. Here, because on this platform alone moving a run that was never touched costs no memory.
+//! Large runs that are moved cost mappings, of which a process may only have so many: at most some thousands of them
+//! are moved at a time. Here, because on this platform alone moving a run that was never touched costs no memory.
 
 use std::ptr::NonNull;
 

@@ -31,7 +31,7 @@ pub fn drain(world: &World) -> Vec<usize> {
             enable_some(&control, &mut random);
             // SAFETY: the control is held.
             unsafe { world.table.withdraw(cpu) };
-            if random.below(2) == 0 || !is_answered(world, place) {
+            if random.below(2) == 0 || !is_reported(world, place) {
                 world.linux.fence(&CpuSet::of(cpu));
             }
             drain_one(world, &control, &mut random, &mut pool);
@@ -48,13 +48,13 @@ pub fn drain(world: &World) -> Vec<usize> {
 }
 
 /// Whether somebody who runs there fences a CPU whose area is withdrawn, while we look.
-fn is_answered(world: &World, place: usize) -> bool {
-    let question = &world.questions[place];
-    question.ask();
-    let answered = (0..world.linux.patience()).any(|_| question.is_answered());
-    question.settle();
-    world.count.answered.fetch_add(usize::from(answered), Ordering::Relaxed);
-    answered
+fn is_reported(world: &World, place: usize) -> bool {
+    let request = &world.requests[place];
+    request.ask();
+    let reported = (0..world.linux.patience()).any(|_| request.is_reported());
+    request.settle();
+    world.count.reported.fetch_add(usize::from(reported), Ordering::Relaxed);
+    reported
 }
 
 /// Enables slots while sections look at them.

@@ -7,8 +7,9 @@
 //! leaves the fence out and must find duplicates.
 //!
 //! Each mode runs in a process of its own, for about 0.7 seconds, or for KMEM_STRESS_SECONDS, or until there were
-//! KMEM_STRESS_HITS and KMEM_STRESS_DRAINS. `.ci/stress` runs it at full size. A hit is one section that took effect, for
-//! one object or for a batch; a drain is one fence, for one CPU or for all, or the answer of a thread that missed there.
+//! KMEM_STRESS_HITS and KMEM_STRESS_DRAINS. `.ci/stress` runs it at full size. A hit is one section that took effect,
+//! for one object or for a batch; a drain is one fence, for one CPU or for all, or the report of a thread that missed
+//! there.
 
 mod drain;
 mod work;
@@ -105,9 +106,9 @@ fn run(size: &Size, fenced: bool) {
     let hits = world.count.hits.load(Ordering::Relaxed);
     let drains = world.count.drains.load(Ordering::Relaxed);
     println!(
-        "mode={:?} operations={operations} hits={hits} drains={drains} answered={} twice={twice} lost={} seconds={:.1}",
+        "mode={:?} operations={operations} hits={hits} drains={drains} reported={} twice={twice} lost={} seconds={:.1}",
         world.linux.mode(),
-        world.count.answered.load(Ordering::Relaxed),
+        world.count.reported.load(Ordering::Relaxed),
         OBJECTS - hands.len(),
         begun.elapsed().as_secs_f64()
     );
@@ -146,7 +147,7 @@ fn conserves(report: &str) {
     let share = number(report, "hits") as f64 / number(report, "operations") as f64;
     assert!(share > 0.05, "sections hardly ever hit: {report}");
     let alone = Linux::discover().initial_cpus().len() < 2;
-    assert!(alone || !report.contains("Rseq") || number(report, "answered") > 0, "no proxy ever answered: {report}");
+    assert!(alone || !report.contains("Rseq") || number(report, "reported") > 0, "no proxy ever reported: {report}");
 }
 
 /// Whether the kernel and libc of this machine let sections be restartable at all.

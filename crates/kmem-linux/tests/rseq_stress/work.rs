@@ -43,7 +43,7 @@ pub fn work(world: &World, seed: u64, mut hands: Vec<usize>) -> Vec<usize> {
             world.linux.slow_path_enter();
             let here = world.linux.current_cpu();
             if let Some(place) = world.cpus.iter().position(|cpu| *cpu == here) {
-                world.questions[place].answer(|| world.linux.fence_here(here));
+                world.requests[place].report(|| world.linux.fence_here(here));
             }
         }
         operations += 1;

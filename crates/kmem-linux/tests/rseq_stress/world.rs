@@ -4,7 +4,7 @@ use std::ptr::NonNull;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 
-use kmem_core::internals::Question;
+use kmem_core::internals::Request;
 use kmem_core::percpu::{Area, CpuTable, READABLE, SlotIndex};
 use kmem_core::platform::{PageSource, Topology};
 use kmem_linux::Linux;
@@ -38,7 +38,7 @@ pub struct World {
     pub controls: Vec<Mutex<Control>>,
     in_hands: Vec<AtomicU32>,
     /// Whether somebody is on a CPU whose area is withdrawn.
-    pub questions: Vec<Question>,
+    pub requests: Vec<Request>,
     pub stop: AtomicBool,
     pub count: Counts,
 }
@@ -49,7 +49,7 @@ pub struct Counts {
     pub operations: AtomicUsize,
     pub hits: AtomicUsize,
     pub drains: AtomicUsize,
-    pub answered: AtomicUsize,
+    pub reported: AtomicUsize,
 }
 
 // SAFETY: areas and storage are mappings that live for ever; who may touch them is what this test is about.
@@ -76,9 +76,9 @@ impl World {
         };
         let controls = cpus.iter().map(control).collect();
         let in_hands = (0..OBJECTS).map(|_| AtomicU32::new(1)).collect();
-        let questions = cpus.iter().map(|_| Question::new()).collect();
+        let requests = cpus.iter().map(|_| Request::new()).collect();
         let (stop, count) = (AtomicBool::new(false), Counts::default());
-        Self { linux, table, cpus, controls, in_hands, questions, stop, count }
+        Self { linux, table, cpus, controls, in_hands, requests, stop, count }
     }
 
     fn flag(&self, object: usize) -> &AtomicU32 {

@@ -76,8 +76,8 @@ fn somebody_who_only_tries_the_lock() {
     });
 }
 
-/// A fork takes the lock among others that do, and the thread that forks locks it again, nested. Nobody comes in between, and
-/// no sleeper is forgotten.
+/// A fork takes the lock among others that do, and the thread that forks locks it again, nested. Nobody comes in
+/// between, and no sleeper is forgotten.
 #[test]
 fn a_fork_among_those_who_lock() {
     explore("a fork among those who lock", Some(3), || {

@@ -5,10 +5,10 @@
 //! ```
 //! *What runs.* The engine itself, all of it, with the types of `sync/loom_types.rs`, on the platform of
 //! `tests/checked/platform.rs`: virtual CPUs whose sections are a read, then a commit that a fence or another section
-//! may forestall. Only the assembly is not here (`tests/rseq_stress.rs` of the crate `kmem` runs that), nor what a
+//! may forestall. Only the assembly is not here (`tests/rseq_stress` of the crate `kmem-linux` runs it), nor what a
 //! platform does with pages. Each model is two or three threads with a few operations each; what comes before and after
-//! them is one thread. Machines have one or two CPUs, one node, a window of 6 or 12 granules, and four caches at most or,
-//! in one model, the general ones; a set of CPUs is one word.
+//! them is one thread. Machines have one or two CPUs, one node, a window of 6 or 12 granules, and four caches at most
+//! or, in one model, the general ones; a set of CPUs is one word.
 //!
 //! *Bounds.* Each model says how many preemptions a schedule may have: a switch away from a thread that could go on.
 //! Waiting costs none. Within the bound loom leaves out schedules that differ only in the order of operations that do
@@ -27,8 +27,10 @@
 //! | model | file |
 //! |---|---|
 //! | the lock; the gate (I40) | `locks.rs` |
-//! | alloc and free against a drain, the same without the fence, a slot's being enabled, growing, being tuned (I4, I9, I37 to I39) | `slots.rs` |
-//! | create, destroy, shrink, tune, statistics, first uses of a class against up and down; failing preparations (I11 to I25) | `transitions.rs` |
+//! | alloc and free against a drain; the same without the fence (I37 to I39) | `slots.rs` |
+//! | a slot that is enabled, grows or is tuned meanwhile (I4, I9) | `slots.rs` |
+//! | creates, destroys, shrinks, tunes, statistics, first uses against up and down (I11 to I25) | `transitions.rs` |
+//! | preparations that fail (I22, I23) | `transitions.rs` |
 
 #[path = "../checked/mod.rs"]
 mod checked;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use kmem_core::internals::{Meta, Question};
+use kmem_core::internals::{Meta, Request};
 use kmem_core::percpu::{Area, CpuTable, SlotIndex, section};
 use kmem_core::platform::Sections;
 
@@ -20,7 +20,7 @@ struct World {
     platform: Model,
     table: CpuTable,
     area: Area,
-    question: Question,
+    request: Request,
 }
 
 impl World {
@@ -31,7 +31,7 @@ impl World {
         let area = Area::map(&platform, SLOTS).expect("memory");
         // SAFETY: nobody else knows the table yet; the area lives as long.
         unsafe { table.publish(0, area) };
-        let world = Self { platform, table, area, question: Question::new() };
+        let world = Self { platform, table, area, request: Request::new() };
         // SAFETY: nobody else knows the area, and the slot is one of it; the object is the model's.
         unsafe {
             assert!(area.enable(SLOT, 2, &Meta::new(), &world.platform));
@@ -40,38 +40,38 @@ impl World {
         Arc::new(world)
     }
 
-    /// Takes the object, or else answers for CPU 0.
+    /// Takes the object, or else reports for CPU 0.
     fn pop(&self) -> usize {
         // SAFETY: the slot is one of the table's areas.
         let taken = unsafe { self.platform.pop(&self.table, SLOT) }.is_some();
         if !taken {
-            self.question.answer(|| self.platform.fence_here(0));
+            self.request.report(|| self.platform.fence_here(0));
         }
         usize::from(taken)
     }
 
-    /// Takes all objects out of the slot, and answers how many, and whether it was spared the fence.
+    /// Takes all objects out of the slot, and returns how many, and whether it was spared the fence.
     fn drain(&self) -> (usize, bool) {
         // SAFETY: nobody else writes the entry.
         unsafe { self.table.withdraw(0) };
-        self.question.ask();
+        self.request.ask();
         // The checker runs others where this thread gives way.
         thread::yield_now();
-        let answered = self.question.is_answered();
-        if !answered {
+        let reported = self.request.is_reported();
+        if !reported {
             self.platform.fence(&cpus(&[0]));
-            self.question.settle();
+            self.request.settle();
         }
         // SAFETY: no section that began before can commit any more, so the area is private.
         let drained = unsafe { section::take(self.area, SLOT, &mut [0; 2]) };
         // SAFETY: as above.
         unsafe { self.table.publish(0, self.area) };
-        (drained, answered)
+        (drained, reported)
     }
 }
 
-/// Two threads, one on CPU 0 and the other on `place`, take the object while CPU 1 drains the slot, some times: an answer
-/// may come too late. Answers how many drains were spared the fence.
+/// Two threads, one on CPU 0 and the other on `place`, take the object while CPU 1 drains the slot, some times: a
+/// report may come too late. Returns how many drains were spared the fence.
 fn drains_with(proxies: Proxies, place: usize, drains: usize) -> usize {
     let world = World::make(proxies);
     let [other, drained] = [world.clone(), world.clone()];
@@ -91,21 +91,21 @@ fn drains_with(proxies: Proxies, place: usize, drains: usize) -> usize {
         1,
         "an object is lost or handed out twice"
     );
-    drained.iter().filter(|(_, answered)| *answered).count()
+    drained.iter().filter(|(_, reported)| *reported).count()
 }
 
 #[test]
 fn a_drain_by_proxy() {
-    let answered = Arc::new(AtomicUsize::new(0));
-    let count = answered.clone();
+    let reported = Arc::new(AtomicUsize::new(0));
+    let count = reported.clone();
     explore("a drain by proxy", Some(3), move || {
         count.fetch_add(drains_with(Proxies::Fence, 0, 2), Ordering::Relaxed);
     });
-    assert!(answered.load(Ordering::Relaxed) > 0, "nobody ever answered");
+    assert!(reported.load(Ordering::Relaxed) > 0, "no proxy ever reported");
 }
 
-/// The negative control: a proxy that answers for a CPU on which it is not, and so has ended nobody's section. (One that is
-/// there ends sections by its own, in the model as on a processor.)
+/// The negative control: a proxy that reports for a CPU on which it is not, and so has ended nobody's section. (One
+/// that is there ends sections by its own, in the model as on a processor.)
 #[test]
 #[should_panic(expected = "handed out twice")]
 fn a_proxy_that_is_elsewhere() {

@@ -95,8 +95,8 @@ fn first_uses(name: &'static str, preemptions: usize, other: bool, leaves: bool)
     });
 }
 
-/// The same without the gate: a general cache is listed at the first use of its class, whatever the CPU is doing; and two
-/// threads make it at once (I2, I13). Each by itself with more preemptions than there can be for both together.
+/// The same without the gate: a general cache is listed at the first use of its class, whatever the CPU is doing; and
+/// two threads make it at once (I2, I13). Each by itself with more preemptions than there can be for both together.
 #[test]
 fn first_uses_of_a_class_against_cpu_down() {
     first_uses("first uses of a class against cpu_down", 1, true, true);
