@@ -1,16 +1,16 @@
 //! Credit: how much memory frees may release by themselves.
 //!
 //! In a process without a thread of the allocator, frees have to release what the program no longer needs, because the
-//! last of them may be the last call that the program ever makes. But memory that is used again at once must not go: to
-//! release a mebibyte and fault it in again costs a millisecond, as much as a hundred thousand frees. At the moment of a
-//! free the two cannot be told apart. What can be bounded is the cost:
+//! last of them may be the last call that the program ever makes. But memory that is used again at once must not go:
+//! to release a mebibyte and fault it in again costs a millisecond, as much as a hundred thousand frees. At the moment
+//! of a free the two cannot be told apart. What can be bounded is the cost:
 //!
 //! - a byte that the program uses for the first time (the peak grows) earns one byte: the single release of a heap that
 //!   was built once is complete;
 //! - time earns a fiftieth of itself: what could be released and faulted in again within that fiftieth;
 //! - a byte that is released costs one byte;
-//! - a process that never used [`WORTHWHILE`] bytes releases nothing. Interpreters and parsers live there, build and drop
-//!   a few mebibytes at a time, and run for a fraction of a second: one release would be a tenth of that.
+//! - a process that never used [`WORTHWHILE`] bytes releases nothing. Interpreters and parsers are often of that size.
+//!   They build and drop a few mebibytes and run for a fraction of a second: one release would be a tenth of that.
 //!
 //! So a program that builds and frees the same heap over and over pays for the first time, and a fiftieth of its time
 //! afterwards; then up to one whole cycle may stay after its last free. (No rule that is not called again can have
