@@ -10,7 +10,7 @@ matches no mutant.
 A run tries a sample, in an order that the commit decides (`--commit`), for `--seconds` seconds, so that each commit
 tries others; `--all` tries every one, which takes hours. FILES lists the files that are mutated. Nine of ten mutants
 must be noticed: a sample fails if it has more survivors than a sample of such a program would have by chance in one of
-twenty cases. Survivors are listed in any case, so that the next test can be written. With `--all`, or if mutants are
+a hundred cases. Survivors are listed in any case, so that the next test can be written. With `--all`, or if mutants are
 named, none may survive.
 """
 
@@ -206,9 +206,9 @@ def head():
 
 
 def allowed(tried):
-    """The most survivors that a sample has in 19 of 20 cases, if nine of ten mutants are noticed."""
+    """The most survivors that a sample has in 99 of 100 cases, if nine of ten mutants are noticed."""
     chances = [math.comb(tried, n) * 0.1**n * 0.9 ** (tried - n) for n in range(tried + 1)]
-    return next(n for n in range(tried + 1) if sum(chances[: n + 1]) >= 0.95)
+    return next(n for n in range(tried + 1) if sum(chances[: n + 1]) >= 0.99)
 
 
 def main():

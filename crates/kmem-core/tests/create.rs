@@ -196,6 +196,21 @@ fn a_cache_with_a_constructor_that_is_refused_constructs_nothing() {
 /// Areas and the table of the registry begin small, and become wider with the caches there are: what is cached stays,
 /// on all CPUs, and without memory a create fails and leaves everything as it was.
 #[test]
+fn the_registry_grows_only_where_it_has_no_room() {
+    let config = Config { max_caches: 4096, ..config(Population::OnFirstUse) };
+    let engine = engine_of(Machine::with_cpus(1), config);
+    let mapped = || Footprint::of(&engine).mapped_apart;
+    let before = mapped();
+    let first = Cache::new(&engine, "first", 64);
+    let caches: Vec<_> = (0..10).map(|n| Cache::new(&engine, &format!("cache-{n}"), 64)).collect();
+    assert_eq!(mapped(), before, "there is room for these");
+    first.destroy().expect("nobody uses it");
+    let again = Cache::new(&engine, "again", 64);
+    assert_eq!(mapped(), before, "a place that was freed serves again");
+    caches.into_iter().chain([again]).for_each(|cache| cache.destroy().expect("nobody uses it"));
+}
+
+#[test]
 fn areas_become_wider_with_the_caches_there_are() {
     const CACHES: usize = 3000;
     for fails in [None, Some(0), Some(1)] {
