@@ -40,7 +40,7 @@ use crate::os::libc::{self, LibcArea};
 use crate::os::sys;
 use crate::rseq::thread_data::{self, RseqArea};
 
-/// To be given to [`take_back`]. It travels through assembly, in one register.
+/// To be given to [`Linux::take_back`](crate::Linux::take_back). It travels through assembly, in one register.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 #[must_use]
