@@ -148,7 +148,8 @@ impl Clock for Static {
 
 // For simulators only.
 impl Observer for Static {}
-impl Defences for Static {}
+// SAFETY: the default, which is a constant.
+unsafe impl Defences for Static {}
 
 fn main() {
     let config = Config {

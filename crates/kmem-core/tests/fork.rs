@@ -417,18 +417,21 @@ fn chains_of_threads_that_wait_are_followed() {
         std::thread::scope(|scope| {
             scope.spawn(|| {
                 tokens[0].store(platform.thread_token(), Ordering::SeqCst);
-                let note = waiters.note(&platform, &seconds, Why::Operation).expect("room");
+                // SAFETY: the word outlives the scope of this thread.
+                let note = unsafe { waiters.note(&platform, &seconds, Why::Operation) }.expect("room");
                 met.wait();
                 met.wait();
                 drop(note);
-                let _note = waiters.note(&platform, &free, Why::Operation).expect("room");
+                // SAFETY: the word outlives the scope of this thread.
+                let _note = unsafe { waiters.note(&platform, &free, Why::Operation) }.expect("room");
                 met.wait();
                 met.wait();
             });
             scope.spawn(|| {
                 tokens[1].store(platform.thread_token(), Ordering::SeqCst);
                 assert!(seconds.take_free(platform.thread_token()));
-                let _note = waiters.note(&platform, &mine, why).expect("room");
+                // SAFETY: the word outlives the scope of this thread.
+                let _note = unsafe { waiters.note(&platform, &mine, why) }.expect("room");
                 met.wait();
                 met.wait();
                 met.wait();

@@ -72,8 +72,10 @@ pub(crate) fn make() -> Option<&'static Engine<Linux>> {
 #[inline(never)]
 fn build() -> bool {
     let config = Config { max_caches: MAX_CACHES, population: Population::OnFirstUse, bad_free };
+    // SAFETY: the state is this thread's: no other discovers a platform meanwhile, and none is published before this.
+    let linux = || unsafe { Linux::discover() };
     // SAFETY: the state is this thread's, which alone may write.
-    let Ok(engine) = Engine::new_in(unsafe { &mut *PLACE.engine.get() }, Linux::discover, config) else { return false };
+    let Ok(engine) = Engine::new_in(unsafe { &mut *PLACE.engine.get() }, linux, config) else { return false };
     let engine: &'static Engine<Linux> = engine;
     // SAFETY: table and heap live as long as the engine, for ever; the state is this thread's, so this happens once.
     unsafe {

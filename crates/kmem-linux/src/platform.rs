@@ -27,8 +27,13 @@ pub struct Linux {
 }
 
 impl Linux {
-    /// Finds out what this process can have. Some ten system calls; called once, by one thread.
-    pub fn discover() -> Self {
+    /// Finds out what this process can have, and tells the sections which area they go by. Some ten system calls.
+    ///
+    /// # Safety
+    /// The sections of all platforms of a program or shared object go by the same words, which this writes. So either no
+    /// section has run yet, and none runs meanwhile, or the mode is the one that was found before. One platform at most
+    /// is published, and if one is, no other has an engine. ([`start`](crate::start) discovers and publishes one.)
+    pub unsafe fn discover() -> Self {
         let cpus = topology::cpus();
         let found = mode::find(cpus.possible);
         match (found.mode, found.offset) {
@@ -94,8 +99,12 @@ impl Linux {
     }
 
     /// To be called when the child has executed a program or ended, or could not be made: the thread is as before.
-    pub fn take_back(&self, lent: Lent) {
-        lent::take_back(self.mode, lent);
+    ///
+    /// # Safety
+    /// `lent` is what [`lend`](Self::lend) returned to the calling thread, which has not taken it back since.
+    pub unsafe fn take_back(&self, lent: Lent) {
+        // SAFETY: passed on.
+        unsafe { lent::take_back(self.mode, lent) };
     }
 
     /// The CPUs that the calling thread may run on now, or as many concurrency ids: a hint.
@@ -246,8 +255,9 @@ unsafe impl PageSource for Linux {
         pages::reserve()
     }
 
-    fn reaches(&self, granules: usize) {
-        hot::reaches(granules, self.hot());
+    unsafe fn reaches(&self, granules: usize) {
+        // SAFETY: passed on: the class map that is published is that of this platform's engine.
+        unsafe { hot::reaches(granules, self.hot()) };
     }
 
     unsafe fn commit(&self, addr: usize, len: usize) -> Result<(), CommitError> {
@@ -329,21 +339,23 @@ unsafe impl Park for Linux {
         streams::lock();
     }
 
-    fn unlock_outer(&self) {
+    unsafe fn unlock_outer(&self) {
         streams::unlock();
     }
 
     /// With restartable sequences there are none: a section that another thread was in leaves no trace in a child, and
     /// registrations (of the area, for the one thread left, and of fences, for the process) are inherited.
-    fn for_each_word(&self, visit: impl FnMut(&Word) -> Result<(), OtherFirst>) -> Result<(), OtherFirst> {
+    unsafe fn for_each_word(&self, visit: impl FnMut(&Word) -> Result<(), OtherFirst>) -> Result<(), OtherFirst> {
         match self.mode {
-            Mode::Fallback(_) => fallback::for_each_word(visit),
+            // SAFETY: passed on.
+            Mode::Fallback(_) => unsafe { fallback::for_each_word(visit) },
             _ => Ok(()),
         }
     }
 }
 
-impl Defences for Linux {}
+// SAFETY: the default, which is a constant.
+unsafe impl Defences for Linux {}
 
 impl Observer for Linux {}
 

@@ -17,7 +17,8 @@ static OUT: AtomicUsize = AtomicUsize::new(NOWHERE);
 
 /// A table is wanted at the end: keeps a copy of stderr for it.
 pub fn keep_stderr() {
-    let copy = sys::duplicate(STDERR, OUT_OF_THE_WAY).unwrap_or(STDERR);
+    // SAFETY: it is standard error.
+    let copy = unsafe { sys::duplicate(STDERR, OUT_OF_THE_WAY) }.unwrap_or(STDERR);
     OUT.store(copy, Ordering::Relaxed);
 }
 /// Columns of figures after the name, each of this width.
@@ -57,7 +58,8 @@ impl Line {
     fn print(&mut self) {
         self.bytes[self.len] = b'\n';
         // Nobody could be told that stderr is closed.
-        let _ = sys::write(OUT.load(Ordering::Relaxed), &self.bytes[..=self.len]);
+        // SAFETY: it is the copy of standard error that was made for this, or no descriptor at all.
+        let _ = unsafe { sys::write(OUT.load(Ordering::Relaxed), &self.bytes[..=self.len]) };
     }
 }
 

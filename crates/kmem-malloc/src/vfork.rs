@@ -33,15 +33,24 @@ extern "C" fn lend() -> Lent {
     kmem_linux::engine().map_or(Lent::NOTHING, |engine| engine.platform().lend())
 }
 
-fn take_back(lent: Lent) {
+/// The calling thread is as it was before [`lend`].
+///
+/// # Safety
+/// `lend` has returned `lent` to this thread, which has not taken it back since.
+unsafe fn take_back(lent: Lent) {
     if let Some(engine) = kmem_linux::existing() {
-        engine.platform().take_back(lent);
+        // SAFETY: passed on. (Where there was no engine then, nothing was lent.)
+        unsafe { engine.platform().take_back(lent) };
     }
 }
 
 /// The end of `vfork` in the parent. `answer` is the kernel's: a process, or an error below zero.
-extern "C" fn in_parent(lent: Lent, answer: isize) -> c_int {
-    take_back(lent);
+///
+/// # Safety
+/// As for [`take_back`].
+unsafe extern "C" fn in_parent(lent: Lent, answer: isize) -> c_int {
+    // SAFETY: passed on.
+    unsafe { take_back(lent) };
     if answer < 0 {
         set_errno(-answer as c_int);
         return -1;
@@ -144,7 +153,8 @@ pub unsafe extern "C" fn clone(
     if let Some(lent) = lent
         && (flags & CLONE_VFORK != 0 || child < 0)
     {
-        take_back(lent);
+        // SAFETY: it was lent above.
+        unsafe { take_back(lent) };
     }
     child
 }

@@ -509,7 +509,9 @@ impl Observer for Fake {
     }
 }
 
-impl Defences for Fake {
+// SAFETY: a machine's protocol does not change. Where it is not both defences, a director lets one thread run at a time,
+// and what is handed out is compared, not written to.
+unsafe impl Defences for Fake {
     fn protocol(&self) -> Protocol {
         self.machine.protocol
     }

@@ -10,6 +10,7 @@
 //! | `constructed_elsewhere` | objects kept constructed that only their thread may drop |
 //! | `forged_token` | iterating CPUs without the gate (I35) |
 //! | `kept_token` | iterating CPUs after the gate was given back (I35) |
+//! | `unasked_promise` | what rests on its caller's word, called in safe code: a home's platform and its locks |
 //!
 //! That guards of the gate and of locks stay on their thread is asserted in `kmem-core/tests/locks.rs`. Holding the
 //! gate twice compiles, for whose turn it is is known at run time only: there it is an error, or an assertion, and the

@@ -302,7 +302,7 @@ impl CacheDesc {
     }
 
     /// Constructor and destructor.
-    pub fn ops(&self) -> Option<&ObjectOps> {
+    pub(crate) fn ops(&self) -> Option<&ObjectOps> {
         self.ops.as_ref()
     }
 

@@ -38,7 +38,11 @@ impl Protocol {
 }
 
 /// Which defences a platform has: both, except in a simulator.
-pub trait Defences {
+///
+/// # Safety
+/// The protocol is the same at each call. Where it is not [`BOTH`](Protocol::BOTH), the platform runs one thread at a
+/// time and touches no object, as a simulator does: the engine without its defences hands memory out that is in use.
+pub unsafe trait Defences {
     /// The defences that are on: a simulator tries what happens to the engine without them. Both, everywhere else. It
     /// must not change.
     #[inline(always)]

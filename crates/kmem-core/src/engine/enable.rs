@@ -78,7 +78,7 @@ impl<P: Platform> Engine<P> {
     /// The caller holds the cache's life lock (it is live) and the CPU's control (it is online or prepared), and the
     /// area is the CPU's.
     pub(super) unsafe fn enable_slot(&self, cache: &CacheDesc, cpu: usize, area: Area) -> bool {
-        // SAFETY: the area is mapped while the control is held, and it has a slot for every index of a cache (I1).
+        // SAFETY: the control is held, so the area is mapped; where it is not wide enough for the slot, both return false.
         let enabled = unsafe {
             area.is_enabled(cache.slot()) || area.enable(cache.slot(), cache.capacity(), &self.meta, &self.platform)
         };

@@ -71,7 +71,8 @@ impl<P: Platform> Engine<P> {
     fn give_rest_back(&self, forker: &Forker<'_, P>) {
         forker.give_back(self.registry.word());
         self.gate.unlock_after_fork(forker);
-        self.platform.unlock_outer();
+        // SAFETY: each way here comes from `take_all`, which called `lock_outer` first.
+        unsafe { self.platform.unlock_outer() };
         forker.give_back(&self.forks);
     }
 
@@ -131,6 +132,7 @@ impl<P: Platform> Engine<P> {
         visit(self.meta.word())?;
         visit(self.listeners.word())?;
         visit(self.inside.word())?;
-        self.platform.for_each_word(visit)
+        // SAFETY: what is passed here takes the words by a `Forker`, or frees what one has taken.
+        unsafe { self.platform.for_each_word(visit) }
     }
 }

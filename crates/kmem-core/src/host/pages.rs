@@ -53,7 +53,11 @@ pub unsafe trait PageSource {
 
     /// From now on the engine's class map has a byte for the first `granules` granules that it hands out of the window:
     /// more than before. Fast paths that read it find nothing of the engine's above. By default nothing is done.
-    fn reaches(&self, _granules: usize) {}
+    ///
+    /// # Safety
+    /// The engine that this source belongs to has so many bytes of its class map committed. Called under the heap's
+    /// lock.
+    unsafe fn reaches(&self, _granules: usize) {}
 
     /// Makes `len` bytes at `addr` in the window usable and zero.
     ///

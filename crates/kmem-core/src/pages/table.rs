@@ -171,7 +171,8 @@ impl Maps {
         // SAFETY: as above.
         unsafe { lengthen(source, self.entries, reach, next)? };
         self.reach.store(next, Ordering::Release);
-        source.reaches(next);
+        // SAFETY: the class map is committed so far, and the caller holds the heap's lock.
+        unsafe { source.reaches(next) };
         Ok(())
     }
 

@@ -68,7 +68,8 @@ impl<'a, P: Park> Forker<'a, P> {
     }
 
     fn note(&self, word: &Word) -> Option<Note<'a, P>> {
-        self.park.waiters()?.note(self.park, word, Why::Fork)
+        // SAFETY: those who ask drop the note before they return, while they borrow the word.
+        unsafe { self.park.waiters()?.note(self.park, word, Why::Fork) }
     }
 
     /// Takes the word, unless it is not available.

@@ -56,10 +56,16 @@ pub unsafe trait Park {
     fn lock_outer(&self) {}
 
     /// Called when a fork has released all but what [`lock_outer`](Self::lock_outer) took.
-    fn unlock_outer(&self) {}
+    ///
+    /// # Safety
+    /// The calling thread, or the one it was forked from, has called `lock_outer`, and not this since.
+    unsafe fn unlock_outer(&self) {}
 
     /// The words that sections of the platform hold, if any: a fork takes them last.
-    fn for_each_word(&self, _visit: impl FnMut(&Word) -> Result<(), OtherFirst>) -> Result<(), OtherFirst>
+    ///
+    /// # Safety
+    /// `visit` takes words as a lock's are taken, and frees none but those that the calling thread took for a fork.
+    unsafe fn for_each_word(&self, _visit: impl FnMut(&Word) -> Result<(), OtherFirst>) -> Result<(), OtherFirst>
     where
         Self: Sized,
     {

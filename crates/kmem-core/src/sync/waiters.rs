@@ -75,7 +75,10 @@ impl Waiters {
     }
 
     /// Notes that the thread waits for `word`; `None` where there is no room.
-    pub fn note<'a, P: Park>(&'a self, park: &'a P, word: &Word, why: Why) -> Option<Note<'a, P>> {
+    ///
+    /// # Safety
+    /// The note is dropped, on this thread, before the word goes away: others read the word through it.
+    pub unsafe fn note<'a, P: Park>(&'a self, park: &'a P, word: &Word, why: Why) -> Option<Note<'a, P>> {
         let who = park.thread_token();
         let place = self.places.iter().find(|place| {
             place.who.load(Ordering::Relaxed) == 0
@@ -175,7 +178,8 @@ pub(crate) fn sleep<P: Park>(park: &P, word: &Word, mut look: impl FnMut() -> Op
     let (mut note, mut tries) = (None, 0);
     while let Some(value) = look() {
         if let (None, Some(waiters)) = (&note, park.waiters()) {
-            note = waiters.note(park, word, Why::Operation);
+            // SAFETY: the note is a variable of this call, which has borrowed the word.
+            note = unsafe { waiters.note(park, word, Why::Operation) };
             if note.is_none() {
                 park.rest(tries);
                 tries += 1;

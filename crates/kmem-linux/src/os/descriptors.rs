@@ -70,7 +70,8 @@ pub(crate) fn own_table() -> Result<usize, Errno> {
 
 /// The same file under a number from [`KEPT_FROM`] on, if there is one: what is fatal is said on 2.
 fn kept(fd: usize) -> Fd {
-    let Ok(kept) = sys::duplicate(fd, KEPT_FROM) else { return Fd(fd as i32) };
+    // SAFETY: the descriptor was just made, for this.
+    let Ok(kept) = (unsafe { sys::duplicate(fd, KEPT_FROM) }) else { return Fd(fd as i32) };
     close(Fd(fd as i32));
     Fd(kept as i32)
 }

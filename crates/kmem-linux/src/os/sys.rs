@@ -86,17 +86,17 @@ pub(crate) mod nr {
 }
 
 /// Pages may be read.
-pub const PROT_READ: usize = 1;
+pub(crate) const PROT_READ: usize = 1;
 /// Pages may be written.
-pub const PROT_WRITE: usize = 2;
+pub(crate) const PROT_WRITE: usize = 2;
 /// Pages may not be touched.
-pub const PROT_NONE: usize = 0;
+pub(crate) const PROT_NONE: usize = 0;
 /// A private mapping without a file.
-pub const MAP_PRIVATE_ANON: usize = 0x02 | 0x20;
+pub(crate) const MAP_PRIVATE_ANON: usize = 0x02 | 0x20;
 /// No memory is set aside for the mapping.
-pub const MAP_NORESERVE: usize = 0x4000;
+pub(crate) const MAP_NORESERVE: usize = 0x4000;
 /// At this address or not at all. A kernel before 4.17 takes the address for a hint: compare the answer.
-pub const MAP_FIXED_NOREPLACE: usize = 0x10_0000;
+pub(crate) const MAP_FIXED_NOREPLACE: usize = 0x10_0000;
 
 /// MREMAP_MAYMOVE and MREMAP_FIXED.
 const MREMAP_MAYMOVE_FIXED: usize = 3;
@@ -122,7 +122,7 @@ const MEMBARRIER_PRIVATE_EXPEDITED_RSEQ: usize = 1 << 7;
 const MEMBARRIER_REGISTER_PRIVATE_EXPEDITED_RSEQ: usize = 1 << 8;
 const MEMBARRIER_FLAG_CPU: usize = 1;
 /// Bytes of an rseq area as every kernel since 4.18 accepts it.
-pub const RSEQ_LEN: usize = 32;
+pub(crate) const RSEQ_LEN: usize = 32;
 const RSEQ_FLAG_UNREGISTER: usize = 1;
 /// The word before each abort handler, which the kernel compares. The encoding of an instruction that traps, shared
 /// with glibc.
@@ -152,7 +152,7 @@ pub(crate) unsafe fn call(number: usize, [a, b, c, d, e, f]: [usize; 6]) -> Resu
 ///
 /// # Safety
 /// With [`MAP_FIXED_NOREPLACE`] or a hint nothing existing is harmed; other fixed mappings are the caller's business.
-pub unsafe fn mmap(addr: usize, len: usize, prot: usize, flags: usize) -> Result<usize, Errno> {
+pub(crate) unsafe fn mmap(addr: usize, len: usize, prot: usize, flags: usize) -> Result<usize, Errno> {
     // SAFETY: the caller's promise; file descriptor -1 and offset 0 are those of anonymous mappings.
     unsafe { call(nr::MMAP, [addr, len, prot, flags, usize::MAX, 0]) }
 }
@@ -161,13 +161,13 @@ pub unsafe fn mmap(addr: usize, len: usize, prot: usize, flags: usize) -> Result
 ///
 /// # Safety
 /// The range is the caller's and not in use.
-pub unsafe fn munmap(addr: usize, len: usize) -> Result<usize, Errno> {
+pub(crate) unsafe fn munmap(addr: usize, len: usize) -> Result<usize, Errno> {
     // SAFETY: the caller's promise.
     unsafe { call(nr::MUNMAP, [addr, len, 0, 0, 0, 0]) }
 }
 
 /// Whether nothing is mapped at this page. (A kernel that refuses to tell: no.)
-pub fn is_unmapped(page: usize) -> bool {
+pub(crate) fn is_unmapped(page: usize) -> bool {
     let mut resident = 0u8;
     // SAFETY: the kernel writes one byte, for one page.
     let asked = unsafe { call(nr::MINCORE, [page, 1, (&raw mut resident) as usize, 0, 0, 0]) };
@@ -178,7 +178,7 @@ pub fn is_unmapped(page: usize) -> bool {
 ///
 /// # Safety
 /// The range is the caller's and no right that goes away is needed.
-pub unsafe fn mprotect(addr: usize, len: usize, prot: usize) -> Result<usize, Errno> {
+pub(crate) unsafe fn mprotect(addr: usize, len: usize, prot: usize) -> Result<usize, Errno> {
     // SAFETY: the caller's promise.
     unsafe { call(nr::MPROTECT, [addr, len, prot, 0, 0, 0]) }
 }
@@ -187,7 +187,7 @@ pub unsafe fn mprotect(addr: usize, len: usize, prot: usize) -> Result<usize, Er
 ///
 /// # Safety
 /// The range is the caller's, and no longer there afterwards; so is what was at `to`.
-pub unsafe fn mremap_fixed(addr: usize, len: usize, to: usize, longer: usize) -> Result<usize, Errno> {
+pub(crate) unsafe fn mremap_fixed(addr: usize, len: usize, to: usize, longer: usize) -> Result<usize, Errno> {
     // SAFETY: the caller's promise.
     unsafe { call(nr::MREMAP, [addr, len, longer, MREMAP_MAYMOVE_FIXED, to, 0]) }
 }
@@ -196,7 +196,7 @@ pub unsafe fn mremap_fixed(addr: usize, len: usize, to: usize, longer: usize) ->
 ///
 /// # Safety
 /// The range is the caller's and what is in it is not needed.
-pub unsafe fn madvise_dontneed(addr: usize, len: usize) -> Result<usize, Errno> {
+pub(crate) unsafe fn madvise_dontneed(addr: usize, len: usize) -> Result<usize, Errno> {
     // SAFETY: the caller's promise.
     unsafe { call(nr::MADVISE, [addr, len, MADV_DONTNEED, 0, 0, 0]) }
 }
@@ -205,7 +205,7 @@ pub unsafe fn madvise_dontneed(addr: usize, len: usize) -> Result<usize, Errno> 
 ///
 /// # Safety
 /// Nobody else depends on the size of the pages.
-pub unsafe fn madvise_huge(addr: usize, len: usize, huge: bool) -> Result<usize, Errno> {
+pub(crate) unsafe fn madvise_huge(addr: usize, len: usize, huge: bool) -> Result<usize, Errno> {
     let advice = if huge { MADV_HUGEPAGE } else { MADV_NOHUGEPAGE };
     // SAFETY: the caller's promise.
     unsafe { call(nr::MADVISE, [addr, len, advice, 0, 0, 0]) }
@@ -220,19 +220,19 @@ pub fn futex_wait(word: *const u32, expected: u32, nanoseconds: Option<u64>) -> 
 }
 
 /// Wakes up to `count` threads that sleep on `word`.
-pub fn futex_wake(word: *const u32, count: i32) -> Result<usize, Errno> {
+pub(crate) fn futex_wake(word: *const u32, count: i32) -> Result<usize, Errno> {
     // SAFETY: the kernel uses the address as a key.
     unsafe { call(nr::FUTEX, [word as usize, FUTEX_WAKE_PRIVATE, count as usize, 0, 0, 0]) }
 }
 
 /// Announces that the process will fence restartable sequences.
-pub fn membarrier_register() -> Result<usize, Errno> {
+pub(crate) fn membarrier_register() -> Result<usize, Errno> {
     // SAFETY: touches no memory.
     unsafe { call(nr::MEMBARRIER, [MEMBARRIER_REGISTER_PRIVATE_EXPEDITED_RSEQ, 0, 0, 0, 0, 0]) }
 }
 
 /// Restarts the sequences that this process is in, on one CPU or on all.
-pub fn membarrier_rseq(cpu: Option<usize>) -> Result<usize, Errno> {
+pub(crate) fn membarrier_rseq(cpu: Option<usize>) -> Result<usize, Errno> {
     let flags = if cpu.is_some() { MEMBARRIER_FLAG_CPU } else { 0 };
     // SAFETY: touches no memory.
     unsafe { call(nr::MEMBARRIER, [MEMBARRIER_PRIVATE_EXPEDITED_RSEQ, flags, cpu.unwrap_or(0), 0, 0, 0]) }
@@ -243,7 +243,7 @@ pub fn membarrier_rseq(cpu: Option<usize>) -> Result<usize, Errno> {
 /// # Safety
 /// `area` has so many bytes, aligned to 32, that live until it is unregistered or the thread has ended: the kernel
 /// writes there.
-pub unsafe fn rseq_register(area: *mut c_void, len: usize) -> Result<usize, Errno> {
+pub(crate) unsafe fn rseq_register(area: *mut c_void, len: usize) -> Result<usize, Errno> {
     // SAFETY: the caller's promise.
     unsafe { call(nr::RSEQ, [area as usize, len, 0, RSEQ_SIGNATURE, 0, 0]) }
 }
@@ -259,31 +259,31 @@ pub unsafe fn rseq_unregister(area: *mut c_void, len: usize) -> Result<usize, Er
 }
 
 /// Whether the kernel knows restartable sequences: a malformed call is refused as malformed, not as unknown.
-pub fn rseq_exists() -> bool {
+pub(crate) fn rseq_exists() -> bool {
     // SAFETY: a null area is refused and nothing is touched.
     unsafe { call(nr::RSEQ, [0, 0, 0, 0, 0, 0]) == Err(Errno::INVAL) }
 }
 
 /// The CPUs that a thread may run on (0: the calling one); returns how many bytes of `mask` the kernel filled.
-pub fn sched_getaffinity(thread: usize, mask: &mut [u64]) -> Result<usize, Errno> {
+pub(crate) fn sched_getaffinity(thread: usize, mask: &mut [u64]) -> Result<usize, Errno> {
     // SAFETY: the kernel writes at most the length given.
     unsafe { call(nr::SCHED_GETAFFINITY, [thread, size_of_val(mask), mask.as_mut_ptr() as usize, 0, 0, 0]) }
 }
 
 /// Lets the calling thread run on the CPUs of `mask` only.
-pub fn sched_setaffinity(mask: &[u64]) -> Result<usize, Errno> {
+pub(crate) fn sched_setaffinity(mask: &[u64]) -> Result<usize, Errno> {
     // SAFETY: the kernel reads the length given.
     unsafe { call(nr::SCHED_SETAFFINITY, [0, size_of_val(mask), mask.as_ptr() as usize, 0, 0, 0]) }
 }
 
 /// Names the calling thread, by up to 15 bytes.
-pub fn name_thread(name: &CStr) {
+pub(crate) fn name_thread(name: &CStr) {
     // SAFETY: the kernel reads the string. A thread without a name is a thread all the same.
     let _ = unsafe { call(nr::PRCTL, [PR_SET_NAME, name.as_ptr() as usize, 0, 0, 0, 0]) };
 }
 
 /// The CPU and the node that the calling thread runs on.
-pub fn getcpu() -> Result<(usize, usize), Errno> {
+pub(crate) fn getcpu() -> Result<(usize, usize), Errno> {
     let (mut cpu, mut node) = (0u32, 0u32);
     // SAFETY: the kernel writes the two words.
     unsafe { call(nr::GETCPU, [&raw mut cpu as usize, &raw mut node as usize, 0, 0, 0, 0])? };
@@ -291,7 +291,7 @@ pub fn getcpu() -> Result<(usize, usize), Errno> {
 }
 
 /// The nodes that the process may have memory on.
-pub fn mems_allowed(mask: &mut [u64]) -> Result<usize, Errno> {
+pub(crate) fn mems_allowed(mask: &mut [u64]) -> Result<usize, Errno> {
     // SAFETY: the kernel writes at most as many bits as given.
     unsafe {
         call(nr::GET_MEMPOLICY, [0, mask.as_mut_ptr() as usize, size_of_val(mask) * 8, 0, MPOL_F_MEMS_ALLOWED, 0])
@@ -306,7 +306,7 @@ unsafe extern "C" {
 /// Nanoseconds since some fixed point. This is the one thing that is asked of libc: it reads the clock from the page
 /// that the kernel maps for that, in 30 ns and without a system call, of which some sandboxes kill the process. libc
 /// has to be set up.
-pub fn clock_monotonic() -> Option<u64> {
+pub(crate) fn clock_monotonic() -> Option<u64> {
     let mut time = [0; 2];
     // SAFETY: libc writes the two words.
     let answer = unsafe { clock_gettime(CLOCK_MONOTONIC, &raw mut time) };
@@ -314,12 +314,12 @@ pub fn clock_monotonic() -> Option<u64> {
 }
 
 /// Blocks all signals on the calling thread, libc's own among them; returns the mask of before.
-pub fn block_all_signals() -> u64 {
+pub(crate) fn block_all_signals() -> u64 {
     set_signal_mask(u64::MAX)
 }
 
 /// Blocks just the signals of a mask that [`block_all_signals`] returned.
-pub fn restore_signals(mask: u64) {
+pub(crate) fn restore_signals(mask: u64) {
     set_signal_mask(mask);
 }
 
@@ -333,14 +333,14 @@ fn set_signal_mask(mask: u64) -> u64 {
 }
 
 /// Lets the calling thread run as an ordinary one, whatever it was started by.
-pub fn schedule_ordinarily() {
+pub(crate) fn schedule_ordinarily() {
     let priority = 0u32;
     // SAFETY: the kernel reads the priority. A refusal leaves the thread as it is.
     let _ = unsafe { call(nr::SCHED_SETSCHEDULER, [0, SCHED_OTHER, &raw const priority as usize, 0, 0, 0]) };
 }
 
 /// Gives up the calling thread's capabilities, and the right to get new ones.
-pub fn give_up_rights() {
+pub(crate) fn give_up_rights() {
     let (header, none) = ([LINUX_CAPABILITY_VERSION_3, 0], [0u32; 6]);
     // SAFETY: the kernel reads both. What is refused was given up before.
     unsafe {
@@ -350,7 +350,7 @@ pub fn give_up_rights() {
 }
 
 /// The soft limit of address space in bytes; `None` where there is none.
-pub fn address_space_limit() -> Option<usize> {
+pub(crate) fn address_space_limit() -> Option<usize> {
     let mut limits = [u64::MAX; 2];
     // SAFETY: the kernel writes the two words.
     unsafe { call(nr::PRLIMIT64, [0, RLIMIT_AS, 0, limits.as_mut_ptr() as usize, 0, 0]).ok()? };
@@ -364,38 +364,44 @@ pub fn sched_yield() {
 }
 
 /// Sleeps for so many nanoseconds, or less.
-pub fn sleep(nanoseconds: u64) {
+pub(crate) fn sleep(nanoseconds: u64) {
     let nobody_wakes = 0;
     // A signal ends it early.
     let _ = futex_wait(&raw const nobody_wakes, 0, Some(nanoseconds));
 }
 
 /// The kernel's number of the process.
-pub fn getpid() -> usize {
+pub(crate) fn getpid() -> usize {
     // SAFETY: touches no memory; cannot fail.
     unsafe { call(nr::GETPID, [0; 6]) }.unwrap_or(0)
 }
 
 /// The kernel's number of the calling thread.
-pub fn gettid() -> usize {
+pub(crate) fn gettid() -> usize {
     // SAFETY: touches no memory; cannot fail.
     unsafe { call(nr::GETTID, [0; 6]) }.unwrap_or(0)
 }
 
 /// Writes to a file descriptor.
-pub fn write(fd: usize, bytes: &[u8]) -> Result<usize, Errno> {
+///
+/// # Safety
+/// The descriptor is the caller's to write to, or standard error.
+pub unsafe fn write(fd: usize, bytes: &[u8]) -> Result<usize, Errno> {
     // SAFETY: the kernel reads the bytes given.
     unsafe { call(nr::WRITE, [fd, bytes.as_ptr() as usize, bytes.len(), 0, 0, 0]) }
 }
 
 /// Another descriptor for the same file, at least `from`, closed at exec.
-pub fn duplicate(fd: usize, from: usize) -> Result<usize, Errno> {
+///
+/// # Safety
+/// The descriptor is the caller's, or standard error.
+pub unsafe fn duplicate(fd: usize, from: usize) -> Result<usize, Errno> {
     // SAFETY: touches no memory.
     unsafe { call(nr::FCNTL, [fd, F_DUPFD_CLOEXEC, from, 0, 0, 0]) }
 }
 
 /// The beginning of a file, as much of it as fits, and how many bytes that were.
-pub fn read_file(path: &CStr, into: &mut [u8]) -> Result<usize, Errno> {
+pub(crate) fn read_file(path: &CStr, into: &mut [u8]) -> Result<usize, Errno> {
     // SAFETY: the kernel reads the path, and writes into the bytes given.
     unsafe {
         let fd = call(nr::OPEN, [path.as_ptr() as usize, O_RDONLY_CLOEXEC, 0, 0, 0, 0])?;
@@ -429,7 +435,8 @@ pub fn report(parts: &[&str]) {
 /// Writes all of it if possible; returns the descriptor that took it, for a thread that has none of this number.
 fn write_all(mut fd: usize, mut left: &[u8]) -> usize {
     while !left.is_empty() {
-        match write(fd, left) {
+        // SAFETY: it is standard error, or a copy of it.
+        match unsafe { write(fd, left) } {
             Ok(written) => left = &left[written.min(left.len())..],
             Err(Errno::INTR) => {}
             Err(Errno::BADF) if fd == 2 => fd = copy_of_stderr().unwrap_or(usize::MAX),

@@ -50,7 +50,7 @@ unsafe extern "C" {
 const HINT_LASTS: u8 = 100;
 
 /// The CPU that the thread was on some sections ago; 0 where that is not known.
-pub fn current_cpu() -> usize {
+pub(crate) fn current_cpu() -> usize {
     // SAFETY: the block is the calling thread's own.
     let block = unsafe { &*thread_data::block() };
     let left = block.hint_left.get();
@@ -63,7 +63,7 @@ pub fn current_cpu() -> usize {
 
 /// The CPU that the thread is on now; the sections to come go by it.
 #[cold]
-pub fn ask() -> usize {
+pub(crate) fn ask() -> usize {
     let cpu = u16::try_from(sched_getcpu()).unwrap_or(0);
     // SAFETY: as above.
     let block = unsafe { &*thread_data::block() };
@@ -98,7 +98,7 @@ fn section<R>(table: &CpuTable, work: impl FnOnce(Area) -> R) -> Option<R> {
 ///
 /// # Safety
 /// As there.
-pub unsafe fn pop(table: &CpuTable, slot: SlotIndex) -> Option<NonNull<u8>> {
+pub(crate) unsafe fn pop(table: &CpuTable, slot: SlotIndex) -> Option<NonNull<u8>> {
     // SAFETY: the word keeps other sections on this area away; the slot is the caller's promise.
     section(table, |area| unsafe { section::pop(area, slot) })?
 }
@@ -107,7 +107,7 @@ pub unsafe fn pop(table: &CpuTable, slot: SlotIndex) -> Option<NonNull<u8>> {
 ///
 /// # Safety
 /// As there.
-pub unsafe fn push(table: &CpuTable, slot: SlotIndex, object: NonNull<u8>) -> bool {
+pub(crate) unsafe fn push(table: &CpuTable, slot: SlotIndex, object: NonNull<u8>) -> bool {
     // SAFETY: as in `pop`; the object is the caller's (I7).
     section(table, |area| unsafe { section::push(area, slot, object) }).unwrap_or(false)
 }
@@ -116,7 +116,7 @@ pub unsafe fn push(table: &CpuTable, slot: SlotIndex, object: NonNull<u8>) -> bo
 ///
 /// # Safety
 /// As there.
-pub unsafe fn pop_batch(table: &CpuTable, slot: SlotIndex, out: &mut [usize]) -> usize {
+pub(crate) unsafe fn pop_batch(table: &CpuTable, slot: SlotIndex, out: &mut [usize]) -> usize {
     // SAFETY: as in `pop`.
     section(table, |area| unsafe { section::pop_batch(area, slot, out) }).unwrap_or(0)
 }
@@ -125,13 +125,13 @@ pub unsafe fn pop_batch(table: &CpuTable, slot: SlotIndex, out: &mut [usize]) ->
 ///
 /// # Safety
 /// As there.
-pub unsafe fn push_batch(table: &CpuTable, slot: SlotIndex, objects: &[usize]) -> usize {
+pub(crate) unsafe fn push_batch(table: &CpuTable, slot: SlotIndex, objects: &[usize]) -> usize {
     // SAFETY: as in `pop`; the objects are the caller's (I7).
     section(table, |area| unsafe { section::push_batch(area, slot, objects) }).unwrap_or(0)
 }
 
 /// Waits until no section that began before can still commit on these CPUs.
-pub fn fence(park: &impl Park, cpus: &CpuSet) {
+pub(crate) fn fence(park: &impl Park, cpus: &CpuSet) {
     cpus.iter().for_each(|cpu| wait_for(park, word(cpu)));
 }
 
@@ -142,7 +142,8 @@ fn wait_for(park: &impl Park, word: &Word) {
         if word.is_mine_for_fork(me) {
             return;
         }
-        note = note.or_else(|| park.waiters()?.note(park, word, Why::Operation));
+        // SAFETY: the word is one of a static table.
+        note = note.or_else(|| unsafe { park.waiters()?.note(park, word, Why::Operation) });
         park.rest(tries);
         tries += 1;
     }
@@ -150,6 +151,9 @@ fn wait_for(park: &impl Park, word: &Word) {
 }
 
 /// Calls `visit` with every word.
-pub fn for_each_word(visit: impl FnMut(&Word) -> Result<(), OtherFirst>) -> Result<(), OtherFirst> {
+///
+/// # Safety
+/// As for [`Park::for_each_word`].
+pub(crate) unsafe fn for_each_word(visit: impl FnMut(&Word) -> Result<(), OtherFirst>) -> Result<(), OtherFirst> {
     TABLE.iter().map(|line| &line.0).try_for_each(visit)
 }

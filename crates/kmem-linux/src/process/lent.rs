@@ -40,7 +40,7 @@ use crate::os::libc::{self, LibcArea};
 use crate::os::sys;
 use crate::rseq::thread_data::{self, RseqArea};
 
-/// To be given to [`take_back`]. It travels through assembly, in one register.
+/// To be given to [`Linux::take_back`](crate::Linux::take_back). It travels through assembly, in one register.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 #[must_use]
@@ -56,7 +56,7 @@ impl Lent {
 }
 
 /// To be called before the calling thread makes a child that shares its memory and its thread pointer.
-pub fn lend(mode: Mode) -> Lent {
+pub(crate) fn lend(mode: Mode) -> Lent {
     let nested = set_lent(true);
     let given_up = match mode {
         Mode::Rseq | Mode::Cid => libc::rseq_area().map_or(GivenUp::Nothing, end_registration),
@@ -67,7 +67,10 @@ pub fn lend(mode: Mode) -> Lent {
 }
 
 /// To be called when the child has executed a program or ended, or could not be made: the thread is as before.
-pub fn take_back(mode: Mode, lent: Lent) {
+///
+/// # Safety
+/// `lent` is what [`lend`] returned to the calling thread, which has not taken it back since.
+pub(crate) unsafe fn take_back(mode: Mode, lent: Lent) {
     match mode {
         Mode::Rseq | Mode::Cid => {
             if let (GivenUp::Registration, Some(libc)) = (lent.given_up, libc::rseq_area()) {
@@ -76,14 +79,15 @@ pub fn take_back(mode: Mode, lent: Lent) {
                 let _ = unsafe { sys::rseq_register(area(libc).cast(), libc.registered()) };
             }
         }
-        Mode::OwnRseq => registration::take_back(lent.given_up),
+        // SAFETY: passed on.
+        Mode::OwnRseq => unsafe { registration::take_back(lent.given_up) },
         Mode::Fallback(_) => {}
     }
     set_lent(lent.nested);
 }
 
 /// Whether the caller may be a child that runs on the data of a thread, or that thread while it has one.
-pub fn is_lent() -> bool {
+pub(crate) fn is_lent() -> bool {
     // SAFETY: the block is the calling thread's own.
     unsafe { (*thread_data::block()).lent.get() }
 }

@@ -3,15 +3,15 @@
 //! | file | what it holds |
 //! |---|---|
 //! | [`mode`] | which kind of section this process can have |
-//! | [`registration`] | registering threads where libc does not |
-//! | [`fallback`] | sections without restartable sequences |
+//! | `registration` | registering threads where libc does not |
+//! | `fallback` | sections without restartable sequences |
 //! | [`lent`] | threads whose data a child of vfork runs on |
 //! | `forking` | whether a fork is under way |
 //! | `thread` | a thread that libc does not know |
 
-pub mod fallback;
+pub(crate) mod fallback;
 pub(crate) mod forking;
 pub mod lent;
 pub mod mode;
-pub mod registration;
+pub(crate) mod registration;
 pub(crate) mod thread;

@@ -63,7 +63,7 @@ unsafe extern "C" {
 
 /// Whether the kernel takes an area of ours from the calling thread. Tried with an area on the stack, so that no
 /// section sees a CPU number yet.
-pub fn possible() -> bool {
+pub(crate) fn possible() -> bool {
     let mut probe = RseqArea::unregistered();
     let area = (&raw mut probe).cast();
     // SAFETY: the area outlives its registration, which ends here.
@@ -80,7 +80,7 @@ pub fn possible() -> bool {
 
 /// Makes the key whose destructor ends a thread's registration, if it was not made before; `false` where libc has none
 /// left. Called by one thread at a time.
-pub fn prepare_thread_exit() -> bool {
+pub(crate) fn prepare_thread_exit() -> bool {
     if KEY.load(Ordering::Acquire) != 0 {
         return true;
     }
@@ -96,7 +96,7 @@ pub fn prepare_thread_exit() -> bool {
 /// Registers the calling thread if it is fresh. To be called on slow paths, holding no lock: libc may allocate in here,
 /// once a thread.
 #[inline]
-pub fn enter() {
+pub(crate) fn enter() {
     let block = thread_data::block();
     // SAFETY: the block is the calling thread's own.
     if unsafe { (*block).registration.get() } == FRESH {
@@ -169,9 +169,13 @@ pub(crate) fn lend() -> GivenUp {
 }
 
 /// Returns to the thread what it had given up. A refusal of the kernel leaves it `Closed`.
-pub(crate) fn take_back(given_up: GivenUp) {
+///
+/// # Safety
+/// The calling thread has given up this, by [`lend`], and has not taken it back since.
+pub(crate) unsafe fn take_back(given_up: GivenUp) {
     let block = thread_data::block();
-    // SAFETY: as above; the destructor that unregisters it before the thread ends is armed still.
+    // SAFETY: as above; the destructor that unregisters it before the thread ends is armed still, for it was this
+    // thread's registration.
     unsafe {
         match given_up {
             GivenUp::Nothing => {}

@@ -118,7 +118,10 @@ pub unsafe fn publish_classes(heap: &PageHeap, hot: &Hot) {
 
 /// Lets them know that the class map is longer now. Called under the heap's lock. Before there is a class map nothing
 /// happens: [`publish_classes`] asks.
-pub(crate) fn reaches(granules: usize, hot: &Hot) {
+///
+/// # Safety
+/// The class map is that of the heap that was published, and has so many bytes.
+pub(crate) unsafe fn reaches(granules: usize, hot: &Hot) {
     if !hot.classes.load(Ordering::Relaxed).is_null() {
         hot.granules.store(granules, Ordering::Release);
     }

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use kmem_core::cpu::CpuSet;
 use kmem_core::internals::Forker;
 use kmem_core::platform::{Park, Sections, Topology};
+use kmem_core::sync::Word;
 use kmem_linux::Mode;
 
 use super::world::{SLOT, hits, hits_through, inline, world};
@@ -39,13 +40,16 @@ pub fn forked() {
         }
         for _ in 0..50 {
             let forker = Forker::new(linux);
-            linux.for_each_word(|word| forker.take(word)).expect("nobody else forks");
+            // SAFETY: a `Forker` takes the words.
+            unsafe { linux.for_each_word(|word| forker.take(word)).expect("nobody else forks") };
             // SAFETY: the child calls the platform and _exit only.
             let pid = unsafe { fork() };
-            let back = linux.for_each_word(|word| {
+            let give_back = |word: &Word| {
                 forker.give_back(word);
                 Ok(())
-            });
+            };
+            // SAFETY: it frees what it has taken.
+            let back = unsafe { linux.for_each_word(give_back) };
             assert_eq!(back, Ok(()));
             if pid == 0 {
                 let set: CpuSet = (0..linux.possible_cpus()).collect();

@@ -16,7 +16,9 @@ use kmem_core::cpu::CpuSet;
 use kmem_core::platform::{Clock, Park, Sections, Topology};
 use kmem_linux::os::fault::{self, Call};
 use kmem_linux::os::libc;
-use kmem_linux::{FallbackReason, Linux, Mode};
+use kmem_linux::{FallbackReason, Mode};
+
+use world::discover;
 
 const OFF: (&str, &str) = ("KMEM_RSEQ", "off");
 const CID: (&str, &str) = ("KMEM_RSEQ", "cid");
@@ -46,18 +48,18 @@ fn passes(case: &str, variables: &[(&str, &str)]) -> String {
 #[ignore = "run by the other tests, in a process of its own"]
 fn child() {
     match std::env::var("KMEM_CASE").as_deref() {
-        Ok("mode") => println!("mode: {:?}", Linux::discover().mode()),
+        Ok("mode") => println!("mode: {:?}", discover().mode()),
         Ok("mode-no-fences") => {
             fault::fail_after(Call::Register, 0);
-            println!("mode: {:?}", Linux::discover().mode());
+            println!("mode: {:?}", discover().mode());
         }
         Ok("mode-no-cpus") => {
             fault::fail_after(Call::Affinity, 0);
-            println!("mode: {:?}", Linux::discover().mode());
+            println!("mode: {:?}", discover().mode());
         }
         Ok("mode-no-ids") => {
             fault::fail_after(Call::Ids, 0);
-            let linux = Linux::discover();
+            let linux = discover();
             println!("mode: {:?}, without ids: {}", linux.mode(), linux.lacks_ids());
         }
         Ok("unregistered") => sections::unregistered(),
@@ -66,7 +68,7 @@ fn child() {
         Ok("fence") => refused_fence(),
         Ok("fork") => fork::forked(),
         Ok("moving") => moving::many(),
-        Ok("window") => window::window(Linux::discover(), 1 << 40),
+        Ok("window") => window::window(discover(), 1 << 40),
         Ok("limited") => window::limited(),
         Ok("place") => window::place(),
         Ok("own-table") => environment::own_table(),
@@ -122,7 +124,7 @@ fn a_refused_fence_ends_the_process() {
 
 #[test]
 fn cpus_nodes_threads_and_time_are_plausible() {
-    let linux = Linux::discover();
+    let linux = discover();
     assert!(linux.initial_cpus().iter().all(|cpu| cpu < linux.possible_cpus()));
     assert!(linux.nodes() >= 1 && linux.node_of(0) < linux.nodes() && linux.node_of(usize::MAX) == 0);
     let here = linux.thread_token();

@@ -8,6 +8,7 @@ use kmem_core::{Config, Engine, Population};
 use kmem_linux::Linux;
 
 use super::passes;
+use super::world::discover;
 
 /// Mappings that Linux allows a process by default, and those that a moved run may cost.
 const MAPPINGS: usize = 65_530;
@@ -38,7 +39,7 @@ impl Runs {
 
 pub fn many() {
     let config = Config { max_caches: 200, population: Population::OnFirstUse, bad_free: |_, _| std::process::abort() };
-    let runs = Runs(Engine::new(Linux::discover(), config).expect("an engine"));
+    let runs = Runs(Engine::new(discover(), config).expect("an engine"));
     let first = runs.0.alloc_bytes(LONG * GRANULE, 16).expect("address space").address;
     let _guard = runs.0.alloc_bytes(GRANULE, 16).expect("address space");
     runs.free(first);

@@ -6,6 +6,7 @@ use kmem_linux::Linux;
 use kmem_linux::os::fault::{self, Call};
 
 use super::passes;
+use super::world::discover;
 
 unsafe extern "C" {
     fn setrlimit(resource: i32, limits: *const [u64; 2]) -> i32;
@@ -88,7 +89,7 @@ pub fn limited() {
     let limit = 1u64 << 30;
     // SAFETY: the limits are two words.
     assert_eq!(unsafe { setrlimit(9, &[limit, limit]) }, 0);
-    let linux = Linux::discover();
+    let linux = discover();
     let claimed = linux.reserve().expect("a place");
     // SAFETY: pieces of the window, each once.
     unsafe {
@@ -98,7 +99,7 @@ pub fn limited() {
         assert_eq!(linux.commit(claimed.base + (128 << 20), 768 << 20), Err(CommitError::NoMemory));
         linux.unmap(mapping, 512 << 20);
     }
-    window(Linux::discover(), 1 << 30);
+    window(discover(), 1 << 30);
 }
 
 #[test]
@@ -109,7 +110,7 @@ fn windows_are_claimed() {
 
 /// One process, one place: where the window begins, in granules.
 pub fn place() {
-    println!("place: {}", Linux::discover().reserve().expect("a place").base / GRANULE);
+    println!("place: {}", discover().reserve().expect("a place").base / GRANULE);
 }
 
 /// In some hundred runs at least 28 bits of the address are 0 and 1 about as often as each other, as far as kernel and

@@ -22,12 +22,12 @@ use std::time::{Duration, Instant};
 
 use kmem_core::percpu::{SlotIndex, section};
 use kmem_core::platform::Topology;
+use kmem_linux::Mode;
 use kmem_linux::os::fault;
-use kmem_linux::{Linux, Mode};
 
 use drain::drain;
 use work::work;
-use world::{CAPACITY, Counts, OBJECTS, SLOTS, World, object};
+use world::{CAPACITY, Counts, OBJECTS, SLOTS, World, discover, object};
 
 const THREADS: usize = 4;
 
@@ -146,13 +146,13 @@ fn conserves(report: &str) {
     assert!(number(report, "drains") > 100, "{report}");
     let share = number(report, "hits") as f64 / number(report, "operations") as f64;
     assert!(share > 0.05, "sections hardly ever hit: {report}");
-    let alone = Linux::discover().initial_cpus().len() < 2;
+    let alone = discover().initial_cpus().len() < 2;
     assert!(alone || !report.contains("Rseq") || number(report, "reported") > 0, "no proxy ever reported: {report}");
 }
 
 /// Whether the kernel and libc of this machine let sections be restartable at all.
 fn available() -> bool {
-    !matches!(Linux::discover().mode(), Mode::Fallback(_))
+    !matches!(discover().mode(), Mode::Fallback(_))
 }
 
 /// Whether this machine has no concurrency ids: a kernel before 6.3, or no registration of libc's.
@@ -160,7 +160,7 @@ fn lacks_ids() -> bool {
     std::fs::read("/proc/self/auxv").map_or(true, |auxv| {
         let word = |at: usize| u64::from_ne_bytes(auxv[at..at + 8].try_into().expect("eight bytes"));
         let filled = (0..auxv.len() / 16).find(|pair| word(pair * 16) == 27).map_or(0, |pair| word(pair * 16 + 8));
-        filled < 28 || Linux::discover().mode() != Mode::Rseq
+        filled < 28 || discover().mode() != Mode::Rseq
     })
 }
 
@@ -193,7 +193,7 @@ fn in_the_fallback_objects_are_conserved() {
 /// The negative control: if this finds nothing, the tests above prove nothing.
 #[test]
 fn without_the_fence_an_object_is_handed_out_twice() {
-    if Linux::discover().initial_cpus().len() < 2 {
+    if discover().initial_cpus().len() < 2 {
         return println!("skipped: on one CPU the drainer hardly ever meets a section");
     }
     for mode in ["auto", "cid", "off"] {

@@ -380,7 +380,8 @@ unsafe impl Park for Model {
     }
 }
 
-impl Defences for Model {}
+// SAFETY: the default, which is a constant.
+unsafe impl Defences for Model {}
 
 impl Observer for Model {}
 
