@@ -255,8 +255,8 @@ impl<P: Platform> Engine<P> {
     #[cold]
     #[inline(never)]
     fn drain_cpu(&self, online: &OnlineCpus<'_>, cpu: usize, why: CpuEvent) {
-        if !self.platform.protocol().keep_listed {
-            return self.drain_cpu_historic(online, cpu, why);
+        if let Some(order) = self.order_of_2004() {
+            return order.drain_cpu(online, cpu, why);
         }
         if self.state(cpu) == CpuState::Online {
             return;

@@ -229,9 +229,8 @@ impl<P: Platform> Engine<P> {
         if cache.enabled_on.contains(cpu) {
             return false;
         }
-        if !self.platform.protocol().keep_listed {
-            self.miss_historic(cache, cpu);
-            return false;
+        if let Some(order) = self.order_of_2004() {
+            return order.slot_ready(cache, cpu);
         }
         self.try_enable(cache, cpu) || (self.try_adopt(cpu) && self.try_enable(cache, cpu))
     }

@@ -1,18 +1,12 @@
-//! The defences that stand between the caches and the CPUs: both, except in a simulator.
+//! Which defences stand between the caches and the CPUs in an experiment.
 //!
-//! The engine has two, each sufficient alone (see [`cpu`](super)). A claim that no experiment can contradict is worth
-//! little. So a platform may return one of four corners from [`Defences::protocol`], and a program that explores
-//! schedules on it sees which corner falls:
+//! The engine has two, each sufficient alone (see [`cpu`](kmem_core::cpu)). A claim that no experiment can contradict
+//! is worth little. So an experiment chooses one of four corners, and the explorer sees which corner falls:
 //!
 //! | | off the list before the drain, online CPUs only | listed until drained, every CPU that holds something |
 //! |---|---|---|
 //! | **no gate** | [`Y2004`](Protocol::Y2004): dies of race 1 and race 2 | [`LISTED`](Protocol::LISTED) |
 //! | **gate** | [`GATE`](Protocol::GATE): the fix of 2004 | [`BOTH`](Protocol::BOTH): what runs everywhere else |
-//!
-//! Every other platform keeps the default, [`BOTH`](Protocol::BOTH), a constant: the compiler leaves nothing of the
-//! other corners in it. Their steps are in `engine/protocol_2004.rs`. If the order of 2004 relies on a slot that does
-//! not exist, which was the oops, it reports [`Step::NoSlot`](crate::platform::Step) and goes on as if that were a
-//! miss.
 
 /// The defences that are on.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -33,16 +27,4 @@ impl Protocol {
     pub const LISTED: Self = Self { gate: false, keep_listed: true };
     /// The order of 2004 without a gate: what the kernel did before the fix.
     pub const Y2004: Self = Self { gate: false, keep_listed: false };
-    /// The four corners.
-    pub const ALL: [Self; 4] = [Self::Y2004, Self::GATE, Self::LISTED, Self::BOTH];
-}
-
-/// Which defences a platform has: both, except in a simulator.
-pub trait Defences {
-    /// The defences that are on: a simulator tries what happens to the engine without them. Both, everywhere else. It
-    /// must not change.
-    #[inline(always)]
-    fn protocol(&self) -> Protocol {
-        Protocol::BOTH
-    }
 }
