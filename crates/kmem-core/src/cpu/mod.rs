@@ -19,7 +19,7 @@ mod stop;
 
 pub(crate) use crate::host::AtomicCpuSet;
 pub use crate::host::{CpuSet, MAX_CPUS};
-pub(crate) use control::{Control, Cpus};
+pub(crate) use control::{Control, CpuControl, Cpus};
 pub use defences::Defences;
 pub(crate) use gate::{Gate, OnlineCpus, ReadGuard, WriteGuard};
 pub use listener::{Event, Listener, Refused};
