@@ -50,7 +50,7 @@ impl<P: Platform> Engine<P> {
     ///
     /// # Safety
     /// As for [`destroy`](Self::destroy).
-    pub(crate) unsafe fn destroy_pinned(
+    pub(super) unsafe fn destroy_pinned(
         &self,
         gate: ReadGuard<'_, P>,
         cache: Pinned<'_, P>,

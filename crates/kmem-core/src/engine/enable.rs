@@ -33,13 +33,13 @@ impl<P: Platform> Engine<P> {
     }
 
     /// Enables the slots of `cache` on all of `cpus`. After a failure, those that were enabled before it stay so.
-    pub(crate) fn enable_on(&self, cache: &CacheDesc, cpus: &CpuSet) -> bool {
+    pub(super) fn enable_on(&self, cache: &CacheDesc, cpus: &CpuSet) -> bool {
         cpus.iter().all(|cpu| self.enable_waiting(cache, cpu))
     }
 
     /// Enables the slot of `cache` on `cpu`, which has an area or gets one, and waits for its locks. Returns `true`
     /// also if the slot must not be enabled: a dying cache and a CPU that is not coming up are no failure (I15).
-    pub(crate) fn enable_waiting(&self, cache: &CacheDesc, cpu: usize) -> bool {
+    pub(super) fn enable_waiting(&self, cache: &CacheDesc, cpu: usize) -> bool {
         let Some(control) = self.cpus.get(cpu) else {
             return true;
         };

@@ -127,7 +127,7 @@ impl<P: Platform> Engine<P> {
     ///
     /// This runs inside any allocation, in whatever state its caller is, so it calls no code of the program: if there
     /// are listeners, CPUs come up only by name.
-    pub(crate) fn try_adopt(&self, cpu: usize) -> bool {
+    pub(super) fn try_adopt(&self, cpu: usize) -> bool {
         let Ok(cpu) = self.possible_cpu(cpu) else { return false };
         let may_come = match cpu.control.lock.try_lock(&self.platform) {
             Some(control) => control.state() == CpuState::Offline && !control.held_down,

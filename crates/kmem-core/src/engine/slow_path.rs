@@ -300,7 +300,7 @@ impl<P: Platform> Engine<P> {
     ///
     /// # Safety
     /// As for [`return_objects`](Self::return_objects).
-    pub(crate) unsafe fn return_objects_into(
+    pub(super) unsafe fn return_objects_into(
         &self,
         cache: &CacheDesc,
         cpu: usize,
@@ -317,7 +317,7 @@ impl<P: Platform> Engine<P> {
     ///
     /// # Safety
     /// As for [`return_objects`](Self::return_objects).
-    pub(crate) unsafe fn return_to_slabs(&self, objects: &[usize], reclaim: &mut Reclaim) {
+    pub(super) unsafe fn return_to_slabs(&self, objects: &[usize], reclaim: &mut Reclaim) {
         if !objects.is_empty() {
             let bad = |object, error| self.bad_free(object, error);
             // SAFETY: the caller's promise.
@@ -336,7 +336,7 @@ impl<P: Platform> Engine<P> {
     }
 
     /// Reports a pointer that was freed but is no live object; the embedder decides what happens then.
-    pub(crate) fn bad_free(&self, object: usize, error: FreeError) {
+    pub(super) fn bad_free(&self, object: usize, error: FreeError) {
         (self.config.bad_free)(object, error);
     }
 }
