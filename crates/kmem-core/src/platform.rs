@@ -13,7 +13,7 @@
 //! may be called from any slow path: none may allocate from the engine.
 
 pub use crate::cache::{CacheStep, CpuStep, Observer, Place, SlotStep, Step};
-pub use crate::cpu::{Defences, Protocol};
+pub use crate::cpu::Defences;
 pub use crate::host::{Clock, CommitError, Host, MoveError, PageSource, Topology, Window};
 pub use crate::percpu::Sections;
 pub use crate::sync::{LockStep, Park};

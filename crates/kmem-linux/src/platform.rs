@@ -30,9 +30,9 @@ impl Linux {
     /// Finds out what this process can have, and tells the sections which area they go by. Some ten system calls.
     ///
     /// # Safety
-    /// The sections of all platforms of a program or shared object go by the same words, which this writes. So either no
-    /// section has run yet, and none runs meanwhile, or the mode is the one that was found before. One platform at most
-    /// is published, and if one is, no other has an engine. ([`start`](crate::start) discovers and publishes one.)
+    /// The sections of all platforms of a program or shared object go by the same words, which this writes. So either
+    /// no section has run yet, and none runs meanwhile, or the mode is the one that was found before. One platform at
+    /// most is published, and if one is, no other has an engine. ([`start`](crate::start) discovers and publishes one.)
     pub unsafe fn discover() -> Self {
         let cpus = topology::cpus();
         let found = mode::find(cpus.possible);

@@ -24,11 +24,11 @@ use kmem_core::cpu::CpuSet;
 use kmem_core::pages::GRANULE;
 use kmem_core::percpu::{Area, CpuTable, SlotIndex, section};
 use kmem_core::platform::{
-    Clock, CommitError, Defences, LockStep, MoveError, Observer, PageSource, Park, Protocol, Sections, Step, Topology,
-    Window,
+    Clock, CommitError, Defences, LockStep, MoveError, Observer, PageSource, Park, Sections, Step, Topology, Window,
 };
 use kmem_core::sync::{AtomicU64, AtomicUsize, HeldRanks, Ordering, Waiters};
 
+use crate::Protocol;
 use crate::explore::seat;
 use crate::guarded::{Guarded, PAGE};
 use crate::sleepers::Sleepers;
@@ -509,11 +509,15 @@ impl Observer for Fake {
     }
 }
 
-// SAFETY: a machine's protocol does not change. Where it is not both defences, a director lets one thread run at a time,
-// and what is handed out is compared, not written to.
+// SAFETY: a machine's protocol does not change. Where it is not both defences, a director lets one thread run at a
+// time, and what is handed out is compared, not written to.
 unsafe impl Defences for Fake {
-    fn protocol(&self) -> Protocol {
-        self.machine.protocol
+    fn has_gate(&self) -> bool {
+        self.machine.protocol.gate
+    }
+
+    fn keeps_listed(&self) -> bool {
+        self.machine.protocol.keep_listed
     }
 }
 

@@ -9,6 +9,7 @@
 //! | [`explore`] | runs the threads of a scenario one at a time, in one order after another, and looks for violations |
 //! | [`scenario`] | what a scenario is, how it is run once, and what must hold at its end |
 //! | [`catalogue`] | the scenarios: creates and destroys while CPUs go down and come up |
+//! | `protocol` | which defences of the engine are on |
 //! | [`race`] | all of them under one protocol |
 //! | [`story`] | a schedule in words, with a column per CPU |
 //! | [`tsan_lock`] | a lock that the thread sanitizer sees |
@@ -20,10 +21,11 @@ pub mod catalogue;
 pub mod explore;
 pub mod fake;
 mod guarded;
+mod protocol;
 pub mod race;
 pub mod scenario;
 mod sleepers;
 pub mod story;
 pub mod tsan_lock;
 
-pub use kmem_core::cpu::Protocol;
+pub use protocol::Protocol;

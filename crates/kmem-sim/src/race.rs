@@ -2,8 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
-use kmem_core::cpu::Protocol;
-
+use crate::Protocol;
 use crate::explore::{Explored, Fault, Finding, Limits, Schedule, Trouble};
 use crate::scenario::Scenario;
 use crate::story::{self, Line};

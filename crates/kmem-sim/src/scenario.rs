@@ -18,11 +18,12 @@ use std::ptr::NonNull;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use kmem_core::cache::{CacheDesc, CacheId, CacheSpec};
-use kmem_core::cpu::{CpuSet, Protocol};
+use kmem_core::cpu::CpuSet;
 use kmem_core::slab::FreeError;
 use kmem_core::validate::Violation;
 use kmem_core::{Config, CreateError, DestroyError, Engine, HotplugError, Population, TuneError};
 
+use crate::Protocol;
 use crate::explore::event::What;
 use crate::explore::{Broken, Explored, Fault, Finding, Limits, Schedule, Stage, explore, replay, seat};
 use crate::fake::{Fake, Machine, run_on};

@@ -63,8 +63,8 @@ pub struct WriteGuard<'a, P: Park> {
 /// Proof that the set of online CPUs cannot change while this lives (I35).
 ///
 /// Having it tells you: the gate is held, so no CPU is between two states, and a CPU that is not online has only
-/// disabled slots. Only a guard of the gate gives it out. (In a simulator that has taken the gate away, by a
-/// [`Protocol`](super::Protocol) without it, it proves nothing.)
+/// disabled slots. Only a guard of the gate gives it out. (In a simulator that has taken the gate away it proves
+/// nothing: see [`Defences::has_gate`].)
 pub struct OnlineCpus<'g> {
     cpus: &'g Cpus,
 }
@@ -100,8 +100,7 @@ impl Gate {
     /// Takes the read side, waiting for a transition to end.
     pub fn read<'a, P: Park + Defences>(&'a self, park: &'a P) -> Result<ReadGuard<'a, P>, InsideCallback> {
         self.refuse_callback(park)?;
-        let place = park.protocol().gate.then(|| self.enter(park));
-        Ok(ReadGuard { place, park, _thread: PhantomData })
+        ReadGuard::inside(park, || Ok(self.enter(park)))
     }
 
     fn enter<P: Park>(&self, park: &P) -> &Word {
@@ -132,14 +131,16 @@ impl Gate {
     /// Takes the read side if no transition is running or waiting; never inside a hotplug callback.
     pub fn try_read<'a, P: Park + Defences>(&'a self, park: &'a P) -> Option<ReadGuard<'a, P>> {
         self.refuse_callback(park).ok()?;
-        let mut place = None;
-        if park.protocol().gate {
-            let turnstile = self.turnstile.try_lock(park)?;
-            Self::take_place(place.insert(self.free_place()?), park);
-            drop(turnstile);
-            sync::hold(park, Rank::Gate, false);
-        }
-        Some(ReadGuard { place, park, _thread: PhantomData })
+        ReadGuard::inside(park, || self.try_enter(park).ok_or(())).ok()
+    }
+
+    fn try_enter<P: Park>(&self, park: &P) -> Option<&Word> {
+        let turnstile = self.turnstile.try_lock(park)?;
+        let place = self.free_place()?;
+        Self::take_place(place, park);
+        drop(turnstile);
+        sync::hold(park, Rank::Gate, false);
+        Some(place)
     }
 
     /// Takes the write side, waiting for the readers inside to leave.
@@ -225,7 +226,17 @@ impl<P: Park> Drop for WriteGuard<'_, P> {
     }
 }
 
-impl<P: Park> ReadGuard<'_, P> {
+impl<'a, P: Park> ReadGuard<'a, P> {
+    /// The guard of a thread that comes in by `enter`, which a simulator without a gate does not call.
+    #[inline(always)]
+    fn inside<E>(park: &'a P, enter: impl FnOnce() -> Result<&'a Word, E>) -> Result<Self, E>
+    where
+        P: Defences,
+    {
+        let place = park.has_gate().then(enter).transpose()?;
+        Ok(Self { place, park, _thread: PhantomData })
+    }
+
     /// The proof.
     pub fn online<'g>(&'g self, cpus: &'g Cpus) -> OnlineCpus<'g> {
         OnlineCpus { cpus }

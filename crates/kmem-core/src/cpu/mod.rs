@@ -7,23 +7,23 @@
 //! 2. **A dying cache stays listed, and its slots cannot be enabled.** So a CPU that goes down during a destroy still
 //!    finds the cache and drains its slot, and one that comes up cannot give it a new one (I14, I15).
 //!
-//! A simulator can take either away, or both: see [`Protocol`].
+//! A simulator can take either away, or both: see [`Defences`].
 
 pub(crate) mod control;
+mod defences;
 pub(crate) mod gate;
 mod listener;
-mod protocol;
 pub(crate) mod proxy;
 pub(crate) mod state;
 mod stop;
 
 pub(crate) use crate::host::AtomicCpuSet;
 pub use crate::host::{CpuSet, MAX_CPUS};
-pub(crate) use control::{Control, Cpus};
+pub(crate) use control::{Control, CpuControl, Cpus};
+pub use defences::Defences;
 pub(crate) use gate::{Gate, OnlineCpus, ReadGuard, WriteGuard};
 pub use listener::{Event, Listener, Refused};
 pub(crate) use listener::{Listeners, MAX_LISTENERS};
-pub use protocol::{Defences, Protocol};
 pub(crate) use state::CpuEvent;
 pub use state::CpuState;
 pub(crate) use stop::Stopped;

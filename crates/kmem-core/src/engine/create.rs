@@ -33,9 +33,9 @@ impl<P: Platform> Engine<P> {
             // SAFETY: the descriptor was not listed, and it has nothing in it.
             unsafe { CacheDesc::free(desc, &self.meta, &self.platform) };
         };
-        if !self.platform.protocol().keep_listed {
+        if let Some(order) = self.order_of_2004() {
             // SAFETY: as below.
-            return unsafe { self.list_historic(desc, &gate.online(&self.cpus)) }.inspect_err(not_listed);
+            return unsafe { order.list(desc, &gate.online(&self.cpus)) }.inspect_err(not_listed);
         }
         described().begin_to_live(&self.platform);
         // SAFETY: the descriptor is new; a destroy frees it when it is off the list and not pinned.

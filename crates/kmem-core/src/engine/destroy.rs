@@ -33,9 +33,9 @@ impl<P: Platform> Engine<P> {
     /// descriptor. (Typed handles express that by ownership.) An id that no longer names a cache is no danger.
     #[cold]
     pub unsafe fn destroy(&self, id: CacheId) -> Result<(), DestroyError> {
-        if !self.platform.protocol().keep_listed {
+        if let Some(order) = self.order_of_2004() {
             // SAFETY: the caller's promise.
-            return unsafe { self.destroy_historic(id) };
+            return unsafe { order.destroy(id) };
         }
         let gate = self.gate.read(&self.platform).map_err(|_| DestroyError::InsideCallback)?;
         let cache = self.registry.pin(&self.platform, id).ok_or(DestroyError::NoSuchCache)?;
@@ -50,7 +50,7 @@ impl<P: Platform> Engine<P> {
     ///
     /// # Safety
     /// As for [`destroy`](Self::destroy).
-    pub(crate) unsafe fn destroy_pinned(
+    pub(super) unsafe fn destroy_pinned(
         &self,
         gate: ReadGuard<'_, P>,
         cache: Pinned<'_, P>,

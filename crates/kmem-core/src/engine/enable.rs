@@ -33,13 +33,13 @@ impl<P: Platform> Engine<P> {
     }
 
     /// Enables the slots of `cache` on all of `cpus`. After a failure, those that were enabled before it stay so.
-    pub(crate) fn enable_on(&self, cache: &CacheDesc, cpus: &CpuSet) -> bool {
+    pub(super) fn enable_on(&self, cache: &CacheDesc, cpus: &CpuSet) -> bool {
         cpus.iter().all(|cpu| self.enable_waiting(cache, cpu))
     }
 
     /// Enables the slot of `cache` on `cpu`, which has an area or gets one, and waits for its locks. Returns `true`
     /// also if the slot must not be enabled: a dying cache and a CPU that is not coming up are no failure (I15).
-    pub(crate) fn enable_waiting(&self, cache: &CacheDesc, cpu: usize) -> bool {
+    pub(super) fn enable_waiting(&self, cache: &CacheDesc, cpu: usize) -> bool {
         let Some(control) = self.cpus.get(cpu) else {
             return true;
         };
@@ -78,7 +78,8 @@ impl<P: Platform> Engine<P> {
     /// The caller holds the cache's life lock (it is live) and the CPU's control (it is online or prepared), and the
     /// area is the CPU's.
     pub(super) unsafe fn enable_slot(&self, cache: &CacheDesc, cpu: usize, area: Area) -> bool {
-        // SAFETY: the control is held, so the area is mapped; where it is not wide enough for the slot, both return false.
+        // SAFETY: the control is held, so the area is mapped; where it is not wide enough for the slot, both return
+        // false.
         let enabled = unsafe {
             area.is_enabled(cache.slot()) || area.enable(cache.slot(), cache.capacity(), &self.meta, &self.platform)
         };

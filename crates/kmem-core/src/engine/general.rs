@@ -95,7 +95,7 @@ fn extent_of_run(owner: Owner, address: usize) -> Result<Extent, FreeError> {
 
 impl<P: Platform> Engine<P> {
     /// Makes the general caches that must exist before the first use.
-    pub(crate) fn populate_general(&self) -> Result<(), AllocError> {
+    pub(super) fn populate_general(&self) -> Result<(), AllocError> {
         if self.config.population == Population::OnFirstUse {
             return Ok(());
         }

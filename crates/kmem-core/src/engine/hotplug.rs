@@ -4,19 +4,37 @@
 //! before it, and undoing allocates nothing (I22 to I25).
 
 use super::reclaim::Destination;
-use crate::cpu::{CpuEvent, CpuSet, CpuState, Event, Listener, MAX_LISTENERS, OnlineCpus, Stopped, WriteGuard};
+use crate::cpu::{
+    CpuControl, CpuEvent, CpuSet, CpuState, Event, Listener, MAX_LISTENERS, OnlineCpus, Stopped, WriteGuard,
+};
 use crate::engine::{Engine, Population};
 use crate::error::{HotplugError, SubscribeError};
 use crate::percpu::Area;
 use crate::platform::{CpuStep, Platform, Step};
 use crate::slab::Reclaim;
 
+/// A possible CPU: its number was checked when this was made (I5).
+#[derive(Clone, Copy)]
+struct Cpu<'a> {
+    number: usize,
+    control: &'a CpuControl,
+}
+
+/// What brings a CPU back that goes down.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Comeback {
+    /// Only a call that names it: [`Engine::cpu_up`].
+    ByName,
+    /// Also the first thread that runs there again.
+    ByItself,
+}
+
 impl<P: Platform> Engine<P> {
     /// Brings a CPU up: CPU_UP_PREPARE and CPU_ONLINE, or CPU_UP_CANCELED if there is no memory or a listener refuses.
     ///
     /// Takes the gate's write side: waits for creates, destroys and other transitions.
     pub fn cpu_up(&self, cpu: usize) -> Result<(), HotplugError> {
-        self.check(cpu)?;
+        let cpu = self.possible_cpu(cpu)?;
         let gate = self.gate.write(&self.platform).map_err(|_| HotplugError::InsideCallback)?;
         self.up(gate, cpu)
     }
@@ -29,13 +47,13 @@ impl<P: Platform> Engine<P> {
     /// Listeners are called. Slabs that became empty are reclaimed when nothing is held any longer, so destructors may
     /// run.
     pub fn cpu_down(&self, cpu: usize) -> Result<(), HotplugError> {
-        self.down(cpu, true)
+        self.down(cpu, Comeback::ByName)
     }
 
     /// Takes a CPU down that the process has lost: as [`cpu_down`](Self::cpu_down), but the first thread that runs
     /// there again brings it up.
     pub fn cpu_left(&self, cpu: usize) -> Result<(), HotplugError> {
-        self.down(cpu, false)
+        self.down(cpu, Comeback::ByItself)
     }
 
     /// The same for a thread that must not run the program's code. Empty slabs of caches with a destructor stay until
@@ -44,10 +62,10 @@ impl<P: Platform> Engine<P> {
     /// # Errors
     /// As for `cpu_left`; and [`HotplugError::HasListeners`], because listeners would have to be called.
     pub fn cpu_left_quietly(&self, cpu: usize) -> Result<(), HotplugError> {
-        self.check(cpu)?;
+        let cpu = self.possible_cpu(cpu)?;
         let gate = self.gate.write(&self.platform).map_err(|_| HotplugError::InsideCallback)?;
         self.nobody_listens(cpu)?;
-        self.down_under(&gate, cpu, false)?;
+        self.down_under(&gate, cpu, Comeback::ByItself)?;
         drop(gate);
         self.reclaim_empty(|cache| !cache.has_destructor());
         Ok(())
@@ -56,17 +74,18 @@ impl<P: Platform> Engine<P> {
     /// The same for a thread that must not wait either (inside an allocation): returns `false` and changes nothing
     /// while the gate is taken, or if there are listeners. All empty slabs stay.
     pub fn try_cpu_left(&self, cpu: usize) -> bool {
-        if self.gate.is_writer(&self.platform) || self.check(cpu).is_err() || !self.platform.can_fence() {
+        let Ok(cpu) = self.possible_cpu(cpu) else { return false };
+        if self.gate.is_writer(&self.platform) || !self.platform.can_fence() {
             return false;
         }
         let Some(gate) = self.gate.try_write(&self.platform) else { return false };
-        self.nobody_listens(cpu).is_ok() && self.down_under(&gate, cpu, false).is_ok()
+        self.nobody_listens(cpu).is_ok() && self.down_under(&gate, cpu, Comeback::ByItself).is_ok()
     }
 
     /// Brings a CPU up on which threads may run again, unless it is held down. A thread that runs there does the same
     /// by itself; this also works if there are listeners.
     pub fn cpu_came(&self, cpu: usize) -> Result<(), HotplugError> {
-        self.check(cpu)?;
+        let cpu = self.possible_cpu(cpu)?;
         let gate = self.gate.write(&self.platform).map_err(|_| HotplugError::InsideCallback)?;
         self.come(gate, cpu)
     }
@@ -76,15 +95,15 @@ impl<P: Platform> Engine<P> {
     /// # Errors
     /// As for `cpu_came`; and [`HotplugError::HasListeners`], because listeners would have to be called.
     pub fn cpu_came_quietly(&self, cpu: usize) -> Result<(), HotplugError> {
-        self.check(cpu)?;
+        let cpu = self.possible_cpu(cpu)?;
         let gate = self.gate.write(&self.platform).map_err(|_| HotplugError::InsideCallback)?;
         self.nobody_listens(cpu)?;
         self.come(gate, cpu)
     }
 
-    fn come(&self, gate: WriteGuard<'_, P>, cpu: usize) -> Result<(), HotplugError> {
-        if self.cpus.get(cpu).is_some_and(|control| control.lock.lock(&self.platform).held_down) {
-            return Err(HotplugError::HeldDown { cpu });
+    fn come(&self, gate: WriteGuard<'_, P>, cpu: Cpu<'_>) -> Result<(), HotplugError> {
+        if cpu.control.lock.lock(&self.platform).held_down {
+            return Err(HotplugError::HeldDown { cpu: cpu.number });
         }
         self.up(gate, cpu)
     }
@@ -108,106 +127,110 @@ impl<P: Platform> Engine<P> {
     ///
     /// This runs inside any allocation, in whatever state its caller is, so it calls no code of the program: if there
     /// are listeners, CPUs come up only by name.
-    pub(crate) fn try_adopt(&self, cpu: usize) -> bool {
-        let Some(control) = self.cpus.get(cpu) else { return false };
-        let may_come = match control.lock.try_lock(&self.platform) {
+    pub(super) fn try_adopt(&self, cpu: usize) -> bool {
+        let Ok(cpu) = self.possible_cpu(cpu) else { return false };
+        let may_come = match cpu.control.lock.try_lock(&self.platform) {
             Some(control) => control.state() == CpuState::Offline && !control.held_down,
             None => false,
         };
-        if !may_come || self.gate.is_writer(&self.platform) || !self.platform.is_on(cpu) {
+        if !may_come || self.gate.is_writer(&self.platform) || !self.platform.is_on(cpu.number) {
             return false;
         }
         let Some(gate) = self.gate.try_write(&self.platform) else { return false };
         // Looked at again: the CPU may have been taken up and down, by name, before this thread took the gate.
         let may_come = {
-            let control = control.lock.lock(&self.platform);
+            let control = cpu.control.lock.lock(&self.platform);
             control.state() == CpuState::Offline && !control.held_down
         };
         may_come && !self.has_listeners() && self.up(gate, cpu).is_ok()
     }
 
-    fn check(&self, cpu: usize) -> Result<(), HotplugError> {
-        if cpu < self.cpus.possible() {
-            Ok(())
-        } else {
-            Err(HotplugError::OutOfRange { cpu, possible: self.cpus.possible() })
+    fn possible_cpu(&self, number: usize) -> Result<Cpu<'_>, HotplugError> {
+        match self.cpus.get(number) {
+            Some(control) => Ok(Cpu { number, control }),
+            None => Err(HotplugError::OutOfRange { cpu: number, possible: self.cpus.possible() }),
         }
     }
 
-    /// Changes the state of a CPU whose number was checked.
-    fn apply(&self, cpu: usize, event: CpuEvent) {
-        if let Some(control) = self.cpus.get(cpu) {
-            control.lock.lock(&self.platform).apply(event);
-        }
+    /// Changes the state of a CPU.
+    fn apply(&self, cpu: Cpu<'_>, event: CpuEvent) {
+        cpu.control.lock.lock(&self.platform).apply(event);
     }
 
-    fn state(&self, cpu: usize) -> CpuState {
-        self.cpus.get(cpu).map_or(CpuState::Offline, |control| control.lock.lock(&self.platform).state())
+    fn state(&self, cpu: Cpu<'_>) -> CpuState {
+        cpu.control.lock.lock(&self.platform).state()
+    }
+
+    /// Tells a simulator what was done with a CPU.
+    #[inline(always)]
+    fn tell_step(&self, cpu: Cpu<'_>, did: CpuStep) {
+        self.platform.step(Step::Cpu { cpu: cpu.number, did });
     }
 
     /// Called under the gate, which keeps listeners from subscribing meanwhile.
-    fn nobody_listens(&self, cpu: usize) -> Result<(), HotplugError> {
-        if self.has_listeners() { Err(HotplugError::HasListeners { cpu }) } else { Ok(()) }
+    fn nobody_listens(&self, cpu: Cpu<'_>) -> Result<(), HotplugError> {
+        if self.has_listeners() { Err(HotplugError::HasListeners { cpu: cpu.number }) } else { Ok(()) }
     }
 
     #[cold]
-    fn up(&self, gate: WriteGuard<'_, P>, cpu: usize) -> Result<(), HotplugError> {
+    fn up(&self, gate: WriteGuard<'_, P>, cpu: Cpu<'_>) -> Result<(), HotplugError> {
         if self.state(cpu) == CpuState::Online {
-            return Err(HotplugError::AlreadyOnline { cpu });
+            return Err(HotplugError::AlreadyOnline { cpu: cpu.number });
         }
         let cancel = Undo(|| self.cancel(&gate.online(&self.cpus), cpu));
         self.prepare(cpu)?;
-        self.ask_listeners(Event::UpPrepare, Event::UpCanceled, cpu).map_err(|_| HotplugError::Refused { cpu })?;
+        self.ask_listeners(Event::UpPrepare, Event::UpCanceled, cpu.number)
+            .map_err(|_| HotplugError::Refused { cpu: cpu.number })?;
         cancel.forget();
-        if let Some(control) = self.cpus.get(cpu) {
-            let mut control = control.lock.lock(&self.platform);
+        {
+            let mut control = cpu.control.lock.lock(&self.platform);
             control.apply(CpuEvent::Online);
             control.held_down = false;
-            self.cpus.set_online(cpu, true);
+            self.cpus.set_online(cpu.number, true);
             if let Some(area) = control.area {
                 // SAFETY: the control is held, and the area is the CPU's.
-                unsafe { self.table.publish(cpu, area) };
+                unsafe { self.table.publish(cpu.number, area) };
             }
         }
-        self.platform.step(Step::Cpu { cpu, did: CpuStep::Online });
-        self.tell_listeners(Event::Online, cpu);
+        self.tell_step(cpu, CpuStep::Online);
+        self.tell_listeners(Event::Online, cpu.number);
         Ok(())
     }
 
     /// Gives the CPU an area, and with [`Population::Eager`] a magazine of every live cache. It may fail with part of
     /// that done: [`cancel`](Self::cancel) undoes any part.
-    fn prepare(&self, cpu: usize) -> Result<(), HotplugError> {
-        let no_memory = HotplugError::NoMemory { cpu };
-        if let Some(control) = self.cpus.get(cpu) {
-            let mut control = control.lock.lock(&self.platform);
+    fn prepare(&self, cpu: Cpu<'_>) -> Result<(), HotplugError> {
+        let no_memory = HotplugError::NoMemory { cpu: cpu.number };
+        {
+            let mut control = cpu.control.lock.lock(&self.platform);
             control.apply(CpuEvent::Prepare);
-            self.cpus.kept.remove(cpu);
+            self.cpus.kept.remove(cpu.number);
             if control.area.is_none() {
                 control.area = Some(Area::map(&self.platform, self.table.width()).ok_or(no_memory)?);
             }
         }
-        self.platform.step(Step::Cpu { cpu, did: CpuStep::Preparing });
+        self.tell_step(cpu, CpuStep::Preparing);
         let mut enabled = true;
         if self.config.population == Population::Eager {
-            self.registry.for_each(&self.platform, |cache| enabled = enabled && self.enable_waiting(cache, cpu));
+            self.registry.for_each(&self.platform, |cache| enabled = enabled && self.enable_waiting(cache, cpu.number));
         }
-        self.platform.step(Step::Cpu { cpu, did: CpuStep::Prepared });
+        self.tell_step(cpu, CpuStep::Prepared);
         if enabled { Ok(()) } else { Err(no_memory) }
     }
 
     /// CPU_UP_CANCELED: total and idempotent (I23).
-    fn cancel(&self, online: &OnlineCpus<'_>, cpu: usize) {
+    fn cancel(&self, online: &OnlineCpus<'_>, cpu: Cpu<'_>) {
         self.drain_cpu(online, cpu, CpuEvent::Cancel);
         self.apply(cpu, CpuEvent::Cancel);
         self.unmap_areas_without_decay();
-        self.platform.step(Step::Cpu { cpu, did: CpuStep::Canceled });
+        self.tell_step(cpu, CpuStep::Canceled);
     }
 
     #[cold]
-    fn down(&self, cpu: usize, hold: bool) -> Result<(), HotplugError> {
-        self.check(cpu)?;
+    fn down(&self, cpu: usize, comeback: Comeback) -> Result<(), HotplugError> {
+        let cpu = self.possible_cpu(cpu)?;
         let gate = self.gate.write(&self.platform).map_err(|_| HotplugError::InsideCallback)?;
-        self.down_under(&gate, cpu, hold)?;
+        self.down_under(&gate, cpu, comeback)?;
         drop(gate);
         self.reclaim_empty(|_| true);
         Ok(())
@@ -215,33 +238,32 @@ impl<P: Platform> Engine<P> {
 
     /// The transition itself. Slabs that became empty stay with their nodes.
     #[cold]
-    fn down_under(&self, gate: &WriteGuard<'_, P>, cpu: usize, hold: bool) -> Result<(), HotplugError> {
+    fn down_under(&self, gate: &WriteGuard<'_, P>, cpu: Cpu<'_>, comeback: Comeback) -> Result<(), HotplugError> {
         let online = gate.online(&self.cpus);
         if self.state(cpu) != CpuState::Online {
-            if let (true, Some(control)) = (hold, self.cpus.get(cpu)) {
-                control.lock.lock(&self.platform).held_down = true;
+            if comeback == Comeback::ByName {
+                cpu.control.lock.lock(&self.platform).held_down = true;
             }
-            return Err(HotplugError::AlreadyOffline { cpu });
+            return Err(HotplugError::AlreadyOffline { cpu: cpu.number });
         }
         if online.count() == 1 {
-            return Err(HotplugError::LastCpu { cpu });
+            return Err(HotplugError::LastCpu { cpu: cpu.number });
         }
         self.apply(cpu, CpuEvent::Down);
         let fail = Undo(|| self.apply(cpu, CpuEvent::DownFailed));
-        self.ask_listeners(Event::DownPrepare, Event::DownFailed, cpu).map_err(|_| HotplugError::Refused { cpu })?;
+        self.ask_listeners(Event::DownPrepare, Event::DownFailed, cpu.number)
+            .map_err(|_| HotplugError::Refused { cpu: cpu.number })?;
         fail.forget();
-        self.platform.step(Step::Cpu { cpu, did: CpuStep::Draining });
-        if let Some(control) = self.cpus.get(cpu) {
-            control.lock.lock(&self.platform).held_down = hold;
-        }
-        self.cpus.set_online(cpu, false);
-        self.platform.step(Step::Cpu { cpu, did: CpuStep::Offline });
+        self.tell_step(cpu, CpuStep::Draining);
+        cpu.control.lock.lock(&self.platform).held_down = comeback == Comeback::ByName;
+        self.cpus.set_online(cpu.number, false);
+        self.tell_step(cpu, CpuStep::Offline);
         self.drain_cpu(&online, cpu, CpuEvent::Drained);
         self.apply(cpu, CpuEvent::Drained);
         self.apply(cpu, CpuEvent::Reclaimed);
         self.unmap_areas_without_decay();
-        self.platform.step(Step::Cpu { cpu, did: CpuStep::Dead });
-        self.tell_listeners(Event::Dead, cpu);
+        self.tell_step(cpu, CpuStep::Dead);
+        self.tell_listeners(Event::Dead, cpu.number);
         Ok(())
     }
 
@@ -254,27 +276,26 @@ impl<P: Platform> Engine<P> {
     /// Slabs that become empty stay where they are until the gate is free: see [`reclaim_empty`](Self::reclaim_empty).
     #[cold]
     #[inline(never)]
-    fn drain_cpu(&self, online: &OnlineCpus<'_>, cpu: usize, why: CpuEvent) {
-        if !self.platform.protocol().keep_listed {
-            return self.drain_cpu_historic(online, cpu, why);
+    fn drain_cpu(&self, online: &OnlineCpus<'_>, cpu: Cpu<'_>, why: CpuEvent) {
+        if let Some(order) = self.order_of_2004() {
+            return order.drain_cpu(online, cpu.number, why);
         }
         if self.state(cpu) == CpuState::Online {
             return;
         }
         let mut reclaim = Reclaim::closed();
         // Withdraws the area and fences. Dropping it does not publish the area again, because the CPU is not online.
-        drop(Stopped::new(online, &self.cpus, &self.table, &self.platform, &CpuSet::of(cpu)));
-        let Some(control) = self.cpus.get(cpu) else { return };
+        drop(Stopped::new(online, &self.cpus, &self.table, &self.platform, &CpuSet::of(cpu.number)));
         self.registry.for_each(&self.platform, |cache| {
-            let control = control.lock.lock(&self.platform);
+            let control = cpu.control.lock.lock(&self.platform);
             if let Some(area) = control.area {
                 // SAFETY: the control is held; the CPU is fenced off, and its area is not published before the next
                 // transition.
-                unsafe { self.drain_slot(cache, cpu, area, Destination::Depot, &mut reclaim) };
+                unsafe { self.drain_slot(cache, cpu.number, area, Destination::Depot, &mut reclaim) };
             }
         });
         // SAFETY: the gate is held (`online` proves it); the area was withdrawn, fenced and emptied above.
-        unsafe { self.keep_or_unmap_area(cpu) };
+        unsafe { self.keep_or_unmap_area(cpu.number) };
     }
 }
 

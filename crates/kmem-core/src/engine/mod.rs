@@ -84,31 +84,31 @@ unsafe fn put<T>(place: *mut T, make: impl FnOnce() -> T) {
 }
 
 /// The general caches, by class: null until the first miss.
-pub(crate) struct General {
-    pub(crate) caches: [AtomicPtr<CacheDesc>; CLASSES + 1],
+struct General {
+    caches: [AtomicPtr<CacheDesc>; CLASSES + 1],
 }
 
 impl General {
-    pub(crate) fn new() -> Self {
+    fn new() -> Self {
         Self { caches: core::array::from_fn(|_| AtomicPtr::new(core::ptr::null_mut())) }
     }
 }
 
 /// An allocator: the caches, the CPUs, the pages. Everything else belongs to it.
 pub struct Engine<P: Platform> {
-    pub(crate) platform: P,
-    pub(crate) config: Config,
-    pub(crate) gate: Gate,
-    pub(crate) cpus: Cpus,
-    pub(crate) table: CpuTable,
-    pub(crate) registry: Registry,
-    pub(crate) heap: PageHeap,
-    pub(crate) meta: Meta,
-    pub(crate) general: General,
-    pub(crate) listeners: Mutex<Listeners>,
-    pub(crate) inside: Inside,
+    platform: P,
+    config: Config,
+    gate: Gate,
+    cpus: Cpus,
+    table: CpuTable,
+    registry: Registry,
+    heap: PageHeap,
+    meta: Meta,
+    general: General,
+    listeners: Mutex<Listeners>,
+    inside: Inside,
     /// Held by the thread that forks.
-    pub(crate) forks: Word,
+    forks: Word,
 }
 
 impl<P: Platform> fmt::Debug for Engine<P> {
@@ -320,11 +320,11 @@ impl<P: Platform> Engine<P> {
 
     /// Tells a simulator what was done with a cache.
     #[inline(always)]
-    pub(crate) fn tell(&self, cache: &CacheDesc, did: CacheStep<'_>) {
+    fn tell(&self, cache: &CacheDesc, did: CacheStep<'_>) {
         self.platform.step(Step::Cache { cache, did });
     }
 
-    pub(crate) fn env(&self) -> Env<'_, P> {
+    fn env(&self) -> Env<'_, P> {
         Env { platform: &self.platform, heap: &self.heap, meta: &self.meta }
     }
 }

@@ -1,5 +1,5 @@
-//! The order of 2004, which a simulator may ask for: see [`Protocol`](crate::cpu::Protocol). No other platform has any
-//! of this in it.
+//! The order of 2004, which a simulator may ask for: see [`Defences`](crate::platform::Defences). No other platform has
+//! any of this in it.
 //!
 //! ```text
 //! create    slots of the online CPUs; then on the list
@@ -27,158 +27,188 @@ use crate::platform::{CacheStep, Place, Platform, SlotStep, Step};
 use crate::slab::Reclaim;
 
 impl<P: Platform> Engine<P> {
+    /// The order of 2004, on a simulator that asks for it: it takes over the operation that asks. `None`, a constant,
+    /// everywhere else.
+    #[inline(always)]
+    pub(super) fn order_of_2004(&self) -> Option<Order<'_, P>> {
+        (!self.platform.keeps_listed()).then_some(Order { engine: self })
+    }
+}
+
+/// The operations of an engine in the order of 2004.
+pub(super) struct Order<'a, P: Platform> {
+    engine: &'a Engine<P>,
+}
+
+impl<P: Platform> Order<'_, P> {
     /// kmem_cache_create: `enable_cpucache`, then the list. On an error the descriptor is as it was.
     ///
     /// # Safety
     /// As for [`Registry::list`](crate::cache::Registry::list).
-    pub(super) unsafe fn list_historic(
+    pub(super) unsafe fn list(
         &self,
         desc: NonNull<CacheDesc>,
         online: &OnlineCpus<'_>,
     ) -> Result<CacheId, CreateError> {
+        let engine = self.engine;
         // SAFETY: the caller's promise.
-        let id = unsafe { self.registry.assign(&self.platform, desc)? };
+        let id = unsafe { engine.registry.assign(&engine.platform, desc)? };
         // SAFETY: the descriptor is valid, and from here on only shared.
         let cache = unsafe { desc.as_ref() };
         let cpus = online.set();
-        let made = cpus.iter().all(|cpu| self.enable_historic(cache, cpu));
-        self.tell(cache, CacheStep::SlotsMade { cpus: &cpus });
+        let made = cpus.iter().all(|cpu| self.enable(cache, cpu));
+        engine.tell(cache, CacheStep::SlotsMade { cpus: &cpus });
         // SAFETY: the caller's promise; it has an index.
-        let link = || unsafe { self.registry.link_new(&self.platform, desc) };
+        let link = || unsafe { engine.registry.link_new(&engine.platform, desc) };
         let listed = if made { link() } else { Err(CreateError::NoMemory) };
         if let Err(error) = listed {
-            self.free_slots_historic(cache, online);
-            self.registry.recycle(&self.platform, id);
+            self.free_slots(cache, online);
+            engine.registry.recycle(&engine.platform, id);
             return Err(error);
         }
-        let mut life = cache.life.lock(&self.platform);
+        let mut life = cache.life.lock(&engine.platform);
         *life = CacheState::Live;
-        self.tell(cache, CacheStep::Listed);
+        engine.tell(cache, CacheStep::Listed);
         drop(life);
         Ok(id)
     }
 
-    fn enable_historic(&self, cache: &CacheDesc, cpu: usize) -> bool {
-        let Some(control) = self.cpus.get(cpu) else { return true };
-        let mut control = control.lock.lock(&self.platform);
-        if !self.cpus.online().contains(cpu) {
+    fn enable(&self, cache: &CacheDesc, cpu: usize) -> bool {
+        let engine = self.engine;
+        let Some(control) = engine.cpus.get(cpu) else { return true };
+        let mut control = control.lock.lock(&engine.platform);
+        if !engine.cpus.online().contains(cpu) {
             return true;
         }
         // SAFETY: the control is held; this order has no use for the life lock, and falls where its gate is taken away.
-        unsafe { self.area_of(&mut control, cpu).is_some_and(|area| self.enable_slot(cache, cpu, area)) }
+        unsafe { engine.area_of(&mut control, cpu).is_some_and(|area| engine.enable_slot(cache, cpu, area)) }
     }
 
     /// kmem_cache_destroy: off the list, then `drain_cpu_caches`.
     ///
     /// # Safety
-    /// As for [`destroy`](Self::destroy).
-    pub(super) unsafe fn destroy_historic(&self, id: CacheId) -> Result<(), DestroyError> {
-        let gate = self.gate.read(&self.platform).map_err(|_| DestroyError::InsideCallback)?;
-        let cache = self.registry.pin(&self.platform, id).ok_or(DestroyError::NoSuchCache)?;
-        if self.inside.is_in(&self.platform, &cache) {
+    /// As for [`Engine::destroy`].
+    pub(super) unsafe fn destroy(&self, id: CacheId) -> Result<(), DestroyError> {
+        let engine = self.engine;
+        let gate = engine.gate.read(&engine.platform).map_err(|_| DestroyError::InsideCallback)?;
+        let cache = engine.registry.pin(&engine.platform, id).ok_or(DestroyError::NoSuchCache)?;
+        if engine.inside.is_in(&engine.platform, &cache) {
             return Err(DestroyError::InsideItself);
         }
         {
-            let mut life = cache.life.lock(&self.platform);
+            let mut life = cache.life.lock(&engine.platform);
             if *life != CacheState::Live {
                 drop(life);
                 return Err(DestroyError::NoSuchCache);
             }
             *life = CacheState::Dying;
-            self.tell(&cache, CacheStep::Unlisted);
+            engine.tell(&cache, CacheStep::Unlisted);
         }
-        self.registry.unlist(&cache);
+        engine.registry.unlist(&cache);
         let mut reclaim = Reclaim::new();
-        self.drain_historic(&cache, &gate.online(&self.cpus), &mut reclaim);
-        self.tell(&cache, CacheStep::Drained);
-        let live = self.objects_in_use(&cache);
-        self.tell(&cache, CacheStep::Checked { live });
+        self.drain(&cache, &gate.online(&engine.cpus), &mut reclaim);
+        engine.tell(&cache, CacheStep::Drained);
+        let live = engine.objects_in_use(&cache);
+        engine.tell(&cache, CacheStep::Checked { live });
         if live > 0 {
             // SAFETY: it was taken off above.
-            unsafe { self.registry.relist(&cache) };
-            *cache.life.lock(&self.platform) = CacheState::Live;
-            self.tell(&cache, CacheStep::Revived);
+            unsafe { engine.registry.relist(&cache) };
+            *cache.life.lock(&engine.platform) = CacheState::Live;
+            engine.tell(&cache, CacheStep::Revived);
             drop(gate);
-            self.reclaim(reclaim);
+            engine.reclaim(reclaim);
             return Err(DestroyError::Busy { live });
         }
-        self.free_slots_historic(&cache, &gate.online(&self.cpus));
+        self.free_slots(&cache, &gate.online(&engine.cpus));
         drop(gate);
-        let freeing = Freeing { engine: self, desc: self.registry.only_pin(cache), id };
-        self.reclaim(reclaim);
+        let freeing = Freeing { engine, desc: engine.registry.only_pin(cache), id };
+        engine.reclaim(reclaim);
         drop(freeing);
         Ok(())
     }
 
     /// kmem_cache_shrink, of a cache that is on the list and stays there meanwhile.
-    pub(super) fn shrink_historic(&self, cache: &CacheDesc, online: &OnlineCpus<'_>, reclaim: &mut Reclaim) {
-        let life = cache.life.lock(&self.platform);
+    pub(super) fn shrink(&self, cache: &CacheDesc) -> Result<usize, DestroyError> {
+        let engine = self.engine;
+        let gate = engine.gate.read(&engine.platform).map_err(|_| DestroyError::InsideCallback)?;
+        let mut reclaim = Reclaim::new();
+        let life = cache.life.lock(&engine.platform);
         if *life == CacheState::Live {
-            self.drain_historic(cache, online, reclaim);
+            self.drain(cache, &gate.online(&engine.cpus), &mut reclaim);
         }
+        drop(life);
+        drop(gate);
+        Ok(engine.reclaim(reclaim))
     }
 
     /// `drain_cpu_caches`: interrupts the CPUs that are online, each of which empties its slot.
-    fn drain_historic(&self, cache: &CacheDesc, online: &OnlineCpus<'_>, reclaim: &mut Reclaim) {
+    fn drain(&self, cache: &CacheDesc, online: &OnlineCpus<'_>, reclaim: &mut Reclaim) {
+        let engine = self.engine;
         let cpus = online.set();
-        self.tell(cache, CacheStep::Draining { cpus: &cpus });
-        Stopped::new(online, &self.cpus, &self.table, &self.platform, &cpus).for_each(|cpu, area| {
+        engine.tell(cache, CacheStep::Draining { cpus: &cpus });
+        Stopped::new(online, &engine.cpus, &engine.table, &engine.platform, &cpus).for_each(|cpu, area| {
             // SAFETY: the CPU is stopped, and the slot is below the area's number of slots.
             if unsafe { area.is_enabled(cache.slot()) } {
                 // SAFETY: as above.
-                unsafe { self.drain_objects(cache, cpu, area, Destination::Slabs, reclaim) };
-                self.platform.step(Step::Slot { cache, cpu, did: SlotStep::Emptied });
-            } else if self.cpus.online().contains(cpu) {
+                unsafe { engine.drain_objects(cache, cpu, area, Destination::Slabs, reclaim) };
+                engine.platform.step(Step::Slot { cache, cpu, did: SlotStep::Emptied });
+            } else if engine.cpus.online().contains(cpu) {
                 // (A CPU that left since takes no interrupt.)
-                self.platform.step(Step::NoSlot { cache, cpu, place: Place::Drain });
+                engine.platform.step(Step::NoSlot { cache, cpu, place: Place::Drain });
             }
         });
-        self.reap(cache, reclaim);
+        engine.reap(cache, reclaim);
     }
 
     /// `kfree(array[i])` for every CPU that may ever exist.
-    fn free_slots_historic(&self, cache: &CacheDesc, online: &OnlineCpus<'_>) {
-        let all = CpuSet::first(self.cpus.possible());
-        let stopped = Stopped::new(online, &self.cpus, &self.table, &self.platform, &all);
+    fn free_slots(&self, cache: &CacheDesc, online: &OnlineCpus<'_>) {
+        let engine = self.engine;
+        let all = CpuSet::first(engine.cpus.possible());
+        let stopped = Stopped::new(online, &engine.cpus, &engine.table, &engine.platform, &all);
         // The slots are empty: no slab of a cache that gets here has an object in use.
         let mut reclaim = Reclaim::closed();
         stopped.for_each(|cpu, area| {
             // SAFETY: the CPU is stopped, and the slot is below the area's number of slots.
             unsafe {
                 if area.is_enabled(cache.slot()) {
-                    self.drain_slot(cache, cpu, area, Destination::Slabs, &mut reclaim);
+                    engine.drain_slot(cache, cpu, area, Destination::Slabs, &mut reclaim);
                 }
             }
         });
     }
 
-    /// CPU_DEAD and CPU_UP_CANCELED: takes the CPU's slot of every listed cache away. The area stays, for slots of
+    /// CPU_DEAD and CPU_UP_CANCELED: takes the CPU's slot of every listed cache away. The area stays, because slots of
     /// caches that are off the list are in it.
-    pub(crate) fn drain_cpu_historic(&self, online: &OnlineCpus<'_>, cpu: usize, why: CpuEvent) {
+    pub(super) fn drain_cpu(&self, online: &OnlineCpus<'_>, cpu: usize, why: CpuEvent) {
+        let engine = self.engine;
         let mut reclaim = Reclaim::closed();
-        drop(Stopped::new(online, &self.cpus, &self.table, &self.platform, &CpuSet::of(cpu)));
-        let Some(control) = self.cpus.get(cpu) else { return };
-        self.registry.for_each(&self.platform, |cache| {
-            let life = cache.life.lock(&self.platform);
+        drop(Stopped::new(online, &engine.cpus, &engine.table, &engine.platform, &CpuSet::of(cpu)));
+        let Some(control) = engine.cpus.get(cpu) else { return };
+        engine.registry.for_each(&engine.platform, |cache| {
+            let life = cache.life.lock(&engine.platform);
             if *life != CacheState::Live {
                 return;
             }
-            let control = control.lock.lock(&self.platform);
+            let control = control.lock.lock(&engine.platform);
             // SAFETY: the control is held, and the slot is below the area's number of slots.
             match control.area.filter(|area| unsafe { area.is_enabled(cache.slot()) }) {
                 // SAFETY: the control is held, and the CPU, which is not online, was fenced off above.
-                Some(area) => unsafe { self.drain_slot(cache, cpu, area, Destination::Depot, &mut reclaim) },
-                None if why == CpuEvent::Drained => self.platform.step(Step::NoSlot { cache, cpu, place: Place::Dead }),
+                Some(area) => unsafe { engine.drain_slot(cache, cpu, area, Destination::Depot, &mut reclaim) },
+                None if why == CpuEvent::Drained => {
+                    engine.platform.step(Step::NoSlot { cache, cpu, place: Place::Dead })
+                }
                 None => {}
             }
         });
     }
 
     /// A miss where there is no slot: an object by way of depot and slabs, and a report if the CPU is one that must
-    /// have a slot.
-    pub(super) fn miss_historic(&self, cache: &CacheDesc, cpu: usize) {
-        if self.cpus.online().contains(cpu) {
-            self.platform.step(Step::NoSlot { cache, cpu, place: Place::Miss });
+    /// have a slot. Returns `false`: no slot is made here.
+    pub(super) fn slot_ready(&self, cache: &CacheDesc, cpu: usize) -> bool {
+        let engine = self.engine;
+        if engine.cpus.online().contains(cpu) {
+            engine.platform.step(Step::NoSlot { cache, cpu, place: Place::Miss });
         }
+        false
     }
 }

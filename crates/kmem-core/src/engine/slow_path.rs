@@ -229,9 +229,8 @@ impl<P: Platform> Engine<P> {
         if cache.enabled_on.contains(cpu) {
             return false;
         }
-        if !self.platform.protocol().keep_listed {
-            self.miss_historic(cache, cpu);
-            return false;
+        if let Some(order) = self.order_of_2004() {
+            return order.slot_ready(cache, cpu);
         }
         self.try_enable(cache, cpu) || (self.try_adopt(cpu) && self.try_enable(cache, cpu))
     }
@@ -301,7 +300,7 @@ impl<P: Platform> Engine<P> {
     ///
     /// # Safety
     /// As for [`return_objects`](Self::return_objects).
-    pub(crate) unsafe fn return_objects_into(
+    pub(super) unsafe fn return_objects_into(
         &self,
         cache: &CacheDesc,
         cpu: usize,
@@ -318,7 +317,7 @@ impl<P: Platform> Engine<P> {
     ///
     /// # Safety
     /// As for [`return_objects`](Self::return_objects).
-    pub(crate) unsafe fn return_to_slabs(&self, objects: &[usize], reclaim: &mut Reclaim) {
+    pub(super) unsafe fn return_to_slabs(&self, objects: &[usize], reclaim: &mut Reclaim) {
         if !objects.is_empty() {
             let bad = |object, error| self.bad_free(object, error);
             // SAFETY: the caller's promise.
@@ -337,7 +336,7 @@ impl<P: Platform> Engine<P> {
     }
 
     /// Reports a pointer that was freed but is no live object; the embedder decides what happens then.
-    pub(crate) fn bad_free(&self, object: usize, error: FreeError) {
+    pub(super) fn bad_free(&self, object: usize, error: FreeError) {
         (self.config.bad_free)(object, error);
     }
 }

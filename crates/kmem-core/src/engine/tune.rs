@@ -100,7 +100,7 @@ impl<P: Platform> Engine<P> {
     ///
     /// # Safety
     /// The area is that of the CPU, whose control the caller holds.
-    pub(crate) unsafe fn grow_slot(&self, cache: &CacheDesc, cpu: usize, area: Area) {
+    pub(super) unsafe fn grow_slot(&self, cache: &CacheDesc, cpu: usize, area: Area) {
         let slot = cache.slot();
         // SAFETY: the control is held, so the area stays mapped.
         let capacity = unsafe { area.capacity(slot) };

@@ -14,8 +14,8 @@ const WORD: usize = size_of::<usize>();
 
 /// What this process can have.
 pub fn discover() -> Linux {
-    // SAFETY: a case discovers before it runs sections, or after, where nothing has changed; no platform of these tests is
-    // published beside another's engine.
+    // SAFETY: a case discovers before it runs sections, or after, where nothing has changed; no platform of these tests
+    // is published beside another's engine.
     unsafe { Linux::discover() }
 }
 

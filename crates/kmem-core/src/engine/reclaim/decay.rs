@@ -107,7 +107,7 @@ impl<P: Platform> Engine<P> {
 
     /// Purges all free pages of partly used slabs at once. Returns the bytes. The cache is pinned.
     #[cold]
-    pub(crate) fn purge_pages(&self, cache: &CacheDesc) -> usize {
+    pub(super) fn purge_pages(&self, cache: &CacheDesc) -> usize {
         if cache.has_destructor() {
             // What the constructor made is in free objects too, and would have to be destructed.
             return 0;

@@ -12,11 +12,11 @@ use crate::sync::Ordering;
 
 /// Objects that a thread holds at a time while it drains a slot. Few, because this happens deep in the stack of a
 /// thread that is out of memory. The depot makes whole magazines of them all the same.
-pub(crate) const IN_HAND: usize = 16;
+pub(in crate::engine) const IN_HAND: usize = 16;
 
 /// Where a drain moves the objects of a slot.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Destination {
+pub(in crate::engine) enum Destination {
     /// To the depot, where other CPUs find them; what the depot does not take, to the slabs.
     Depot,
     /// To the slabs.
@@ -31,7 +31,7 @@ impl<P: Platform> Engine<P> {
     /// enabled slots is read after whatever keeps new ones out: in a dying cache none can be added (I39), and in a live
     /// one a slot that is enabled later counts as enabled after the shrink.
     #[cold]
-    pub(crate) fn drain_and_reap(
+    pub(in crate::engine) fn drain_and_reap(
         &self,
         cache: &CacheDesc,
         online: &OnlineCpus<'_>,
@@ -52,7 +52,7 @@ impl<P: Platform> Engine<P> {
 
     /// Reaps the depots of the cache, and adds the empty slabs to `reclaim`.
     #[cold]
-    pub(crate) fn reap(&self, cache: &CacheDesc, reclaim: &mut Reclaim) {
+    pub(in crate::engine) fn reap(&self, cache: &CacheDesc, reclaim: &mut Reclaim) {
         for node in cache.nodes() {
             // The objects are never in this thread's hands alone: a concurrent destroy would count them as in use
             // (I16).
@@ -72,7 +72,7 @@ impl<P: Platform> Engine<P> {
     /// The area is that of the CPU, whose control the caller holds and whose sections are fenced off, or which was not
     /// published since its sections were (I36, I38).
     #[cold]
-    pub(crate) unsafe fn drain_slot(
+    pub(in crate::engine) unsafe fn drain_slot(
         &self,
         cache: &CacheDesc,
         cpu: usize,
@@ -93,7 +93,7 @@ impl<P: Platform> Engine<P> {
     ///
     /// # Safety
     /// As for [`drain_slot`](Self::drain_slot).
-    pub(crate) unsafe fn drain_objects(
+    pub(in crate::engine) unsafe fn drain_objects(
         &self,
         cache: &CacheDesc,
         cpu: usize,

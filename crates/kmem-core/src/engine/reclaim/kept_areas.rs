@@ -15,7 +15,7 @@ use crate::engine::Engine;
 use crate::platform::Platform;
 
 /// How many calls of decay an area is kept for: at least one whole period.
-pub(crate) const PERIODS: u8 = 2;
+pub(super) const PERIODS: u8 = 2;
 
 impl<P: Platform> Engine<P> {
     /// Keeps the area of a CPU that was drained, or unmaps it.
@@ -23,7 +23,7 @@ impl<P: Platform> Engine<P> {
     /// # Safety
     /// The caller holds the gate; the CPU is not online, its area was withdrawn and fenced, and its slots are empty and
     /// disabled (I36).
-    pub(crate) unsafe fn keep_or_unmap_area(&self, cpu: usize) {
+    pub(in crate::engine) unsafe fn keep_or_unmap_area(&self, cpu: usize) {
         let Some(control) = self.cpus.get(cpu) else { return };
         if self.heap.expects_decay(&self.platform) {
             let mut control = control.lock.lock(&self.platform);
@@ -41,7 +41,7 @@ impl<P: Platform> Engine<P> {
     }
 
     /// Called at the end of a transition: if decay is no longer called, the area is unmapped now.
-    pub(crate) fn unmap_areas_without_decay(&self) {
+    pub(in crate::engine) fn unmap_areas_without_decay(&self) {
         if !self.heap.expects_decay(&self.platform) {
             self.unmap_kept_areas(0);
         }
@@ -49,7 +49,7 @@ impl<P: Platform> Engine<P> {
 
     /// Unmaps the areas that were kept for so many calls, including this one. Returns whether others are left.
     #[cold]
-    pub(crate) fn unmap_kept_areas(&self, periods: u8) -> bool {
+    pub(super) fn unmap_kept_areas(&self, periods: u8) -> bool {
         let mut left = false;
         for cpu in self.cpus.kept.iter() {
             let Some(control) = self.cpus.get(cpu) else { break };

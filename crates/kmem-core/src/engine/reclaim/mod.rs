@@ -59,13 +59,12 @@ impl<P: Platform> Engine<P> {
     /// (I19).
     #[cold]
     fn shrink_pinned(&self, cache: &CacheDesc) -> Result<usize, DestroyError> {
+        if let Some(order) = self.order_of_2004() {
+            return order.shrink(cache);
+        }
         let gate = self.gate.read(&self.platform).map_err(|_| DestroyError::InsideCallback)?;
         let mut reclaim = Reclaim::new();
-        if self.platform.protocol().keep_listed {
-            self.drain_and_reap(cache, &gate.online(&self.cpus), CpuSet::NONE, &mut reclaim);
-        } else {
-            self.shrink_historic(cache, &gate.online(&self.cpus), &mut reclaim);
-        }
+        self.drain_and_reap(cache, &gate.online(&self.cpus), CpuSet::NONE, &mut reclaim);
         drop(gate);
         Ok(self.reclaim(reclaim))
     }

@@ -34,7 +34,7 @@ impl<P: Platform> Engine<P> {
     /// Does a piece of a sweep. The caller holds no lock, and the cache lives.
     #[cold]
     #[inline(never)]
-    pub(crate) fn sweep_piece(&self, cache: &CacheDesc) {
+    pub(in crate::engine) fn sweep_piece(&self, cache: &CacheDesc) {
         if cache.has_destructor() {
             return;
         }
