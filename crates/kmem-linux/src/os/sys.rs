@@ -252,7 +252,7 @@ pub(crate) unsafe fn rseq_register(area: *mut c_void, len: usize) -> Result<usiz
 /// first.
 ///
 /// # Safety
-/// As for [`rseq_register`], up to the end of this call.
+/// As for `rseq_register`, up to the end of this call.
 pub unsafe fn rseq_unregister(area: *mut c_void, len: usize) -> Result<usize, Errno> {
     // SAFETY: the caller's promise.
     unsafe { call(nr::RSEQ, [area as usize, len, RSEQ_FLAG_UNREGISTER, RSEQ_SIGNATURE, 0, 0]) }

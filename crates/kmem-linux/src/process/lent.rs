@@ -6,9 +6,9 @@
 //! use.
 //!
 //! # What the parent does
-//! It ends its registration before it makes the child ([`lend`]). The kernel writes -1 as the CPU number then, and
+//! It ends its registration before it makes the child (`lend`). The kernel writes -1 as the CPU number then, and
 //! whichever of the two allocates or frees misses; slow paths serve it. Running again, the parent registers anew
-//! ([`take_back`]). Where our own area is in use, its state is `Closed` meanwhile, so that the child's slow paths do
+//! (`take_back`). Where our own area is in use, its state is `Closed` meanwhile, so that the child's slow paths do
 //! not register it for the child. Where sections are not restartable nothing is registered, and the child is a thread
 //! like any other, on a hint of the parent's.
 //!
@@ -25,7 +25,7 @@
 //! starts.
 //!
 //! # What else a child must not do
-//! Start a thread or take a turn of upkeep: both would be the child's, and be gone with it. [`is_lent`] says so. Locks
+//! Start a thread or take a turn of upkeep: both would be the child's, and be gone with it. `is_lent` says so. Locks
 //! of the engine are words in shared memory, which child and threads of the parent wait for as threads do. A child that
 //! is killed while it holds one leaves it held, as with any malloc.
 //!
