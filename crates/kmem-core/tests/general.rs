@@ -11,7 +11,8 @@ use kmem_core::internals;
 use kmem_core::pages::{GRANULE, GRANULE_SHIFT};
 use kmem_core::slab::FreeError;
 use kmem_core::{AllocError, Population};
-use kmem_sim::fake::Machine;
+use kmem_sim::fake::{self, Machine};
+use std::iter::from_fn;
 use std::ptr::NonNull;
 use std::sync::mpsc;
 use std::time::Duration;
@@ -415,6 +416,26 @@ fn a_size_is_answered_only_while_no_slab_goes_back() {
 
 /// Of objects of a page and more it is known whether they read as zero: until they are handed out, and again when their
 /// memory went back.
+#[test]
+fn what_another_node_has_left_is_not_known_to_read_as_zero() {
+    let engine = engine_of(Machine { nodes: 2, ..with_room(2, 40) }, config(Population::OnFirstUse));
+    let cache = engine.general_cache(class_of(4000).expect("a class")).expect("memory");
+    // SAFETY: a general cache lives for ever.
+    let take = || unsafe { engine.alloc_for_zeros(cache) };
+    fake::run_on(1);
+    let objects: Vec<_> = from_fn(|| take().ok()).map(|fresh| fresh.address.as_ptr() as usize).collect();
+    objects.iter().for_each(|object| fill(*object, 4000, 7));
+    // More than a slot holds, and memory is out.
+    let (freed, kept) = objects.split_at(100);
+    freed.iter().for_each(|object| free(&engine, *object));
+    fake::run_on(0);
+    let fresh = take().expect("what the other node has left");
+    assert!(!fresh.zero && freed.contains(&(fresh.address.as_ptr() as usize)));
+    free(&engine, fresh.address.as_ptr() as usize);
+    kept.iter().for_each(|object| free(&engine, *object));
+    valid(&engine, 0);
+}
+
 #[test]
 fn what_is_known_to_read_as_zero_does() {
     for (size, page_by_page) in [(36_864, true), (100_000, true), (262_144, true), (20_000, false)] {

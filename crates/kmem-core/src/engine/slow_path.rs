@@ -239,13 +239,7 @@ impl<P: Platform> Engine<P> {
     /// none if there is no memory. Returns whether all of them are known to read as zero.
     fn take_some(&self, cache: &CacheDesc, cpu: usize, want: usize, batch: &mut Batch) -> bool {
         let home = self.platform.node_of(cpu);
-        let depot = &cache.node(home).depot;
-        let found = if want == 1 {
-            depot.take_one(&self.platform).map(|object| batch.push(object)).is_some()
-        } else {
-            depot.take(&self.platform, batch) > 0
-        };
-        if found {
+        if self.take_from_depot(cache, home, want, batch) {
             // The newest object of a magazine is its last.
             return false;
         }
@@ -257,10 +251,20 @@ impl<P: Platform> Engine<P> {
         zero
     }
 
+    /// Takes a magazine of the node's depot, or one object if no more are wanted. Returns whether there was one.
+    fn take_from_depot(&self, cache: &CacheDesc, node: usize, want: usize, batch: &mut Batch) -> bool {
+        let depot = &cache.node(node).depot;
+        if want == 1 {
+            depot.take_one(&self.platform).map(|object| batch.push(object)).is_some()
+        } else {
+            depot.take(&self.platform, batch) > 0
+        }
+    }
+
     /// Takes objects from the first node that has some.
     fn take_anywhere(&self, cache: &CacheDesc, want: usize, batch: &mut Batch) {
         for node in 0..cache.node_count() {
-            if cache.node(node).depot.take(&self.platform, batch) > 0 {
+            if self.take_from_depot(cache, node, want, batch) {
                 return;
             }
             self.refill(cache, node, want, batch);
