@@ -25,7 +25,7 @@ TREE = WORK / "tree"
 # Seconds that a test may take with a mutant in place; a test that hangs has noticed it.
 PATIENCE = 60
 # Seconds that a run should take in CI on two CPUs.
-BUDGET = 300
+BUDGET = 600
 
 
 def stop(message):
