@@ -19,7 +19,7 @@ const BYTES_A_CPU: usize = 16 << 10;
 /// The same for all CPUs.
 const BYTES_MAX: usize = 1 << 20;
 /// Magazines that a depot may hold however large the objects are.
-const LEAST: usize = 2;
+const MAGAZINES_MIN: usize = 2;
 
 /// A magazine in the depot; its objects are after it.
 struct Magazine {
@@ -99,7 +99,7 @@ pub(crate) struct Depot {
 impl Depot {
     /// A depot without magazines, for objects of `size` bytes that `cpus` CPUs move `batch` at a time.
     pub(crate) fn new(size: usize, batch: usize, cpus: usize) -> Self {
-        let limit = ((BYTES_A_CPU * cpus).min(BYTES_MAX) / (size * batch)).clamp(LEAST, 256);
+        let limit = ((BYTES_A_CPU * cpus).min(BYTES_MAX) / (size * batch)).clamp(MAGAZINES_MIN, 256);
         Self { state: Mutex::new(Rank::Depot, State::default()), objects: AtomicUsize::new(0), batch, limit }
     }
 

@@ -14,7 +14,7 @@ use crate::sync::{self, Mutex, Rank, Word};
 /// Bytes that are mapped at a time. Few in a model, so that it sees chunks begin, and calls for them fail.
 const CHUNK: usize = if sync::MODEL { 4 << 10 } else { 64 << 10 };
 /// Pieces larger than this are mapped by themselves.
-pub(crate) const LARGEST: usize = CHUNK / 4;
+pub(crate) const PIECE_MAX: usize = CHUNK / 4;
 /// Bytes of the smallest piece.
 const SMALLEST: usize = 32;
 /// Pieces are aligned to a cache line from this size on, so that a descriptor's lock shares its line with nothing else.
@@ -25,7 +25,7 @@ pub const READABLE: usize = 16;
 /// Bytes at the beginning of a chunk that belong to no piece: its link, and what may be read before the first.
 const HEADER: usize = READABLE * size_of::<usize>();
 const STEPS: usize = 4;
-const CLASSES: usize = STEPS * (LARGEST / SMALLEST).ilog2() as usize + 1;
+const CLASSES: usize = STEPS * (PIECE_MAX / SMALLEST).ilog2() as usize + 1;
 
 struct Arena {
     free: [Option<NonNull<Piece>>; CLASSES],
@@ -56,7 +56,7 @@ impl fmt::Debug for Meta {
     }
 }
 
-/// The class of a size up to [`LARGEST`], and the bytes of its pieces.
+/// The class of a size up to [`PIECE_MAX`], and the bytes of its pieces.
 fn class_of(size: usize) -> (usize, usize) {
     let size = size.max(SMALLEST);
     let doubling = (size - 1).ilog2() as usize;
@@ -82,7 +82,7 @@ impl Meta {
 
     /// A piece of at least `size` bytes, aligned to 16, and to 64 from 64 bytes on. Its content is not defined.
     pub fn alloc<P: Host>(&self, platform: &P, size: usize) -> Option<NonNull<u8>> {
-        if size > LARGEST {
+        if size > PIECE_MAX {
             let piece = platform.map(size)?;
             self.arena.lock(platform).used += size;
             return Some(piece);
@@ -117,7 +117,7 @@ impl Meta {
     /// # Safety
     /// `piece` and `size` are those of one `alloc` of this arena, and the piece is no longer used.
     pub unsafe fn free<P: Host>(&self, platform: &P, piece: NonNull<u8>, size: usize) {
-        if size > LARGEST {
+        if size > PIECE_MAX {
             self.arena.lock(platform).used -= size;
             // SAFETY: pieces of this size are mappings of their own.
             return unsafe { PageSource::unmap(platform, piece, size) };
@@ -177,12 +177,12 @@ mod tests {
     #[test]
     fn classes_are_dense_and_waste_at_most_a_quarter() {
         let mut last = (0, SMALLEST);
-        for size in SMALLEST..=LARGEST {
+        for size in SMALLEST..=PIECE_MAX {
             let (class, bytes) = class_of(size);
             assert!(bytes >= size && bytes * 4 <= size * 5 + 4, "{size} -> {bytes}");
             assert!((class, bytes) == last || (class == last.0 + 1 && bytes > last.1), "{size}");
             last = (class, bytes);
         }
-        assert_eq!(last, (CLASSES - 1, LARGEST));
+        assert_eq!(last, (CLASSES - 1, PIECE_MAX));
     }
 }

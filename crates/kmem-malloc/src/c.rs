@@ -15,7 +15,7 @@ const ENOMEM: c_int = 12;
 const EINVAL: c_int = 22;
 const PAGE: usize = 4096;
 /// Larger objects cannot be: differences of their pointers would overflow.
-const LARGEST: usize = isize::MAX as usize;
+const SIZE_MAX: usize = isize::MAX as usize;
 
 #[link(name = "c")]
 unsafe extern "C" {
@@ -57,7 +57,7 @@ fn fail(error: c_int) -> *mut c_void {
 }
 
 fn aligned(size: usize, align: usize) -> *mut c_void {
-    if size > LARGEST { fail(ENOMEM) } else { answer(general::alloc_aligned(size, align)) }
+    if size > SIZE_MAX { fail(ENOMEM) } else { answer(general::alloc_aligned(size, align)) }
 }
 
 /// malloc(3). The fast path is [`kmem_linux::rseq::entry`]'s.

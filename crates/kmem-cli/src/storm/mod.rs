@@ -55,9 +55,9 @@ use worker_ctx::WorkerCtx;
 /// Time between quiescent points.
 const ROUND: Duration = Duration::from_secs(1);
 /// Longest sleep between two looks at the clock.
-const STEP: Duration = Duration::from_millis(100);
+const SLEEP_MAX: Duration = Duration::from_millis(100);
 /// A thread that does not reach the barrier within this time is stuck in the engine.
-const PATIENCE: Duration = Duration::from_secs(60);
+const STUCK_AFTER: Duration = Duration::from_secs(60);
 
 /// Arguments of `kmem storm`.
 #[derive(Args)]
@@ -234,7 +234,7 @@ fn coordinate(args: &StormArgs, shared: &Shared, checker: &mut Checker, began: I
         let now = began.elapsed();
         let stopped = interrupt.is_asked();
         if now < next && !stopped {
-            let step = record::record().map_or(STEP, |record| record.bin().min(STEP));
+            let step = record::record().map_or(SLEEP_MAX, |record| record.bin().min(SLEEP_MAX));
             thread::sleep((next - now).min(step));
             if let Some(record) = record::record() {
                 record.sample(module::NAME);
@@ -244,12 +244,12 @@ fn coordinate(args: &StormArgs, shared: &Shared, checker: &mut Checker, began: I
             continue;
         }
         let over = now >= end || stopped;
-        if let Err(present) = shared.barrier.request(PATIENCE) {
+        if let Err(present) = shared.barrier.request(STUCK_AFTER) {
             bar.finish_and_clear();
             shared.totals.complain(format!(
                 "only {present} of {} threads reached the barrier within {} s: the others are stuck in the allocator",
                 args.threads + 1,
-                PATIENCE.as_secs()
+                STUCK_AFTER.as_secs()
             ));
             return End::Stuck;
         }

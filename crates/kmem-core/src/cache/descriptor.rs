@@ -21,7 +21,7 @@ const NODES_MAX: usize = 1 << 16;
 /// The most objects that one slot holds: with its mark, such a magazine is a piece of metadata, not a mapping of its
 /// own.
 const CAPACITY_MAX: usize = 2047;
-const _: () = assert!(crate::sync::MODEL || (CAPACITY_MAX + 1) * size_of::<usize>() <= crate::meta::LARGEST);
+const _: () = assert!(crate::sync::MODEL || (CAPACITY_MAX + 1) * size_of::<usize>() <= crate::meta::PIECE_MAX);
 
 /// The state of a cache, guarded by its life lock.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

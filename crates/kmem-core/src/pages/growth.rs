@@ -9,7 +9,7 @@ use crate::host::{CommitError, PageSource};
 /// committed is in memory at once, and a small program should have little.
 const FIRST_STEP: usize = (512 << 10) / GRANULE;
 /// The first granules of the window (8 MiB) are never said to be [filled](PageSource::fills), for the same reason.
-const SMALL: usize = 4 * COMMIT_STEP;
+const NOT_FILLED: usize = 4 * COMMIT_STEP;
 
 impl PageHeap {
     /// Takes `want` granules from the untouched rest of the window, and returns their kind. If the rest is too short
@@ -54,7 +54,7 @@ impl PageHeap {
         let offset = (address & (COMMIT_STEP * GRANULE - 1)) / GRANULE;
         // A small window may begin in the middle of what would be a step.
         let Some(first) = at.checked_sub(offset) else { return };
-        if first >= found.first.max(SMALL) && first + COMMIT_STEP <= found.first + found.len {
+        if first >= found.first.max(NOT_FILLED) && first + COMMIT_STEP <= found.first + found.len {
             platform.fills(self.maps.address_of(first), COMMIT_STEP * GRANULE);
         }
     }
@@ -90,7 +90,7 @@ impl PageHeap {
             done = unsafe { platform.commit(at, least * GRANULE) };
         }
         done?;
-        if what == Use::Dense && state.committed >= SMALL {
+        if what == Use::Dense && state.committed >= NOT_FILLED {
             platform.fills(at, step * GRANULE);
         }
         state.committed += step;

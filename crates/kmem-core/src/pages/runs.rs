@@ -13,7 +13,7 @@ use crate::host::PageSource;
 use crate::sync::Ordering;
 
 /// Runs on a list that are compared: what large blocks leave of the others is then long enough for large blocks.
-const LOOK: usize = 32;
+const RUNS_COMPARED: usize = 32;
 
 fn list_of(kind: u32) -> usize {
     match kind {
@@ -40,11 +40,11 @@ impl PageHeap {
     }
 
     /// Of the runs on a list, the shortest that is long enough, and of those the first in the window; as far as the
-    /// first [`LOOK`] of them show, or else the next one that is long enough.
+    /// first [`RUNS_COMPARED`] of them show, or else the next one that is long enough.
     fn best_of(&self, head: u32, want: usize) -> Option<usize> {
         let mut best: Option<(usize, usize)> = None;
         let (mut at, mut looks) = (head, 0);
-        while at != NIL && (best.is_none() || looks < LOOK) {
+        while at != NIL && (best.is_none() || looks < RUNS_COMPARED) {
             let entry = self.maps.entry(at as usize);
             let run = (entry.len(), at as usize);
             if run.0 >= want && best.is_none_or(|best| run < best) {

@@ -94,7 +94,7 @@ impl Entry {
 }
 
 /// Granules whose bytes and entries are committed at a time, at least: a page and 64 KiB, for 64 MiB of window.
-const STEP: usize = 4096;
+const GRANULES_A_STEP: usize = 4096;
 
 /// The maps of a window.
 pub(crate) struct Maps {
@@ -161,7 +161,7 @@ impl Maps {
         if granule <= reach {
             return Ok(());
         }
-        let next = granule.next_multiple_of(STEP.max(source.page_size())).min(self.granules);
+        let next = granule.next_multiple_of(GRANULES_A_STEP.max(source.page_size())).min(self.granules);
         let bytes = self.bytes.load(Ordering::Relaxed);
         if bytes < next {
             // SAFETY: that part of the head holds nothing else, and no thread looks beyond the reach.

@@ -15,7 +15,7 @@ use crate::sync::{AtomicPtr, AtomicUsize, MODEL, Ordering};
 const BEFORE: usize = 2;
 /// The least bytes of a table. Sections index by the CPU number of the moment, without a check: if some CPUs were
 /// hidden from the platform, their numbers still lead to the empty area. (In a model there is no assembly.)
-const LEAST: usize = if MODEL { 1 } else { 4096 };
+const TABLE_MIN: usize = if MODEL { 1 } else { 4096 };
 /// The least slots of an area at first: those of two pages. Enough for programs that use general caches and a hundred
 /// of their own.
 const FIRST_WIDTH: usize = Area::slots_in(8192);
@@ -48,7 +48,7 @@ impl fmt::Debug for CpuTable {
 impl CpuTable {
     const fn bytes(cpus: usize) -> usize {
         let bytes = cpus.saturating_add(BEFORE).saturating_mul(size_of::<AtomicPtr<u8>>());
-        if bytes < LEAST { LEAST } else { bytes }
+        if bytes < TABLE_MIN { TABLE_MIN } else { bytes }
     }
 
     /// A table for `cpus` CPUs and areas of up to `slots` slots, of which the first `from_start` are in each from the

@@ -22,7 +22,7 @@ use super::{Env, Reclaim};
 use crate::host::Host;
 
 /// Slabs that are looked at under one lock.
-const LOOK: usize = 32;
+const SLABS_A_LOCK: usize = 32;
 /// Stretches of pages that go back before a slab is put back into its list.
 const STRETCHES: usize = 16;
 
@@ -91,7 +91,7 @@ impl Node {
         }
         let (mut bytes, mut left, mut released) = (0, limit.slabs, 0);
         while left > 0 && released < limit.released && lists.may_go_on() {
-            let mut look = LOOK.min(left);
+            let mut look = SLABS_A_LOCK.min(left);
             left -= look;
             let found = lists.look(which, &mut look);
             left += look;

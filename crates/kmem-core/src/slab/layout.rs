@@ -21,7 +21,7 @@ pub(super) const PAGE: usize = 4096;
 /// Bytes of a cache line. A colour moves objects by at least one.
 const LINE: usize = 64;
 /// Bytes of the largest object of which many share a slab, and of a slab of such objects at least.
-const SMALL: usize = 32 << 10;
+const SHARED_MAX: usize = 32 << 10;
 const SLAB_LEAST: usize = 64 << 10;
 /// Bytes of the largest object that leaves at most a sixteenth of its slab.
 const MIDDLE: usize = 256 << 10;
@@ -52,8 +52,8 @@ impl Layout {
         let align = align.max(MIN_SIZE);
         let size = size.next_multiple_of(align);
         let waste = |granules: usize| (granules * GRANULE) % size;
-        let least = if size <= SMALL { SLAB_LEAST / GRANULE } else { size.div_ceil(GRANULE) };
-        let part = if size > SMALL && size <= MIDDLE { 16 } else { 8 };
+        let least = if size <= SHARED_MAX { SLAB_LEAST / GRANULE } else { size.div_ceil(GRANULE) };
+        let part = if size > SHARED_MAX && size <= MIDDLE { 16 } else { 8 };
         let fits = |granules: &usize| waste(*granules) * part <= granules * GRANULE;
         // With one object more than that part needs less is lost: the search ends there at the latest.
         let most = least * (part + 1);
@@ -98,7 +98,7 @@ mod tests {
                 let layout = Layout::new(size, align);
                 let used = layout.objects * layout.size;
                 assert!(layout.objects > 0 && used <= layout.bytes());
-                let part = if (SMALL + 1..=MIDDLE).contains(&layout.size) { 16 } else { 8 };
+                let part = if (SHARED_MAX + 1..=MIDDLE).contains(&layout.size) { 16 } else { 8 };
                 assert!((layout.bytes() - used) * part <= layout.bytes(), "{layout:?}");
                 let last_colour = (layout.colours - 1) * layout.colour_step;
                 assert!(used + last_colour <= layout.bytes(), "{layout:?}");

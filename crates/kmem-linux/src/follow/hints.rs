@@ -12,7 +12,7 @@ use crate::os::sys;
 use crate::platform::Linux;
 
 /// Milliseconds that pass between two turns in any case: events come in swarms.
-const LEAST: u64 = 20;
+const PAUSE_MIN_MS: u64 = 20;
 const MILLISECOND: u64 = 1_000_000;
 const CPU: &[u8] = b"@/devices/system/cpu/cpu";
 
@@ -39,7 +39,7 @@ impl Hints {
     #[cold]
     pub(crate) fn wait(&self, clock: &Linux, milliseconds: u64) {
         let until = clock.now() + milliseconds * MILLISECOND;
-        sys::sleep(LEAST * MILLISECOND);
+        sys::sleep(PAUSE_MIN_MS * MILLISECOND);
         loop {
             let left = until.saturating_sub(clock.now()).div_ceil(MILLISECOND);
             let mut waiting = [Waiting::for_input(self.events), Waiting::for_input(self.files)];

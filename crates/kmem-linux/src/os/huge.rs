@@ -23,7 +23,7 @@
 
 use kmem_core::sync::{AtomicU64, AtomicUsize, Ordering};
 
-use super::geometry::{LARGEST, PAGE, STEP};
+use super::geometry::{HUGE_PAGE, PAGE, WINDOW_MAX};
 use super::settings::{self, Setting};
 use super::sys;
 
@@ -34,12 +34,12 @@ const OFF: usize = usize::MAX;
 static FROM: AtomicUsize = AtomicUsize::new(OFF);
 /// A bit for each step from [`FROM`] on: it was advised. (Of these 64 KiB only those pages cost anything that are
 /// written.) Changed by the thread that hands out or releases memory there.
-static HUGE: [AtomicU64; LARGEST / STEP / 64] = [const { AtomicU64::new(0) }; LARGEST / STEP / 64];
+static HUGE: [AtomicU64; WINDOW_MAX / HUGE_PAGE / 64] = [const { AtomicU64::new(0) }; WINDOW_MAX / HUGE_PAGE / 64];
 
 /// Reads what is wanted, for a new window that begins there.
 pub(crate) fn begin(window: usize) {
     let off = settings::word(Setting::Huge) == Some("off");
-    FROM.store(if off { OFF } else { window & !(STEP - 1) }, Ordering::Relaxed);
+    FROM.store(if off { OFF } else { window & !(HUGE_PAGE - 1) }, Ordering::Relaxed);
 }
 
 /// Memory was committed there.
@@ -53,16 +53,16 @@ pub(crate) fn committed(addr: usize, len: usize) {
 /// Bytes of the piece around `addr` that comes into memory as a whole.
 pub(crate) fn unit(addr: usize) -> usize {
     let is_huge = bit_of(addr).is_some_and(|(word, bit)| word.load(Ordering::Relaxed) & bit != 0);
-    if is_huge { STEP } else { PAGE }
+    if is_huge { HUGE_PAGE } else { PAGE }
 }
 
 /// Untouched memory there is handed out, and will be filled.
 pub(crate) fn fills(addr: usize, len: usize) {
     let (first, end) = whole_steps(addr, len);
-    for step in (first..end).step_by(STEP) {
+    for step in (first..end).step_by(HUGE_PAGE) {
         let Some((word, bit)) = bit_of(step) else { continue };
         // SAFETY: the page size changes nothing that a program can see but speed and memory.
-        if unsafe { sys::madvise_huge(step, STEP, true) }.is_ok() {
+        if unsafe { sys::madvise_huge(step, HUGE_PAGE, true) }.is_ok() {
             word.fetch_or(bit, Ordering::Relaxed);
         }
     }
@@ -70,23 +70,23 @@ pub(crate) fn fills(addr: usize, len: usize) {
 
 /// Memory is about to be given back there; steps of which that is a part have small pages from now on.
 pub(crate) fn about_to_purge(addr: usize, len: usize) {
-    for step in (addr & !(STEP - 1)..addr + len).step_by(STEP) {
+    for step in (addr & !(HUGE_PAGE - 1)..addr + len).step_by(HUGE_PAGE) {
         let Some((word, bit)) = bit_of(step) else { continue };
         if word.load(Ordering::Relaxed) & bit != 0 && word.fetch_and(!bit, Ordering::Relaxed) & bit != 0 {
             // SAFETY: as above. A refusal (too many mappings) leaves things as they are.
-            let _ = unsafe { sys::madvise_huge(step, STEP, false) };
+            let _ = unsafe { sys::madvise_huge(step, HUGE_PAGE, false) };
         }
     }
 }
 
 /// Where it is noted that the step at `addr` was advised; `None`: it is never.
 fn bit_of(addr: usize) -> Option<(&'static AtomicU64, u64)> {
-    let step = addr.checked_sub(FROM.load(Ordering::Relaxed))? / STEP;
+    let step = addr.checked_sub(FROM.load(Ordering::Relaxed))? / HUGE_PAGE;
     Some((HUGE.get(step / 64)?, 1 << (step % 64)))
 }
 
 /// From the first address to the end of the whole steps of a range; the end is not after the first where there are
 /// none.
 fn whole_steps(addr: usize, len: usize) -> (usize, usize) {
-    (addr.next_multiple_of(STEP), (addr + len) & !(STEP - 1))
+    (addr.next_multiple_of(HUGE_PAGE), (addr + len) & !(HUGE_PAGE - 1))
 }

@@ -21,12 +21,12 @@ use kmem_core::platform::{CommitError, MoveError, Window};
 use kmem_core::sync::{AtomicU32, Ordering};
 
 use super::fault::{self, Call};
-use super::geometry::{LARGEST, PAGE, STEP};
+use super::geometry::{HUGE_PAGE, PAGE, WINDOW_MAX};
 use super::sys::{self, Errno, MAP_FIXED_NOREPLACE, MAP_NORESERVE, MAP_PRIVATE_ANON, PROT_NONE, PROT_READ, PROT_WRITE};
 use super::{bootstrap, environment, huge};
 
 /// What a window begins at multiples of, and is long by.
-const ALIGN: usize = STEP;
+const ALIGN: usize = HUGE_PAGE;
 const READ_WRITE: usize = PROT_READ | PROT_WRITE;
 
 /// Places for a claimed window, and how far up from there it may begin: between where executables are (from
@@ -51,7 +51,7 @@ pub(crate) fn reserve() -> Option<Window> {
     if fault::refused(Call::Reserve) {
         return None;
     }
-    let window = claim(sys::address_space_limit().unwrap_or(LARGEST).min(LARGEST).next_multiple_of(ALIGN))?;
+    let window = claim(sys::address_space_limit().unwrap_or(WINDOW_MAX).min(WINDOW_MAX).next_multiple_of(ALIGN))?;
     huge::begin(window.base);
     Some(window)
 }

@@ -26,7 +26,7 @@ use crate::slab::{Limit, Reclaim, Which};
 
 /// Partly used slabs of a cache on a node that are looked at in a period: 256 MiB of them, if they are of the usual
 /// size.
-const LOOK: usize = 4096;
+const SLABS_A_PERIOD: usize = 4096;
 
 /// What a period of decay did.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -97,7 +97,8 @@ impl<P: Platform> Engine<P> {
             left |= node.slabs.reclaim_idle(&self.platform, &mut reclaim);
             self.reclaim(reclaim);
             let mut reclaim = Reclaim::new();
-            let (pages, more) = node.slabs.purge_pages(Which::Untouched, Limit::slabs(LOOK), &self.env(), &mut reclaim);
+            let (pages, more) =
+                node.slabs.purge_pages(Which::Untouched, Limit::slabs(SLABS_A_PERIOD), &self.env(), &mut reclaim);
             self.reclaim(reclaim);
             bytes += pages;
             left |= more;

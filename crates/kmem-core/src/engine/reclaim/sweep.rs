@@ -22,7 +22,7 @@ use crate::platform::Platform;
 use crate::slab::{Limit, Reclaim, Which};
 
 /// No piece begins with less credit than this, in bytes.
-const LEAST: usize = 1 << 20;
+const CREDIT_MIN: usize = 1 << 20;
 
 impl<P: Platform> Engine<P> {
     /// Says whether frees release memory by themselves while [`decay`](Self::decay) is not called. At first they do
@@ -39,7 +39,7 @@ impl<P: Platform> Engine<P> {
             return;
         }
         for node in cache.nodes() {
-            if self.heap.credit(&self.platform, LEAST) < LEAST {
+            if self.heap.credit(&self.platform, CREDIT_MIN) < CREDIT_MIN {
                 node.slabs.end_piece(&self.platform, 0, true);
                 continue;
             }
