@@ -94,10 +94,13 @@ fn section<R>(table: &CpuTable, work: impl FnOnce(Area) -> R) -> Option<R> {
     None
 }
 
+// The four are calls of their own, so that what chooses between the modes is small enough to stand in its callers.
+
 /// [`Sections::pop`](kmem_core::platform::Sections::pop).
 ///
 /// # Safety
 /// As there.
+#[inline(never)]
 pub(crate) unsafe fn pop(table: &CpuTable, slot: SlotIndex) -> Option<NonNull<u8>> {
     // SAFETY: the word keeps other sections on this area away; the slot is the caller's promise.
     section(table, |area| unsafe { section::pop(area, slot) })?
@@ -107,6 +110,7 @@ pub(crate) unsafe fn pop(table: &CpuTable, slot: SlotIndex) -> Option<NonNull<u8
 ///
 /// # Safety
 /// As there.
+#[inline(never)]
 pub(crate) unsafe fn push(table: &CpuTable, slot: SlotIndex, object: NonNull<u8>) -> bool {
     // SAFETY: as in `pop`; the object is the caller's (I7).
     section(table, |area| unsafe { section::push(area, slot, object) }).unwrap_or(false)
@@ -116,6 +120,7 @@ pub(crate) unsafe fn push(table: &CpuTable, slot: SlotIndex, object: NonNull<u8>
 ///
 /// # Safety
 /// As there.
+#[inline(never)]
 pub(crate) unsafe fn pop_batch(table: &CpuTable, slot: SlotIndex, out: &mut [usize]) -> usize {
     // SAFETY: as in `pop`.
     section(table, |area| unsafe { section::pop_batch(area, slot, out) }).unwrap_or(0)
@@ -125,6 +130,7 @@ pub(crate) unsafe fn pop_batch(table: &CpuTable, slot: SlotIndex, out: &mut [usi
 ///
 /// # Safety
 /// As there.
+#[inline(never)]
 pub(crate) unsafe fn push_batch(table: &CpuTable, slot: SlotIndex, objects: &[usize]) -> usize {
     // SAFETY: as in `pop`; the objects are the caller's (I7).
     section(table, |area| unsafe { section::push_batch(area, slot, objects) }).unwrap_or(0)
