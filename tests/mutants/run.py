@@ -71,7 +71,7 @@ class Test:
         return None, done.stderr
 
     def run(self, executable):
-        """Whether the test passed, and how it ended."""
+        """Whether the test passed, how it ended, and what it said."""
         process = subprocess.Popen(
             [executable, self.name, "--exact"],
             cwd=TREE / "crates" / self.package,
@@ -87,12 +87,12 @@ class Test:
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             process.communicate()
-            return False, "hangs"
+            return False, "hangs", ""
         if process.returncode == 0 and "\nrunning 1 test\n" not in output:
             stop(f"there is no test '{self.text}'")
         if process.returncode == 0:
-            return True, "passes"
-        return False, "fails" if process.returncode == 101 else f"dies ({signal_name(process.returncode)})"
+            return True, "passes", output
+        return False, "fails" if process.returncode == 101 else f"dies ({signal_name(process.returncode)})", output
 
 
 def signal_name(code):
@@ -119,9 +119,9 @@ def check_unmutated(tests):
             executables[place], said = test.build()
             if executables[place] is None:
                 stop(f"{test.package} {test.target} does not build:\n{said}")
-        passed, how = test.run(executables[place])
+        passed, how, output = test.run(executables[place])
         if not passed:
-            stop(f"'{test.text}' {how} without any mutant")
+            stop(f"'{test.text}' {how} without any mutant:\n{output}")
 
 
 def try_mutant(mutant, test):
@@ -133,7 +133,7 @@ def try_mutant(mutant, test):
         executable, said = test.build()
         if executable is None:
             stop(f"'{mutant['name']}' does not compile:\n{said}")
-        passed, how = test.run(executable)
+        passed, how, _ = test.run(executable)
         return None if passed else how
     finally:
         # Written now, so that it is newer than the build of the mutant.

@@ -111,6 +111,39 @@ struct Sleeper {
     thread: thread::Thread,
 }
 
+/// A place for a window, which the next platform has after this one. All places are equal to the heap, whose steps are
+/// aligned in address space: with places as an allocator has them, two runs of one schedule might differ, and a checker
+/// that finds itself in another state than before gives up.
+struct PlaceOfWindow(NonNull<u8>);
+
+impl PlaceOfWindow {
+    /// At least a step of the heap.
+    const ALIGN: usize = 2 << 20;
+    /// Granules of the largest machine.
+    const GRANULES: usize = 16;
+
+    /// A place for so many granules, of which the first, where the heap's table will be, is zero; no model touches the
+    /// others.
+    fn take(granules: usize) -> Self {
+        assert!(granules <= Self::GRANULES, "a window of at most {} granules", Self::GRANULES);
+        let free = PLACES.lock().expect("no thread panics with it").pop();
+        let place = free.unwrap_or_else(|| {
+            let layout = Layout::from_size_align(Self::GRANULES * GRANULE, Self::ALIGN).expect("the layout of a place");
+            // SAFETY: the layout is not empty.
+            Self(NonNull::new(unsafe { alloc_zeroed(layout) }).expect("memory for a window"))
+        });
+        // SAFETY: the place is at least a granule, and no platform has it.
+        unsafe { place.0.write_bytes(0, GRANULE) };
+        place
+    }
+}
+
+// SAFETY: memory that belongs to who has the place.
+unsafe impl Send for PlaceOfWindow {}
+
+/// The places that no platform has.
+static PLACES: Plain<Vec<PlaceOfWindow>> = Plain::new(Vec::new());
+
 /// The platform.
 pub struct Model {
     machine: Machine,
@@ -120,7 +153,7 @@ pub struct Model {
     /// Who sleeps, and on which word. The checker's lock: a futex too compares, sleeps and wakes under one of its own.
     asleep: Mutex<Vec<Sleeper>>,
     blocks: Plain<Vec<(usize, Layout)>>,
-    window: NonNull<u8>,
+    window: PlaceOfWindow,
     mapped: PlainUsize,
     calls: PlainUsize,
     fail: PlainUsize,
@@ -137,20 +170,14 @@ impl Model {
     pub fn new(mut machine: Machine) -> Self {
         // The heap's table takes a granule.
         machine.granules += 1;
-        // A granule more and no alignment: so the block is fresh pages, none of which is ever touched.
-        let layout = Layout::from_size_align((machine.granules + 1) * GRANULE, 16).expect("a window of this size");
-        // SAFETY: the layout is not empty.
-        let block = NonNull::new(unsafe { alloc_zeroed(layout) }).expect("memory for the window");
-        // SAFETY: the block is a granule longer than the window.
-        let window = unsafe { block.add(block.align_offset(GRANULE)) };
         let model = Self {
             epochs: (0..machine.possible).map(|_| Mutex::new(0)).collect(),
+            window: PlaceOfWindow::take(machine.granules),
             machine,
             ranks: Default::default(),
             threads: PlainUsize::new(0),
             asleep: Mutex::new(Vec::new()),
-            blocks: Plain::new(vec![(block.as_ptr() as usize, layout)]),
-            window,
+            blocks: Plain::new(Vec::new()),
             mapped: PlainUsize::new(0),
             calls: PlainUsize::new(0),
             fail: PlainUsize::new(usize::MAX),
@@ -227,6 +254,7 @@ impl Drop for Model {
             // SAFETY: the block was allocated with this layout; the engine that used it is gone.
             unsafe { dealloc(address as *mut u8, layout) };
         }
+        PLACES.lock().expect("no thread panics with it").push(PlaceOfWindow(self.window.0));
     }
 }
 
@@ -309,7 +337,7 @@ unsafe impl PageSource for Model {
     }
 
     fn reserve(&self) -> Option<Window> {
-        (!self.refused()).then(|| Window { base: self.window.as_ptr() as usize, len: self.machine.granules * GRANULE })
+        (!self.refused()).then(|| Window { base: self.window.0.as_ptr() as usize, len: self.machine.granules * GRANULE })
     }
 
     unsafe fn commit(&self, _addr: usize, _len: usize) -> Result<(), CommitError> {
