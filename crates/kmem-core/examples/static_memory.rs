@@ -34,18 +34,6 @@ struct Static;
 // SAFETY: there is one thread and no interrupt that allocates, so a section runs from its beginning to its commit with
 // nothing in between: sections follow each other, and none is under way when `fence` is called.
 unsafe impl Sections for Static {
-    unsafe fn pop(&self, table: &CpuTable, slot: SlotIndex) -> Option<NonNull<u8>> {
-        let mut object = [0];
-        // SAFETY: passed on.
-        unsafe { self.pop_batch(table, slot, &mut object) };
-        NonNull::new(object[0] as *mut u8)
-    }
-
-    unsafe fn push(&self, table: &CpuTable, slot: SlotIndex, object: NonNull<u8>) -> bool {
-        // SAFETY: passed on.
-        unsafe { self.push_batch(table, slot, &[object.as_ptr() as usize]) == 1 }
-    }
-
     unsafe fn pop_batch(&self, table: &CpuTable, slot: SlotIndex, out: &mut [usize]) -> usize {
         // SAFETY: the area is read inside of the section, and nothing changes the slot meanwhile.
         unsafe { section::pop_batch(table.get(0), slot, out) }

@@ -1,9 +1,7 @@
 //! The fake platform: virtual CPUs in one process, for tests. It is deterministic if the test is.
 //!
-//! A thread runs on the virtual CPU that it chose with [`run_on`]. A section is modelled as the hardware runs it: it
-//! reads, may be interrupted at any point (a test puts code there with [`interrupt_next_section`]), and commits only if
-//! neither another section on that CPU nor a fence intervened; otherwise it restarts. The model is an epoch per CPU,
-//! which commits and fences advance.
+//! A thread runs on the virtual CPU that it chose with [`run_on`]. Sections are [modelled](crate::modelled): between
+//! what one reads and its commit there may be an interrupt, where a test puts code with [`interrupt_next_section`].
 //!
 //! What other threads do while one waits for a fence is code of the test as well ([`Fake::at_next_fence`]).
 //!
@@ -22,7 +20,7 @@ use std::sync::{Arc, Mutex as StdMutex};
 
 use kmem_core::cpu::CpuSet;
 use kmem_core::pages::GRANULE;
-use kmem_core::percpu::{Area, CpuTable, SlotIndex, section};
+use kmem_core::percpu::{CpuTable, SlotIndex};
 use kmem_core::platform::{
     Clock, CommitError, Defences, LockStep, MoveError, Observer, PageSource, Park, Sections, Step, Topology, Window,
 };
@@ -31,6 +29,7 @@ use kmem_core::sync::{AtomicU64, AtomicUsize, HeldRanks, Ordering, Waiters};
 use crate::Protocol;
 use crate::explore::seat;
 use crate::guarded::{Guarded, PAGE};
+use crate::modelled;
 use crate::sleepers::Sleepers;
 use crate::tsan_lock::taken;
 
@@ -271,28 +270,12 @@ impl Fake {
         call >= from && call - from < self.fail_count.load(Ordering::Relaxed)
     }
 
-    /// One section: `read` reads, an interrupt may follow, and `commit` takes effect unless another section or a fence
-    /// intervened.
-    fn section<T, R>(&self, table: &CpuTable, missed: R, read: impl Fn(Area) -> T, commit: impl Fn(Area, T) -> R) -> R {
-        let Some(epoch) = self.epochs.get(CPU.get()) else {
-            return missed;
-        };
-        loop {
-            let (begun, area, seen) = {
-                let epoch = taken(epoch);
-                let area = table.get(CPU.get());
-                (*epoch, area, read(area))
-            };
-            if let Some(interrupt) = INTERRUPT.take() {
-                interrupt();
-            }
-            seat::inside_section();
-            let mut now = taken(epoch);
-            if *now == begun {
-                *now += 1;
-                return commit(area, seen);
-            }
+    /// What may happen between the halves of a section.
+    fn inside_section() {
+        if let Some(interrupt) = INTERRUPT.take() {
+            interrupt();
         }
+        seat::inside_section();
     }
 }
 
@@ -310,37 +293,18 @@ impl Drop for Fake {
 // SAFETY: commits on one CPU happen under its epoch's lock; a fence advances the epoch, so a section that began before
 // cannot commit.
 unsafe impl Sections for Fake {
-    unsafe fn pop(&self, table: &CpuTable, slot: SlotIndex) -> Option<NonNull<u8>> {
-        let mut object = [0];
-        // SAFETY: passed on.
-        unsafe { self.pop_batch(table, slot, &mut object) };
-        NonNull::new(object[0] as *mut u8)
-    }
-
-    unsafe fn push(&self, table: &CpuTable, slot: SlotIndex, object: NonNull<u8>) -> bool {
-        // SAFETY: passed on.
-        unsafe { self.push_batch(table, slot, &[object.as_ptr() as usize]) == 1 }
-    }
-
     unsafe fn pop_batch(&self, table: &CpuTable, slot: SlotIndex, out: &mut [usize]) -> usize {
-        let out = RefCell::new(out);
-        // SAFETY: the epoch serialises sections on this CPU and aborts them at a fence; areas stay readable.
-        let read = |area| unsafe { section::peek(area, slot, &mut out.borrow_mut()) };
-        let commit = |area, (cursor, count)| {
-            // SAFETY: as above.
-            unsafe { section::commit_pop(area, slot, cursor, count) };
-            count
-        };
-        let taken = self.section(table, 0, read, commit);
-        out.into_inner()[taken..].fill(0);
-        taken
+        let cpu = CPU.get();
+        let Some(epoch) = self.epochs.get(cpu) else { return 0 };
+        // SAFETY: passed on; sections and fences lock the CPU's epoch.
+        unsafe { modelled::pop_batch(|| taken(epoch), Self::inside_section, (table, cpu), slot, out) }
     }
 
     unsafe fn push_batch(&self, table: &CpuTable, slot: SlotIndex, objects: &[usize]) -> usize {
+        let cpu = CPU.get();
+        let Some(epoch) = self.epochs.get(cpu) else { return 0 };
         // SAFETY: as for `pop_batch`.
-        let read = |area| unsafe { section::room(area, slot) };
-        // SAFETY: as above.
-        self.section(table, 0, read, |area, room| unsafe { section::commit_push(area, slot, room, objects) })
+        unsafe { modelled::push_batch(|| taken(epoch), Self::inside_section, (table, cpu), slot, objects) }
     }
 
     fn fence_quietly(&self, cpu: usize) -> bool {

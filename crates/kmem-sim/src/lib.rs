@@ -3,8 +3,9 @@
 //!
 //! | module | what it is |
 //! |---|---|
-//! | [`fake`] | the platform: virtual CPUs, modelled sections and fences, injected failures |
+//! | [`fake`] | the platform: virtual CPUs, sections and fences, injected failures |
 //! | `guarded` | which pages of the window are committed, for the platform and for the address sanitizer |
+//! | `modelled` | a section in two halves, between which anything may happen |
 //! | `sleepers` | threads that sleep until another thread wakes them |
 //! | [`explore`] | runs the threads of a scenario one at a time, in one order after another, and looks for violations |
 //! | [`scenario`] | what a scenario is, how it is run once, and what must hold at its end |
@@ -17,10 +18,13 @@
 //! It is a crate of its own, and not a feature of the engine, because cargo unifies features: a command that explores
 //! would put the explorer, and std with it, into the preload library that is built in the same workspace.
 
+#![deny(unreachable_pub)]
+
 pub mod catalogue;
 pub mod explore;
 pub mod fake;
 mod guarded;
+mod modelled;
 mod protocol;
 pub mod race;
 pub mod scenario;

@@ -30,17 +30,26 @@ use crate::sync::Ordering;
 /// or above the cursor, and the cursor.
 pub unsafe trait Sections {
     /// Takes the newest object of the slot; `None` on every unusual case (empty, disabled, stopped, unregistered
-    /// thread).
+    /// thread). By default it is a batch of one.
     ///
     /// # Safety
     /// `slot` is below the table's number of slots, and the table lives as long as the platform.
-    unsafe fn pop(&self, table: &CpuTable, slot: SlotIndex) -> Option<NonNull<u8>>;
+    unsafe fn pop(&self, table: &CpuTable, slot: SlotIndex) -> Option<NonNull<u8>> {
+        let mut object = [0];
+        // SAFETY: passed on.
+        let count = unsafe { self.pop_batch(table, slot, &mut object) };
+        if count == 1 { NonNull::new(object[0] as *mut u8) } else { None }
+    }
 
-    /// Puts `object` into the slot; `false` on every unusual case (full, disabled, stopped, unregistered thread).
+    /// Puts `object` into the slot; `false` on every unusual case (full, disabled, stopped, unregistered thread). By
+    /// default it is a batch of one.
     ///
     /// # Safety
     /// As for [`pop`](Self::pop); the object belongs to the slot's cache and to the caller (I7).
-    unsafe fn push(&self, table: &CpuTable, slot: SlotIndex, object: NonNull<u8>) -> bool;
+    unsafe fn push(&self, table: &CpuTable, slot: SlotIndex, object: NonNull<u8>) -> bool {
+        // SAFETY: passed on.
+        unsafe { self.push_batch(table, slot, &[object.as_ptr() as usize]) == 1 }
+    }
 
     /// Moves up to `out.len()` of the newest objects into `out` in one section, and returns how many.
     ///

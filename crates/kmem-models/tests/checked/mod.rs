@@ -6,6 +6,9 @@ pub mod books;
 pub mod cache;
 pub mod platform;
 
+#[path = "../../../kmem-sim/src/modelled.rs"]
+mod modelled;
+
 /// The checker of this build.
 #[cfg(kmem_loom)]
 pub mod checker {

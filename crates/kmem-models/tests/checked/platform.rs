@@ -1,31 +1,26 @@
 //! The platform of the models: virtual CPUs whose sections and fence are made of the checker's own locks.
 //!
-//! A section is two steps, as on the fake platform: it reads, and then commits if neither another section of its CPU
-//! nor a fence came in between, else it begins anew. Each step is under the lock of the CPU's epoch, and the lock is
-//! the checker's. So the checker explores everything that may happen between the read and the commit: a fence, a commit
-//! by another thread of that CPU, a drain, the slot's being enabled, which takes no notice of epochs. Inside of a step,
-//! loads and stores of the slot are the engine's own atomics with the engine's own orderings.
-//!
-//! The lock of the epoch orders the sections of one CPU one behind the other, as the CPU itself does, and orders them
-//! with a fence, as the fence promises; it orders them with nothing else.
+//! Sections are the [fake platform's](super::modelled), and the lock of an epoch is the checker's. So the checker
+//! explores everything that may happen between a section's read and its commit: a fence, a commit by another thread of
+//! that CPU, a drain, the slot's being enabled, which takes no notice of epochs.
 //!
 //! Who sleeps is blocked, and not spinning: a wake that is lost is a deadlock, which the checkers report. Memory that
 //! went back is spoiled: its atomics are none of the checker's, so whoever still uses them fails.
 
 use std::alloc::{Layout, alloc_zeroed, dealloc};
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::ptr::NonNull;
 use std::sync::Mutex as Plain;
 use std::sync::atomic::{AtomicUsize as PlainUsize, Ordering::Relaxed};
 
 use kmem_core::cpu::CpuSet;
 use kmem_core::pages::GRANULE;
-use kmem_core::percpu::{Area, CpuTable, SlotIndex, section};
+use kmem_core::percpu::{CpuTable, SlotIndex};
 use kmem_core::platform::{Clock, CommitError, Defences, Observer, PageSource, Park, Sections, Topology, Window};
 use kmem_core::sync::{AtomicUsize, HeldRanks, Ordering};
 
 use super::checker::{Mutex, thread, thread_local};
-use super::cpus;
+use super::{cpus, modelled};
 
 const PAGE: usize = 4096;
 /// Threads of a model, the first one among them.
@@ -218,25 +213,6 @@ impl Model {
         self.calls.fetch_add(1, Relaxed) == self.fail.load(Relaxed)
     }
 
-    fn section<T, R>(&self, table: &CpuTable, missed: R, read: impl Fn(Area) -> T, commit: impl Fn(Area, T) -> R) -> R {
-        let cpu = me().cpu;
-        let Some(epoch) = self.epochs.get(cpu) else {
-            return missed;
-        };
-        loop {
-            let (begun, area, seen) = {
-                let epoch = epoch.lock().expect("no section panics");
-                let area = table.get(cpu);
-                (*epoch, area, read(area))
-            };
-            let mut now = epoch.lock().expect("no section panics");
-            if *now == begun {
-                *now += 1;
-                return commit(area, seen);
-            }
-        }
-    }
-
     fn wake(&self, word: &AtomicUsize, most: usize) {
         let mut asleep = self.asleep.lock().expect("nobody panics with it");
         for _ in 0..most {
@@ -261,37 +237,20 @@ impl Drop for Model {
 // SAFETY: commits of one CPU happen under its epoch's lock; a fence advances the epoch, so a section that began before
 // cannot commit.
 unsafe impl Sections for Model {
-    unsafe fn pop(&self, table: &CpuTable, slot: SlotIndex) -> Option<NonNull<u8>> {
-        let mut object = [0];
-        // SAFETY: passed on.
-        unsafe { self.pop_batch(table, slot, &mut object) };
-        NonNull::new(object[0] as *mut u8)
-    }
-
-    unsafe fn push(&self, table: &CpuTable, slot: SlotIndex, object: NonNull<u8>) -> bool {
-        // SAFETY: passed on.
-        unsafe { self.push_batch(table, slot, &[object.as_ptr() as usize]) == 1 }
-    }
-
     unsafe fn pop_batch(&self, table: &CpuTable, slot: SlotIndex, out: &mut [usize]) -> usize {
-        let out = RefCell::new(out);
-        // SAFETY: the epoch keeps sections of this CPU apart and ends them at a fence.
-        let read = |area| unsafe { section::peek(area, slot, &mut out.borrow_mut()) };
-        let commit = |area, (cursor, count)| {
-            // SAFETY: as above.
-            unsafe { section::commit_pop(area, slot, cursor, count) };
-            count
-        };
-        let taken = self.section(table, 0, read, commit);
-        out.into_inner()[taken..].fill(0);
-        taken
+        let cpu = me().cpu;
+        let Some(epoch) = self.epochs.get(cpu) else { return 0 };
+        let lock = || epoch.lock().expect("no section panics");
+        // SAFETY: passed on; sections and fences lock the CPU's epoch.
+        unsafe { modelled::pop_batch(lock, || (), (table, cpu), slot, out) }
     }
 
     unsafe fn push_batch(&self, table: &CpuTable, slot: SlotIndex, objects: &[usize]) -> usize {
+        let cpu = me().cpu;
+        let Some(epoch) = self.epochs.get(cpu) else { return 0 };
+        let lock = || epoch.lock().expect("no section panics");
         // SAFETY: as for `pop_batch`.
-        let read = |area| unsafe { section::room(area, slot) };
-        // SAFETY: as above.
-        self.section(table, 0, read, |area, room| unsafe { section::commit_push(area, slot, room, objects) })
+        unsafe { modelled::push_batch(lock, || (), (table, cpu), slot, objects) }
     }
 
     fn fence_quietly(&self, cpu: usize) -> bool {
