@@ -171,7 +171,7 @@ impl<P: Host> Deref for Pinned<'_, P> {
 impl<P: Host> Pinned<'_, P> {
     /// Leaves the cache pinned; [`Registry::adopt`] takes the pin up again. (A third of the size, for a caller with
     /// many.)
-    pub(crate) fn keep(self) -> NonNull<CacheDesc> {
+    pub(crate) fn leave_pinned(self) -> NonNull<CacheDesc> {
         let desc = self.desc;
         core::mem::forget(self);
         desc
@@ -442,7 +442,7 @@ impl Registry {
                 visited = visit(unsafe { desc.as_ref() });
             }
         }
-        state.keep();
+        state.leave_locked();
         visited
     }
 

@@ -42,7 +42,7 @@ impl<'a, P: Host + Sections> Stopped<'a, P> {
         let mut published = CpuSet::new();
         for cpu in set.iter() {
             let Some(control) = cpus.get(cpu) else { break };
-            control.lock.lock_next(platform).keep();
+            control.lock.lock_next(platform).leave_locked();
             stopped.to = cpu + 1;
             if table.get(cpu) != table.empty() {
                 // SAFETY: the control is held.
@@ -65,7 +65,7 @@ impl<'a, P: Host + Sections> Stopped<'a, P> {
     ) -> Option<Self> {
         let mut stopped = Self { cpus, table, platform, set: cpu, from: 0, to: 0 };
         let number = cpu.iter().next()?;
-        cpus.get(number)?.lock.lock_next(platform).keep();
+        cpus.get(number)?.lock.lock_next(platform).leave_locked();
         stopped.to = number + 1;
         if table.get(number) == table.empty() {
             return Some(stopped);
@@ -92,13 +92,13 @@ impl<'a, P: Host + Sections> Stopped<'a, P> {
             // SAFETY: the control is held, by a guard that `new` kept; this one is kept again.
             let guard = unsafe { control.lock.adopt(self.platform) };
             let area = guard.area;
-            guard.keep();
+            guard.leave_locked();
             if let Some(mut area) = area {
                 work(cpu, &mut area);
                 // SAFETY: as above.
                 let mut guard = unsafe { control.lock.adopt(self.platform) };
                 guard.area = Some(area);
-                guard.keep();
+                guard.leave_locked();
             }
             self.from = cpu + 1;
             self.resume(cpu);

@@ -1,7 +1,7 @@
 //! A CPU's area: one mapping with a slot for every cache, and beside the slots what only slow paths read.
 //!
 //! ```text
-//! | width | not used | mark (odd) | slot 0 | slot 1 | ... | keep 0 | keep 1 | ...
+//! | width | not used | mark (odd) | slot 0 | slot 1 | ... | record 0 | record 1 | ...
 //!                                 ^ the area's address
 //! ```
 //! Slot 0 belongs to no cache and stays disabled: whatever has no class (a large, foreign or NULL pointer) uses it and
@@ -47,9 +47,9 @@ pub struct Slot {
     pub end: AtomicUsize,
 }
 
-/// What slow paths keep beside a slot. Guarded by the CPU's control.
+/// What slow paths note beside a slot. Guarded by the CPU's control.
 #[repr(C)]
-struct Keep {
+struct Record {
     /// The magazine's memory (its mark), or 0.
     storage: AtomicUsize,
     /// Objects that fit.
@@ -66,7 +66,7 @@ unsafe impl Zeroed for Slot {
 }
 
 // SAFETY: three atomics.
-unsafe impl Zeroed for Keep {
+unsafe impl Zeroed for Record {
     fn zeroed() -> Self {
         Self { storage: Zeroed::zeroed(), capacity: Zeroed::zeroed(), seen: Zeroed::zeroed() }
     }
@@ -80,12 +80,12 @@ pub struct Area(NonNull<u8>);
 impl Area {
     /// Bytes of the mapping of an area of `slots` slots.
     pub const fn bytes(slots: usize) -> usize {
-        HEADER + slots * (size_of::<Slot>() + size_of::<Keep>())
+        HEADER + slots * (size_of::<Slot>() + size_of::<Record>())
     }
 
     /// Slots of an area that is `bytes` long.
     pub(super) const fn slots_in(bytes: usize) -> usize {
-        (bytes - HEADER) / (size_of::<Slot>() + size_of::<Keep>())
+        (bytes - HEADER) / (size_of::<Slot>() + size_of::<Record>())
     }
 
     /// Bytes of the mapping of an area that no slot is ever enabled in: it needs nothing beside the slots.
@@ -101,7 +101,7 @@ impl Area {
         let memory = source.map(Self::bytes(slots))?;
         // SAFETY: the mapping is ours alone, zero, page aligned, and as long as is counted on here.
         unsafe {
-            place_zeroed(memory.add(HEADER + slots * size_of::<Slot>()).cast::<Keep>(), slots);
+            place_zeroed(memory.add(HEADER + slots * size_of::<Slot>()).cast::<Record>(), slots);
             memory.cast().write(slots);
             Some(Self::begin(memory, slots))
         }
@@ -169,7 +169,7 @@ impl Area {
                 let (from, to) = (self.slot(slot), wide.slot(slot));
                 to.cursor.store(moved(from.cursor.load(Ordering::Relaxed)), Ordering::Relaxed);
                 to.end.store(moved(from.end.load(Ordering::Relaxed)), Ordering::Relaxed);
-                let (from, to) = (self.keep(slot), wide.keep(slot));
+                let (from, to) = (self.record(slot), wide.record(slot));
                 to.storage.store(from.storage.load(Ordering::Relaxed), Ordering::Relaxed);
                 to.capacity.store(from.capacity.load(Ordering::Relaxed), Ordering::Relaxed);
                 // Where the cursor was when it was looked at is an offset as well; it counts as not looked at.
@@ -205,9 +205,9 @@ impl Area {
 
     /// # Safety
     /// As for [`slot`](Self::slot).
-    unsafe fn keep<'a>(self, slot: SlotIndex) -> &'a Keep {
-        // SAFETY: the keeps stand behind the slots, as many as there are slots.
-        unsafe { self.0.add(self.width() * size_of::<Slot>()).cast::<Keep>().add(slot.0 as usize).as_ref() }
+    unsafe fn record<'a>(self, slot: SlotIndex) -> &'a Record {
+        // SAFETY: the records stand behind the slots, as many as there are slots.
+        unsafe { self.0.add(self.width() * size_of::<Slot>()).cast::<Record>().add(slot.0 as usize).as_ref() }
     }
 
     /// The magazine word at `offset` bytes from the area.
@@ -239,7 +239,7 @@ impl Area {
             if !self.is_enabled(slot) {
                 return 0;
             }
-            let first = self.keep(slot).storage.load(Ordering::Relaxed) + WORD;
+            let first = self.record(slot).storage.load(Ordering::Relaxed) + WORD;
             let cursor = self.slot(slot).cursor.load(Ordering::Acquire);
             self.address().wrapping_add(cursor).wrapping_sub(first) / WORD
         }
@@ -251,7 +251,7 @@ impl Area {
     /// As for [`is_enabled`](Self::is_enabled).
     pub unsafe fn capacity(self, slot: SlotIndex) -> usize {
         // SAFETY: the caller's promise; an enabled slot is one of the area's.
-        unsafe { if self.is_enabled(slot) { self.keep(slot).capacity.load(Ordering::Relaxed) } else { 0 } }
+        unsafe { if self.is_enabled(slot) { self.record(slot).capacity.load(Ordering::Relaxed) } else { 0 } }
     }
 
     /// Whether the last [`look`](Self::look) found the slot still, and it has been so since.
@@ -262,7 +262,7 @@ impl Area {
         // SAFETY: the caller's promise; an enabled slot is one of the area's.
         unsafe {
             self.is_enabled(slot)
-                && self.keep(slot).seen.load(Ordering::Relaxed)
+                && self.record(slot).seen.load(Ordering::Relaxed)
                     == self.slot(slot).cursor.load(Ordering::Relaxed) | STILL
         }
     }
@@ -279,7 +279,7 @@ impl Area {
                 return false;
             }
             let cursor = self.slot(slot).cursor.load(Ordering::Relaxed);
-            let seen = &self.keep(slot).seen;
+            let seen = &self.record(slot).seen;
             let still = seen.load(Ordering::Relaxed) & !STILL == cursor;
             seen.store(if still { cursor | STILL } else { cursor }, Ordering::Relaxed);
             still
@@ -303,16 +303,16 @@ impl Area {
         let Some(storage) = meta.alloc(platform, (capacity + 1) * WORD) else {
             return false;
         };
-        // SAFETY: the storage is ours and has a word for the mark and one for each object; slot and keep are in the
+        // SAFETY: the storage is ours and has a word for the mark and one for each object; slot and record are in the
         // area.
         unsafe {
             place_zeroed(storage.cast::<AtomicUsize>(), capacity + 1);
             storage.cast().write(AtomicUsize::new(MARK));
             let first = storage.as_ptr() as usize + WORD;
-            let keep = self.keep(slot);
-            keep.storage.store(storage.as_ptr() as usize, Ordering::Relaxed);
-            keep.capacity.store(capacity, Ordering::Relaxed);
-            keep.seen.store(0, Ordering::Relaxed);
+            let record = self.record(slot);
+            record.storage.store(storage.as_ptr() as usize, Ordering::Relaxed);
+            record.capacity.store(capacity, Ordering::Relaxed);
+            record.seen.store(0, Ordering::Relaxed);
             let slot = self.slot(slot);
             slot.cursor.store(first.wrapping_sub(self.address()), Ordering::Release);
             slot.end.store((first + capacity * WORD).wrapping_sub(self.address()), Ordering::Release);
@@ -331,13 +331,13 @@ impl Area {
                 return;
             }
             debug_assert_eq!(self.count(slot), 0, "only an empty slot is disabled (I6)");
-            let keep = self.keep(slot);
+            let record = self.record(slot);
             let slot = self.slot(slot);
             slot.cursor.store(0, Ordering::Relaxed);
             slot.end.store(0, Ordering::Relaxed);
-            keep.seen.store(0, Ordering::Relaxed);
-            let capacity = keep.capacity.swap(0, Ordering::Relaxed);
-            if let Some(storage) = NonNull::new(keep.storage.swap(0, Ordering::Relaxed) as *mut u8) {
+            record.seen.store(0, Ordering::Relaxed);
+            let capacity = record.capacity.swap(0, Ordering::Relaxed);
+            if let Some(storage) = NonNull::new(record.storage.swap(0, Ordering::Relaxed) as *mut u8) {
                 meta.free(platform, storage, (capacity + 1) * WORD);
             }
         }
@@ -352,8 +352,8 @@ impl Area {
         // SAFETY: the area is private; both storages are ours and long enough.
         unsafe {
             let count = self.count(slot);
-            let keep = self.keep(slot);
-            let (old, had) = (keep.storage.load(Ordering::Relaxed), keep.capacity.load(Ordering::Relaxed));
+            let record = self.record(slot);
+            let (old, had) = (record.storage.load(Ordering::Relaxed), record.capacity.load(Ordering::Relaxed));
             debug_assert!(capacity >= count, "the objects have a place in the new magazine (I9)");
             let Some(storage) = NonNull::new(old as *mut u8) else { return false };
             if !self.enable(slot, capacity, meta, platform) {

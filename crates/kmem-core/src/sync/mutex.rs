@@ -124,7 +124,7 @@ impl<T> Mutex<T> {
 
 impl<T, P: Park> Guard<'_, T, P> {
     /// Leaves the lock held; [`Mutex::adopt`] takes it up again.
-    pub fn keep(self) {
+    pub fn leave_locked(self) {
         core::mem::forget(self);
     }
 }

@@ -75,7 +75,7 @@ impl<'a, P: Platform> Group<'a, P> {
 
     #[cold]
     fn add(&mut self, cache: Pinned<'a, P>) {
-        self.caches[self.len] = Some(cache.keep());
+        self.caches[self.len] = Some(cache.leave_pinned());
         self.len += 1;
     }
 
