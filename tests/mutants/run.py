@@ -18,6 +18,7 @@ import time
 import tomllib
 from pathlib import Path
 
+from ending import group
 from tree import ROOT, copy_tree
 
 WORK = ROOT / "target" / "mutants"
@@ -72,22 +73,12 @@ class Test:
 
     def run(self, executable):
         """Whether the test passed, how it ended, and what it said."""
-        process = subprocess.Popen(
-            [executable, self.name, "--exact"],
-            cwd=TREE / "crates" / self.package,
-            env=self.environment(),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-            start_new_session=True,
-        )
-        try:
-            output, _ = process.communicate(timeout=PATIENCE)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.communicate()
-            return False, "hangs", ""
+        options = {"cwd": TREE / "crates" / self.package, "env": self.environment(), "text": True, "errors": "replace"}
+        command = [executable, self.name, "--exact"]
+        with group(command, PATIENCE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, **options) as process:
+            output, _ = process.communicate()
+        if process.timed_out:
+            return False, "hangs", output
         if process.returncode == 0 and "\nrunning 1 test\n" not in output:
             stop(f"there is no test '{self.text}'")
         if process.returncode == 0:

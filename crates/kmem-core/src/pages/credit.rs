@@ -99,6 +99,15 @@ mod tests {
     }
 
     #[test]
+    fn time_before_the_beginning_earns_nothing() {
+        let mut credit = Credit::new();
+        credit.begin(1_000_000_000);
+        credit.note(64 * MIB);
+        credit.spend(64 * MIB);
+        assert_eq!(credit.grant(MIB, || 1_000_000_000), 0);
+    }
+
+    #[test]
     fn time_earns_a_fiftieth_of_itself_and_at_most_the_peak() {
         let mut credit = Credit::new();
         credit.note(64 * MIB);
