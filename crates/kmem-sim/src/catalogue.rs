@@ -31,7 +31,7 @@ const HELD: Actor = actor("", 0, &[Create(0), Alloc(0), Alloc(0), Free(0)]);
 const USED_0: Actor = actor("", 0, &[Create(0), Alloc(0), Alloc(0), Free(0), Free(0)]);
 
 /// All of them. The first two are the two races of 2004.
-pub static SCENARIOS: [Scenario; 15] = [
+pub static SCENARIOS: [Scenario; 17] = [
     scenario(
         "a cache is created while a CPU goes down",
         ALL,
@@ -134,6 +134,24 @@ pub static SCENARIOS: [Scenario; 15] = [
         ALL,
         USED,
         &[actor("rmmod minix", 0, &[Destroy(0)]), actor("rmmod minix", 0, &[Destroy(0)]), DOWN_UP],
+    ),
+    scenario(
+        "a cache is created while a CPU goes down and its return is refused",
+        ALL,
+        NOTHING,
+        &[
+            actor("modprobe, rmmod minix", 0, &[Create(0), Alloc(0), Free(0), Destroy(0)]),
+            actor("echo 0, 1 > cpu1/online", 2, &[Down(1), UpRefused(1)]),
+        ],
+    ),
+    scenario(
+        "a used cache is destroyed while a CPU is kept from going down",
+        ALL,
+        USED,
+        &[
+            actor("rmmod, modprobe minix", 0, &[Destroy(0), Create(0), Alloc(0), Free(0)]),
+            actor("echo 0, 0 > cpu1/online", 2, &[DownRefused(1), Down(1)]),
+        ],
     ),
     scenario(
         "the storm",

@@ -18,7 +18,7 @@ use std::ptr::NonNull;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use kmem_core::cache::{CacheDesc, CacheId, CacheSpec};
-use kmem_core::cpu::CpuSet;
+use kmem_core::cpu::{CpuSet, Event, Listener, Refused};
 use kmem_core::slab::FreeError;
 use kmem_core::validate::Violation;
 use kmem_core::{Config, CreateError, DestroyError, Engine, HotplugError, Population, TuneError};
@@ -54,6 +54,10 @@ pub enum Op {
     Up(usize),
     /// Takes a CPU down.
     Down(usize),
+    /// Asks for a CPU to come up, which a listener refuses once it is prepared.
+    UpRefused(usize),
+    /// Asks for a CPU to go down, which a listener refuses.
+    DownRefused(usize),
     /// Releases all unused memory of all caches.
     Trim,
     /// Reads the figures of all caches.
@@ -133,6 +137,18 @@ struct World {
 thread_local! {
     /// A free was refused during the check at the end.
     static REFUSED: Cell<bool> = const { Cell::new(false) };
+    /// The transition that the calling thread asks for is to be refused.
+    static UNWILLING: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Refuses the transitions that are to be refused.
+struct Unwilling;
+
+impl Listener for Unwilling {
+    fn event(&self, event: Event, _cpu: usize) -> Result<(), Refused> {
+        let asks = matches!(event, Event::UpPrepare | Event::DownPrepare);
+        if asks && UNWILLING.get() { Err(Refused) } else { Ok(()) }
+    }
 }
 
 fn bad_free(_object: usize, _error: FreeError) {
@@ -152,6 +168,11 @@ impl Scenario {
         replay(&|| self.stage(protocol), schedule)
     }
 
+    fn has_refusals(&self) -> bool {
+        let mut ops = self.actors.iter().flat_map(|actor| actor.ops);
+        ops.any(|op| matches!(op, Op::UpRefused(_) | Op::DownRefused(_)))
+    }
+
     fn stage(&self, protocol: Protocol) -> Stage {
         let online: CpuSet = self.online.iter().copied().collect();
         let machine = Machine {
@@ -165,6 +186,9 @@ impl Scenario {
         let config = Config { max_caches: NAMES.len() + 1, population: Population::Eager, bad_free };
         // SAFETY: scenarios use named caches only.
         let engine = unsafe { Engine::without_general(Fake::new(machine), config) }.expect("memory for an engine");
+        if self.has_refusals() {
+            engine.subscribe(&Unwilling).expect("room for a listener");
+        }
         let metadata = engine.meta_used();
         let world = Arc::new(World { engine, books: Mutex::default(), metadata });
         world.perform(&self.before);
@@ -225,6 +249,8 @@ impl World {
                 let done = engine.cpu_down(cpu);
                 self.moved(cpu, false, done, HotplugError::AlreadyOffline { cpu });
             }
+            Op::UpRefused(cpu) => self.refused(cpu, |cpu| engine.cpu_up(cpu), HotplugError::AlreadyOnline { cpu }),
+            Op::DownRefused(cpu) => self.refused(cpu, |cpu| engine.cpu_down(cpu), HotplugError::AlreadyOffline { cpu }),
             Op::Trim => {
                 if let Err(error) = engine.trim() {
                     self.books().complain(33, format!("trimming returned {error:?}"));
@@ -315,6 +341,16 @@ impl World {
         books.last.insert(cpu, up);
         if done.is_err() && done != Err(already) {
             books.complain(40, format!("taking CPU {cpu} {} returned {done:?}", if up { "up" } else { "down" }));
+        }
+    }
+
+    /// Attempts a transition that is refused: the CPU stays as it was.
+    fn refused(&self, cpu: usize, go: impl Fn(usize) -> Result<(), HotplugError>, already: HotplugError) {
+        UNWILLING.set(true);
+        let done = go(cpu);
+        UNWILLING.set(false);
+        if done != Err(HotplugError::Refused { cpu }) && done != Err(already) {
+            self.books().complain(22, format!("a transition of CPU {cpu} was refused, and returned {done:?}"));
         }
     }
 

@@ -95,6 +95,8 @@ fn call(op: Op) -> Option<String> {
         Op::Free(cache) => format!("kmem_cache_free(\"{}\")", NAMES[cache]),
         Op::Up(cpu) => format!("cpu_up({cpu})"),
         Op::Down(cpu) => format!("cpu_down({cpu})"),
+        Op::UpRefused(cpu) => format!("cpu_up({cpu}), which a listener refuses"),
+        Op::DownRefused(cpu) => format!("cpu_down({cpu}), which a listener refuses"),
         Op::Trim => "releases all unused memory".into(),
         Op::Look => "reads the figures of all caches".into(),
         Op::RunOn(_) => return None,
@@ -217,7 +219,7 @@ impl Teller<'_> {
     }
 
     fn tell_slot(&mut self, thread: usize, cache: Name, cpu: usize, did: SlotStep) {
-        let transition = matches!(self.at[thread].1, Some(Op::Up(_) | Op::Down(_)));
+        let transition = matches!(self.at[thread].1, Some(Op::Up(_) | Op::Down(_) | Op::UpRefused(_) | Op::DownRefused(_)));
         let slots = &mut self.cache(cache).slots;
         match did {
             SlotStep::Enabled => *slots |= 1 << cpu,

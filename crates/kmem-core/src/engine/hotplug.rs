@@ -219,9 +219,12 @@ impl<P: Platform> Engine<P> {
     }
 
     /// CPU_UP_CANCELED: total and idempotent (I23).
+    ///
+    /// The CPU is offline before it is emptied: while it counts as prepared, a create that took its set of CPUs earlier
+    /// may enable a slot behind the walk, where only the gate keeps it out (I8).
     fn cancel(&self, online: &OnlineCpus<'_>, cpu: Cpu<'_>) {
-        self.drain_cpu(online, cpu, CpuEvent::Cancel);
         self.apply(cpu, CpuEvent::Cancel);
+        self.drain_cpu(online, cpu, CpuEvent::Cancel);
         self.unmap_areas_without_decay();
         self.tell_step(cpu, CpuStep::Canceled);
     }
