@@ -108,3 +108,20 @@ fn the_first_slabs_of_a_cache_come_by_the_page() {
     cache.bulk(200 * OBJECTS);
     assert!(engine.page_stats().dirty > 0, "{} objects", objects.len());
 }
+
+/// A larger object crosses the edge of a step, in memory that small objects fill.
+#[test]
+fn a_step_that_small_objects_will_fill_comes_whole_whoever_commits_it() {
+    let engine = engine();
+    let cache = Cache::new(&engine, "small", 64);
+    cache.bulk(FIRST_OBJECTS);
+    large(&engine, 5 * UNIT);
+    cache.bulk(OBJECTS * (3 * UNIT / SLAB));
+    // To the end of the step.
+    let mut end = 0;
+    while engine.page_stats().dirty > 0 || end % UNIT != 0 {
+        end = large(&engine, 1).as_ptr() as usize / GRANULE + 1;
+    }
+    large(&engine, 1);
+    assert_eq!(engine.page_stats().dirty, UNIT - 1, "{:?}", engine.page_stats());
+}

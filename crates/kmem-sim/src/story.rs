@@ -219,7 +219,8 @@ impl Teller<'_> {
     }
 
     fn tell_slot(&mut self, thread: usize, cache: Name, cpu: usize, did: SlotStep) {
-        let transition = matches!(self.at[thread].1, Some(Op::Up(_) | Op::Down(_) | Op::UpRefused(_) | Op::DownRefused(_)));
+        let transition =
+            matches!(self.at[thread].1, Some(Op::Up(_) | Op::Down(_) | Op::UpRefused(_) | Op::DownRefused(_)));
         let slots = &mut self.cache(cache).slots;
         match did {
             SlotStep::Enabled => *slots |= 1 << cpu,

@@ -29,6 +29,7 @@ impl PageHeap {
             if need > state.committed {
                 return None;
             }
+            state.mix.note(want, what);
             let first = need - want;
             let mut found = Found { first, len: want, kind: KIND_CLEAN, age: 0 };
             if tail > 0 {
@@ -90,7 +91,7 @@ impl PageHeap {
             done = unsafe { platform.commit(at, least * GRANULE) };
         }
         done?;
-        if what == Use::Dense && state.committed >= NOT_FILLED {
+        if state.mix.next_is_filled(least, what) && state.committed >= NOT_FILLED {
             platform.fills(at, step * GRANULE);
         }
         state.committed += step;

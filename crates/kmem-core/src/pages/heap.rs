@@ -6,6 +6,7 @@
 use core::ptr::NonNull;
 
 use super::bounds::{Bounds, EXCHANGE, HOLDS};
+use super::mix::Mix;
 use super::state::{BINS, COMMIT_TRIES, Found, NIL, PageHeap, PageStats, Run, State, Use};
 use super::table::{CLASS_STEP, GRANULE, KIND_CLEAN, KIND_DIRTY, KIND_RAW, Maps, Owner};
 use crate::host::{CommitError, Host};
@@ -25,6 +26,7 @@ impl PageHeap {
             top: 0,
             committed: 0,
             bounds: Bounds::new(),
+            mix: Mix::default(),
             moved: 0,
             stats: PageStats::default(),
         };

@@ -15,6 +15,7 @@ mod census;
 mod credit;
 mod growth;
 mod heap;
+mod mix;
 mod moving;
 mod purge;
 mod runs;

@@ -1,6 +1,7 @@
 //! What the page heap is made of: its state, and the runs that its parts pass to each other.
 
 use super::bounds::Bounds;
+use super::mix::Mix;
 use super::table::{GRANULE, Maps};
 use crate::sync::{AtomicU32, Mutex};
 use core::fmt;
@@ -68,6 +69,8 @@ pub(super) struct State {
     /// First granule not committed.
     pub(super) committed: usize,
     pub(super) bounds: Bounds,
+    /// What the untouched rest is handed out for.
+    pub(super) mix: Mix,
     /// Large runs that were [`moved`](super::moving).
     pub(super) moved: usize,
     pub(super) stats: PageStats,

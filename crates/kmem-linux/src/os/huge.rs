@@ -6,8 +6,9 @@
 //!
 //! ```text
 //! the first steps of the window   small pages: small programs stay small (the engine says nothing of them)
-//! a step behind them that is      advised (MADV_HUGEPAGE), if small objects will fill it; for large ones nobody knows
-//! handed out first                whether all of their pages will be used
+//! a step behind them that is      advised (MADV_HUGEPAGE), if small objects will fill it, or fill a good part of what
+//! handed out first                was handed out lately; for large ones nobody knows whether all of their pages will
+//!                                 be used
 //! a step that is purged, if only  small pages again, beforehand (MADV_NOHUGEPAGE): else the kernel's collector of huge
 //! in part                         pages fills in what was given back, bit by bit, as soon as one page there is in use
 //! ```
