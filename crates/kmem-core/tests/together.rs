@@ -46,6 +46,8 @@ mod order;
 mod pages;
 #[path = "readable.rs"]
 mod readable;
+#[path = "rest.rs"]
+mod rest;
 #[path = "sweep.rs"]
 mod sweep;
 #[path = "threads.rs"]

@@ -3,6 +3,7 @@
 use core::fmt;
 use core::ptr::NonNull;
 
+use super::rest::Rest;
 use super::{CacheStep, Observer, Step};
 use crate::batch::BATCH_MAX;
 use crate::depot::Depot;
@@ -125,6 +126,8 @@ pub struct CacheDesc {
     misses: AtomicU32,
     /// 1 if superfluous empty slabs wait for a thread that may run their destructors.
     overdue: AtomicU32,
+    /// Whether upkeep passes it over.
+    pub(crate) rest: Rest,
 }
 
 impl fmt::Debug for CacheDesc {
@@ -224,6 +227,7 @@ impl CacheDesc {
                 insides: AtomicU32::new(0),
                 misses: AtomicU32::new(0),
                 overdue: AtomicU32::new(0),
+                rest: Rest::new(),
             });
             (&raw mut (*desc.as_ptr()).name).cast::<u8>().copy_from_nonoverlapping(name.as_ptr(), name.len());
         }

@@ -11,6 +11,7 @@ mod descriptor;
 mod inside;
 mod observer;
 mod registry;
+mod rest;
 mod spec;
 
 pub(crate) use descriptor::Miss;

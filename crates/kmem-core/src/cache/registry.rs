@@ -15,6 +15,8 @@ use crate::host::Host;
 use crate::sync::{Mutex, Ordering, OtherFirst, Rank, Word};
 
 const BUCKETS: usize = 4096;
+/// Resting caches that are passed over with the lock held (I41).
+const PASSED_OVER: u32 = 64;
 /// Entries of the first table: a page of them.
 const FIRST_ROOM: u32 = 256;
 
@@ -396,6 +398,23 @@ impl Registry {
         Some(self.pin_listed(platform, desc))
     }
 
+    /// The same, of those that do not [rest](super::rest).
+    pub(crate) fn pin_next_awake<'a, P: Host>(&'a self, platform: &'a P, mut after: u32) -> Option<Pinned<'a, P>> {
+        loop {
+            let mut state = self.state.lock(platform);
+            let end = state.fresh.min(after.saturating_add(PASSED_OVER));
+            // SAFETY: listed descriptors are valid, and the lock is held.
+            let is_awake = |desc: &NonNull<CacheDesc>| !unsafe { desc.as_ref() }.rest.rests();
+            if let Some(desc) = (after + 1..end).find_map(|index| state.entry(index).desc.filter(is_awake)) {
+                return Some(self.pin_listed(platform, desc));
+            }
+            if end == state.fresh {
+                return None;
+            }
+            after = end - 1;
+        }
+    }
+
     fn pin_listed<'a, P: Host>(&'a self, platform: &'a P, desc: NonNull<CacheDesc>) -> Pinned<'a, P> {
         // SAFETY: the descriptor is listed and the registry's lock is held, so it is not freed.
         unsafe { desc.as_ref() }.pins.fetch_add(1, Ordering::Relaxed);
@@ -405,7 +424,7 @@ impl Registry {
     /// Takes up a pin that was kept.
     ///
     /// # Safety
-    /// The pin is one of this registry's that was [kept](Pinned::keep), and is taken up once.
+    /// The pin is one of this registry's that was [left](Pinned::leave_pinned), and is taken up once.
     pub(crate) unsafe fn adopt<'a, P: Host>(&'a self, platform: &'a P, desc: NonNull<CacheDesc>) -> Pinned<'a, P> {
         Pinned { registry: self, platform, desc }
     }
@@ -414,6 +433,15 @@ impl Registry {
     pub(crate) fn for_each<P: Host>(&self, platform: &P, mut visit: impl FnMut(&CacheDesc)) {
         let mut after = 0;
         while let Some(pinned) = self.pin_next(platform, after) {
+            after = pinned.id().index;
+            visit(&pinned);
+        }
+    }
+
+    /// The same with every listed cache that does not [rest](super::rest).
+    pub(crate) fn for_each_awake<P: Host>(&self, platform: &P, mut visit: impl FnMut(&CacheDesc)) {
+        let mut after = 0;
+        while let Some(pinned) = self.pin_next_awake(platform, after) {
             after = pinned.id().index;
             visit(&pinned);
         }

@@ -85,6 +85,7 @@ impl<P: Platform> Engine<P> {
         };
         if enabled {
             cache.enabled_on.insert(cpu);
+            cache.rest.wake_after_enabling();
             self.platform.step(Step::Slot { cache, cpu, did: SlotStep::Enabled });
         }
         enabled

@@ -248,6 +248,7 @@ impl<P: Platform> Engine<P> {
             // Memory is out. Objects in depots and slabs of other nodes serve too.
             self.take_anywhere(cache, want, batch);
         }
+        cache.rest.wake();
         zero
     }
 
@@ -315,6 +316,7 @@ impl<P: Platform> Engine<P> {
         let taken = depot.put(&self.platform, &self.meta, objects);
         // SAFETY: the caller's promise.
         unsafe { self.return_to_slabs(&objects[taken..], reclaim) };
+        cache.rest.wake();
     }
 
     /// Returns objects to their slabs.

@@ -152,7 +152,7 @@ impl<P: Platform> Engine<P> {
     /// Calls `visit` with every enabled slot: its cache, its CPU, and how many objects are in it. As for
     /// [`for_each_cache`](Self::for_each_cache). Costs O(caches + enabled slots).
     pub fn for_each_slot(&self, mut visit: impl FnMut(&CacheDesc, usize, usize)) {
-        self.registry.for_each(&self.platform, |cache| {
+        self.registry.for_each_awake(&self.platform, |cache| {
             cache.each_holder().for_each(|cpu| {
                 let objects = self.count_slot(cache, cpu);
                 self.inside.run(&self.platform, cache, || visit(cache, cpu, objects));

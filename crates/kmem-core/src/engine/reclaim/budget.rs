@@ -31,7 +31,7 @@ impl<P: Platform> Engine<P> {
     pub fn cached_bytes(&self) -> (usize, usize) {
         let (mut in_slots, mut in_depots) = (0, 0);
         self.for_each_slot(|cache, _, objects| in_slots += objects * cache.layout().size);
-        self.registry.for_each(&self.platform, |cache| {
+        self.registry.for_each_awake(&self.platform, |cache| {
             let objects: usize = cache.nodes().map(|node| node.depot.count()).sum();
             in_depots += objects * cache.layout().size;
         });
@@ -42,7 +42,7 @@ impl<P: Platform> Engine<P> {
     /// which never runs on a thread that does upkeep. Returns the bytes of the slabs. The caller holds no lock.
     pub fn reap_depots(&self) -> usize {
         let mut bytes = 0;
-        self.registry.for_each(&self.platform, |cache| {
+        self.registry.for_each_awake(&self.platform, |cache| {
             if !cache.has_destructor() {
                 let mut reclaim = Reclaim::new();
                 self.reap(cache, &mut reclaim);

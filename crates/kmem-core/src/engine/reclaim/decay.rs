@@ -42,7 +42,7 @@ impl<P: Platform> Engine<P> {
     /// Ends a period: releases what depots, slabs and free runs held all through it and was not needed.
     ///
     /// One thread at a time calls this, once a period (a quarter of a second is a good one), with no lock held, and not
-    /// from hotplug callbacks, constructors or destructors. Costs O(caches) if there is nothing to do.
+    /// from hotplug callbacks, constructors or destructors. Costs O(caches used lately), and a look at each other one.
     ///
     /// From the first call on the engine relies on it, and lets free runs hold more memory between two calls. A caller
     /// that stops for good says so by [`no_decay`](Self::no_decay).
@@ -54,9 +54,13 @@ impl<P: Platform> Engine<P> {
     /// The same for a caller that promises no later calls: what is kept is bounded as in an engine without decay.
     pub fn end_period(&self) -> Decayed {
         let mut all = Decayed::default();
-        self.registry.for_each(&self.platform, |cache| {
+        self.registry.for_each_awake(&self.platform, |cache| {
             if !cache.has_destructor() {
+                cache.rest.begin();
                 let decayed = self.decay_cache(cache);
+                if decayed.left || cache.each_holder().next().is_some() {
+                    cache.rest.wake();
+                }
                 all.bytes += decayed.bytes;
                 all.left |= decayed.left;
             }

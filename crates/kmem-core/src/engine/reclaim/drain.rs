@@ -63,6 +63,7 @@ impl<P: Platform> Engine<P> {
         for node in cache.nodes() {
             node.slabs.reclaim_empty(&self.platform, true, reclaim);
         }
+        cache.rest.wake();
     }
 
     /// Drains and disables the slot of `cache` on a CPU whose area is private to the caller. The objects reach their

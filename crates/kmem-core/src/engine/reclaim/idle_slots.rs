@@ -104,7 +104,7 @@ impl<P: Platform> Engine<P> {
     ///
     /// One thread at a time calls this, with no lock held. It waits for no transition: during one, or inside a hotplug
     /// callback, it does nothing. It runs none of the program's code: slabs that become empty stay with their caches.
-    /// Costs O(caches + enabled slots), and a fence for each 32 caches that have a still slot.
+    /// Costs O(caches used lately + enabled slots), and a fence for each 32 caches that have a still slot.
     pub fn age(&self, spare: &CpuSet) -> Aged {
         self.drain_slots(How::Still, |cache, cpu| self.look(cache, cpu) && !spare.contains(cpu))
     }
@@ -129,7 +129,7 @@ impl<P: Platform> Engine<P> {
         let online = gate.online(&self.cpus);
         let mut group = Group::new(self);
         let (mut after, mut enabled, mut slots) = (0, 0, 0);
-        while let Some(cache) = self.registry.pin_next(&self.platform, after) {
+        while let Some(cache) = self.registry.pin_next_awake(&self.platform, after) {
             after = cache.id().index;
             let mut is_meant = false;
             for cpu in cache.each_holder() {
