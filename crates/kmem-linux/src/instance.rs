@@ -109,7 +109,7 @@ fn bad_free(object: usize, error: FreeError) {
 
 /// What the dynamic linker tells a debugger of namespaces: each loads another libc, and so another malloc.
 mod namespaces {
-    use crate::os::weak::weak;
+    use crate::__weak_address as weak;
 
     /// The beginning of glibc's `r_debug_extended`.
     #[repr(C)]

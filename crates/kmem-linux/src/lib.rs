@@ -1,4 +1,4 @@
-//! The allocator kmem on Linux, x86-64: what the crates `kmem` and `kmem-malloc` are built on.
+//! The allocator kmem on Linux: what the crates `kmem` and `kmem-malloc` are built on.
 //!
 //! Programs use those. This crate has no features and needs Rust 1.88 or newer. It reads `KMEM_RSEQ`, `KMEM_UPKEEP`,
 //! `KMEM_CPUS` and `KMEM_HUGE` from the environment. In the repository, `docs/tuning.md` has their values,
@@ -21,6 +21,7 @@
 //! | [`process`] | which kind of section the process has; registrations, the fallback, threads that are lent |
 //! | [`rseq`] | sections as restartable sequences, and their fence |
 //! | [`os`] | system calls, memory, CPUs, what libc says |
+//! | `arch` | what differs from processor to processor |
 //!
 //! # Order of events
 //! ```text
@@ -40,6 +41,7 @@
 #[cfg(test)]
 extern crate std;
 
+mod arch;
 mod error;
 pub mod follow;
 mod fork;
@@ -67,5 +69,11 @@ pub use process::mode::{FallbackReason, Mode};
 pub use raw::RawCache;
 pub use start::engine;
 
-#[cfg(not(all(target_os = "linux", target_arch = "x86_64")))]
-compile_error!("kmem is written for Linux on x86-64");
+#[cfg(not(all(
+    target_os = "linux",
+    target_pointer_width = "64",
+    any(target_arch = "x86_64", target_arch = "aarch64", target_arch = "riscv64")
+)))]
+compile_error!(
+    "kmem is written for Linux on x86-64, arm64 and RISC-V with 64 bits: see the module `arch` of kmem-linux"
+);

@@ -228,7 +228,7 @@ unsafe impl Sections for Linux {
         match self.mode {
             Mode::Fallback(_) => fallback::current_cpu(),
             Mode::Cid => ids::current(),
-            _ => hot::current_cpu(),
+            _ => rseq::current_cpu(),
         }
     }
 

@@ -3,10 +3,11 @@
 //! | file | what it exports |
 //! |---|---|
 //! | [`c`] | malloc, free, calloc, realloc and their kin |
-//! | [`cxx`] | operator new and delete, plain, array, sized, aligned, nothrow |
+//! | `cxx` | operator new and delete, plain, array, sized, aligned, nothrow: on x86-64 |
 //! | [`glibc`] | mallinfo, mallopt and what else glibc adds |
 //! | [`vfork`] | vfork and clone, for children that run on a thread of their parent's |
 //! | [`plugin`] | dlopen, without RTLD_DEEPBIND |
+//! | `arch` | nothing: what differs from processor to processor |
 //! | `start` | nothing: what happens when the library is loaded and when the program ends |
 //! | `table` | nothing: the slab table of `KMEM_STATS=1` |
 //! | `storm` | nothing: the hotplug storm of `KMEM_STORM=N` |
@@ -36,13 +37,19 @@ macro_rules! also {
             #[unsafe(naked)]
             #[unsafe(no_mangle)]
             pub unsafe extern "C" fn $name() {
-                core::arch::naked_asm!(".cfi_startproc", concat!("jmp kmem_", stringify!($function)), ".cfi_endproc")
+                core::arch::naked_asm!(
+                    ".cfi_startproc",
+                    crate::arch::jump!(concat!("kmem_", stringify!($function))),
+                    ".cfi_endproc"
+                )
             }
         )*)*
     };
 }
 
+mod arch;
 pub mod c;
+#[cfg(target_arch = "x86_64")]
 pub mod cxx;
 pub mod glibc;
 pub mod plugin;

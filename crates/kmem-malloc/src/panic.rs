@@ -18,4 +18,9 @@ fn panic(info: &PanicInfo<'_>) -> ! {
 }
 
 // The prebuilt core refers to it, though nothing unwinds here. Hidden, for it is not ours to export.
-core::arch::global_asm!(".globl rust_eh_personality", ".hidden rust_eh_personality", "rust_eh_personality: ud2");
+core::arch::global_asm!(
+    ".globl rust_eh_personality",
+    ".hidden rust_eh_personality",
+    "rust_eh_personality:",
+    kmem_linux::__trap!()
+);

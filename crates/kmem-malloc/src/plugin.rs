@@ -14,11 +14,12 @@
 //! `dlmopen` is left alone. It loads another libc with a malloc of its own, and nobody's preloads. An object that
 //! crosses was always a fault of the program; `free` of one that is not ours names the namespaces as a likely reason.
 
-use core::arch::naked_asm;
 use core::ffi::{c_char, c_int, c_void};
 
 use kmem_core::sync::{AtomicU32, AtomicUsize, Ordering};
 use kmem_linux::os::settings::{self, Setting};
+
+use crate::arch;
 
 const RTLD_DEEPBIND: u32 = 8;
 /// For dlsym: the definition that comes after that of the library which asks.
@@ -41,36 +42,7 @@ static KEPT: AtomicU32 = AtomicU32::new(0);
 #[unsafe(naked)]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dlopen(file: *const c_char, flags: c_int) -> *mut c_void {
-    naked_asm!(
-        ".cfi_startproc",
-        "mov rax, qword ptr [rip + {next}]",    // rax = NEXT
-        "test rax, rax",                        // if (rax == 0)
-        "jz 3f",                                //     goto 3
-        "2:",
-        "and esi, dword ptr [rip + {kept}]",    // flags &= KEPT
-        "jmp rax",                              // return rax(file, flags)
-        "3:",
-        "push rdi",                             // keep file
-        ".cfi_adjust_cfa_offset 8",
-        "push rsi",                             // keep flags
-        ".cfi_adjust_cfa_offset 8",
-        "sub rsp, 8",                           // align the stack
-        ".cfi_adjust_cfa_offset 8",
-        "call {find}",                          // rax = find()
-        "add rsp, 8",
-        ".cfi_adjust_cfa_offset -8",
-        "pop rsi",                              // flags, as they were
-        ".cfi_adjust_cfa_offset -8",
-        "pop rdi",                              // file, as it was
-        ".cfi_adjust_cfa_offset -8",
-        "test rax, rax",                        // if (rax != 0)
-        "jnz 2b",                               //     goto 2
-        "ret",                                  // return NULL
-        ".cfi_endproc",
-        next = sym NEXT,
-        kept = sym KEPT,
-        find = sym find,
-    )
+    arch::dlopen_body!(NEXT, KEPT, find)
 }
 
 /// Looks for the next `dlopen`, at the first call of ours: constructors of other libraries may come before this one's.

@@ -9,9 +9,6 @@
 //! address was. So it is in a register across the system call, as in every libc, and each of the two pushes it for
 //! itself. What was lent is in another; the kernel keeps both.
 //!
-//! Where the processor keeps a second stack of return addresses both share that one too. The parent leaves by `ret`,
-//! which finds there what its own call left. So the child must not pop it: it leaves by a jump.
-//!
 //! # clone
 //! `clone` of the C library with CLONE_VM and without CLONE_SETTLS gives the child the caller's thread pointer as well.
 //! With CLONE_VFORK the caller waits, as above. Without, the two run side by side on one thread's data: the caller does
@@ -24,9 +21,8 @@ use core::ffi::{c_int, c_void};
 
 use kmem_linux::process::lent::Lent;
 
+use crate::arch;
 use crate::c::set_errno;
-
-const SYS_VFORK: usize = 58;
 
 /// The calling thread makes itself ready for a child that runs on it.
 extern "C" fn lend() -> Lent {
@@ -65,37 +61,7 @@ unsafe extern "C" fn in_parent(lent: Lent, answer: isize) -> c_int {
 #[unsafe(naked)]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vfork() -> c_int {
-    naked_asm!(
-        ".cfi_startproc",
-        "sub rsp, 8",
-        ".cfi_adjust_cfa_offset 8",
-        "call {lend}",              // rax = lend()
-        "add rsp, 8",
-        ".cfi_adjust_cfa_offset -8",
-        "pop rdi",                  // rdi = the return address
-        ".cfi_adjust_cfa_offset -8",
-        ".cfi_register rip, rdi",
-        "mov rsi, rax",             // rsi = what was lent
-        "mov eax, {SYS_VFORK}",
-        "syscall",                  // rax = vfork()
-        "push rdi",
-        ".cfi_adjust_cfa_offset 8",
-        ".cfi_offset rip, -8",
-        "test rax, rax",            // if (rax == 0)
-        "jz 2f",                    //     goto 2: this is the child
-        "mov rdi, rsi",             // rdi = what was lent
-        "mov rsi, rax",             // rsi = the answer
-        "jmp {in_parent}",          // return in_parent(rdi, rsi)
-        "2:",
-        "pop rdx",                  // return 0, not by ret
-        ".cfi_adjust_cfa_offset -8",
-        ".cfi_register rip, rdx",
-        "jmp rdx",
-        ".cfi_endproc",
-        lend = sym lend,
-        in_parent = sym in_parent,
-        SYS_VFORK = const SYS_VFORK,
-    )
+    arch::vfork_body!(lend, in_parent)
 }
 
 /// vfork(2) by glibc's other name.
@@ -105,7 +71,7 @@ pub unsafe extern "C" fn vfork() -> c_int {
 #[unsafe(naked)]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn __vfork() -> c_int {
-    naked_asm!(".cfi_startproc", "jmp {vfork}", ".cfi_endproc", vfork = sym vfork)
+    naked_asm!(".cfi_startproc", arch::jump!("{vfork}"), ".cfi_endproc", vfork = sym vfork)
 }
 
 /// What a child begins with.
@@ -129,7 +95,7 @@ unsafe extern "C" {
 /// free.
 ///
 /// C passes the last three arguments only where the flags ask for them. What stands in their place else is passed on
-/// unread; on x86-64 all seven have places that can be read in any case.
+/// unread; all seven have places that can be read in any case.
 ///
 /// # Safety
 /// As in C.

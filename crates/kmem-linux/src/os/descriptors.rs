@@ -9,8 +9,9 @@ use core::ffi::CStr;
 use core::ptr::NonNull;
 
 use super::sys::{self, Errno, call, nr};
+use crate::arch::O_DIRECTORY;
 
-const O_DIRECTORY_CLOEXEC: usize = 0o220_0000;
+const O_DIRECTORY_CLOEXEC: usize = O_DIRECTORY | 0o200_0000;
 const CLOSE_RANGE_UNSHARE: usize = 2;
 const MFD_CLOEXEC_ALLOW_SEALING: usize = 1 | 2;
 /// Linux 6.3; some systems make no file in memory without it.
@@ -84,8 +85,7 @@ pub(crate) fn close(fd: Fd) {
 
 /// Opens a directory for [`entries`].
 pub(crate) fn open_directory(path: &CStr) -> Result<Fd, Errno> {
-    // SAFETY: the kernel reads the path.
-    unsafe { call(nr::OPEN, [path.as_ptr() as usize, O_DIRECTORY_CLOEXEC, 0, 0, 0, 0]).map(|fd| Fd(fd as i32)) }
+    sys::open(path, O_DIRECTORY_CLOEXEC).map(|fd| Fd(fd as i32))
 }
 
 /// The next entries of a directory, as the kernel writes them (`linux_dirent64`), and how many bytes that are; 0 at the
@@ -190,6 +190,7 @@ pub(crate) fn read(fd: Fd, into: &mut [u8]) -> Result<usize, Errno> {
 
 /// Waits until one of the descriptors is ready, at most so many milliseconds; returns how many are.
 pub(crate) fn poll(waiting: &mut [Waiting], milliseconds: u32) -> Result<usize, Errno> {
-    // SAFETY: the kernel reads and writes the array.
-    unsafe { call(nr::POLL, [waiting.as_mut_ptr() as usize, waiting.len(), milliseconds as usize, 0, 0, 0]) }
+    let mut time = [u64::from(milliseconds / 1000), u64::from(milliseconds % 1000) * 1_000_000];
+    // SAFETY: the kernel reads and writes the array, and reads the time, which it may change to what is left.
+    unsafe { call(nr::PPOLL, [waiting.as_mut_ptr() as usize, waiting.len(), time.as_mut_ptr() as usize, 0, 0, 0]) }
 }

@@ -1,8 +1,9 @@
-//! What the C library says of itself, in variables that another one may lack: found at run time, so that one library
-//! serves under glibc and under musl.
+//! What the C library says of itself, in names that another one may lack: found at run time, so that one library serves
+//! under glibc and under musl. A weak name leaves a null address where it is missing, and no call of dlsym, which may
+//! allocate, is needed.
 
 use super::sys;
-use super::weak::weak;
+use crate::__weak_address as weak;
 
 /// Where libc's rseq area is, and how many bytes of it are live.
 #[derive(Clone, Copy, Debug)]

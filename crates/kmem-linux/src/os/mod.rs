@@ -3,7 +3,8 @@
 //! | file | what it holds |
 //! |---|---|
 //! | [`sys`], `descriptors` | all system calls |
-//! | [`libc`], `weak` | what libc says of itself; names that it may lack |
+//! | [`libc`] | what libc says of itself |
+//! | `kernel` | kernels that break a promise |
 //! | `streams` | libc's lock of the list of streams, for fork |
 //! | `environment`, [`settings`] | what the process was started with; the variables of it that kmem goes by |
 //! | `pages`, `huge`, `geometry` | address space and memory; which of it may be huge pages; the sizes that both go by |
@@ -17,10 +18,10 @@ pub(crate) mod environment;
 pub mod fault;
 pub(crate) mod geometry;
 pub(crate) mod huge;
+pub(crate) mod kernel;
 pub mod libc;
 pub(crate) mod pages;
 pub mod settings;
 pub(crate) mod streams;
 pub mod sys;
 pub(crate) mod topology;
-pub(crate) mod weak;

@@ -7,7 +7,7 @@
 
 use kmem_core::sync::{AtomicU32, Ordering};
 
-use super::weak::weak;
+use crate::__weak_address as weak;
 
 /// Whether we hold it. Changed by who does.
 static HELD: AtomicU32 = AtomicU32::new(0);

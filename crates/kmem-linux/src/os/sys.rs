@@ -1,15 +1,18 @@
 //! All system calls, as thin functions.
 //!
-//! They are made by the `syscall` instruction itself, not through libc, for three reasons: `errno` belongs to the
+//! They are made by the processor's instruction for that, not through libc, for three reasons: `errno` belongs to the
 //! program and is never touched by an allocator that also runs inside `free`; the calls work before libc has set itself
 //! up (the dynamic linker calls `malloc` early); and an interposer of `mmap` or `madvise` cannot call back into us.
 //!
 //! No function here keeps state, retries, or judges an error: callers do. Those on descriptors are in
 //! `descriptors`.
 
-use core::arch::asm;
 use core::ffi::{CStr, c_int, c_void};
 use core::fmt;
+
+use crate::arch;
+use crate::arch::RSEQ_SIGNATURE;
+pub(crate) use crate::arch::nr;
 
 /// Why the kernel refused: the positive error number.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -38,53 +41,6 @@ impl fmt::Display for Errno {
     }
 }
 
-/// Numbers of the calls on x86-64.
-pub(crate) mod nr {
-    pub(crate) const READ: usize = 0;
-    pub(crate) const WRITE: usize = 1;
-    pub(crate) const OPEN: usize = 2;
-    pub(crate) const CLOSE: usize = 3;
-    pub(crate) const POLL: usize = 7;
-    pub(crate) const MMAP: usize = 9;
-    pub(crate) const MPROTECT: usize = 10;
-    pub(crate) const MUNMAP: usize = 11;
-    pub(crate) const RT_SIGPROCMASK: usize = 14;
-    pub(crate) const SCHED_YIELD: usize = 24;
-    pub(crate) const MREMAP: usize = 25;
-    pub(crate) const MINCORE: usize = 27;
-    pub(crate) const MADVISE: usize = 28;
-    pub(crate) const GETPID: usize = 39;
-    pub(crate) const SOCKET: usize = 41;
-    pub(crate) const RECVFROM: usize = 45;
-    pub(crate) const BIND: usize = 49;
-    pub(crate) const CLONE: usize = 56;
-    pub(crate) const EXIT: usize = 60;
-    pub(crate) const FCNTL: usize = 72;
-    pub(crate) const FTRUNCATE: usize = 77;
-    pub(crate) const FCHMOD: usize = 91;
-    pub(crate) const CAPSET: usize = 126;
-    pub(crate) const PRCTL: usize = 157;
-    pub(crate) const GETTID: usize = 186;
-    pub(crate) const FUTEX: usize = 202;
-    pub(crate) const SCHED_SETAFFINITY: usize = 203;
-    pub(crate) const SCHED_GETAFFINITY: usize = 204;
-    pub(crate) const GETDENTS64: usize = 217;
-    pub(crate) const SCHED_SETSCHEDULER: usize = 144;
-    pub(crate) const EXIT_GROUP: usize = 231;
-    pub(crate) const TGKILL: usize = 234;
-    pub(crate) const GET_MEMPOLICY: usize = 239;
-    pub(crate) const INOTIFY_ADD_WATCH: usize = 254;
-    pub(crate) const INOTIFY_INIT1: usize = 294;
-    pub(crate) const PRLIMIT64: usize = 302;
-    pub(crate) const GETCPU: usize = 309;
-    pub(crate) const MEMFD_CREATE: usize = 319;
-    pub(crate) const MEMBARRIER: usize = 324;
-    pub(crate) const RSEQ: usize = 334;
-    pub(crate) const PIDFD_OPEN: usize = 434;
-    pub(crate) const CLOSE_RANGE: usize = 436;
-    pub(crate) const PIDFD_GETFD: usize = 438;
-}
-
 /// Pages may be read.
 pub(crate) const PROT_READ: usize = 1;
 /// Pages may be written.
@@ -104,6 +60,8 @@ const MADV_DONTNEED: usize = 4;
 const MADV_HUGEPAGE: usize = 14;
 const MADV_NOHUGEPAGE: usize = 15;
 const PR_SET_NAME: usize = 15;
+/// Paths begin where the process is.
+const AT_FDCWD: usize = -100_isize as usize;
 const O_RDONLY_CLOEXEC: usize = 0o200_0000;
 const O_WRONLY_APPEND_CLOEXEC: usize = 0o200_2001;
 const F_DUPFD_CLOEXEC: usize = 1030;
@@ -124,28 +82,21 @@ const MEMBARRIER_FLAG_CPU: usize = 1;
 /// Bytes of an rseq area as every kernel since 4.18 accepts it.
 pub(crate) const RSEQ_LEN: usize = 32;
 const RSEQ_FLAG_UNREGISTER: usize = 1;
-/// The word before each abort handler, which the kernel compares. The encoding of an instruction that traps, shared
-/// with glibc.
-const RSEQ_SIGNATURE: usize = 0x5305_3053;
-
 /// Makes a system call.
 ///
 /// # Safety
 /// The call does nothing to memory that the caller has no right to.
 #[inline]
-pub(crate) unsafe fn call(number: usize, [a, b, c, d, e, f]: [usize; 6]) -> Result<usize, Errno> {
-    let answer: isize;
-    // SAFETY: the kernel clobbers rax, rcx and r11 only; the rest is the caller's promise.
-    unsafe {
-        asm!(
-            "syscall",
-            inlateout("rax") number as isize => answer,
-            in("rdi") a, in("rsi") b, in("rdx") c, in("r10") d, in("r8") e, in("r9") f,
-            lateout("rcx") _, lateout("r11") _,
-            options(nostack),
-        );
-    }
+pub(crate) unsafe fn call(number: usize, arguments: [usize; 6]) -> Result<usize, Errno> {
+    // SAFETY: passed on.
+    let answer = unsafe { arch::call(number, arguments) };
     if (-4095..0).contains(&answer) { Err(Errno(-answer as i32)) } else { Ok(answer as usize) }
+}
+
+/// Opens a file.
+pub(crate) fn open(path: &CStr, flags: usize) -> Result<usize, Errno> {
+    // SAFETY: the kernel reads the path.
+    unsafe { call(nr::OPENAT, [AT_FDCWD, path.as_ptr() as usize, flags, 0, 0, 0]) }
 }
 
 /// Maps anonymous memory.
@@ -370,6 +321,17 @@ pub(crate) fn sleep(nanoseconds: u64) {
     let _ = futex_wait(&raw const nobody_wakes, 0, Some(nanoseconds));
 }
 
+/// Bytes of a name, how many of them there are, and which is the release, in the kernel's answer to [`uname`].
+pub(crate) const UTS_NAME: usize = 65;
+pub(crate) const UTS_NAMES: usize = 6;
+pub(crate) const UTS_RELEASE: usize = 2;
+
+/// The names of the system.
+pub(crate) fn uname(names: &mut [[u8; UTS_NAME]; UTS_NAMES]) -> Result<usize, Errno> {
+    // SAFETY: the kernel writes the six names.
+    unsafe { call(nr::UNAME, [names.as_mut_ptr() as usize, 0, 0, 0, 0, 0]) }
+}
+
 /// The kernel's number of the process.
 pub(crate) fn getpid() -> usize {
     // SAFETY: touches no memory; cannot fail.
@@ -402,9 +364,9 @@ pub unsafe fn duplicate(fd: usize, from: usize) -> Result<usize, Errno> {
 
 /// The beginning of a file, as much of it as fits, and how many bytes that were.
 pub(crate) fn read_file(path: &CStr, into: &mut [u8]) -> Result<usize, Errno> {
-    // SAFETY: the kernel reads the path, and writes into the bytes given.
+    let fd = open(path, O_RDONLY_CLOEXEC)?;
+    // SAFETY: the kernel writes into the bytes given.
     unsafe {
-        let fd = call(nr::OPEN, [path.as_ptr() as usize, O_RDONLY_CLOEXEC, 0, 0, 0, 0])?;
         let count = call(nr::READ, [fd, into.as_mut_ptr() as usize, into.len(), 0, 0, 0]);
         // The descriptor is gone either way.
         let _ = call(nr::CLOSE, [fd, 0, 0, 0, 0, 0]);
@@ -459,10 +421,7 @@ fn copy_of_stderr() -> Result<usize, Errno> {
         let _ = call(nr::CLOSE, [process, 0, 0, 0, 0, 0]);
         copy
     };
-    let path = c"/proc/self/fd/2";
-    // SAFETY: the kernel reads the path.
-    let reopen = |_| unsafe { call(nr::OPEN, [path.as_ptr() as usize, O_WRONLY_APPEND_CLOEXEC, 0, 0, 0, 0]) };
-    copy().or_else(reopen)
+    copy().or_else(|_| open(c"/proc/self/fd/2", O_WRONLY_APPEND_CLOEXEC))
 }
 
 /// Says why on standard error, then ends the process by SIGABRT, or, where that is handled or ignored, with exit code

@@ -2,6 +2,8 @@
 //!
 //! ```text
 //! KMEM_RSEQ=off                                     -> Fallback(DisabledByEnvironment)
+//! nobody wrote sections for this processor          -> Fallback(NoSections)
+//! the kernel does not abort each sequence           -> Fallback(KernelForgetsAborts)
 //! CPU numbers unknown, or beyond the table          -> Fallback(CpusUnknown | TooManyCpus)
 //! the kernel has no rseq (seccomp, valgrind, old)   -> Fallback(NoRseqSyscall)
 //! KMEM_RSEQ=own, or libc knows nothing of rseq      -> OwnRseq, if the kernel takes our area
@@ -9,7 +11,8 @@
 //! libc registered none                              -> Fallback(DisabledByLibc): the user switched it off
 //! libc registered its area                          -> Rseq, if this thread has a CPU number
 //!                                                     else Fallback(UnregisteredThread)
-//! and KMEM_RSEQ=cid                                 -> Cid, if the kernel has concurrency ids
+//! and KMEM_RSEQ=cid                                 -> Cid, if the kernel has concurrency ids, and kmem sections
+//!                                                     by id for this processor
 //! and then, without a fence for sequences           -> Fallback(NoMembarrier)
 //! ```
 //! A process that asked for `cid` and has another mode is told so: [`Linux::lacks_ids`](crate::Linux::lacks_ids).
@@ -23,10 +26,11 @@ use kmem_core::sync::Ordering;
 
 use super::registration;
 use crate::os::fault::{self, Call};
+use crate::os::kernel;
 use crate::os::libc::{self, LibcArea};
 use crate::os::settings::{self, Setting};
 use crate::os::sys;
-use crate::rseq::{ids, thread_data};
+use crate::rseq::{self, ids, thread_data};
 
 /// How sections are kept apart in this process.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -66,11 +70,15 @@ pub enum FallbackReason {
     TooManyCpus,
     /// There is no memory for an allocator.
     NoMemory,
+    /// kmem has no restartable sequences for this processor.
+    NoSections,
+    /// The kernel does not abort each sequence that it interrupts (arm64, Linux 6.19 to 7.0.13).
+    KernelForgetsAborts,
 }
 
 impl FallbackReason {
     /// All of them, by code.
-    const ALL: [Self; 10] = [
+    const ALL: [Self; 12] = [
         Self::NoRseqSyscall,
         Self::DisabledByLibc,
         Self::NoMembarrier,
@@ -81,6 +89,8 @@ impl FallbackReason {
         Self::CpusUnknown,
         Self::TooManyCpus,
         Self::NoMemory,
+        Self::NoSections,
+        Self::KernelForgetsAborts,
     ];
 }
 
@@ -138,6 +148,10 @@ impl fmt::Display for FallbackReason {
             Self::CpusUnknown => "sched_getaffinity is refused, so the number of possible CPUs is unknown (seccomp)",
             Self::TooManyCpus => "more possible CPUs than the table has entries (1024)",
             Self::NoMemory => "no memory for the allocator (RLIMIT_AS, a memory cgroup)",
+            Self::NoSections => "kmem has no restartable sequences for this processor",
+            Self::KernelForgetsAborts => {
+                "this kernel does not abort sequences of threads that are preempted (arm64, Linux 6.19 to 7.0.13): use another"
+            }
         })
     }
 }
@@ -179,6 +193,12 @@ pub(crate) fn find(cpus: Option<usize>) -> Found {
 fn sections(choice: Choice, cpus: Option<usize>) -> Result<(Mode, Option<usize>), FallbackReason> {
     if choice == Choice::Off {
         return Err(FallbackReason::DisabledByEnvironment);
+    }
+    if !rseq::SECTIONS {
+        return Err(FallbackReason::NoSections);
+    }
+    if kernel::forgets_to_abort() {
+        return Err(FallbackReason::KernelForgetsAborts);
     }
     if cpus.ok_or(FallbackReason::CpusUnknown)? > MAX_CPUS {
         return Err(FallbackReason::TooManyCpus);

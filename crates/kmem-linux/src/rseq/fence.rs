@@ -21,9 +21,9 @@ use core::sync::atomic::{Ordering, compiler_fence};
 
 use kmem_core::cpu::CpuSet;
 
-use super::hot;
 use crate::os::fault::{self, Call};
 use crate::os::sys::{self, Errno};
+use crate::rseq;
 
 /// One call for all CPUs from this many on.
 const ALL_FROM: usize = 3;
@@ -36,7 +36,7 @@ pub(crate) fn is_here(cpu: usize) -> bool {
     // Between what the caller withdrew, or saw withdrawn, and what it does with it. To the CPU itself, and to whoever
     // runs on it next, this thread's accesses are in the order of its program.
     compiler_fence(Ordering::SeqCst);
-    let here = hot::current_cpu() == cpu;
+    let here = rseq::current_cpu() == cpu;
     compiler_fence(Ordering::SeqCst);
     here
 }

@@ -17,14 +17,13 @@
 //! which makes the engine. An object or a cache comes from a published engine. Where there is none, callers ask
 //! [`is_published`].
 //!
-//! [`publish`] stores the table first and these words last, and x86 keeps stores in order and loads in order: who sees
-//! one of them sees the table and the offset. Where our own area is registered a thread's CPU number becomes valid by
-//! its own registration, which comes after it has seen [`is_published`].
+//! [`publish`] stores the table first and these words last, with release, so who sees one of them with acquire sees the
+//! table and the offset. (On x86-64 every load has acquire; on arm64 [`entry`](super::entry) asks for it.) Where our
+//! own area is registered a thread's CPU number becomes valid by its own registration, which comes after it has seen
+//! [`is_published`].
 //!
 //! These words are there twice, for sections that go by CPU number and for those that go by concurrency id, and a
 //! process uses one of the two. So the choice costs the ordinary sections nothing.
-
-use core::arch::asm;
 
 use kmem_core::classes;
 use kmem_core::pages::{CLASS_STEP, GRANULE_SHIFT, PageHeap};
@@ -37,11 +36,11 @@ use super::thread_data::{self, RseqArea};
 #[repr(C, align(64))]
 #[derive(Debug)]
 pub struct Hot {
-    offset: AtomicUsize,
-    table: AtomicPtr<AtomicPtr<u8>>,
     /// Sizes below this have a class that is looked up by 16 bytes, sizes below `general` one that is looked up by 128;
     /// 0 before publication.
     small: AtomicUsize,
+    offset: AtomicUsize,
+    table: AtomicPtr<AtomicPtr<u8>>,
     general: AtomicUsize,
     /// Number of the window's first granule, counted from address 0, and how many of its granules have a byte in the
     /// class map: as many as were ever handed out, or some more.
@@ -74,14 +73,23 @@ impl Hot {
     /// Words before anything is published: every section misses.
     const fn nothing() -> Self {
         Self {
+            small: AtomicUsize::new(0),
             offset: AtomicUsize::new(0),
             table: AtomicPtr::new(core::ptr::null_mut()),
-            small: AtomicUsize::new(0),
             general: AtomicUsize::new(0),
             first: AtomicUsize::new(0),
             granules: AtomicUsize::new(0),
             classes: AtomicPtr::new(core::ptr::null_mut()),
         }
+    }
+
+    /// The rseq area of the calling thread that sections by these words go by.
+    ///
+    /// # Safety
+    /// They were told which one that is.
+    pub(super) unsafe fn area<'a>(&self) -> &'a RseqArea {
+        // SAFETY: our area and libc's are static thread-local storage; the offset leads to one of them.
+        unsafe { thread_data::area_at(self.offset.load(Ordering::Relaxed)) }
     }
 }
 
@@ -171,25 +179,5 @@ fn class_by_id(granule: usize) -> u8 {
 /// libc's area of the calling thread, by which sections by concurrency id go. Called after `use_ids`.
 pub(crate) fn area_by_id<'a>() -> &'a RseqArea {
     // SAFETY: the offset is that of libc's area.
-    unsafe { thread_data::area_at(HOT_BY_ID.offset.load(Ordering::Relaxed)) }
-}
-
-/// The CPU that the calling thread last was on, by the area that sections use; out of range where it is not registered
-/// (I4, I5). Called after `use_area`.
-#[inline]
-pub fn current_cpu() -> usize {
-    let cpu: usize;
-    // SAFETY: our area and libc's are static thread-local storage; the offset leads to one of them.
-    unsafe {
-        asm!(
-            "mov {t}, qword ptr [rip + {hot} + {OFFSET}]",
-            "movsxd {t}, dword ptr fs:[{t} + {CPU_ID}]",
-            t = out(reg) cpu,
-            hot = sym HOT,
-            OFFSET = const at::OFFSET,
-            CPU_ID = const at::CPU_ID,
-            options(nostack, readonly),
-        );
-    }
-    cpu
+    unsafe { HOT_BY_ID.area() }
 }

@@ -37,10 +37,11 @@
 //! miss.
 //!
 //! # When it can be had
-//! The kernel says in the auxiliary vector how many bytes of an area it fills. It takes none of less than 32 bytes,
-//! which is more than are filled up to the id; so libc's area has room for it, also where libc says (`__rseq_size`)
-//! that it knows of 20 bytes only. An area of our own would do as well, and is not asked for: who has it has an old
-//! libc, or switched libc's off. Where the mode is not available slots go by CPU number, and `kmem info` says so.
+//! On x86-64, whose order of stores is part of the argument above. The kernel says in the auxiliary vector how many
+//! bytes of an area it fills. It takes none of less than 32 bytes, which is more than are filled up to the id; so
+//! libc's area has room for it, also where libc says (`__rseq_size`) that it knows of 20 bytes only. An area of our own
+//! would do as well, and is not asked for: who has it has an old libc, or switched libc's off. Where the mode is not
+//! available slots go by CPU number, and `kmem info` says so.
 //!
 //! # Why it is not the default
 //! What it gains: one thread, or two, that go to another of 16 CPUs every 2 ms and allocate 400 objects there at a time
@@ -65,9 +66,9 @@ use kmem_core::cpu::{CpuSet, MAX_CPUS};
 use kmem_core::percpu::{CpuTable, SlotIndex};
 use kmem_core::sync::Ordering;
 
-use super::given_by_id;
 use super::hot;
 use super::thread_data::RseqArea;
+use super::{IDS, given_by_id};
 use crate::os::environment::auxiliary;
 use crate::os::fault::{self, Call};
 
@@ -76,9 +77,9 @@ const AREA_WITH_ID: usize = core::mem::offset_of!(RseqArea, mm_cid) + size_of::<
 /// AT_RSEQ_FEATURE_SIZE: bytes of an area that the kernel fills.
 const FEATURE_SIZE: usize = 27;
 
-/// Whether the kernel writes ids into areas that are registered.
+/// Whether the kernel writes ids into areas that are registered, and there are sections for them.
 pub(crate) fn exist() -> bool {
-    !fault::refused(Call::Ids) && auxiliary(FEATURE_SIZE).is_some_and(|filled| filled >= AREA_WITH_ID)
+    IDS && !fault::refused(Call::Ids) && auxiliary(FEATURE_SIZE).is_some_and(|filled| filled >= AREA_WITH_ID)
 }
 
 /// [`Sections::pop`](kmem_core::platform::Sections::pop). Like the three below it is not in line, which would make

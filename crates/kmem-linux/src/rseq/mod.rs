@@ -2,7 +2,8 @@
 //!
 //! | file | what it holds |
 //! |---|---|
-//! | `x86_64` | the instructions |
+//! | `x86_64`, `aarch64` | the instructions |
+//! | `none`, `missing` | processors without sections, or without those by concurrency id |
 //! | [`entry`] | malloc and free as whole functions around a sequence |
 //! | [`hot`] | the words that the fast path loads |
 //! | [`thread_data`] | the block of each thread |
@@ -46,8 +47,8 @@
 //! not move: a slot is enabled by another CPU without a fence, and a store of the old value would undo that.
 //!
 //! # Order of loads
-//! A push loads `end` before `cursor`: an enabler
-//! writes the cursor first, so who sees the new end sees the new cursor. x86 keeps loads in order, and stores in order.
+//! A push loads `end` before `cursor`: an enabler writes the cursor first, so who sees the new end sees the new cursor.
+//! x86-64 keeps loads in order, and stores in order; `aarch64` says what arm64 needs.
 //!
 //! # Plain addresses
 //! A push and the pop that follows it load what the other stored, the cursor and the object's word. Intel's cores since
@@ -76,18 +77,17 @@ pub mod entry;
 pub(crate) mod fence;
 pub mod hot;
 pub(crate) mod ids;
+#[cfg(not(target_arch = "x86_64"))]
+mod missing;
 pub mod thread_data;
-mod x86_64;
 
-use core::arch::asm;
-use core::ptr::NonNull;
+#[cfg_attr(target_arch = "x86_64", path = "x86_64.rs")]
+#[cfg_attr(target_arch = "aarch64", path = "aarch64.rs")]
+#[cfg_attr(target_arch = "riscv64", path = "none.rs")]
+mod processor;
 
-use kmem_core::percpu::SlotIndex;
-use kmem_core::sync::AtomicPtr;
-
-use crate::{__rseq_begin, __rseq_begin_by_id, __rseq_end};
-use hot::{HOT, HOT_BY_ID, at};
-use x86_64::sections;
+pub(crate) use processor::{IDS, SECTIONS};
+pub use processor::{current_cpu, given, given_by_id, pop, pop_batch, push, push_batch};
 
 /// Bytes of a slot: what templates multiply by.
 pub const SLOT_BYTES: usize = 16;
@@ -95,36 +95,3 @@ const _: () = assert!(size_of::<kmem_core::percpu::Slot>() == SLOT_BYTES);
 /// Where a slot's end is; its cursor comes first.
 pub const END: usize = core::mem::offset_of!(kmem_core::percpu::Slot, end);
 const _: () = assert!(core::mem::offset_of!(kmem_core::percpu::Slot, cursor) == 0);
-
-// b = hot.table; a = b[a]
-sections!(
-    __rseq_begin,
-    HOT,
-    "mov {b}, qword ptr [rip + {hot} + {TABLE}]\nmov {a}, qword ptr [{b} + {a}*8]",
-    OFFSET,
-    RSEQ_CS,
-    CPU_ID,
-    TABLE
-);
-
-/// The same sections on a table that is an argument: the entry of its CPU 0.
-pub mod given {
-    use super::*;
-
-    // a = table[a]
-    sections!(
-        __rseq_begin, HOT, "mov {a}, qword ptr [{table} + {a}*8]",
-        [table: *const AtomicPtr<u8>], OFFSET, RSEQ_CS, CPU_ID
-    );
-}
-
-/// The sections of [`given`] by concurrency id.
-pub mod given_by_id {
-    use super::*;
-
-    // a = table[a]
-    sections!(
-        __rseq_begin_by_id, HOT_BY_ID, "mov {a}, qword ptr [{table} + {a}*8]",
-        [table: *const AtomicPtr<u8>], OFFSET, RSEQ_CS, CPU_ID, MM_CID
-    );
-}

@@ -8,16 +8,16 @@
 //! 58  the CPU number that the fallback goes by, and for how many sections more
 //! 61  lent: a child runs on the thread's data (see `lent`)
 //! ```
-//! 64 bytes, initial-exec: reached by one addition to the thread pointer, never through a call that allocates. Linkers
-//! turn `@GOTTPOFF` into a constant in executables, and into a word that the dynamic linker fills in in shared objects.
-//! The symbol carries the crate's version, so that two versions in one program keep apart.
+//! 64 bytes, initial-exec: reached by one addition to the thread pointer, never through a call that allocates. The
+//! symbol carries the crate's version, so that two versions in one program keep apart.
 
-use core::arch::{asm, global_asm};
+use core::arch::global_asm;
 use core::cell::Cell;
 use core::fmt;
 
 use kmem_core::sync::{AtomicU32, AtomicU64, HeldRanks};
 
+use crate::arch;
 use crate::os::libc;
 
 /// Where a thread stands with its registration: see [`registration`](crate::process::registration).
@@ -131,26 +131,13 @@ global_asm!(
 
 /// The distance of our thread block from the thread pointer.
 pub(crate) fn own_offset() -> usize {
-    let offset;
-    // SAFETY: loads a constant of the program.
-    unsafe {
-        asm!(
-            concat!("mov {}, qword ptr [rip + ", thread_symbol!(), "@GOTTPOFF]"),
-            out(reg) offset,
-            options(nostack, preserves_flags, readonly),
-        );
-    }
-    offset
+    arch::own_offset!(thread_symbol!())
 }
 
 /// The thread pointer: a number of the calling thread, never 0.
 #[inline]
 pub fn pointer() -> usize {
-    let pointer;
-    // SAFETY: the word at the thread pointer is the thread pointer itself, by the x86-64 ABI, as long as the thread
-    // lives.
-    unsafe { asm!("mov {}, qword ptr fs:[0]", out(reg) pointer, options(nostack, preserves_flags, pure, nomem)) };
-    pointer
+    arch::thread_pointer()
 }
 
 /// The block of the calling thread. It lives as long as the thread.
@@ -163,11 +150,13 @@ pub(crate) fn block_at(pointer: usize) -> *mut ThreadBlock {
     pointer.wrapping_add(own_offset()) as *mut ThreadBlock
 }
 
-/// How far our block, and libc's area if it lies there, reach below the thread pointer.
-pub(crate) fn bytes_below_pointer() -> usize {
-    let area = libc::rseq_area().map_or(0, |area| area.offset);
-    let below = |offset: usize| (offset as isize).min(0).unsigned_abs();
-    below(own_offset()).max(below(area))
+/// How far our block, and libc's area, reach below the thread pointer, and how far above: one of them may lie there,
+/// and the other here.
+pub(crate) fn bytes_around_pointer() -> (usize, usize) {
+    let begins = [own_offset() as isize, libc::rseq_area().map_or(0, |area| area.offset as isize)];
+    let below = begins.map(|begin| begin.min(0).unsigned_abs());
+    let above = begins.map(|begin| (begin + size_of::<ThreadBlock>() as isize).max(0).unsigned_abs());
+    (below[0].max(below[1]), above[0].max(above[1]))
 }
 
 /// The area at `offset` from the thread pointer, of the calling thread.

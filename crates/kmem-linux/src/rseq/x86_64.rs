@@ -1,5 +1,19 @@
 //! The four sections in the instructions of x86-64. [`rseq`](super) says what may stand in one, and why.
 
+use core::arch::asm;
+use core::ptr::NonNull;
+
+use kmem_core::percpu::SlotIndex;
+use kmem_core::sync::AtomicPtr;
+
+use super::hot::{HOT, HOT_BY_ID, at};
+use super::{END, SLOT_BYTES};
+
+/// Whether this processor has sections.
+pub(crate) const SECTIONS: bool = true;
+/// Whether it has sections by concurrency id.
+pub(crate) const IDS: bool = true;
+
 /// The bind: the rseq area's offset in register `$a`, uses register `$b`; the range begins after it.
 #[doc(hidden)]
 #[macro_export]
@@ -269,4 +283,55 @@ macro_rules! sections {
     };
 }
 
-pub(crate) use sections;
+// b = hot.table; a = b[a]
+sections!(
+    __rseq_begin,
+    HOT,
+    "mov {b}, qword ptr [rip + {hot} + {TABLE}]\nmov {a}, qword ptr [{b} + {a}*8]",
+    OFFSET,
+    RSEQ_CS,
+    CPU_ID,
+    TABLE
+);
+
+/// The same sections on a table that is an argument: the entry of its CPU 0.
+pub mod given {
+    use super::*;
+
+    // a = table[a]
+    sections!(
+        __rseq_begin, HOT, "mov {a}, qword ptr [{table} + {a}*8]",
+        [table: *const AtomicPtr<u8>], OFFSET, RSEQ_CS, CPU_ID
+    );
+}
+
+/// The sections of [`given`] by concurrency id.
+pub mod given_by_id {
+    use super::*;
+
+    // a = table[a]
+    sections!(
+        __rseq_begin_by_id, HOT_BY_ID, "mov {a}, qword ptr [{table} + {a}*8]",
+        [table: *const AtomicPtr<u8>], OFFSET, RSEQ_CS, CPU_ID, MM_CID
+    );
+}
+
+/// The CPU that the calling thread last was on, by the area that sections use; out of range where it is not registered
+/// (I4, I5). Called after `use_area`.
+#[inline]
+pub fn current_cpu() -> usize {
+    let cpu: usize;
+    // SAFETY: our area and libc's are static thread-local storage; the offset leads to one of them.
+    unsafe {
+        asm!(
+            "mov {t}, qword ptr [rip + {hot} + {OFFSET}]",
+            "movsxd {t}, dword ptr fs:[{t} + {CPU_ID}]",
+            t = out(reg) cpu,
+            hot = sym HOT,
+            OFFSET = const at::OFFSET,
+            CPU_ID = const at::CPU_ID,
+            options(nostack, readonly),
+        );
+    }
+    cpu
+}
