@@ -33,13 +33,16 @@ pub fn try_make(state: &AtomicU32, seen: u32) -> bool {
 
 struct Place {
     state: AtomicU32,
+    /// The code of the mode, for readers outside of the process.
+    mode: AtomicU32,
     engine: UnsafeCell<MaybeUninit<Engine<Linux>>>,
 }
 
 // SAFETY: the engine is written once, by who made the state its own, and read after READY.
 unsafe impl Sync for Place {}
 
-static PLACE: Place = Place { state: AtomicU32::new(NONE), engine: UnsafeCell::new(MaybeUninit::uninit()) };
+static PLACE: Place =
+    Place { state: AtomicU32::new(NONE), mode: AtomicU32::new(0), engine: UnsafeCell::new(MaybeUninit::uninit()) };
 
 /// Where the engine keeps what it holds, for readers outside of the process.
 static OUTLINE: Outline = Engine::<Linux>::OUTLINE;
@@ -50,18 +53,20 @@ static OUTLINE: Outline = Engine::<Linux>::OUTLINE;
 core::arch::global_asm!(
     ".pushsection .note.kmem,\"a\",@note",
     ".balign 4",
-    ".long 5, 32, 1",
+    ".long 5, 40, 1",
     ".asciz \"kmem\"",
     ".balign 4",
     ".quad {outline} - .",
     ".quad {place} - .",
     ".quad {state}",
     ".quad {engine}",
+    ".quad {mode}",
     ".popsection",
     outline = sym OUTLINE,
     place = sym PLACE,
     state = const offset_of!(Place, state),
     engine = const offset_of!(Place, engine),
+    mode = const offset_of!(Place, mode),
 );
 
 /// The engine, if it exists.
@@ -102,6 +107,7 @@ fn build() -> bool {
     // SAFETY: the state is this thread's, which alone may write.
     let Ok(engine) = Engine::new_in(unsafe { &mut *PLACE.engine.get() }, linux, config) else { return false };
     let engine: &'static Engine<Linux> = engine;
+    PLACE.mode.store(engine.platform().mode().code() as u32, Ordering::Relaxed);
     // SAFETY: table and heap live as long as the engine, for ever; the state is this thread's, so this happens once.
     unsafe {
         engine.platform().publish(engine.table());
