@@ -181,7 +181,7 @@ impl Following {
         let cpus: Vec<Lane> = seen.cpus().map(&mut lane).collect();
         self.seen += 1;
         self.drained = cpus.iter().map(|lane| lane.drained_since).sum();
-        let upkeep = crate::info::upkeep_word(seen.upkeep());
+        let upkeep = crate::inspect::upkeep_word(seen.upkeep());
         let slots_word = crate::info::slots_word(seen.mode().as_ref());
         let seconds = (self.since.elapsed().as_secs_f64() * 1000.0).round() / 1000.0;
         Look { pid: self.pid, seconds, upkeep, cpus, slots_word }

@@ -5,8 +5,8 @@
 //! shards. The command asks the engine in its own process, so the result is that of its environment (`GLIBC_TUNABLES`,
 //! `taskset`, seccomp, `ulimit -v`), not that of the machine in the abstract.
 //!
-//! `kmem info PID` reports on a running process instead, from what it publishes: its mode, its CPUs, what is cached on
-//! each, and which features are off and why.
+//! `kmem info PID` looks into a running process instead ([`inspect`](crate::inspect)): what holds its memory, first of
+//! all, by caches and large blocks; its mode, its CPUs, and which features are off and why.
 
 #![forbid(unsafe_code)]
 
@@ -15,11 +15,11 @@ use std::process::ExitCode;
 
 use clap::Args;
 use indicatif::{BinaryBytes, HumanCount};
-use kmem::status::Snapshot;
-use kmem::{Mode, UnavailableSet, Upkeep};
+use kmem::Mode;
 use serde::Serialize;
 
-use crate::remote_status::Page;
+use crate::holdings::Holdings;
+use crate::inspect::{CpuSeen, Inspected, Off, Source, inspect, off};
 
 /// Arguments of `kmem info`.
 #[derive(Args)]
@@ -30,6 +30,15 @@ pub struct InfoArgs {
     /// Print one JSON document
     #[arg(long)]
     json: bool,
+    /// List all caches and large blocks, not only those that hold the most
+    #[arg(long, requires = "pid")]
+    all: bool,
+    /// Read only this source of what the process holds, instead of the memory and otherwise the page
+    #[arg(long, requires = "pid", value_name = "SOURCE")]
+    from: Option<Source>,
+    /// Print the caches in the form of /proc/slabinfo, version 2.1
+    #[arg(long, requires = "pid", conflicts_with_all = ["json", "all"])]
+    slabinfo: bool,
 }
 
 /// The document of `kmem info --json`; the field names are the JSON keys.
@@ -67,15 +76,10 @@ pub fn slots_word(mode: Option<&Mode>) -> &'static str {
     if matches!(mode, Some(Mode::Cid)) { "cid" } else { "cpu" }
 }
 
-/// The features that are off, one by one.
-fn off(unavailable: UnavailableSet) -> Vec<Off> {
-    unavailable.iter().map(|facility| Off { what: facility.name(), why: facility.to_string() }).collect()
-}
-
 /// Prints the mode of this process, or what another one publishes.
 pub fn info(args: &InfoArgs) -> ExitCode {
     if let Some(pid) = args.pid {
-        return info_of(pid, args.json);
+        return info_of(pid, args);
     }
     let info = kmem::info();
     let told = Told {
@@ -118,65 +122,44 @@ fn table(told: &Told) -> String {
 
 /// The document of `kmem info PID --json`; the field names are the JSON keys.
 #[derive(Serialize)]
-struct Seen {
+struct Seen<'a> {
     pid: u32,
+    program: &'a str,
+    /// Where the figures of memory are from: `memory` (of this moment) or `page`.
+    source: &'static str,
     /// `rseq`, `cid` or `fallback`.
     mode: &'static str,
     mode_detail: String,
     fallback_because: Option<String>,
-    /// What does the upkeep: `thread`, `slow paths`, `off`.
+    /// What does the upkeep: `thread`, `slow paths`, `off`; `no thread` where nothing more is known.
     upkeep: &'static str,
     /// Whether CPUs that leave are followed.
     follows_cpus: bool,
     /// The features that are off, and what that means.
-    off: Vec<Off>,
+    off: &'a [Off],
     possible_cpus: usize,
     /// CPUs that the process may run on; null if that is unknown.
     allowed_cpus: Option<usize>,
-    /// The number of CPUs that the process's cache budget is for.
-    entitled_cpus: usize,
-    /// How long ago the figures were written.
+    /// The number of CPUs that the process's cache budget is for; null if it publishes none.
+    entitled_cpus: Option<usize>,
+    /// How long ago its page was written.
     seconds_ago: f64,
-    /// Bytes of slabs: objects in use, cached, and free on them.
-    slab_bytes: u64,
-    /// Bytes of large objects, which belong to no cache.
-    large_bytes: u64,
-    /// Bytes of free pages that still hold memory.
-    idle_bytes: u64,
+    #[serde(flatten)]
+    holdings: &'a Holdings,
     /// CPUs; in mode `cid` concurrency ids.
-    cpus: Vec<SeenCpu>,
-    #[serde(skip)]
-    slots_word: &'static str,
+    cpus: &'a [CpuSeen],
 }
 
-#[derive(Serialize)]
-struct Off {
-    what: &'static str,
-    why: String,
-}
-
-#[derive(Serialize)]
-struct SeenCpu {
-    cpu: usize,
-    state: &'static str,
-    cached_bytes: u64,
-    cached_objects: u64,
-    drained_objects: u64,
-}
-
-/// What does the upkeep, in a word or two.
-pub fn upkeep_word(upkeep: Upkeep) -> &'static str {
-    match upkeep {
-        Upkeep::Off => "off",
-        Upkeep::Thread => "thread",
-        _ => "slow paths",
-    }
-}
-
-fn info_of(pid: u32, json: bool) -> ExitCode {
-    match Page::find(pid).and_then(|mut page| page.read().map(|snapshot| seen(pid, &snapshot))) {
+fn info_of(pid: u32, args: &InfoArgs) -> ExitCode {
+    match inspect(pid, args.from) {
         Ok(seen) => {
-            let document = if json { crate::json(&seen) } else { seen_table(&seen) };
+            let document = if args.json {
+                json(&seen)
+            } else if args.slabinfo {
+                crate::slabinfo::text(&seen.holdings)
+            } else {
+                page(&seen, args.all)
+            };
             ExitCode::from(u8::from(!crate::print(&document)))
         }
         Err(error) => {
@@ -186,63 +169,60 @@ fn info_of(pid: u32, json: bool) -> ExitCode {
     }
 }
 
-fn seen(pid: u32, page: &Snapshot<'_>) -> Seen {
-    let mode = page.mode();
-    let because = match mode {
-        Some(Mode::Fallback(why)) => Some(why.to_string()),
-        _ => None,
-    };
-    let mut off = off(page.unavailable());
-    if let Some(why) = &because {
-        off.insert(0, Off { what: "rseq", why: why.clone() });
-    }
-    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
-    let age = (now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64).saturating_sub(page.updated());
-    Seen {
-        pid,
-        slots_word: slots_word(mode.as_ref()),
-        mode: mode.as_ref().map_or("unknown", mode_word),
-        mode_detail: mode.map_or_else(|| "unknown".to_string(), |mode| mode.to_string()),
-        fallback_because: because,
-        upkeep: upkeep_word(page.upkeep()),
-        follows_cpus: page.tracks_affinity(),
-        off,
-        possible_cpus: page.possible_cpus(),
-        allowed_cpus: page.allowed_cpus(),
-        entitled_cpus: page.cpu_budget(),
-        seconds_ago: (age / 1_000_000) as f64 / 1000.0,
-        slab_bytes: page.slab_bytes(),
-        large_bytes: page.large_bytes(),
-        idle_bytes: page.idle_bytes(),
-        cpus: page
-            .cpus()
-            .map(|row| SeenCpu {
-                cpu: row.cpu,
-                state: row.state.name(),
-                cached_bytes: row.cached_bytes,
-                cached_objects: row.cached_objects,
-                drained_objects: row.drained_objects,
-            })
-            .collect(),
-    }
+fn json(seen: &Inspected) -> String {
+    crate::json(&Seen {
+        pid: seen.pid,
+        program: &seen.program,
+        source: seen.source,
+        mode: seen.mode.as_ref().map_or("unknown", mode_word),
+        mode_detail: seen.mode.as_ref().map_or_else(|| "unknown".to_string(), ToString::to_string),
+        fallback_because: match &seen.mode {
+            Some(Mode::Fallback(why)) => Some(why.to_string()),
+            _ => None,
+        },
+        upkeep: seen.upkeep,
+        follows_cpus: seen.follows_cpus,
+        off: &seen.off,
+        possible_cpus: seen.possible_cpus,
+        allowed_cpus: seen.allowed_cpus,
+        entitled_cpus: seen.entitled_cpus,
+        seconds_ago: seen.seconds_ago,
+        holdings: &seen.holdings,
+        cpus: &seen.cpus,
+    })
 }
 
-/// The same as text.
-fn seen_table(seen: &Seen) -> String {
+/// The same as text: what holds the memory, then how the process runs, then its CPUs.
+fn page(seen: &Inspected, all: bool) -> String {
     let mut out = String::new();
-    let mut row = |name: &str, value: String| {
+    let mut row = |name: &str, value: &str| {
         let _ = writeln!(out, "{name:<16}{value}");
     };
-    row("process", seen.pid.to_string());
-    row("mode", seen.mode_detail.clone());
-    row("upkeep", format!("{}, {:.3} s ago", seen.upkeep, seen.seconds_ago));
-    let allowed = seen.allowed_cpus.map_or_else(|| "unknown".to_string(), |cpus| HumanCount(cpus as u64).to_string());
-    let followed = if seen.follows_cpus { "followed" } else { "fixed" };
-    row("CPUs", format!("{allowed} allowed, {} worth caching for, {followed}", HumanCount(seen.entitled_cpus as u64)));
-    let [slabs, large, idle] = [seen.slab_bytes, seen.large_bytes, seen.idle_bytes].map(BinaryBytes);
-    row("memory", format!("{slabs} in slabs, {large} in large objects, {idle} in free pages"));
+    row("process", &format!("{} ({})", seen.pid, seen.program));
+    let held = &seen.holdings;
+    let [used, cached, free] = [held.in_use_bytes, held.cached_bytes, held.free_bytes].map(BinaryBytes);
+    row("memory", &format!("{used} in use, {cached} cached, {free} free"));
+    let [committed, purged, own] = [held.committed_bytes, held.purged_bytes, held.metadata_bytes].map(BinaryBytes);
+    let [resident, huge] = [held.resident_bytes, held.huge_bytes]
+        .map(|bytes| bytes.map_or_else(|| "unknown".to_string(), |bytes| BinaryBytes(bytes).to_string()));
+    row("", &format!("{resident} resident ({huge} in huge pages) of {committed} committed"));
+    row("", &format!("{purged} purged, {own} of kmem's own tables"));
+    holders(held, all).lines().for_each(|line| row("", line));
+    let mode = seen.mode.as_ref().map_or_else(|| "unknown".to_string(), ToString::to_string);
+    row("mode", &mode);
+    if seen.entitled_cpus.is_some() {
+        row("upkeep", &format!("{}, {:.3} s ago", seen.upkeep, seen.seconds_ago));
+    } else {
+        row("upkeep", seen.upkeep);
+    }
+    if let Some(entitled) = seen.entitled_cpus {
+        let allowed = seen.allowed_cpus.map_or_else(|| "unknown".to_string(), |n| HumanCount(n as u64).to_string());
+        let followed = if seen.follows_cpus { "followed" } else { "fixed" };
+        let entitled = HumanCount(entitled as u64);
+        row("CPUs", &format!("{allowed} allowed, {entitled} worth caching for, {followed}"));
+    }
     for off in &seen.off {
-        row("off", format!("{}: {}", off.what, off.why));
+        row("off", &format!("{}: {}", off.what, off.why));
     }
     for cpu in &seen.cpus {
         let cached = format!(
@@ -252,7 +232,67 @@ fn seen_table(seen: &Seen) -> String {
             BinaryBytes(cpu.cached_bytes).to_string(),
             HumanCount(cpu.drained_objects).to_string(),
         );
-        row(&format!("{} {}", seen.slots_word, cpu.cpu), cached);
+        row(&format!("{} {}", slots_word(seen.mode.as_ref()), cpu.cpu), &cached);
     }
     out
+}
+
+/// How many holders are listed, so that all of a process is on a screen.
+const LISTED: usize = 10;
+
+/// Who holds the memory: caches, and large blocks by length, those first that hold the most.
+fn holders(held: &Holdings, all: bool) -> String {
+    struct Holder {
+        name: String,
+        held: u64,
+        in_use: u64,
+        objects: u64,
+        size: u64,
+    }
+    let caches = held.caches.iter().filter(|cache| cache.held_bytes > 0).map(|cache| Holder {
+        name: crate::inspect::printable(&cache.name),
+        held: cache.held_bytes,
+        in_use: cache.in_use_bytes,
+        objects: cache.active_objects,
+        size: cache.object_size,
+    });
+    let large = held.large.iter().map(|row| Holder {
+        name: "large blocks".to_string(),
+        held: row.bytes,
+        in_use: row.bytes,
+        objects: row.blocks,
+        size: row.from_bytes,
+    });
+    let mut rows: Vec<Holder> = caches.chain(large).collect();
+    rows.sort_by_key(|row| std::cmp::Reverse(row.held));
+    let shown = if all { rows.len() } else { rows.len().min(LISTED) };
+    let mut out = format!("{:<24} {:>12} {:>12} {:>10} {:>10}\n", "held by", "bytes", "in use", "objects", "size");
+    for row in &rows[..shown] {
+        let large = if row.name == "large blocks" { "+" } else { "" };
+        let _ = writeln!(
+            out,
+            "{:<24} {:>12} {:>12} {:>10} {:>10}",
+            row.name,
+            BinaryBytes(row.held).to_string(),
+            BinaryBytes(row.in_use).to_string(),
+            HumanCount(row.objects).to_string(),
+            format!("{}{large}", short(row.size)),
+        );
+    }
+    if shown < rows.len() {
+        let rest: u64 = rows[shown..].iter().map(|row| row.held).fold(0, u64::saturating_add);
+        let name = format!("{} more (--all)", HumanCount((rows.len() - shown) as u64));
+        let _ = writeln!(out, "{name:<24} {:>12}", BinaryBytes(rest).to_string());
+    }
+    out
+}
+
+/// A size in few characters: exact below 10 KiB.
+pub fn short(bytes: u64) -> String {
+    match bytes {
+        0..10_240 => bytes.to_string(),
+        10_240..0x10_0000 => format!("{}K", bytes >> 10),
+        0x10_0000..0x4000_0000 => format!("{}M", bytes >> 20),
+        _ => format!("{}G", bytes >> 30),
+    }
 }

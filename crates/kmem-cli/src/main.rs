@@ -6,7 +6,8 @@
 //! - `kmem storm` loads and unloads modules, each with its caches, while CPUs go down and come up, and looks for
 //!   objects that were lost, handed out twice or left behind ([`storm`]);
 //! - `kmem info` says in which mode a process runs on this machine, and why ([`info`]);
-//! - `kmem follow` shows the CPUs of a running process, live, and `kmem info PID` once ([`follow`], [`remote_status`]);
+//! - `kmem info PID` says what holds the memory of a running process ([`inspect`], [`outside`], [`remote_status`]);
+//! - `kmem follow` shows the CPUs of a running process, live ([`follow`]);
 //! - `kmem race` reproduces the races of 2004, and shows which defence prevents them ([`race`]);
 //! - `kmem bench` measures kmem and other allocators side by side ([`bench`]);
 //! - `kmem completions` and `kmem man` write shell completions and manual pages for all of these ([`completions`]).
@@ -27,13 +28,16 @@ use clap::{CommandFactory, Parser, Subcommand};
 mod bench;
 mod completions;
 mod follow;
+mod holdings;
 mod info;
+mod inspect;
 mod interrupt;
 mod loadable;
-
+mod outside;
 mod race;
 mod remote_status;
 mod run;
+mod slabinfo;
 mod storm;
 
 /// A slab allocator whose per-CPU caches stay correct while CPUs come and go.
@@ -51,7 +55,7 @@ enum Command {
     Run(run::RunArgs),
     /// Load and unload modules while CPUs go down and come up, and check every object
     Storm(storm::StormArgs),
-    /// Show the mode on this machine: rseq or fallback (and why), CPUs, nodes, pages; or that of a running process
+    /// Show the mode on this machine: rseq or fallback (and why), CPUs, nodes, pages; or what a running process holds
     Info(info::InfoArgs),
     /// Show the CPUs of a running process, live: their state, what they cache, what was drained
     Follow(follow::FollowArgs),

@@ -27,7 +27,7 @@ const FILE: &str = "/memfd:kmem-page (deleted)";
 /// Bytes of the header.
 const HEADER: usize = layout::header::WORDS * 8;
 /// How many bytes of maps are read: enough for the 65,530 mappings that a process may have, with long names.
-const MAPS: u64 = 64 << 20;
+pub const MAPS: u64 = 64 << 20;
 /// Opening neither blocks on a pipe nor acquires a controlling terminal.
 const O_NONBLOCK_NOCTTY: i32 = 0o4000 | 0o400;
 /// Input/output error: the page lies past the end of a file that was truncated.
@@ -48,6 +48,12 @@ pub enum OutsideError {
     NotOnKmem(u32),
     /// It runs on kmem, and has published nothing (yet).
     NotPublished(u32),
+    /// It has an engine whose layout this command does not know.
+    OtherLayout(u32, u64),
+    /// It has what looks like an engine, and is none.
+    Implausible(u32),
+    /// It has kmem in it, and has not allocated.
+    NotStarted(u32),
     /// Its page is malformed.
     Unreadable(u32, Unreadable),
     /// Any other error of the system.
@@ -76,6 +82,15 @@ impl fmt::Display for OutsideError {
                 "process {pid} runs on kmem and has published nothing: it has one thread, or has hardly allocated so \
                  far, or has KMEM_UPKEEP=off. Start it with KMEM_UPKEEP=always"
             ),
+            Self::OtherLayout(pid, found) => write!(
+                f,
+                "process {pid} has kmem in it with layout {found}, this command knows {}: use the kmem it was built with",
+                kmem::status::outline::VERSION
+            ),
+            Self::Implausible(pid) => {
+                write!(f, "process {pid}: what stands where kmem keeps its state is no state of kmem's")
+            }
+            Self::NotStarted(pid) => write!(f, "process {pid} has kmem in it, and has not allocated from it so far"),
             Self::Unreadable(pid, why) => write!(f, "process {pid}: {why}"),
             Self::System(pid, error) => write!(f, "process {pid} cannot be inspected: {error}"),
         }
@@ -183,7 +198,7 @@ fn opened(path: &Path, mapped: &Mapped) -> Option<File> {
     (known.is_file() && known.ino() == mapped.inode).then_some(file)
 }
 
-fn of_maps(pid: u32, error: io::Error) -> OutsideError {
+pub fn of_maps(pid: u32, error: io::Error) -> OutsideError {
     match error.kind() {
         io::ErrorKind::NotFound => OutsideError::NoSuchProcess(pid),
         io::ErrorKind::PermissionDenied => OutsideError::NotAllowed(pid),
@@ -192,7 +207,7 @@ fn of_maps(pid: u32, error: io::Error) -> OutsideError {
     }
 }
 
-fn of_memory(pid: u32, error: io::Error) -> OutsideError {
+pub fn of_memory(pid: u32, error: io::Error) -> OutsideError {
     match error.kind() {
         io::ErrorKind::PermissionDenied => OutsideError::NotTraceable(pid),
         _ if !is_alive(pid) => OutsideError::NoSuchProcess(pid),

@@ -72,6 +72,16 @@ struct State {
     low: usize,
     /// Whether anything was put or taken since then.
     stirred: bool,
+    traffic: Traffic,
+}
+
+/// How often objects came and went, since the beginning. Changed under the depot's lock, by the batch.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Traffic {
+    /// Taken, a magazine or an object at a time.
+    pub(crate) refills: usize,
+    /// Put, as many as came at a time.
+    pub(crate) flushes: usize,
 }
 
 impl State {
@@ -108,6 +118,11 @@ impl Depot {
         self.objects.load(Ordering::Acquire)
     }
 
+    /// How often objects came and went.
+    pub(crate) fn traffic<P: Host>(&self, platform: &P) -> Traffic {
+        self.state.lock(platform).traffic
+    }
+
     /// Notes how many objects there are now; the lock is held.
     fn note(&self, objects: usize) {
         self.objects.store(objects, Ordering::Release);
@@ -123,6 +138,7 @@ impl Depot {
         let Some(magazine) = state.pop_full().or_else(|| state.loose.take()) else {
             return 0;
         };
+        state.traffic.refills += 1;
         // SAFETY: the magazine was taken off under the lock.
         let len = unsafe {
             let len = magazine.as_ref().len;
@@ -166,6 +182,7 @@ impl Depot {
                 *state.loose.insert(full)
             }
         };
+        state.traffic.refills += 1;
         // SAFETY: the magazine is the depot's, and a loose magazine holds at least one object.
         let (object, left) = unsafe {
             let len = &mut magazine.as_mut().len;
@@ -212,6 +229,7 @@ impl Depot {
                 state.loose = Some(magazine);
             }
         }
+        state.traffic.flushes += usize::from(put > 0);
         put
     }
 
@@ -276,4 +294,23 @@ impl Depot {
     pub(crate) fn word(&self) -> &Word {
         self.state.word()
     }
+}
+
+/// Where what is: see [`outline`](crate::engine::outline).
+pub(crate) mod at {
+    use core::mem::offset_of;
+
+    use super::*;
+
+    pub(crate) const OBJECTS: usize = offset_of!(Depot, objects);
+    pub(crate) const BATCH: usize = offset_of!(Depot, batch);
+    pub(crate) const FULL: usize = offset_of!(Depot, state) + Mutex::<State>::DATA + offset_of!(State, full.head);
+    pub(crate) const LOOSE: usize = offset_of!(Depot, state) + Mutex::<State>::DATA + offset_of!(State, loose);
+    pub(crate) const REFILLS: usize =
+        offset_of!(Depot, state) + Mutex::<State>::DATA + offset_of!(State, traffic.refills);
+    pub(crate) const FLUSHES: usize =
+        offset_of!(Depot, state) + Mutex::<State>::DATA + offset_of!(State, traffic.flushes);
+    pub(crate) const MAGAZINE_NEXT: usize = offset_of!(Magazine, next);
+    pub(crate) const MAGAZINE_LEN: usize = offset_of!(Magazine, len);
+    pub(crate) const MAGAZINE_OBJECTS: usize = size_of::<Magazine>();
 }

@@ -170,6 +170,15 @@ impl Default for Meta {
     }
 }
 
+/// Where what is: see [`outline`](crate::engine::outline).
+pub(crate) mod at {
+    use core::mem::offset_of;
+
+    use super::*;
+
+    pub(crate) const BYTES: usize = offset_of!(Meta, arena) + Mutex::<Arena>::DATA + offset_of!(Arena, bytes);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -5,20 +5,22 @@
 //! may happen in the first `malloc` of the dynamic linker. If there is no memory for it, the next miss tries again.
 
 use core::cell::UnsafeCell;
-use core::mem::MaybeUninit;
+use core::mem::{MaybeUninit, offset_of};
 
+use kmem_core::outline::Outline;
 use kmem_core::slab::FreeError;
 use kmem_core::sync::{AtomicU32, Ordering};
 use kmem_core::{Config, Engine, Population};
 
 use crate::os::sys;
 use crate::platform::Linux;
+use crate::status::note;
 
 /// Most caches.
 const MAX_CACHES: usize = 16 << 10;
 
 const NONE: u32 = 0;
-const READY: u32 = 1;
+const READY: u32 = note::READY;
 
 /// Takes a state for making what it guards: it must be free, or belong to a thread that fork left behind in the parent.
 /// A state that is being made carries the process's number, so that a child does not wait for a thread it does not
@@ -31,13 +33,41 @@ pub fn try_make(state: &AtomicU32, seen: u32) -> bool {
 
 struct Place {
     state: AtomicU32,
+    /// The code of the mode, for readers outside of the process.
+    mode: AtomicU32,
     engine: UnsafeCell<MaybeUninit<Engine<Linux>>>,
 }
 
 // SAFETY: the engine is written once, by who made the state its own, and read after READY.
 unsafe impl Sync for Place {}
 
-static PLACE: Place = Place { state: AtomicU32::new(NONE), engine: UnsafeCell::new(MaybeUninit::uninit()) };
+static PLACE: Place =
+    Place { state: AtomicU32::new(NONE), mode: AtomicU32::new(0), engine: UnsafeCell::new(MaybeUninit::uninit()) };
+
+/// Where the engine keeps what it holds, for readers outside of the process.
+static OUTLINE: Outline = Engine::<Linux>::OUTLINE;
+
+// The note by which such a reader finds both, in every program and shared object that has an engine: in a segment of
+// its own kind, which is loaded, and which the removal of symbols leaves. Each address is the distance from its own
+// place, so that the loader has nothing to do here. What it says is the form of `status::note`.
+core::arch::global_asm!(
+    ".pushsection .note.kmem,\"a\",@note",
+    ".balign 4",
+    ".long 5, 40, 1",
+    ".asciz \"kmem\"",
+    ".balign 4",
+    ".quad {outline} - .",
+    ".quad {place} - .",
+    ".quad {state}",
+    ".quad {engine}",
+    ".quad {mode}",
+    ".popsection",
+    outline = sym OUTLINE,
+    place = sym PLACE,
+    state = const offset_of!(Place, state),
+    engine = const offset_of!(Place, engine),
+    mode = const offset_of!(Place, mode),
+);
 
 /// The engine, if it exists.
 #[inline]
@@ -77,6 +107,7 @@ fn build() -> bool {
     // SAFETY: the state is this thread's, which alone may write.
     let Ok(engine) = Engine::new_in(unsafe { &mut *PLACE.engine.get() }, linux, config) else { return false };
     let engine: &'static Engine<Linux> = engine;
+    PLACE.mode.store(engine.platform().mode().code() as u32, Ordering::Relaxed);
     // SAFETY: table and heap live as long as the engine, for ever; the state is this thread's, so this happens once.
     unsafe {
         engine.platform().publish(engine.table());

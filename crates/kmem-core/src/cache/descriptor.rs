@@ -7,6 +7,7 @@ use super::rest::Rest;
 use super::{CacheStep, Observer, Step};
 use crate::batch::BATCH_MAX;
 use crate::depot::Depot;
+use crate::error::AllocError;
 use crate::host::{AtomicCpuSet, CpuSet, Host};
 use crate::meta::Meta;
 use crate::percpu::SlotIndex;
@@ -92,6 +93,18 @@ pub struct CacheId {
     pub(crate) generation: u32,
 }
 
+impl CacheId {
+    /// Which row of a table by cache is this cache's: above 0, and that of no other cache at the same time.
+    pub fn index(self) -> usize {
+        self.index as usize
+    }
+
+    /// Tells it from destroyed caches of the same index.
+    pub fn generation(self) -> u32 {
+        self.generation
+    }
+}
+
 /// A cache's depot and slabs on one node.
 #[repr(align(64))]
 pub(crate) struct NodeCache {
@@ -128,6 +141,8 @@ pub struct CacheDesc {
     overdue: AtomicU32,
     /// Whether upkeep passes it over.
     pub(crate) rest: Rest,
+    /// Allocations that failed.
+    failures: AtomicU32,
 }
 
 impl fmt::Debug for CacheDesc {
@@ -228,6 +243,7 @@ impl CacheDesc {
                 misses: AtomicU32::new(0),
                 overdue: AtomicU32::new(0),
                 rest: Rest::new(),
+                failures: AtomicU32::new(0),
             });
             (&raw mut (*desc.as_ptr()).name).cast::<u8>().copy_from_nonoverlapping(name.as_ptr(), name.len());
         }
@@ -328,6 +344,18 @@ impl CacheDesc {
         self.overdue.load(Ordering::Relaxed) != 0 && self.overdue.swap(0, Ordering::Relaxed) != 0
     }
 
+    /// Notes that an allocation failed, and passes the error on.
+    #[cold]
+    pub(crate) fn note_failure(&self, error: AllocError) -> AllocError {
+        self.failures.fetch_add(1, Ordering::Relaxed);
+        error
+    }
+
+    /// Allocations that failed so far.
+    pub(crate) fn failures(&self) -> usize {
+        self.failures.load(Ordering::Relaxed) as usize
+    }
+
     /// Objects that a batch moves: half a new magazine, and no more than a magazine of the depot holds.
     pub(crate) fn batch(&self) -> usize {
         batch_of(self.capacity().min(start_capacity(self.layout.size)))
@@ -398,4 +426,26 @@ impl CacheDesc {
         self.misses.store((if grow { 0 } else { turns }) << 1 | kind, Ordering::Relaxed);
         grow
     }
+}
+
+/// Where what is: see [`outline`](crate::engine::outline).
+pub(crate) mod at {
+    use core::mem::offset_of;
+
+    use super::*;
+
+    pub(crate) const ID: usize = offset_of!(CacheDesc, id.index);
+    pub(crate) const NAME_LEN: usize = offset_of!(CacheDesc, name_len);
+    pub(crate) const NAME: usize = offset_of!(CacheDesc, name);
+    pub(crate) const OBJECT_SIZE: usize = offset_of!(CacheDesc, object_size);
+    pub(crate) const STRIDE: usize = offset_of!(CacheDesc, layout.size);
+    pub(crate) const SLAB_GRANULES: usize = offset_of!(CacheDesc, layout.granules);
+    pub(crate) const SLAB_OBJECTS: usize = offset_of!(CacheDesc, layout.objects);
+    pub(crate) const NODES: usize = offset_of!(CacheDesc, nodes);
+    pub(crate) const NODE_COUNT: usize = offset_of!(CacheDesc, node_count);
+    pub(crate) const CAPACITY: usize = offset_of!(CacheDesc, capacity);
+    pub(crate) const FAILURES: usize = offset_of!(CacheDesc, failures);
+    pub(crate) const NODE_SIZE: usize = size_of::<NodeCache>();
+    pub(crate) const DEPOT: usize = offset_of!(NodeCache, depot);
+    pub(crate) const SLABS: usize = offset_of!(NodeCache, slabs);
 }

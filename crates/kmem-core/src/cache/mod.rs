@@ -7,10 +7,10 @@
 //! no slot of it can be enabled: that is the second defence against CPUs that come and go meanwhile (see
 //! [`cpu`](crate::cpu)). The order of a destroy is that of I18.
 
-mod descriptor;
+pub(crate) mod descriptor;
 mod inside;
 mod observer;
-mod registry;
+pub(crate) mod registry;
 mod rest;
 mod spec;
 

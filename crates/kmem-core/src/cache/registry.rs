@@ -485,3 +485,15 @@ impl Registry {
         });
     }
 }
+
+/// Where what is: see [`outline`](crate::engine::outline).
+pub(crate) mod at {
+    use core::mem::offset_of;
+
+    use super::*;
+
+    pub(crate) const ENTRIES: usize = offset_of!(Registry, state) + Mutex::<State>::DATA + offset_of!(State, entries);
+    pub(crate) const FRESH: usize = offset_of!(Registry, state) + Mutex::<State>::DATA + offset_of!(State, fresh);
+    pub(crate) const ENTRY_SIZE: usize = size_of::<Entry>();
+    pub(crate) const ENTRY_DESC: usize = offset_of!(Entry, desc);
+}

@@ -149,3 +149,19 @@ impl Cpus {
         (0..self.count).filter_map(|cpu| self.get(cpu))
     }
 }
+
+/// Where what is: see [`outline`](crate::engine::outline).
+pub(crate) mod at {
+    use core::mem::offset_of;
+
+    use super::*;
+
+    pub(crate) const CONTROLS: usize = offset_of!(Cpus, controls);
+    pub(crate) const COUNT: usize = offset_of!(Cpus, count);
+    pub(crate) const CONTROL_SIZE: usize = size_of::<CpuControl>();
+    pub(crate) const STATE: usize = offset_of!(CpuControl, lock) + Mutex::<Control>::DATA + offset_of!(Control, state);
+    pub(crate) const AREA: usize = offset_of!(CpuControl, lock) + Mutex::<Control>::DATA + offset_of!(Control, area);
+    pub(crate) const HELD_DOWN: usize =
+        offset_of!(CpuControl, lock) + Mutex::<Control>::DATA + offset_of!(Control, held_down);
+    pub(crate) const DRAINED: usize = offset_of!(CpuControl, drained);
+}

@@ -12,6 +12,7 @@
 //! | `reclaim` | everything that takes memory out of caches |
 //! | `fork.rs` | what a fork takes, leaves and gives back |
 //! | [`stats`], [`validate`] | what there is, and whether it is as it should be |
+//! | [`outline`] | where all of that is, for a reader outside of the process |
 //! | `protocol_2004.rs` | the order of 2004, for a simulator |
 //!
 //! The modules beside this one are the parts that it is made of; none of them knows of it.
@@ -37,6 +38,7 @@ mod fork;
 pub mod general;
 mod hotplug;
 mod listeners;
+pub mod outline;
 mod protocol_2004;
 mod reclaim;
 mod slow_path;

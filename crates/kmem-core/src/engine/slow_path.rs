@@ -69,7 +69,7 @@ impl<P: Platform> Engine<P> {
         }
         self.take_batch(cache, cpu, want).or_else(|AllocError| {
             self.reclaim_everything();
-            self.take_batch(cache, cpu, want)
+            self.take_batch(cache, cpu, want).map_err(|error| cache.note_failure(error))
         })
     }
 
@@ -102,7 +102,7 @@ impl<P: Platform> Engine<P> {
         }
         self.take_for_zeros(cache).or_else(|AllocError| {
             self.reclaim_everything();
-            self.take_for_zeros(cache)
+            self.take_for_zeros(cache).map_err(|error| cache.note_failure(error))
         })
     }
 

@@ -2,13 +2,13 @@
 
 use crate::cache::{CacheDesc, CacheId};
 use crate::cpu::CpuState;
-use crate::engine::Engine;
-use crate::pages::{LargeStats, PageStats};
+use crate::engine::{CachedOn, Engine};
+use crate::pages::{LARGE_SIZES, LargeStats, PageStats};
 use crate::platform::Platform;
 use crate::sync::Ordering;
 
 /// A cache at a moment.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct CacheStats<'a> {
     /// Its name.
@@ -37,6 +37,23 @@ pub struct CacheStats<'a> {
     pub cpus: usize,
     /// Objects that a new magazine holds.
     pub capacity: usize,
+    /// Objects a slab.
+    pub slab_objects: usize,
+    /// Bytes of a slab.
+    pub slab_bytes: usize,
+    /// The most objects that were ever off their slabs at once, in use or cached: the sum over nodes, each at its own
+    /// time.
+    pub high: usize,
+    /// Slabs made since the beginning.
+    pub grown: usize,
+    /// Slabs released since the beginning.
+    pub reaped: usize,
+    /// How often a depot or slabs handed objects out, a batch at a time, since the beginning.
+    pub refills: usize,
+    /// How often a depot or slabs took objects back, a batch at a time, since the beginning.
+    pub flushes: usize,
+    /// Allocations that failed.
+    pub failures: usize,
 }
 
 /// A CPU at a moment.
@@ -73,6 +90,17 @@ impl<P: Platform> Engine<P> {
         });
     }
 
+    /// Calls `cache` with the index and the figures of every cache, in order of index, and before it `slot` with the CPU
+    /// of each of its enabled slots and the bytes and objects in it. As for [`for_each_cache`](Self::for_each_cache),
+    /// except that neither may call the engine. Costs O(caches + enabled slots).
+    pub fn survey(&self, mut slot: impl FnMut(usize, CachedOn), mut cache: impl FnMut(CacheId, &CacheStats<'_>)) {
+        self.registry.for_each(&self.platform, |desc| {
+            let size = desc.layout().size;
+            let stats = self.stats_by_slot(desc, |cpu, objects| slot(cpu, CachedOn { bytes: objects * size, objects }));
+            cache(desc.id(), &stats);
+        });
+    }
+
     /// How many caches exist, among them the general ones that were used.
     pub fn cache_count(&self) -> usize {
         self.registry.count(&self.platform)
@@ -81,6 +109,18 @@ impl<P: Platform> Engine<P> {
     /// What the page heap holds, in granules.
     pub fn page_stats(&self) -> PageStats {
         self.heap.stats(&self.platform)
+    }
+
+    /// The large objects by their length: number `i` of the array is for those of 2^i granules up to twice as many. Costs
+    /// as much as [`large_stats`](Self::large_stats).
+    pub fn large_by_size(&self) -> [LargeStats; LARGE_SIZES] {
+        let mut sizes = [LargeStats::default(); LARGE_SIZES];
+        self.heap.for_each_large(&self.platform, |granules| {
+            let size = &mut sizes[granules.max(1).ilog2() as usize % LARGE_SIZES];
+            size.objects += 1;
+            size.granules += granules;
+        });
+        sizes
     }
 
     /// The large objects. Costs O(runs of the heap); [`page_stats`](Self::page_stats) and
@@ -114,10 +154,17 @@ impl<P: Platform> Engine<P> {
     /// # Safety
     /// The cache is one of this engine's, and lives.
     pub unsafe fn stats<'a>(&self, cache: &'a CacheDesc) -> CacheStats<'a> {
+        self.stats_by_slot(cache, |_, _| ())
+    }
+
+    /// The same; calls `slot` with each CPU whose slot is enabled, and how many objects are in it.
+    fn stats_by_slot<'a>(&self, cache: &'a CacheDesc, mut slot: impl FnMut(usize, usize)) -> CacheStats<'a> {
         let (mut cpus, mut in_slots) = (0, 0);
         for cpu in cache.each_holder() {
+            let objects = self.count_slot(cache, cpu);
+            slot(cpu, objects);
             cpus += 1;
-            in_slots += self.count_slot(cache, cpu);
+            in_slots += objects;
         }
         let mut stats = CacheStats {
             name: cache.name(),
@@ -133,6 +180,14 @@ impl<P: Platform> Engine<P> {
             bytes: 0,
             cpus,
             capacity: cache.capacity(),
+            slab_objects: cache.layout().objects,
+            slab_bytes: cache.layout().bytes(),
+            high: 0,
+            grown: 0,
+            reaped: 0,
+            refills: 0,
+            flushes: 0,
+            failures: cache.failures(),
         };
         let mut in_use = 0;
         for node in cache.nodes() {
@@ -142,7 +197,13 @@ impl<P: Platform> Engine<P> {
             stats.slabs += slabs.slabs;
             stats.empty_slabs += slabs.empty;
             in_use += slabs.in_use;
+            let depot = node.depot.traffic(&self.platform);
+            stats.high += slabs.high;
+            stats.reaped += slabs.reaped;
+            stats.refills += slabs.refills + depot.refills;
+            stats.flushes += slabs.flushes + depot.flushes;
         }
+        stats.grown = stats.slabs + stats.reaped;
         stats.free = stats.total - in_use;
         stats.bytes = stats.slabs * cache.layout().bytes();
         stats.live = in_use.saturating_sub(stats.in_slots + stats.in_depot);

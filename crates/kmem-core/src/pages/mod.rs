@@ -22,7 +22,7 @@ mod runs;
 pub(crate) mod state;
 pub(crate) mod table;
 
-pub use census::LargeStats;
+pub use census::{LARGE_SIZES, LargeStats};
 pub use state::{PageHeap, PageStats};
 pub(crate) use state::{Run, Use};
 pub(crate) use table::Owner;

@@ -108,3 +108,17 @@ impl Found {
         Self { first, len, ..self }
     }
 }
+
+/// Where what is: see [`outline`](crate::engine::outline).
+pub(crate) mod at {
+    use core::mem::offset_of;
+
+    use super::*;
+
+    pub(crate) const MAPS: usize = offset_of!(PageHeap, maps);
+    pub(crate) const TOP: usize = offset_of!(PageHeap, state) + Mutex::<State>::DATA + offset_of!(State, top);
+    pub(crate) const COMMITTED: usize =
+        offset_of!(PageHeap, state) + Mutex::<State>::DATA + offset_of!(State, stats.committed);
+    pub(crate) const DIRTY: usize = offset_of!(PageHeap, state) + Mutex::<State>::DATA + offset_of!(State, stats.dirty);
+    pub(crate) const CLEAN: usize = offset_of!(PageHeap, state) + Mutex::<State>::DATA + offset_of!(State, stats.clean);
+}

@@ -241,3 +241,22 @@ impl Maps {
         }
     }
 }
+
+/// Where what is: see [`outline`](crate::engine::outline).
+pub(crate) mod at {
+    use core::mem::offset_of;
+
+    use super::*;
+
+    pub(crate) const BASE: usize = offset_of!(Maps, base);
+    pub(crate) const GRANULES: usize = offset_of!(Maps, granules);
+    pub(crate) const ENTRIES: usize = offset_of!(Maps, entries);
+    pub(crate) const REACH: usize = offset_of!(Maps, reach);
+    pub(crate) const ENTRY_SIZE: usize = size_of::<Entry>();
+    pub(crate) const ENTRY_KIND: usize = offset_of!(Entry, kind_len);
+    pub(crate) const KIND_SHIFT_BITS: usize = KIND_SHIFT as usize;
+    pub(crate) const LEN_MASK: usize = (1 << LEN_BITS) - 1;
+    pub(crate) const LARGE: usize = KIND_LARGE as usize;
+    pub(crate) const FIRSTS: usize =
+        1 << KIND_SLAB | 1 << KIND_LARGE | 1 << KIND_DIRTY | 1 << KIND_CLEAN | 1 << KIND_RAW;
+}

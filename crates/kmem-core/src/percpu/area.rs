@@ -386,3 +386,18 @@ impl Area {
         }
     }
 }
+
+/// Where what is: see [`outline`](crate::engine::outline).
+pub(crate) mod at {
+    use core::mem::offset_of;
+
+    use super::*;
+
+    pub(crate) const BEFORE: usize = HEADER;
+    pub(crate) const SLOT_SIZE: usize = size_of::<Slot>();
+    pub(crate) const CURSOR: usize = offset_of!(Slot, cursor);
+    pub(crate) const END: usize = offset_of!(Slot, end);
+    pub(crate) const RECORD_SIZE: usize = size_of::<Record>();
+    pub(crate) const STORAGE: usize = offset_of!(Record, storage);
+    pub(crate) const CAPACITY: usize = offset_of!(Record, capacity);
+}

@@ -36,7 +36,7 @@
 //! Without the fence the thread commits after the drainer has read the cursor, and one object is handed out twice. The
 //! test `without_the_fence_an_object_is_handed_out_twice` shows it.
 
-mod area;
+pub(crate) mod area;
 pub mod section;
 mod table;
 

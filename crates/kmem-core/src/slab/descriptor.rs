@@ -20,6 +20,9 @@ pub(super) struct Taken {
     pub(super) zero: u64,
 }
 
+/// In nanoseconds.
+const SECOND: u64 = 1_000_000_000;
+
 /// Which list of its node a slab is on.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum ListId {
@@ -53,6 +56,8 @@ pub(crate) struct Slab {
     pub(super) touched: bool,
     /// How many bits of `purged` are set.
     dry: u32,
+    /// When it was made, in seconds of the platform's clock: for readers outside of the process.
+    born: u32,
     free: Bitmap,
     /// Pages that read as zero and hold no memory, as far as is known: they were purged, or the slab is new, and no
     /// object was handed out there since.
@@ -118,6 +123,7 @@ impl Slab {
                 list: ListId::None,
                 touched: false,
                 dry: if untouched { layout.pages() as u32 } else { 0 },
+                born: (platform.now() / SECOND) as u32,
                 free,
                 purged,
                 constructed,
@@ -434,6 +440,20 @@ impl Ruler {
         let product = offset as u128 * u128::from(self.reciprocal);
         (offset < self.bytes && (product as u64) < self.reciprocal).then_some((product >> 64) as usize)
     }
+}
+
+/// Where what is: see [`outline`](crate::engine::outline).
+pub(crate) mod at {
+    use core::mem::offset_of;
+
+    use super::*;
+
+    pub(crate) const SIZE: usize = size_of::<Slab>();
+    pub(crate) const NEXT: usize = offset_of!(Slab, next);
+    pub(crate) const FIRST: usize = offset_of!(Slab, first);
+    pub(crate) const OBJECTS: usize = offset_of!(Slab, objects);
+    pub(crate) const FREE: usize = offset_of!(Slab, free);
+    pub(crate) const BORN: usize = offset_of!(Slab, born);
 }
 
 #[cfg(test)]

@@ -186,6 +186,7 @@ impl Lists {
             self.aside.remove(slab);
             if slab.as_ref().in_use == 0 {
                 self.stats.slabs -= 1;
+                self.stats.reaped += 1;
                 self.stats.total -= slab.as_ref().objects();
                 into.push(slab);
             } else {

@@ -11,11 +11,11 @@
 //! the caller, which reclaims them when it holds no lock (I34).
 
 mod bitmap;
-mod descriptor;
+pub(crate) mod descriptor;
 mod idle;
 mod layout;
 mod list;
-mod node;
+pub(crate) mod node;
 mod reclaim;
 mod sweep;
 

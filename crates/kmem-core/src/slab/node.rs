@@ -56,6 +56,14 @@ pub(crate) struct NodeStats {
     pub in_use: usize,
     /// Objects in all.
     pub total: usize,
+    /// The most that `in_use` ever was.
+    pub high: usize,
+    /// Slabs that were taken off the lists since the beginning.
+    pub reaped: usize,
+    /// How often objects were taken off slabs, a batch at a time.
+    pub refills: usize,
+    /// How often objects were put back onto slabs, a batch at a time.
+    pub flushes: usize,
 }
 
 /// What a refill brought.
@@ -149,6 +157,8 @@ impl Node {
                 }
             }
         }
+        lists.stats.refills += 1;
+        lists.stats.high = lists.stats.high.max(lists.stats.in_use);
         refill
     }
 
@@ -271,6 +281,7 @@ fn reclaim_superfluous(lists: &mut Lists, keep: usize, into: &mut Reclaim) {
             lists.empty.remove(slab);
             lists.stats.empty -= 1;
             lists.stats.slabs -= 1;
+            lists.stats.reaped += 1;
             lists.stats.total -= slab.as_ref().objects();
         }
         lists.empty_low = lists.empty_low.min(lists.stats.empty);
@@ -313,7 +324,11 @@ pub(crate) unsafe fn put_back<P: Host>(
         if held.as_ref().is_none_or(|(c, n, _)| !core::ptr::eq(*c, cache) || *n != node) {
             drop(held.take());
         }
-        let (_, _, lists) = held.get_or_insert_with(|| (cache, node, cache.node(node).slabs.lists.lock(env.platform)));
+        let (_, _, lists) = held.get_or_insert_with(|| {
+            let mut lists = cache.node(node).slabs.lists.lock(env.platform);
+            lists.stats.flushes += 1;
+            (cache, node, lists)
+        });
         // SAFETY: the slab is of that node, and the object is one of its.
         at += unsafe { lists.put(slab, &objects[at..], |place| constructed(at + place), into, &mut bad) };
     }
@@ -332,4 +347,25 @@ pub(crate) unsafe fn find(heap: &PageHeap, address: usize) -> Option<(NonNull<Sl
     // SAFETY: the caller's promise: an entry that names a slab names one that lives while an object of it does.
     let index = unsafe { Slab::index_of(slab, address) }?;
     Some((slab, index))
+}
+
+/// Where what is: see [`outline`](crate::engine::outline).
+pub(crate) mod at {
+    use core::mem::offset_of;
+
+    use super::*;
+
+    pub(crate) const PARTIAL: usize = offset_of!(Node, lists) + Mutex::<Lists>::DATA + offset_of!(Lists, partial.head);
+    pub(crate) const FULL: usize = offset_of!(Node, lists) + Mutex::<Lists>::DATA + offset_of!(Lists, full.head);
+    pub(crate) const EMPTY: usize = offset_of!(Node, lists) + Mutex::<Lists>::DATA + offset_of!(Lists, empty.head);
+    pub(crate) const ASIDE: usize = offset_of!(Node, lists) + Mutex::<Lists>::DATA + offset_of!(Lists, aside.head);
+    pub(crate) const SLABS: usize = offset_of!(Node, lists) + Mutex::<Lists>::DATA + offset_of!(Lists, stats.slabs);
+    pub(crate) const EMPTY_SLABS: usize =
+        offset_of!(Node, lists) + Mutex::<Lists>::DATA + offset_of!(Lists, stats.empty);
+    pub(crate) const IN_USE: usize = offset_of!(Node, lists) + Mutex::<Lists>::DATA + offset_of!(Lists, stats.in_use);
+    pub(crate) const TOTAL: usize = offset_of!(Node, lists) + Mutex::<Lists>::DATA + offset_of!(Lists, stats.total);
+    pub(crate) const HIGH: usize = offset_of!(Node, lists) + Mutex::<Lists>::DATA + offset_of!(Lists, stats.high);
+    pub(crate) const REAPED: usize = offset_of!(Node, lists) + Mutex::<Lists>::DATA + offset_of!(Lists, stats.reaped);
+    pub(crate) const REFILLS: usize = offset_of!(Node, lists) + Mutex::<Lists>::DATA + offset_of!(Lists, stats.refills);
+    pub(crate) const FLUSHES: usize = offset_of!(Node, lists) + Mutex::<Lists>::DATA + offset_of!(Lists, stats.flushes);
 }

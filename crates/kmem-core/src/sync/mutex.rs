@@ -46,6 +46,9 @@ impl<T: fmt::Debug, P: Park> fmt::Debug for Guard<'_, T, P> {
 }
 
 impl<T> Mutex<T> {
+    /// Where its data is.
+    pub(crate) const DATA: usize = core::mem::offset_of!(Self, data);
+
     /// A free lock of `rank`.
     pub fn new(rank: Rank, data: T) -> Self {
         Self { word: Word::new(), rank, data: Guarded::new(data) }

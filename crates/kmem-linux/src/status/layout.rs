@@ -7,7 +7,7 @@ pub const MAGIC: u64 = u64::from_le_bytes(*b"kmempage");
 /// Of the layout.
 pub const VERSION: u64 = 1;
 /// Bytes that no page is longer than: a reader looks at no more.
-pub const LONGEST: usize = 1 << 20;
+pub const LONGEST: usize = 8 << 20;
 
 /// Words of the header.
 pub mod header {
@@ -49,6 +49,31 @@ pub mod header {
     pub const USED: usize = 17;
     /// Bytes of free pages that still hold memory.
     pub const IDLE: usize = 18;
+    /// The table of caches: the word of its first row, how many rows it has, and words of a row. A cache has the row of
+    /// its index; rows of no cache are zero.
+    pub const CACHES: usize = 19;
+    /// See [`CACHES`].
+    pub const CACHE_COUNT: usize = 20;
+    /// See [`CACHES`].
+    pub const CACHE_WORDS: usize = 21;
+    /// The table of large objects by length: as for caches. Row `i` is of those from 2^i granules up to twice as many.
+    pub const LARGE: usize = 22;
+    /// See [`LARGE`].
+    pub const LARGE_COUNT: usize = 23;
+    /// See [`LARGE`].
+    pub const LARGE_WORDS: usize = 24;
+    /// Bytes of address space for objects that is usable, whether it holds memory or not.
+    pub const COMMITTED: usize = 25;
+    /// Bytes of free pages whose memory was released.
+    pub const PURGED: usize = 26;
+    /// Bytes mapped for the allocator's own descriptors and magazines.
+    pub const METADATA: usize = 27;
+    /// The range of address space that objects are in: its address, and its bytes.
+    pub const WINDOW: usize = 28;
+    /// See [`WINDOW`].
+    pub const WINDOW_BYTES: usize = 29;
+    /// How many caches there are: more than rows that are not zero if there was no memory for a longer table.
+    pub const CACHES_ALIVE: usize = 30;
     /// Words that the header has, with room.
     pub const WORDS: usize = 64;
 }
@@ -67,4 +92,34 @@ pub mod cpu {
     pub const LEAST: usize = 4;
     /// Words that a row has, with room.
     pub const WORDS: usize = 8;
+}
+
+/// Words of a row of the table of caches: what `CacheStats` has, by the same names.
+pub mod cache {
+    /// 0 no cache; 1 there is one.
+    pub const STATE: usize = 0;
+    /// Tells it from destroyed caches of the same row.
+    pub const GENERATION: usize = 1;
+    /// Bytes of the name.
+    pub const NAME_LEN: usize = 2;
+    /// The name's bytes, in eight words.
+    pub const NAME: usize = 3;
+    /// Words of the name.
+    pub const NAME_WORDS: usize = 8;
+    /// The first of the figures, in the order of [`figures`](super::super::figures).
+    pub const FIGURES: usize = 11;
+    /// Words that a row has at least.
+    pub const LEAST: usize = 30;
+    /// Words that a row has, with room.
+    pub const WORDS: usize = 32;
+}
+
+/// Words of a row of the table of large objects.
+pub mod large {
+    /// How many.
+    pub const OBJECTS: usize = 0;
+    /// Their bytes.
+    pub const BYTES: usize = 1;
+    /// Words that a row has at least.
+    pub const WORDS: usize = 2;
 }

@@ -3,9 +3,11 @@
 use core::fmt;
 
 use kmem_core::cpu as engine_cpu;
-use kmem_core::stats::CpuStats;
+use kmem_core::pages::{GRANULE, LARGE_SIZES};
+use kmem_core::stats::{CacheStats, CpuStats};
 
-use super::layout::{MAGIC, VERSION, cpu as row, header};
+use super::caches::figures;
+use super::layout::{MAGIC, VERSION, cache as cache_row, cpu as row, header, large as large_row};
 use crate::follow::{UnavailableSet, is_gone};
 use crate::policy::Upkeep;
 use crate::process::mode::Mode;
@@ -81,6 +83,18 @@ pub struct CpuRow {
     pub cached_objects: u64,
     /// Objects that were taken out of its magazines from outside, so far: it left, was idle, or a cache was shrunk.
     pub drained_objects: u64,
+}
+
+/// Large objects of about one length.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
+pub struct LargeRow {
+    /// Bytes that each of them has at least; all have less than twice as many.
+    pub from: u64,
+    /// How many there are.
+    pub objects: u64,
+    /// Their bytes.
+    pub bytes: u64,
 }
 
 /// Why a copy is no page, or none that can be read.
@@ -188,10 +202,26 @@ impl<'a> Snapshot<'a> {
             VERSION => {}
             found => return Err(Unreadable::Version { found }),
         }
-        let (first, count, width) = (this.at(header::CPUS), this.at(header::CPU_COUNT), this.at(header::CPU_WORDS));
+        // A page of an older kmem's has no other tables: their words are 0.
+        let tables = [
+            (header::CPUS, row::LEAST, true),
+            (header::CACHES, cache_row::LEAST, false),
+            (header::LARGE, large_row::WORDS, false),
+        ];
+        let all = tables.iter().all(|&(at, least, must)| this.has_table(at, least, must));
+        if all { Ok(this) } else { Err(Unreadable::NotAStatusPage) }
+    }
+
+    /// Whether the table that the header names at this word and the two after it is inside of the copy, and its rows are
+    /// as wide as they must be; or it has no row, if it need not be there.
+    fn has_table(&self, at: usize, least: usize, must: bool) -> bool {
+        let (first, count, width) = (self.at(at), self.at(at + 1), self.at(at + 2));
         let end = count.checked_mul(width).and_then(|words| words.checked_add(first));
-        let fits = end.is_some_and(|end| end <= bytes.len() / size_of::<u64>());
-        if fits && width >= row::LEAST { Ok(this) } else { Err(Unreadable::NotAStatusPage) }
+        let fits = end.is_some_and(|end| end <= self.bytes.len() / size_of::<u64>());
+        if fits && width >= least {
+            return true;
+        }
+        !must && [first, count, width] == [0; 3]
     }
 
     /// The sequence in a copy, or in the beginning of one.
@@ -276,6 +306,63 @@ impl<'a> Snapshot<'a> {
     /// Bytes of free pages that still hold memory.
     pub fn idle_bytes(&self) -> u64 {
         self.get(header::IDLE)
+    }
+
+    /// Bytes of address space for objects that is usable, whether it holds memory or not.
+    pub fn committed_bytes(&self) -> u64 {
+        self.get(header::COMMITTED)
+    }
+
+    /// Bytes of free pages whose memory was released.
+    pub fn purged_bytes(&self) -> u64 {
+        self.get(header::PURGED)
+    }
+
+    /// Bytes mapped for the allocator's own descriptors and magazines.
+    pub fn metadata_bytes(&self) -> u64 {
+        self.get(header::METADATA)
+    }
+
+    /// Where objects are: an address, and how many bytes from there on; `None` on a page of an older kmem's.
+    pub fn window(&self) -> Option<(u64, u64)> {
+        Some((self.get(header::WINDOW), self.get(header::WINDOW_BYTES))).filter(|window| *window != (0, 0))
+    }
+
+    /// How many caches there are; [`caches`](Self::caches) has fewer if there was no memory for more.
+    pub fn cache_count(&self) -> usize {
+        self.at(header::CACHES_ALIVE)
+    }
+
+    /// The caches, the general ones first. One whose name is no text is left out.
+    pub fn caches(&self) -> impl Iterator<Item = CacheStats<'a>> + '_ {
+        let (first, width) = (self.at(header::CACHES), self.at(header::CACHE_WORDS));
+        (0..self.at(header::CACHE_COUNT)).filter_map(move |index| self.cache_at(first + index * width))
+    }
+
+    /// The row of a cache; the table was found to be inside.
+    fn cache_at(&self, at: usize) -> Option<CacheStats<'a>> {
+        if self.get(at + cache_row::STATE) != 1 {
+            return None;
+        }
+        let len = self.at(at + cache_row::NAME_LEN).min(cache_row::NAME_WORDS * size_of::<u64>());
+        let name = self.bytes.get((at + cache_row::NAME) * size_of::<u64>()..)?.get(..len)?;
+        let mut stats = CacheStats::default();
+        for (place, figure) in figures(&mut stats).into_iter().enumerate() {
+            *figure = self.at(at + cache_row::FIGURES + place);
+        }
+        stats.name = core::str::from_utf8(name).ok()?;
+        stats.bytes = stats.slabs.saturating_mul(stats.slab_bytes);
+        Some(stats)
+    }
+
+    /// The large objects that are in use, by length; none on a page of an older kmem's.
+    pub fn large_objects(&self) -> impl Iterator<Item = LargeRow> + '_ {
+        let (first, width) = (self.at(header::LARGE), self.at(header::LARGE_WORDS));
+        (0..self.at(header::LARGE_COUNT).min(LARGE_SIZES)).filter_map(move |size| {
+            let at = first + size * width;
+            let (objects, bytes) = (self.get(at + large_row::OBJECTS), self.get(at + large_row::BYTES));
+            (objects > 0).then_some(LargeRow { from: (GRANULE as u64) << size, objects, bytes })
+        })
     }
 
     /// The CPUs that were ever used there, or are online.
