@@ -287,12 +287,19 @@ fn holders(held: &Holdings, all: bool) -> String {
     out
 }
 
-/// A size in few characters: exact below 10 KiB.
+/// A size in few characters: exact below 10 KiB, else with one digit after the point.
 pub fn short(bytes: u64) -> String {
-    match bytes {
-        0..10_240 => bytes.to_string(),
-        10_240..0x10_0000 => format!("{}K", bytes >> 10),
-        0x10_0000..0x4000_0000 => format!("{}M", bytes >> 20),
-        _ => format!("{}G", bytes >> 30),
+    let (shift, unit) = match bytes {
+        0..10_240 => return bytes.to_string(),
+        10_240..0x10_0000 => (10, 'K'),
+        0x10_0000..0x4000_0000 => (20, 'M'),
+        0x4000_0000..0x100_0000_0000 => (30, 'G'),
+        _ => (40, 'T'),
+    };
+    let tenth = (u128::from(bytes) * 10) >> shift;
+    if tenth.is_multiple_of(10) {
+        format!("{}{unit}", tenth / 10)
+    } else {
+        format!("{}.{}{unit}", tenth / 10, tenth % 10)
     }
 }

@@ -7,7 +7,7 @@
 //!   objects that were lost, handed out twice or left behind ([`storm`]);
 //! - `kmem info` says in which mode a process runs on this machine, and why ([`info`]);
 //! - `kmem info PID` says what holds the memory of a running process ([`inspect`], [`outside`], [`remote_status`]);
-//! - `kmem follow` shows the CPUs of a running process, live ([`follow`]);
+//! - `kmem top` shows the same live, as slabtop does, and `kmem follow` its CPUs ([`top`], [`follow`]);
 //! - `kmem race` reproduces the races of 2004, and shows which defence prevents them ([`race`]);
 //! - `kmem bench` measures kmem and other allocators side by side ([`bench`]);
 //! - `kmem completions` and `kmem man` write shell completions and manual pages for all of these ([`completions`]).
@@ -15,7 +15,7 @@
 //! Without arguments the command runs a storm of ten seconds, the quickest way to see the allocator at work.
 //!
 //! Exit codes: 0 success; 1 a storm found a fault, or a race found a schedule that fails; 2 invalid arguments; 130
-//! Ctrl-C stopped a storm, a bench, a race or `kmem follow`; 125 `kmem run` could not set the program up; 126 the
+//! Ctrl-C stopped a storm, a bench, a race, `kmem top` or `kmem follow`; 125 `kmem run` could not set the program up; 126 the
 //! program cannot be executed, 127 it does not exist. Otherwise `kmem run` *becomes* the program, so the code (or the
 //! signal) is the program's own.
 
@@ -39,6 +39,7 @@ mod remote_status;
 mod run;
 mod slabinfo;
 mod storm;
+mod top;
 
 /// A slab allocator whose per-CPU caches stay correct while CPUs come and go.
 #[derive(Parser)]
@@ -57,6 +58,8 @@ enum Command {
     Storm(storm::StormArgs),
     /// Show the mode on this machine: rseq or fallback (and why), CPUs, nodes, pages; or what a running process holds
     Info(info::InfoArgs),
+    /// Show what a running process holds, live, as slabtop does: caches, large blocks, CPUs
+    Top(top::TopArgs),
     /// Show the CPUs of a running process, live: their state, what they cache, what was drained
     Follow(follow::FollowArgs),
     /// Reproduce the races of 2004 on virtual CPUs, and see which defence prevents them
@@ -79,6 +82,7 @@ fn main() -> ExitCode {
         Command::Run(args) => run::run(&args),
         Command::Storm(args) => storm::storm(&args),
         Command::Info(args) => info::info(&args),
+        Command::Top(args) => top::top(&args),
         Command::Follow(args) => follow::follow(&args),
         Command::Race(args) => race::race(&args),
         Command::Bench(args) => bench::bench(&args),

@@ -94,7 +94,11 @@ fn the_slab_table_is_printed_at_exit() {
         .assert()
         .success()
         .stdout(contains("page size"))
-        .stderr(contains("cache").and(predicate::function(|text: &str| text.lines().count() > 2)));
+        .stderr(
+            contains("kmem: kmem (")
+                .and(contains("cache"))
+                .and(predicate::function(|text: &str| text.lines().count() > 2)),
+        );
 }
 
 #[test]

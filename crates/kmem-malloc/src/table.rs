@@ -3,6 +3,8 @@
 //! Well-behaved programs close stderr before they end, to notice write errors. So a copy of it is made when the library
 //! is loaded, out of the way of the descriptors that programs count on, and not passed on to what they exec.
 
+use core::ffi::{CStr, c_char, c_int};
+
 use kmem_core::stats::CacheStats;
 use kmem_core::sync::{AtomicUsize, Ordering};
 use kmem_linux::os::sys;
@@ -88,7 +90,35 @@ struct Sum {
     slabs: usize,
 }
 
-/// Prints the table, if it is wanted: bytes in use, cached in slots and depots, free on slabs, of these in empty slabs,
+#[link(name = "c")]
+unsafe extern "C" {
+    static program_invocation_short_name: *const c_char;
+    safe fn getpid() -> c_int;
+}
+
+/// The program's name, without its folder.
+fn program() -> &'static str {
+    // SAFETY: libc sets this before it calls anything, and the string lives as long as the process. (A program may
+    // change the pointer, to another such string.)
+    let name = unsafe { program_invocation_short_name };
+    if name.is_null() {
+        return "?";
+    }
+    // SAFETY: as above; it ends with 0.
+    unsafe { CStr::from_ptr(name) }.to_str().unwrap_or("?")
+}
+
+/// Which process the table is of: several that end at about the same time may share a standard error.
+fn print_process() {
+    let mut line = Line::new();
+    let mut digits = [0; 20];
+    for part in ["kmem: ", program(), " (", decimal(getpid().unsigned_abs() as usize, &mut digits), ")"] {
+        line.left(part, part.len().min(64));
+    }
+    line.print();
+}
+
+/// Prints the table, if it is wanted: the program and its process, then bytes in use, cached in slots and depots, free on slabs, of these in empty slabs,
 /// and slabs, by cache. Caches that never had a slab are left out.
 pub fn print() {
     if OUT.load(Ordering::Relaxed) != NOWHERE {
@@ -99,6 +129,7 @@ pub fn print() {
 #[cold]
 #[inline(never)]
 fn print_wanted() {
+    print_process();
     let heads = ["object", "in use", "cached", "free", "empty", "slabs"];
     heads.iter().fold(Line::new().left("kmem: bytes by cache", NAME), |line, head| line.right(head)).print();
     let mut sum = Sum::default();
