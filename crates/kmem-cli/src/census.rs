@@ -141,13 +141,13 @@ fn table(census: &Census) -> String {
     let (objects, bytes) = (HumanCount(census.live_objects), BinaryBytes(census.live_bytes));
     let _ = writeln!(out, "process {} ({}): {objects} live objects, {bytes}", census.pid, census.program);
     let _ = writeln!(out, "live objects by the age of their slab:");
-    let _ = write!(out, "{:<24} {:>10} {:>12}", "cache", "objects", "bytes");
-    let ages: String = AGE_NAMES.iter().map(|age| format!(" {age:>9}")).collect();
+    let _ = write!(out, "{:<20} {:>10} {:>12}", "cache", "objects", "bytes");
+    let ages: String = AGE_NAMES.iter().map(|age| format!(" {age:>8}")).collect();
     let _ = writeln!(out, "{ages}");
     for cache in &census.caches {
         let bytes = BinaryBytes(cache.live_bytes).to_string();
-        let _ = write!(out, "{:<24} {:>10} {bytes:>12}", printable(&cache.cache), cache.live_objects);
-        let ages: String = cache.by_slab_age.iter().map(|objects| format!(" {objects:>9}")).collect();
+        let _ = write!(out, "{:<20} {:>10} {bytes:>12}", printable(&cache.cache), cache.live_objects);
+        let ages: String = cache.by_slab_age.iter().map(|objects| format!(" {objects:>8}")).collect();
         let _ = writeln!(out, "{ages}");
     }
     out

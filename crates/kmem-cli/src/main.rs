@@ -17,9 +17,9 @@
 //! Without arguments the command runs a storm of ten seconds, the quickest way to see the allocator at work.
 //!
 //! Exit codes: 0 success; 1 a storm found a fault, or a race found a schedule that fails; 2 invalid arguments; 130
-//! Ctrl-C stopped a storm, a bench, a race, `kmem top` or `kmem follow`; 125 `kmem run` could not set the program up; 126 the
-//! program cannot be executed, 127 it does not exist. Otherwise `kmem run` *becomes* the program, so the code (or the
-//! signal) is the program's own.
+//! Ctrl-C stopped a storm, a bench, a race, `kmem top` or `kmem follow`; 125 `kmem run` could not set the program up;
+//! 126 the program cannot be executed, 127 it does not exist. Otherwise `kmem run` *becomes* the program, so the code
+//! (or the signal) is the program's own.
 
 #![deny(unsafe_code)]
 

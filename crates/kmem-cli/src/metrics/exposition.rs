@@ -1,5 +1,5 @@
-//! The figures in Prometheus's text form, by its conventions: a prefix, base units, `_total` for what only grows, a help
-//! and a type for each name, and all samples of a name together.
+//! The figures in Prometheus's text form, by its conventions: a prefix, base units, `_total` for what only grows, a
+//! help and a type for each name, and all samples of a name together.
 
 use std::fmt::Write;
 

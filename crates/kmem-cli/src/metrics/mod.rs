@@ -1,9 +1,10 @@
 //! `kmem metrics`: figures of processes for Prometheus, over HTTP.
 //!
 //! Each scrape looks into the processes anew ([`inspect`](crate::inspect)). A process that ended, or cannot be read, is
-//! reported by `kmem_up` 0, and the others go on. The server is a listener that answers one request at a time: a scraper
-//! asks every few seconds. It reads no more of a request than its head, waits no longer than a few seconds for it, and
-//! listens on the address that it is given, which should be a local one: whoever can connect reads the names of caches.
+//! reported by `kmem_up` 0, and the others go on. The server is a listener that answers one request at a time: a
+//! scraper asks every few seconds. It reads no more of a request than its head, waits no longer than a few seconds for
+//! it, and listens on the address that it is given, which should be a local one: whoever can connect reads the names of
+//! caches.
 
 #![forbid(unsafe_code)]
 

@@ -1,5 +1,5 @@
-//! The live objects of a cache, one by one: those whose bit on their slab says taken, and that no slot and no magazine of
-//! a depot holds.
+//! The live objects of a cache, one by one: those whose bit on their slab says taken, and that no slot and no magazine
+//! of a depot holds.
 
 use std::collections::HashSet;
 use std::io;
