@@ -8,6 +8,8 @@
 //! - `kmem info` says in which mode a process runs on this machine, and why ([`info`]);
 //! - `kmem info PID` says what holds the memory of a running process ([`inspect`], [`outside`], [`remote_status`]);
 //! - `kmem top` shows the same live, as slabtop does, and `kmem follow` its CPUs ([`top`], [`follow`]);
+//! - `kmem census` counts the live objects of a process, and writes those of a cache to a file ([`census`]);
+//! - `kmem metrics` serves the same figures to Prometheus ([`metrics`]);
 //! - `kmem race` reproduces the races of 2004, and shows which defence prevents them ([`race`]);
 //! - `kmem bench` measures kmem and other allocators side by side ([`bench`]);
 //! - `kmem completions` and `kmem man` write shell completions and manual pages for all of these ([`completions`]).
@@ -15,9 +17,9 @@
 //! Without arguments the command runs a storm of ten seconds, the quickest way to see the allocator at work.
 //!
 //! Exit codes: 0 success; 1 a storm found a fault, or a race found a schedule that fails; 2 invalid arguments; 130
-//! Ctrl-C stopped a storm, a bench, a race, `kmem top` or `kmem follow`; 125 `kmem run` could not set the program up; 126 the
-//! program cannot be executed, 127 it does not exist. Otherwise `kmem run` *becomes* the program, so the code (or the
-//! signal) is the program's own.
+//! Ctrl-C stopped a storm, a bench, a race, `kmem top` or `kmem follow`; 125 `kmem run` could not set the program up;
+//! 126 the program cannot be executed, 127 it does not exist. Otherwise `kmem run` *becomes* the program, so the code
+//! (or the signal) is the program's own.
 
 #![deny(unsafe_code)]
 
@@ -26,6 +28,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser, Subcommand};
 
 mod bench;
+mod census;
 mod completions;
 mod follow;
 mod holdings;
@@ -33,6 +36,7 @@ mod info;
 mod inspect;
 mod interrupt;
 mod loadable;
+mod metrics;
 mod outside;
 mod race;
 mod remote_status;
@@ -62,6 +66,10 @@ enum Command {
     Top(top::TopArgs),
     /// Show the CPUs of a running process, live: their state, what they cache, what was drained
     Follow(follow::FollowArgs),
+    /// Count the live objects of a running process by cache and age, or write those of a cache to a file
+    Census(census::CensusArgs),
+    /// Serve what running processes hold to Prometheus
+    Metrics(metrics::MetricsArgs),
     /// Reproduce the races of 2004 on virtual CPUs, and see which defence prevents them
     Race(race::RaceArgs),
     /// Measure kmem and other allocators side by side
@@ -84,6 +92,8 @@ fn main() -> ExitCode {
         Command::Info(args) => info::info(&args),
         Command::Top(args) => top::top(&args),
         Command::Follow(args) => follow::follow(&args),
+        Command::Census(args) => census::census(&args),
+        Command::Metrics(args) => metrics::metrics(&args),
         Command::Race(args) => race::race(&args),
         Command::Bench(args) => bench::bench(&args),
         Command::Completions(args) => completions::completions(&args, &Cli::command()),

@@ -1,8 +1,8 @@
 //! The caches of a process as text in the form of `/proc/slabinfo`, version 2.1.
 //!
-//! The columns are slab.c's, which slabtop and scripts know. What has no meaning here is 0, as SLUB has it: tunables are
-//! those of a magazine (`limit` is what a new one holds, `batchcount` half of that), and no slab is between two CPUs.
-//! A name has no blank there, so one that has is written with `_`.
+//! The columns are slab.c's, which slabtop and scripts know. What has no meaning here is 0, as SLUB has it: tunables
+//! are those of a magazine (`limit` is what a new one holds, `batchcount` half of that), and no slab is between two
+//! CPUs. A name has no blank there, so one that has is written with `_`.
 
 #![forbid(unsafe_code)]
 

@@ -118,8 +118,8 @@ fn print_process() {
     line.print();
 }
 
-/// Prints the table, if it is wanted: the program and its process, then bytes in use, cached in slots and depots, free on slabs, of these in empty slabs,
-/// and slabs, by cache. Caches that never had a slab are left out.
+/// Prints the table, if it is wanted: the program and its process, then bytes in use, cached in slots and depots, free
+/// on slabs, of these in empty slabs, and slabs, by cache. Caches that never had a slab are left out.
 pub fn print() {
     if OUT.load(Ordering::Relaxed) != NOWHERE {
         print_wanted();

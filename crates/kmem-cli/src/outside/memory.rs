@@ -1,7 +1,7 @@
 //! The memory of another process, through `/proc/PID/mem`.
 //!
-//! The kernel asks whether we may trace the process: it is the same user's (and `kernel.yama.ptrace_scope` allows it), or
-//! we are root. The process is not stopped, and notices nothing.
+//! The kernel asks whether we may trace the process: it is the same user's (and `kernel.yama.ptrace_scope` allows it),
+//! or we are root. The process is not stopped, and notices nothing.
 
 use std::fs::File;
 use std::io;

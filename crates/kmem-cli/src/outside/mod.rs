@@ -11,6 +11,7 @@
 
 #![forbid(unsafe_code)]
 
+mod census;
 mod memory;
 mod note;
 mod walk;
@@ -24,6 +25,8 @@ use kmem::status::outline::{self, Outline};
 
 use crate::holdings::Holdings;
 use crate::remote_status::{MAPS, OutsideError, of_maps, of_memory};
+
+pub use walk::Cache;
 
 use memory::{Memory, word};
 

@@ -91,7 +91,7 @@ pub struct Cache {
     pub stride: u64,
     /// Where its nodes' parts are, and how many there are.
     pub nodes: (u64, u64),
-    object_size: u64,
+    pub object_size: u64,
     slab_bytes: u64,
     slab_objects: u64,
     capacity: u32,
@@ -211,7 +211,8 @@ pub struct Area {
 /// What a slot of an area holds.
 pub struct Slot {
     pub index: u32,
-    /// How many objects are in it.
+    /// The address of the first object's word, and how many there are.
+    pub first: u64,
     pub count: u64,
 }
 
@@ -240,7 +241,7 @@ impl Area {
             let count = cursor.wrapping_sub(first) / WORD;
             // One that is being exchanged in this moment is not looked at.
             let fits = count <= word(&self.bytes, keep + outline.keep_capacity).min(1 << 16);
-            fits.then_some(Slot { index: index as u32, count })
+            fits.then_some(Slot { index: index as u32, first, count })
         })
     }
 }

@@ -1,8 +1,8 @@
 //! `kmem top`: what a running process holds, live, with the habits of slabtop.
 //!
 //! A row a cache and a row for each length of large blocks, sorted by slabtop's letters, and above them the sums. Rows
-//! with more in use than at the start are marked. Without a process it lists those that run on kmem, to choose one. In a
-//! pipe, or with `--once`, it prints one look as plain text.
+//! with more in use than at the start are marked. Without a process it lists those that run on kmem, to choose one. In
+//! a pipe, or with `--once`, it prints one look as plain text.
 //!
 //! The process is read as `kmem info PID` reads it ([`inspect`](crate::inspect)); it is not stopped. The terminal is
 //! put back as it was however the command ends: by a key, by a signal, because the process ended, or by a panic.

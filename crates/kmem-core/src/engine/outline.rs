@@ -1,9 +1,9 @@
 //! The outline: where an engine keeps what it holds, for a reader outside of the process.
 //!
-//! A reader that may read the memory of a process (a debugger, `kmem info PID`) needs nothing of that process: no thread
-//! that publishes, no counter on a path, no lock. It needs to know where the words are. The outline says so: the offset
-//! of each part that such a reader follows, computed by the compiler, and the sizes of what stands in arrays. It is a
-//! constant, and the home of an engine puts it where a reader finds it.
+//! A reader that may read the memory of a process (a debugger, `kmem info PID`) needs nothing of that process: no
+//! thread that publishes, no counter on a path, no lock. It needs to know where the words are. The outline says so: the
+//! offset of each part that such a reader follows, computed by the compiler, and the sizes of what stands in arrays. It
+//! is a constant, and the home of an engine puts it where a reader finds it.
 //!
 //! Its own form is a list of words: first [`MAGIC`], then [`VERSION`], then how many words there are. A reader refuses
 //! another version or another number of words; the offsets themselves may be any.

@@ -90,9 +90,10 @@ impl<P: Platform> Engine<P> {
         });
     }
 
-    /// Calls `cache` with the index and the figures of every cache, in order of index, and before it `slot` with the CPU
-    /// of each of its enabled slots and the bytes and objects in it. As for [`for_each_cache`](Self::for_each_cache),
-    /// except that neither may call the engine. Costs O(caches + enabled slots).
+    /// Calls `cache` with the index and the figures of every cache, in order of index, and before it `slot` with the
+    /// CPU of each of its enabled slots and the bytes and objects in it. As for
+    /// [`for_each_cache`](Self::for_each_cache), except that neither may call the engine. Costs O(caches + enabled
+    /// slots).
     pub fn survey(&self, mut slot: impl FnMut(usize, CachedOn), mut cache: impl FnMut(CacheId, &CacheStats<'_>)) {
         self.registry.for_each(&self.platform, |desc| {
             let size = desc.layout().size;
@@ -111,8 +112,8 @@ impl<P: Platform> Engine<P> {
         self.heap.stats(&self.platform)
     }
 
-    /// The large objects by their length: number `i` of the array is for those of 2^i granules up to twice as many. Costs
-    /// as much as [`large_stats`](Self::large_stats).
+    /// The large objects by their length: number `i` of the array is for those of 2^i granules up to twice as many.
+    /// Costs as much as [`large_stats`](Self::large_stats).
     pub fn large_by_size(&self) -> [LargeStats; LARGE_SIZES] {
         let mut sizes = [LargeStats::default(); LARGE_SIZES];
         self.heap.for_each_large(&self.platform, |granules| {

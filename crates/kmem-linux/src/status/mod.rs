@@ -17,8 +17,8 @@
 //!
 //! # How old it is
 //! A turn walks caches, slots and large objects, and nothing is counted for it on a fast path. A program that stopped
-//! is therefore on the page exactly after one more turn of the thread, half a second at most. (The walk of large objects
-//! takes a hundredth of the time at most, so that in a heap of many gigabytes their table is some seconds old.)
+//! is therefore on the page exactly after one more turn of the thread, half a second at most. (The walk of large
+//! objects takes a hundredth of the time at most, so that in a heap of many gigabytes their table is some seconds old.)
 //!
 //! # Reading while it is written
 //! The sequence is odd while the page is being written, and another number afterwards. A reader looks at the sequence,

@@ -1,7 +1,7 @@
 //! The note by which a reader outside finds the engine of a process, where there is no page.
 //!
-//! A program or shared object with an engine has a note in its segments of notes (`PT_NOTE`), with the name and the kind
-//! that are here. It is [`LEN`] bytes long: five words.
+//! A program or shared object with an engine has a note in its segments of notes (`PT_NOTE`), with the name and the
+//! kind that are here. It is [`LEN`] bytes long: five words.
 //!
 //! ```text
 //! 0   distance from this word to the Outline

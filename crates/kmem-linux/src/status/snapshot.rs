@@ -212,8 +212,8 @@ impl<'a> Snapshot<'a> {
         if all { Ok(this) } else { Err(Unreadable::NotAStatusPage) }
     }
 
-    /// Whether the table that the header names at this word and the two after it is inside of the copy, and its rows are
-    /// as wide as they must be; or it has no row, if it need not be there.
+    /// Whether the table that the header names at this word and the two after it is inside of the copy, and its rows
+    /// are as wide as they must be; or it has no row, if it need not be there.
     fn has_table(&self, at: usize, least: usize, must: bool) -> bool {
         let (first, count, width) = (self.at(at), self.at(at + 1), self.at(at + 2));
         let end = count.checked_mul(width).and_then(|words| words.checked_add(first));
