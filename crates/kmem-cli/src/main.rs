@@ -10,6 +10,7 @@
 //! - `kmem top` shows the same live, as slabtop does, and `kmem follow` its CPUs ([`top`], [`follow`]);
 //! - `kmem census` counts the live objects of a process, and writes those of a cache to a file ([`census`]);
 //! - `kmem metrics` serves the same figures to Prometheus ([`metrics`]);
+//! - `kmem tune` changes a cache of a running process ([`tune`], [`ask`]);
 //! - `kmem race` reproduces the races of 2004, and shows which defence prevents them ([`race`]);
 //! - `kmem bench` measures kmem and other allocators side by side ([`bench`]);
 //! - `kmem completions` and `kmem man` write shell completions and manual pages for all of these ([`completions`]).
@@ -27,6 +28,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
+mod ask;
 mod bench;
 mod census;
 mod completions;
@@ -44,6 +46,7 @@ mod run;
 mod slabinfo;
 mod storm;
 mod top;
+mod tune;
 
 /// A slab allocator whose per-CPU caches stay correct while CPUs come and go.
 #[derive(Parser)]
@@ -70,6 +73,8 @@ enum Command {
     Census(census::CensusArgs),
     /// Serve what running processes hold to Prometheus
     Metrics(metrics::MetricsArgs),
+    /// Change a cache of a running process: how much each CPU caches of it
+    Tune(tune::TuneArgs),
     /// Reproduce the races of 2004 on virtual CPUs, and see which defence prevents them
     Race(race::RaceArgs),
     /// Measure kmem and other allocators side by side
@@ -94,6 +99,7 @@ fn main() -> ExitCode {
         Command::Follow(args) => follow::follow(&args),
         Command::Census(args) => census::census(&args),
         Command::Metrics(args) => metrics::metrics(&args),
+        Command::Tune(args) => tune::tune(&args),
         Command::Race(args) => race::race(&args),
         Command::Bench(args) => bench::bench(&args),
         Command::Completions(args) => completions::completions(&args, &Cli::command()),

@@ -13,6 +13,7 @@
 //! | [`info`], [`memory`] | what there is to know |
 //! | `slow_path`, `fork` | what allocations do that miss; the fork handlers |
 //! | [`upkeep`] | turns: who takes them, and what is done in one |
+//! | [`control`] | what another process asks of this one |
 //! | [`status`] | the status page, which other processes read |
 //! | [`follow`] | which CPUs the process may use, and how much it is worth to cache |
 //! | [`policy`] | what the program asked for |
@@ -42,6 +43,7 @@
 extern crate std;
 
 mod arch;
+pub mod control;
 mod error;
 pub mod follow;
 mod fork;

@@ -35,6 +35,8 @@ pub use kmem_core::stats::CacheStats;
 pub use kmem_core::validate::{ValidReport, Violation};
 #[doc(inline)]
 pub use kmem_core::{AllocError, CreateError, TuneError};
+#[doc(hidden)]
+pub use kmem_linux::control;
 #[doc(inline)]
 pub use kmem_linux::follow::{Unavailable, UnavailableSet};
 #[doc(inline)]
