@@ -15,7 +15,7 @@ use kmem_core::percpu::SlotIndex;
 
 use crate::rseq::hot::{self, class_at};
 use crate::start::engine;
-use crate::{rseq, slow_path, upkeep};
+use crate::{checks, rseq, slow_path, upkeep};
 
 /// Bytes that every address is aligned to at least.
 pub const MIN_ALIGN: usize = classes::MIN_ALIGN;
@@ -43,7 +43,7 @@ pub const MIN_ALIGN: usize = classes::MIN_ALIGN;
 #[inline(always)]
 pub fn alloc(size: usize) -> Result<NonNull<u8>, AllocError> {
     match classes::class_of(size) {
-        Some(class) => alloc_class(class),
+        Some(class) => alloc_class(class, size, MIN_ALIGN),
         None => alloc_large(size, MIN_ALIGN).map(|fresh| fresh.address),
     }
 }
@@ -55,7 +55,7 @@ pub fn alloc(size: usize) -> Result<NonNull<u8>, AllocError> {
 #[inline]
 pub fn alloc_missed(size: usize) -> Result<NonNull<u8>, AllocError> {
     match classes::class_of(size) {
-        Some(class) => alloc_slow(class),
+        Some(class) => alloc_slow(class, size, MIN_ALIGN),
         None => alloc_large(size, MIN_ALIGN).map(|fresh| fresh.address),
     }
 }
@@ -81,7 +81,7 @@ pub fn alloc_missed(size: usize) -> Result<NonNull<u8>, AllocError> {
 #[inline]
 pub fn alloc_aligned(size: usize, align: usize) -> Result<NonNull<u8>, AllocError> {
     match classes::class_of_aligned(size, align) {
-        Some(class) => alloc_class(class),
+        Some(class) => alloc_class(class, size, align),
         None => alloc_large(size, align).map(|fresh| fresh.address),
     }
 }
@@ -107,8 +107,10 @@ pub fn alloc_aligned(size: usize, align: usize) -> Result<NonNull<u8>, AllocErro
 #[inline]
 pub fn alloc_zeroed(size: usize, align: usize) -> Result<NonNull<u8>, AllocError> {
     let fresh = match classes::class_of_aligned(size, align) {
-        Some(class) if class as usize <= SMALL_CLASSES => Fresh { address: alloc_class(class)?, zero: false },
-        Some(class) => alloc_for_zeros(class)?,
+        Some(class) if class as usize <= SMALL_CLASSES => {
+            Fresh { address: alloc_class(class, size, align)?, zero: false }
+        }
+        Some(class) => alloc_for_zeros(class, size, align)?,
         None => alloc_large(size, align)?,
     };
     if !fresh.zero {
@@ -153,12 +155,12 @@ pub unsafe fn free(address: NonNull<u8>) {
 pub unsafe fn free_sized(address: NonNull<u8>, size: usize, align: usize) {
     let Some(class) = classes::class_told_by(size, align) else {
         // SAFETY: passed on.
-        return unsafe { free(address) };
+        return unsafe { free_large(address, size) };
     };
     // SAFETY: as in `free`: what such a size was asked for is an object of its class.
     if !unsafe { rseq::push(SlotIndex(u32::from(class)), address) } {
         // SAFETY: passed on.
-        unsafe { free_missed(address) }
+        unsafe { free_missed_sized(address, size) }
     }
 }
 
@@ -189,8 +191,14 @@ pub unsafe fn free_sized(address: NonNull<u8>, size: usize, align: usize) {
 pub unsafe fn realloc(address: NonNull<u8>, size: usize) -> Result<NonNull<u8>, AllocError> {
     let class = class_at(address.as_ptr() as usize);
     if class == 0 || !(address.as_ptr() as usize).is_multiple_of(MIN_ALIGN) {
+        let engine = engine().ok_or(AllocError)?;
+        if checks::are_on()
+            && let Some(moved) = checks::realloc(address, size, MIN_ALIGN)
+        {
+            return moved;
+        }
         // SAFETY: passed on.
-        return unsafe { engine().ok_or(AllocError)?.realloc_bytes(address, size, MIN_ALIGN) };
+        return unsafe { engine.realloc_bytes(address, size, MIN_ALIGN) };
     }
     let usable = classes::size_of_class(class);
     if stays(usable, size) {
@@ -220,6 +228,11 @@ pub unsafe fn realloc(address: NonNull<u8>, size: usize) -> Result<NonNull<u8>, 
 /// # Safety
 /// As for [`free_sized`], with `old`.
 pub unsafe fn realloc_sized(address: NonNull<u8>, old: Layout, new: Layout) -> Result<NonNull<u8>, AllocError> {
+    if checks::are_on()
+        && let Some(moved) = checks::realloc(address, new.size(), new.align())
+    {
+        return moved;
+    }
     let Some(class) = classes::class_told_by(new.size(), new.align()) else {
         let engine = engine().ok_or(AllocError)?;
         slow_path::enter(engine);
@@ -229,7 +242,7 @@ pub unsafe fn realloc_sized(address: NonNull<u8>, old: Layout, new: Layout) -> R
     if classes::class_told_by(old.size(), old.align()) == Some(class) {
         return Ok(address);
     }
-    let other = alloc_class(class)?;
+    let other = alloc_class(class, new.size(), new.align())?;
     // SAFETY: both places are the caller's and at least as long as what is copied; they are different places.
     unsafe {
         other.copy_from_nonoverlapping(address, old.size().min(new.size()));
@@ -254,13 +267,28 @@ pub unsafe fn realloc_sized(address: NonNull<u8>, old: Layout, new: Layout) -> R
 #[inline]
 pub fn usable_size(address: NonNull<u8>) -> usize {
     match class_at(address.as_ptr() as usize) {
-        0 => engine().map_or(0, |engine| engine.usable_size(address.as_ptr() as usize)),
+        0 => usable_size_slow(address),
         class => classes::size_of_class(class),
     }
 }
 
+#[inline(never)]
+fn usable_size_slow(address: NonNull<u8>) -> usize {
+    let Some(engine) = engine() else { return 0 };
+    if checks::are_on()
+        && let Some(size) = checks::usable_size(address)
+    {
+        return size;
+    }
+    let size = engine.usable_size(address.as_ptr() as usize);
+    if size == 0 && checks::are_on() {
+        checks::refuse("malloc_usable_size", address);
+    }
+    size
+}
+
 #[inline(always)]
-fn alloc_class(class: u8) -> Result<NonNull<u8>, AllocError> {
+fn alloc_class(class: u8, size: usize, align: usize) -> Result<NonNull<u8>, AllocError> {
     if hot::is_published()
         // SAFETY: the slot of a class is its general cache's, which lives for ever, or has no cache yet: a miss (I3).
         && let Some(object) = unsafe { rseq::pop(SlotIndex(u32::from(class))) }
@@ -268,20 +296,30 @@ fn alloc_class(class: u8) -> Result<NonNull<u8>, AllocError> {
         return Ok(object);
     }
     cold_path();
-    alloc_slow(class)
+    alloc_slow(class, size, align)
 }
 
 #[inline(never)]
-fn alloc_slow(class: u8) -> Result<NonNull<u8>, AllocError> {
+fn alloc_slow(class: u8, size: usize, align: usize) -> Result<NonNull<u8>, AllocError> {
     let engine = engine().ok_or(AllocError)?;
+    if checks::are_on()
+        && let Some(checked) = checks::alloc(Some(class), size, align)
+    {
+        return checked;
+    }
     // SAFETY: general caches live for ever.
     unsafe { slow_path::alloc_missed(engine, engine.general_cache(class)?) }
 }
 
 /// An object of a class of which it counts whether it reads as zero.
 #[inline(never)]
-fn alloc_for_zeros(class: u8) -> Result<Fresh, AllocError> {
+fn alloc_for_zeros(class: u8, size: usize, align: usize) -> Result<Fresh, AllocError> {
     let engine = engine().ok_or(AllocError)?;
+    if checks::are_on()
+        && let Some(checked) = checks::alloc(Some(class), size, align)
+    {
+        return checked.map(|address| Fresh { address, zero: checks::is_zero() });
+    }
     slow_path::enter(engine);
     // SAFETY: general caches live for ever.
     unsafe { engine.alloc_for_zeros(engine.general_cache(class)?) }
@@ -290,8 +328,36 @@ fn alloc_for_zeros(class: u8) -> Result<Fresh, AllocError> {
 #[inline(never)]
 fn alloc_large(size: usize, align: usize) -> Result<Fresh, AllocError> {
     let engine = engine().ok_or(AllocError)?;
+    if checks::are_on()
+        && let Some(checked) = checks::alloc(None, size, align)
+    {
+        return checked.map(|address| Fresh { address, zero: checks::is_zero() });
+    }
     upkeep::poke(engine);
     engine.alloc_large(size, align)
+}
+
+/// [`free_sized`] where the size tells no class.
+///
+/// # Safety
+/// As for [`free_sized`].
+#[inline(always)]
+unsafe fn free_large(address: NonNull<u8>, size: usize) {
+    // SAFETY: passed on.
+    unsafe { if class_at(address.as_ptr() as usize) == 0 { free_missed_sized(address, size) } else { free(address) } }
+}
+
+/// [`free_missed`] of memory that is said to have so many bytes, which is looked at where memory is checked.
+///
+/// # Safety
+/// As for [`free_sized`].
+#[inline(never)]
+pub unsafe fn free_missed_sized(address: NonNull<u8>, size: usize) {
+    if checks::are_on() && checks::free(address, Some(size)) {
+        return;
+    }
+    // SAFETY: passed on.
+    unsafe { free_missed(address) }
 }
 
 /// What [`free`] does where the slot takes no object, or the address has no class.
@@ -301,6 +367,9 @@ fn alloc_large(size: usize, align: usize) -> Result<Fresh, AllocError> {
 #[inline(never)]
 pub unsafe fn free_missed(address: NonNull<u8>) {
     let Some(engine) = engine() else { return };
+    if checks::are_on() && checks::free(address, None) {
+        return;
+    }
     let class = class_at(address.as_ptr() as usize);
     // SAFETY: passed on; a general cache lives for ever, and what has its class is its object.
     unsafe {

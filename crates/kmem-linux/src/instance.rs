@@ -12,7 +12,9 @@ use kmem_core::slab::FreeError;
 use kmem_core::sync::{AtomicU32, Ordering};
 use kmem_core::{Config, Engine, Population};
 
+use crate::checks;
 use crate::os::sys;
+use crate::os::text::hexadecimal;
 use crate::platform::Linux;
 use crate::status::note;
 
@@ -101,6 +103,8 @@ pub(crate) fn make() -> Option<&'static Engine<Linux>> {
 /// Makes the engine in its place and publishes it to the fast paths; `false`: no memory. The state is the caller's.
 #[inline(never)]
 fn build() -> bool {
+    // What is checked is decided before anything is handed out.
+    checks::begin();
     let config = Config { max_caches: MAX_CACHES, population: Population::OnFirstUse, bad_free };
     // SAFETY: the state is this thread's: no other discovers a platform meanwhile, and none is published before this.
     let linux = || unsafe { Linux::discover() };
@@ -163,23 +167,4 @@ mod namespaces {
             !debug.is_null() && (&raw const (*debug).version).read() >= 2 && (&raw const (*debug).next).read() != 0
         }
     }
-}
-
-/// `0x` and the digits.
-#[cold]
-fn hexadecimal(number: usize, into: &mut [u8; 18]) -> &str {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let mut at = into.len();
-    let mut rest = number;
-    loop {
-        at -= 1;
-        into[at] = DIGITS[rest & 15];
-        rest >>= 4;
-        if rest == 0 {
-            break;
-        }
-    }
-    at -= 2;
-    into[at..at + 2].copy_from_slice(b"0x");
-    core::str::from_utf8(&into[at..]).unwrap_or("?")
 }

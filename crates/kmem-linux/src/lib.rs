@@ -1,7 +1,7 @@
 //! The allocator kmem on Linux: what the crates `kmem` and `kmem-malloc` are built on.
 //!
-//! Programs use those. This crate has no features and needs Rust 1.88 or newer. It reads `KMEM_RSEQ`, `KMEM_UPKEEP`,
-//! `KMEM_CPUS` and `KMEM_HUGE` from the environment. In the repository, `docs/tuning.md` has their values,
+//! Programs use those. Its one feature is `secure` (see [`checks`]), and it needs Rust 1.88 or newer. It reads `KMEM_RSEQ`, `KMEM_UPKEEP`,
+//! `KMEM_CPUS`, `KMEM_HUGE`, `KMEM_SECURE`, `KMEM_DEBUG`, `KMEM_GUARD` and `KMEM_LEAKS` from the environment. In the repository, `docs/tuning.md` has their values,
 //! `docs/rseq.md` explains the sections and the fence, and `docs/invariants.md` lists what comments cite as I1 to I44.
 //!
 //! # The floors, each of which uses only those below it
@@ -17,10 +17,12 @@
 //! | [`status`] | the status page, which other processes read |
 //! | [`follow`] | which CPUs the process may use, and how much it is worth to cache |
 //! | [`policy`] | what the program asked for |
+//! | [`checks`] | the checked heap, which serves instead of caches where it is asked for |
 //! | [`instance`] | the one engine of this program or shared object |
 //! | [`platform`] | [`Linux`], the platform of that engine |
 //! | [`process`] | which kind of section the process has; registrations, the fallback, threads that are lent |
 //! | [`rseq`] | sections as restartable sequences, and their fence |
+//! | [`stack`] | the calls that led to a place |
 //! | [`os`] | system calls, memory, CPUs, what libc says |
 //! | `arch` | what differs from processor to processor |
 //!
@@ -43,6 +45,7 @@
 extern crate std;
 
 mod arch;
+pub mod checks;
 pub mod control;
 mod error;
 pub mod follow;
@@ -59,6 +62,7 @@ pub mod process;
 pub mod raw;
 pub mod rseq;
 mod slow_path;
+pub mod stack;
 pub mod start;
 pub mod status;
 pub mod upkeep;

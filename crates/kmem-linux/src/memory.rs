@@ -2,6 +2,7 @@
 
 use kmem_core::pages::GRANULE;
 
+use crate::checks;
 use crate::instance::existing;
 
 /// What memory is used for, in bytes. Figures of different places are of slightly different moments.
@@ -65,5 +66,10 @@ pub fn memory() -> Memory {
         memory.slabs += cache.bytes;
         memory.empty_slabs += cache.bytes.checked_div(cache.slabs).map_or(0, |bytes| cache.empty_slabs * bytes);
     });
+    let [(objects, bytes), (large_objects, large)] = checks::in_use();
+    let _ = objects;
+    memory.in_use += bytes;
+    memory.large += large;
+    memory.large_objects += large_objects;
     memory
 }

@@ -10,6 +10,7 @@ use kmem_core::platform::{
 };
 use kmem_core::sync::{AtomicUsize, HeldRanks, OtherFirst, Waiters, Word};
 
+use crate::checks;
 use crate::os::{environment, fault, geometry, huge, libc, pages, streams, sys, topology};
 use crate::process::lent::{self, Lent};
 use crate::process::mode::{self, Mode};
@@ -345,7 +346,9 @@ unsafe impl Park for Linux {
 
     /// With restartable sequences there are none: a section that another thread was in leaves no trace in a child, and
     /// registrations (of the area, for the one thread left, and of fences, for the process) are inherited.
-    unsafe fn for_each_word(&self, visit: impl FnMut(&Word) -> Result<(), OtherFirst>) -> Result<(), OtherFirst> {
+    unsafe fn for_each_word(&self, mut visit: impl FnMut(&Word) -> Result<(), OtherFirst>) -> Result<(), OtherFirst> {
+        // SAFETY: passed on.
+        unsafe { checks::for_each_word(&mut visit)? }
         match self.mode {
             // SAFETY: passed on.
             Mode::Fallback(_) => unsafe { fallback::for_each_word(visit) },

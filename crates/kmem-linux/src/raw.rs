@@ -13,7 +13,7 @@ use crate::error::{DestroyError, InsideCallback};
 use crate::instance::existing;
 use crate::platform::Linux;
 use crate::start::engine;
-use crate::{rseq, slow_path};
+use crate::{checks, rseq, slow_path};
 
 /// A cache of objects of one [`Layout`].
 ///
@@ -73,6 +73,10 @@ impl RawCache {
         let engine = engine().ok_or(CreateError::NoMemory)?;
         let id = engine.create(&CacheSpec { name, size: layout.size(), align: layout.align(), ops })?;
         let desc = engine.descriptor(id).ok_or(CreateError::NoMemory)?;
+        if ops.is_none() && checks::are_on() {
+            // SAFETY: only this create knows the cache.
+            checks::adopt(unsafe { desc.as_ref() }, layout);
+        }
         Ok(Self { engine, desc, id })
     }
 
@@ -180,7 +184,11 @@ impl RawCache {
     /// ```
     pub fn stats(&self) -> CacheStats<'_> {
         // SAFETY: the cache lives as long as its handle.
-        unsafe { self.engine.stats(self.desc.as_ref()) }
+        unsafe {
+            let mut stats = self.engine.stats(self.desc.as_ref());
+            stats.live += checks::live_in(self.desc.as_ref());
+            stats
+        }
     }
 
     /// Destroys the cache.
@@ -200,9 +208,17 @@ impl RawCache {
     #[doc(alias = "umem_cache_destroy")]
     pub fn destroy(self) -> Result<(), DestroyError<Self>> {
         let this = ManuallyDrop::new(self);
+        // SAFETY: the cache lives as long as its handle.
+        let (slot, live) = unsafe { (this.desc.as_ref().slot().0, checks::begin_destroy(this.desc.as_ref())) };
+        if live > 0 {
+            return Err(DestroyError::Busy { live, cache: ManuallyDrop::into_inner(this) });
+        }
         // SAFETY: the handle is the caller's alone, and what borrows it is gone; objects in use make it busy.
         match unsafe { this.engine.destroy(this.id) } {
-            Ok(()) => Ok(()),
+            Ok(()) => {
+                checks::end_destroy(slot);
+                Ok(())
+            }
             Err(error) => {
                 let cache = ManuallyDrop::into_inner(this);
                 Err(match error {
@@ -220,8 +236,19 @@ impl RawCache {
     /// The handle is about to be dropped: if the result is `true`, it is not used for anything else.
     #[doc(hidden)]
     pub unsafe fn try_destroy(&mut self) -> bool {
-        // SAFETY: the handle is borrowed uniquely, so no other call is inside; objects in use make it busy.
-        unsafe { self.engine.destroy(self.id).is_ok() }
+        // SAFETY: the handle is borrowed uniquely, so no other call is inside; objects in use make it busy. Called again,
+        // its id names no cache.
+        unsafe {
+            if self.engine.descriptor(self.id) != Some(self.desc) {
+                return false;
+            }
+            let (slot, live) = (self.desc.as_ref().slot().0, checks::begin_destroy(self.desc.as_ref()));
+            let gone = live == 0 && self.engine.destroy(self.id).is_ok();
+            if gone {
+                checks::end_destroy(slot);
+            }
+            gone
+        }
     }
 }
 
@@ -318,6 +345,10 @@ impl Handle {
     unsafe fn alloc_slow(self) -> Result<NonNull<u8>, AllocError> {
         let engine = engine().ok_or(AllocError)?;
         // SAFETY: passed on.
+        if let Some(checked) = unsafe { checked(self) } {
+            return checked;
+        }
+        // SAFETY: passed on.
         unsafe { slow_path::alloc_missed(engine, self.desc()) }
     }
 
@@ -327,6 +358,10 @@ impl Handle {
     #[inline(never)]
     unsafe fn free_slow(self, object: NonNull<u8>) {
         let Some(engine) = existing() else { return };
+        // SAFETY: passed on.
+        if checks::are_on() && checks::free_in(unsafe { self.desc() }, object) {
+            return;
+        }
         // SAFETY: passed on.
         unsafe { slow_path::free_missed(engine, self.desc(), object) }
     }
@@ -338,6 +373,18 @@ impl Handle {
     unsafe fn alloc_bulk_slow(self, out: &mut [usize]) -> usize {
         let Some(engine) = existing() else { return 0 };
         slow_path::enter(engine);
+        let count = out.len();
+        for (done, place) in out.iter_mut().enumerate() {
+            // SAFETY: passed on.
+            match unsafe { checked(self) } {
+                Some(Ok(object)) => *place = object.as_ptr() as usize,
+                Some(Err(AllocError)) => return done,
+                None => break,
+            }
+            if done + 1 == count {
+                return done + 1;
+            }
+        }
         // SAFETY: passed on.
         unsafe { engine.alloc_bulk(self.desc(), out) }
     }
@@ -349,7 +396,23 @@ impl Handle {
     unsafe fn free_bulk_slow(self, objects: &[usize]) {
         let Some(engine) = existing() else { return };
         slow_path::enter(engine);
+        if checks::are_on() {
+            // SAFETY: passed on, one by one.
+            return objects.iter().filter_map(|object| NonNull::new(*object as *mut u8)).for_each(|object| unsafe {
+                self.free_slow(object);
+            });
+        }
         // SAFETY: passed on.
         unsafe { engine.free_bulk(self.desc(), objects) }
     }
+}
+
+/// An object of a cache that is checked; `None`: it is not.
+///
+/// # Safety
+/// The cache lives.
+#[inline(always)]
+unsafe fn checked(cache: Handle) -> Option<Result<NonNull<u8>, AllocError>> {
+    // SAFETY: passed on.
+    if checks::are_on() { checks::alloc_in(unsafe { cache.desc() }) } else { None }
 }

@@ -4,7 +4,7 @@ use kmem_core::Engine;
 
 use crate::instance::{self, existing};
 use crate::platform::Linux;
-use crate::{control, fork, upkeep};
+use crate::{checks, control, fork, upkeep};
 
 /// The engine, made now if it does not exist; `None` where there is no memory for it.
 #[inline]
@@ -30,6 +30,7 @@ fn make() -> Option<&'static Engine<Linux>> {
 #[cold]
 pub fn at_start() {
     if let Some(engine) = engine() {
+        checks::at_start();
         upkeep::at_start(engine);
     }
 }

@@ -9,7 +9,7 @@ use core::ffi::{c_int, c_void};
 use core::ptr::{NonNull, null_mut};
 
 use kmem_core::AllocError;
-use kmem_linux::general;
+use kmem_linux::{checks, general};
 
 const ENOMEM: c_int = 12;
 const EINVAL: c_int = 22;
@@ -229,12 +229,14 @@ pub unsafe extern "C" fn malloc_usable_size(address: *mut c_void) -> usize {
 
 /// free_sized of C23.
 ///
-/// The size is not used: memory that realloc left in place is of a larger class than its size says.
+/// The size is not used, except where memory is checked: memory that realloc left in place is of a larger class than
+/// its size says.
 ///
 /// # Safety
 /// As in C.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn free_sized(address: *mut c_void, _size: usize) {
+pub unsafe extern "C" fn free_sized(address: *mut c_void, size: usize) {
+    checks::check_size(address.cast(), size);
     // SAFETY: passed on.
     unsafe { free(address) }
 }
@@ -244,7 +246,8 @@ pub unsafe extern "C" fn free_sized(address: *mut c_void, _size: usize) {
 /// # Safety
 /// As in C.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn free_aligned_sized(address: *mut c_void, _align: usize, _size: usize) {
+pub unsafe extern "C" fn free_aligned_sized(address: *mut c_void, _align: usize, size: usize) {
+    checks::check_size(address.cast(), size);
     // SAFETY: passed on.
     unsafe { free(address) }
 }

@@ -19,8 +19,8 @@ use core::arch::{asm, naked_asm};
 use core::ffi::{CStr, c_char, c_int, c_void};
 use core::ptr::null_mut;
 
-use kmem_linux::general;
 use kmem_linux::os::sys;
+use kmem_linux::{checks, general};
 
 use crate::c::{free, free_by_id};
 
@@ -224,24 +224,72 @@ jumps! {
     _ZnamSt11align_val_t -> "_ZnwmSt11align_val_t";
     /// `operator delete[](void*)`
     _ZdaPv -> "_ZdlPv";
-    /// `operator delete(void*, size_t)`
-    _ZdlPvm -> "_ZdlPv";
-    /// `operator delete[](void*, size_t)`
-    _ZdaPvm -> "_ZdaPv";
     /// `operator delete(void*, nothrow_t const&)`
     _ZdlPvRKSt9nothrow_t -> "_ZdlPv";
     /// `operator delete[](void*, nothrow_t const&)`
     _ZdaPvRKSt9nothrow_t -> "_ZdaPv";
     /// `operator delete[](void*, align_val_t)`
     _ZdaPvSt11align_val_t -> "_ZdlPvSt11align_val_t";
-    /// `operator delete(void*, size_t, align_val_t)`
-    _ZdlPvmSt11align_val_t -> "_ZdlPvSt11align_val_t", "mov rsi, rdx";
-    /// `operator delete[](void*, size_t, align_val_t)`
-    _ZdaPvmSt11align_val_t -> "_ZdaPvSt11align_val_t", "mov rsi, rdx";
     /// `operator delete(void*, align_val_t, nothrow_t const&)`
     _ZdlPvSt11align_val_tRKSt9nothrow_t -> "_ZdlPvSt11align_val_t";
     /// `operator delete[](void*, align_val_t, nothrow_t const&)`
     _ZdaPvSt11align_val_tRKSt9nothrow_t -> "_ZdaPvSt11align_val_t";
+}
+
+/// Sized forms: jumps as well, but where memory is checked the size is looked at before.
+macro_rules! sized {
+    ($($(#[$doc:meta])* $name:ident -> $basic:literal $(, $first:literal)?;)*) => {$(
+        $(#[$doc])*
+        ///
+        /// # Safety
+        /// As in C++.
+        #[unsafe(naked)]
+        #[unsafe(no_mangle)]
+        pub unsafe extern "C" fn $name() {
+            naked_asm!(
+                ".cfi_startproc",
+                "cmp dword ptr [rip + {on}], 0",
+                "jne 3f",
+                "2:",
+                $($first,)?
+                concat!("jmp qword ptr [rip + ", $basic, "@GOTPCREL]"),
+                "3:",
+                "push rdi",
+                ".cfi_adjust_cfa_offset 8",
+                "push rdx",
+                ".cfi_adjust_cfa_offset 8",
+                "sub rsp, 8",
+                ".cfi_adjust_cfa_offset 8",
+                "call {check}",
+                "add rsp, 8",
+                ".cfi_adjust_cfa_offset -8",
+                "pop rdx",
+                ".cfi_adjust_cfa_offset -8",
+                "pop rdi",
+                ".cfi_adjust_cfa_offset -8",
+                "jmp 2b",
+                ".cfi_endproc",
+                on = sym checks::ON,
+                check = sym check,
+            )
+        }
+    )*};
+}
+
+/// Ends the program where memory is checked and has not this size.
+extern "C" fn check(address: *mut c_void, size: usize) {
+    checks::check_size(address.cast(), size);
+}
+
+sized! {
+    /// `operator delete(void*, size_t)`
+    _ZdlPvm -> "_ZdlPv";
+    /// `operator delete[](void*, size_t)`
+    _ZdaPvm -> "_ZdaPv";
+    /// `operator delete(void*, size_t, align_val_t)`
+    _ZdlPvmSt11align_val_t -> "_ZdlPvSt11align_val_t", "mov rsi, rdx";
+    /// `operator delete[](void*, size_t, align_val_t)`
+    _ZdaPvmSt11align_val_t -> "_ZdaPvSt11align_val_t", "mov rsi, rdx";
 }
 
 /// What the unwinder asks about the frame of a nothrow form: it catches everything but a forced unwind (a thread that

@@ -154,3 +154,12 @@ unsafe extern "C" fn begin() {
         EXIT = const nr::EXIT,
     )
 }
+
+/// The frame pointer, where a frame begins with that of its caller and the address to return to, and the stack pointer.
+#[inline(always)]
+pub(crate) fn frame_and_stack() -> (usize, usize) {
+    let (frame, stack): (usize, usize);
+    // SAFETY: reads two registers.
+    unsafe { asm!("mov {}, x29", "mov {}, sp", out(reg) frame, out(reg) stack, options(nomem, nostack)) };
+    (frame, stack)
+}

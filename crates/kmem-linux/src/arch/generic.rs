@@ -38,6 +38,7 @@ pub(crate) const MINCORE: usize = 232;
 pub(crate) const MADVISE: usize = 233;
 pub(crate) const GET_MEMPOLICY: usize = 236;
 pub(crate) const PRLIMIT64: usize = 261;
+pub(crate) const PROCESS_VM_READV: usize = 270;
 pub(crate) const MEMFD_CREATE: usize = 279;
 pub(crate) const MEMBARRIER: usize = 283;
 pub(crate) const RSEQ: usize = 293;

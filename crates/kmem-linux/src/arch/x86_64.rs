@@ -45,6 +45,7 @@ pub(crate) mod nr {
     pub(crate) const INOTIFY_INIT1: usize = 294;
     pub(crate) const PRLIMIT64: usize = 302;
     pub(crate) const GETCPU: usize = 309;
+    pub(crate) const PROCESS_VM_READV: usize = 310;
     pub(crate) const MEMFD_CREATE: usize = 319;
     pub(crate) const MEMBARRIER: usize = 324;
     pub(crate) const RSEQ: usize = 334;
@@ -208,4 +209,13 @@ unsafe extern "C" fn begin() {
         MUNMAP = const nr::MUNMAP,
         EXIT = const nr::EXIT,
     )
+}
+
+/// The frame pointer, where a frame begins with that of its caller and the address to return to, and the stack pointer.
+#[inline(always)]
+pub(crate) fn frame_and_stack() -> (usize, usize) {
+    let (frame, stack): (usize, usize);
+    // SAFETY: reads two registers.
+    unsafe { asm!("mov {}, rbp", "mov {}, rsp", out(reg) frame, out(reg) stack, options(nomem, nostack)) };
+    (frame, stack)
 }

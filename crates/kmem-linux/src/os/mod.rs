@@ -8,6 +8,7 @@
 //! | `streams` | libc's lock of the list of streams, for fork |
 //! | `environment`, [`settings`] | what the process was started with; the variables of it that kmem goes by |
 //! | `pages`, `huge`, `geometry` | address space and memory; which of it may be huge pages; the sizes that both go by |
+//! | `text` | numbers as text |
 //! | `bootstrap` | memory for the first tables |
 //! | `topology` | CPUs and nodes |
 //! | [`fault`] | refusals of the kernel, for tests |
@@ -24,4 +25,5 @@ pub(crate) mod pages;
 pub mod settings;
 pub(crate) mod streams;
 pub mod sys;
+pub(crate) mod text;
 pub(crate) mod topology;

@@ -5,6 +5,10 @@
 //! KMEM_UPKEEP    off, always     who takes the turns of upkeep             upkeep
 //! KMEM_CPUS      fixed           CPUs that leave are not followed          control
 //! KMEM_HUGE      off             no advice on huge pages                   huge
+//! KMEM_SECURE    0, 1            all memory is hardened                    checks
+//! KMEM_DEBUG     letters, names  caches whose objects are checked          checks
+//! KMEM_GUARD     1/N             one in N between guard pages              checks
+//! KMEM_LEAKS     1               what is lost is listed at the end         checks
 //! KMEM_DEEPBIND  keep            plugins keep a malloc of their own        the preload library
 //! KMEM_STATS     0, 1            a table of slabs at the end               the preload library
 //! KMEM_STORM     a number        so many caches a second come and go       the preload library
@@ -36,6 +40,10 @@ pub enum Setting {
     Upkeep,
     Cpus,
     Huge,
+    Secure,
+    Debug,
+    Guard,
+    Leaks,
     Deepbind,
     Stats,
     Storm,
@@ -51,6 +59,8 @@ enum Values {
     Words(&'static [&'static str]),
     /// A decimal number from 1 on.
     Number,
+    /// Any text: its reader says what it does not understand.
+    Text,
 }
 
 const PREFIX: &str = "KMEM_";
@@ -60,12 +70,17 @@ static TABLE: [Variable; VARIABLES] = [
     Variable { name: "UPKEEP", may_be: Values::Words(&["off", "always"]) },
     Variable { name: "CPUS", may_be: Values::Words(&["fixed"]) },
     Variable { name: "HUGE", may_be: Values::Words(&["off"]) },
+    Variable { name: "SECURE", may_be: Values::Words(&["0", "1"]) },
+    Variable { name: "DEBUG", may_be: Values::Text },
+    Variable { name: "GUARD", may_be: Values::Text },
+    Variable { name: "LEAKS", may_be: Values::Words(&["0", "1"]) },
     Variable { name: "DEEPBIND", may_be: Values::Words(&["keep"]) },
     Variable { name: "STATS", may_be: Values::Words(&["0", "1"]) },
     Variable { name: "STORM", may_be: Values::Number },
 ];
 
-/// What each says: the number of a word, counted from 1, or the number itself; 0 where it says nothing.
+/// What each says: the number of a word, counted from 1, the number itself, or where the text is; 0 where it says
+/// nothing.
 static SAID: [AtomicUsize; VARIABLES] = [const { AtomicUsize::new(0) }; VARIABLES];
 static READ: AtomicU32 = AtomicU32::new(0);
 /// Whether a thread reads, or has read: it is the one that speaks.
@@ -76,7 +91,7 @@ static SPOKEN: AtomicU32 = AtomicU32::new(0);
 pub fn word(setting: Setting) -> Option<&'static str> {
     match TABLE[setting as usize].may_be {
         Values::Words(words) => words.get(said(setting).checked_sub(1)?).copied(),
-        Values::Number => None,
+        Values::Number | Values::Text => None,
     }
 }
 
@@ -84,8 +99,20 @@ pub fn word(setting: Setting) -> Option<&'static str> {
 #[cold]
 pub fn number(setting: Setting) -> Option<usize> {
     match TABLE[setting as usize].may_be {
-        Values::Words(_) => None,
+        Values::Words(_) | Values::Text => None,
         Values::Number => Some(said(setting)).filter(|number| *number > 0),
+    }
+}
+
+/// The text that a variable says; `None` where it says none.
+#[cold]
+pub fn text(setting: Setting) -> Option<&'static [u8]> {
+    match TABLE[setting as usize].may_be {
+        Values::Text => Some(said(setting))
+            .filter(|at| *at != 0)
+            // SAFETY: the address is that of a value in the environment, which ends with a null and stays.
+            .map(|at| unsafe { core::ffi::CStr::from_ptr(at as *const core::ffi::c_char) }.to_bytes()),
+        Values::Words(_) | Values::Number => None,
     }
 }
 
@@ -142,6 +169,7 @@ fn parse(may_be: &Values, value: &[u8]) -> Option<usize> {
                 number.checked_mul(10)?.checked_add(usize::from(digit))
             })
             .filter(|number| *number > 0),
+        Values::Text => Some(value.as_ptr() as usize),
     }
 }
 
@@ -158,6 +186,7 @@ fn say(variable: &Variable, value: &[u8]) {
             }
         }
         Values::Number => parts[6] = "a number from 1 on",
+        Values::Text => {}
     }
     sys::report(&parts);
 }

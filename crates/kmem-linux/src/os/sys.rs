@@ -59,6 +59,8 @@ const MREMAP_MAYMOVE_FIXED: usize = 3;
 const MADV_DONTNEED: usize = 4;
 const MADV_HUGEPAGE: usize = 14;
 const MADV_NOHUGEPAGE: usize = 15;
+const MADV_GUARD_INSTALL: usize = 102;
+const MADV_GUARD_REMOVE: usize = 103;
 const PR_SET_NAME: usize = 15;
 /// Paths begin where the process is.
 const AT_FDCWD: usize = -100_isize as usize;
@@ -150,6 +152,16 @@ pub(crate) unsafe fn mremap_fixed(addr: usize, len: usize, to: usize, longer: us
 pub(crate) unsafe fn madvise_dontneed(addr: usize, len: usize) -> Result<usize, Errno> {
     // SAFETY: the caller's promise.
     unsafe { call(nr::MADVISE, [addr, len, MADV_DONTNEED, 0, 0, 0]) }
+}
+
+/// Ends what pages hold and lets no access reach them, or lets it again (Linux 6.13).
+///
+/// # Safety
+/// The range is the caller's and what is in it is not needed.
+pub(crate) unsafe fn madvise_guard(addr: usize, len: usize, guard: bool) -> Result<usize, Errno> {
+    let advice = if guard { MADV_GUARD_INSTALL } else { MADV_GUARD_REMOVE };
+    // SAFETY: the caller's promise.
+    unsafe { call(nr::MADVISE, [addr, len, advice, 0, 0, 0]) }
 }
 
 /// Says whether pages there may be huge.
@@ -374,6 +386,29 @@ pub(crate) fn read_file(path: &CStr, into: &mut [u8]) -> Result<usize, Errno> {
     }
 }
 
+/// Reads memory of this process into a buffer, and returns how much was there to be read.
+pub(crate) fn read_own(from: usize, into: usize, len: usize) -> usize {
+    let (local, remote) = ([into, len], [from, len]);
+    // SAFETY: the kernel writes into the buffer, as the caller has it.
+    let read =
+        unsafe { call(nr::PROCESS_VM_READV, [getpid(), local.as_ptr() as usize, 1, remote.as_ptr() as usize, 1, 0]) };
+    read.unwrap_or(0)
+}
+
+/// Calls `visit` with the bytes of a file, piece by piece, in a buffer of the caller's.
+pub(crate) fn for_each_piece(path: &CStr, buffer: &mut [u8], mut visit: impl FnMut(&[u8])) {
+    let Ok(fd) = open(path, O_RDONLY_CLOEXEC) else { return };
+    // SAFETY: the kernel writes into the buffer; the descriptor is this function's.
+    unsafe {
+        while let Ok(count) = call(nr::READ, [fd, buffer.as_mut_ptr() as usize, buffer.len(), 0, 0, 0])
+            && count > 0
+        {
+            visit(&buffer[..count]);
+        }
+        let _ = call(nr::CLOSE, [fd, 0, 0, 0, 0, 0]);
+    }
+}
+
 /// Writes the parts and a line end to standard error, all of it if possible, in pieces that the stack has room for,
 /// few: other processes may write there too.
 #[cold]
@@ -424,11 +459,16 @@ fn copy_of_stderr() -> Result<usize, Errno> {
     copy().or_else(|_| open(c"/proc/self/fd/2", O_WRONLY_APPEND_CLOEXEC))
 }
 
-/// Says why on standard error, then ends the process by SIGABRT, or, where that is handled or ignored, with exit code
-/// 134.
+/// Says why on standard error, then ends the process as [`end`] does.
 #[cold]
 pub fn fatal(parts: &[&str]) -> ! {
     report(parts);
+    end()
+}
+
+/// Ends the process by SIGABRT, or, where that is handled or ignored, with exit code 134.
+#[cold]
+pub(crate) fn end() -> ! {
     let mask = 1u64 << (SIGABRT - 1);
     // SAFETY: the kernel reads the mask; the signal goes to the calling thread.
     unsafe {
