@@ -13,6 +13,7 @@ use kmem_core::general::{Fresh, stays};
 use kmem_core::hint::cold_path;
 use kmem_core::percpu::SlotIndex;
 
+use crate::profile::{self, Of};
 use crate::rseq::hot::{self, class_at};
 use crate::start::engine;
 use crate::{rseq, slow_path, upkeep};
@@ -43,7 +44,7 @@ pub const MIN_ALIGN: usize = classes::MIN_ALIGN;
 #[inline(always)]
 pub fn alloc(size: usize) -> Result<NonNull<u8>, AllocError> {
     match classes::class_of(size) {
-        Some(class) => alloc_class(class),
+        Some(class) => alloc_class(class, size),
         None => alloc_large(size, MIN_ALIGN).map(|fresh| fresh.address),
     }
 }
@@ -55,7 +56,7 @@ pub fn alloc(size: usize) -> Result<NonNull<u8>, AllocError> {
 #[inline]
 pub fn alloc_missed(size: usize) -> Result<NonNull<u8>, AllocError> {
     match classes::class_of(size) {
-        Some(class) => alloc_slow(class),
+        Some(class) => alloc_slow(class, size),
         None => alloc_large(size, MIN_ALIGN).map(|fresh| fresh.address),
     }
 }
@@ -81,7 +82,7 @@ pub fn alloc_missed(size: usize) -> Result<NonNull<u8>, AllocError> {
 #[inline]
 pub fn alloc_aligned(size: usize, align: usize) -> Result<NonNull<u8>, AllocError> {
     match classes::class_of_aligned(size, align) {
-        Some(class) => alloc_class(class),
+        Some(class) => alloc_class(class, size),
         None => alloc_large(size, align).map(|fresh| fresh.address),
     }
 }
@@ -107,8 +108,8 @@ pub fn alloc_aligned(size: usize, align: usize) -> Result<NonNull<u8>, AllocErro
 #[inline]
 pub fn alloc_zeroed(size: usize, align: usize) -> Result<NonNull<u8>, AllocError> {
     let fresh = match classes::class_of_aligned(size, align) {
-        Some(class) if class as usize <= SMALL_CLASSES => Fresh { address: alloc_class(class)?, zero: false },
-        Some(class) => alloc_for_zeros(class)?,
+        Some(class) if class as usize <= SMALL_CLASSES => Fresh { address: alloc_class(class, size)?, zero: false },
+        Some(class) => alloc_for_zeros(class, size)?,
         None => alloc_large(size, align)?,
     };
     if !fresh.zero {
@@ -190,7 +191,7 @@ pub unsafe fn realloc(address: NonNull<u8>, size: usize) -> Result<NonNull<u8>, 
     let class = class_at(address.as_ptr() as usize);
     if class == 0 || !(address.as_ptr() as usize).is_multiple_of(MIN_ALIGN) {
         // SAFETY: passed on.
-        return unsafe { engine().ok_or(AllocError)?.realloc_bytes(address, size, MIN_ALIGN) };
+        return unsafe { slow_path::realloc_bytes(engine().ok_or(AllocError)?, address, size, MIN_ALIGN) };
     }
     let usable = classes::size_of_class(class);
     if stays(usable, size) {
@@ -224,12 +225,12 @@ pub unsafe fn realloc_sized(address: NonNull<u8>, old: Layout, new: Layout) -> R
         let engine = engine().ok_or(AllocError)?;
         slow_path::enter(engine);
         // SAFETY: passed on.
-        return unsafe { engine.realloc_bytes(address, new.size(), new.align()) };
+        return unsafe { slow_path::realloc_bytes(engine, address, new.size(), new.align()) };
     };
     if classes::class_told_by(old.size(), old.align()) == Some(class) {
         return Ok(address);
     }
-    let other = alloc_class(class)?;
+    let other = alloc_class(class, new.size())?;
     // SAFETY: both places are the caller's and at least as long as what is copied; they are different places.
     unsafe {
         other.copy_from_nonoverlapping(address, old.size().min(new.size()));
@@ -260,7 +261,7 @@ pub fn usable_size(address: NonNull<u8>) -> usize {
 }
 
 #[inline(always)]
-fn alloc_class(class: u8) -> Result<NonNull<u8>, AllocError> {
+fn alloc_class(class: u8, size: usize) -> Result<NonNull<u8>, AllocError> {
     if hot::is_published()
         // SAFETY: the slot of a class is its general cache's, which lives for ever, or has no cache yet: a miss (I3).
         && let Some(object) = unsafe { rseq::pop(SlotIndex(u32::from(class))) }
@@ -268,30 +269,42 @@ fn alloc_class(class: u8) -> Result<NonNull<u8>, AllocError> {
         return Ok(object);
     }
     cold_path();
-    alloc_slow(class)
+    alloc_slow(class, size)
 }
 
 #[inline(never)]
-fn alloc_slow(class: u8) -> Result<NonNull<u8>, AllocError> {
+fn alloc_slow(class: u8, size: usize) -> Result<NonNull<u8>, AllocError> {
     let engine = engine().ok_or(AllocError)?;
     // SAFETY: general caches live for ever.
-    unsafe { slow_path::alloc_missed(engine, engine.general_cache(class)?) }
+    unsafe { slow_path::alloc_missed(engine, engine.general_cache(class)?, size) }
 }
 
 /// An object of a class of which it counts whether it reads as zero.
 #[inline(never)]
-fn alloc_for_zeros(class: u8) -> Result<Fresh, AllocError> {
+fn alloc_for_zeros(class: u8, size: usize) -> Result<Fresh, AllocError> {
     let engine = engine().ok_or(AllocError)?;
     slow_path::enter(engine);
-    // SAFETY: general caches live for ever.
-    unsafe { engine.alloc_for_zeros(engine.general_cache(class)?) }
+    let cache = engine.general_cache(class)?;
+    // SAFETY: general caches live for ever; the object is new.
+    unsafe {
+        let fresh = engine.alloc_for_zeros(cache)?;
+        if profile::is_on() {
+            profile::account(engine, fresh.address, size, Of::Cache(cache));
+        }
+        Ok(fresh)
+    }
 }
 
 #[inline(never)]
 fn alloc_large(size: usize, align: usize) -> Result<Fresh, AllocError> {
     let engine = engine().ok_or(AllocError)?;
     upkeep::poke(engine);
-    engine.alloc_large(size, align)
+    let fresh = engine.alloc_large(size, align)?;
+    if profile::is_on() {
+        // SAFETY: the object is new.
+        unsafe { profile::account(engine, fresh.address, size, Of::Large) };
+    }
+    Ok(fresh)
 }
 
 /// What [`free`] does where the slot takes no object, or the address has no class.
@@ -306,11 +319,11 @@ pub unsafe fn free_missed(address: NonNull<u8>) {
     unsafe {
         if class == 0 || !(address.as_ptr() as usize).is_multiple_of(MIN_ALIGN) {
             slow_path::enter(engine);
-            return engine.free_bytes(address);
+            return slow_path::free_bytes(engine, address);
         }
         match engine.general_cache(class) {
             Ok(cache) => slow_path::free_missed(engine, cache, address),
-            Err(_) => engine.free_bytes(address),
+            Err(_) => slow_path::free_bytes(engine, address),
         }
     }
 }

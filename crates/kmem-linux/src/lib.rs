@@ -11,6 +11,7 @@
 //! | [`start`] | the engine, made at the first miss, and what happens when the program starts |
 //! | [`general`], [`raw`], [`hotplug`] | memory of any size; caches; CPUs that go and come by name |
 //! | [`info`], [`memory`] | what there is to know |
+//! | [`profile`] | which callers allocated what is held, by samples |
 //! | `slow_path`, `fork` | what allocations do that miss; the fork handlers |
 //! | [`upkeep`] | turns: who takes them, and what is done in one |
 //! | [`status`] | the status page, which other processes read |
@@ -52,6 +53,7 @@ pub mod os;
 pub mod platform;
 pub mod policy;
 pub mod process;
+pub mod profile;
 pub mod raw;
 pub mod rseq;
 mod slow_path;

@@ -8,7 +8,7 @@ use kmem_core::percpu::{CpuTable, SlotIndex};
 use kmem_core::platform::{
     Clock, CommitError, Defences, MoveError, Observer, PageSource, Park, Sections, Topology, Window,
 };
-use kmem_core::sync::{AtomicUsize, HeldRanks, OtherFirst, Waiters, Word};
+use kmem_core::sync::{AtomicPtr, AtomicUsize, HeldRanks, OtherFirst, Waiters, Word};
 
 use crate::os::{environment, fault, geometry, huge, libc, pages, streams, sys, topology};
 use crate::process::lent::{self, Lent};
@@ -83,6 +83,16 @@ impl Linux {
     pub unsafe fn publish_classes(&self, heap: &PageHeap) {
         // SAFETY: passed on.
         unsafe { hot::publish_classes(heap, self.hot()) };
+    }
+
+    /// Makes allocations miss, or lets them hit again: `hot::miss_allocations`.
+    ///
+    /// # Safety
+    /// `table` is the one that was published; `nowhere` has as many entries, also before CPU 0, with the empty area in
+    /// each, and lives for ever.
+    pub(crate) unsafe fn miss_allocations(&self, nowhere: Option<*mut AtomicPtr<u8>>, table: &CpuTable) {
+        // SAFETY: passed on.
+        unsafe { hot::miss_allocations(nowhere, table, self.hot()) };
     }
 
     /// The first thing on every slow path: registers the calling thread where that is our task. No lock may be held.

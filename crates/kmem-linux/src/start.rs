@@ -4,7 +4,7 @@ use kmem_core::Engine;
 
 use crate::instance::{self, existing};
 use crate::platform::Linux;
-use crate::{fork, upkeep};
+use crate::{fork, profile, upkeep};
 
 /// The engine, made now if it does not exist; `None` where there is no memory for it.
 #[inline]
@@ -19,6 +19,7 @@ fn make() -> Option<&'static Engine<Linux>> {
     if engine.is_some() {
         // Last, because libc may allocate here, which is served already.
         fork::register();
+        profile::at_start();
     }
     engine
 }

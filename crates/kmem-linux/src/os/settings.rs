@@ -5,6 +5,7 @@
 //! KMEM_UPKEEP    off, always     who takes the turns of upkeep             upkeep
 //! KMEM_CPUS      fixed           CPUs that leave are not followed          control
 //! KMEM_HUGE      off             no advice on huge pages                   huge
+//! KMEM_PROFILE   a file          a heap profile is taken, and written      profile
 //! KMEM_DEEPBIND  keep            plugins keep a malloc of their own        the preload library
 //! KMEM_STATS     0, 1            a table of slabs at the end               the preload library
 //! KMEM_STORM     a number        so many caches a second come and go       the preload library
@@ -26,7 +27,7 @@ use core::str::from_utf8;
 use kmem_core::sync::{AtomicU32, AtomicUsize, Ordering};
 
 use super::environment::{for_each_entry, is_secure};
-use super::sys;
+use super::{profile_setting, sys};
 
 /// A variable, by its place in the table.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -36,6 +37,7 @@ pub enum Setting {
     Upkeep,
     Cpus,
     Huge,
+    Profile,
     Deepbind,
     Stats,
     Storm,
@@ -51,6 +53,8 @@ enum Values {
     Words(&'static [&'static str]),
     /// A decimal number from 1 on.
     Number,
+    /// What a module of its own understands, and keeps: 1 if it does. And what it understands, in words.
+    Text(fn(&[u8]) -> Option<usize>, &'static str),
 }
 
 const PREFIX: &str = "KMEM_";
@@ -60,6 +64,7 @@ static TABLE: [Variable; VARIABLES] = [
     Variable { name: "UPKEEP", may_be: Values::Words(&["off", "always"]) },
     Variable { name: "CPUS", may_be: Values::Words(&["fixed"]) },
     Variable { name: "HUGE", may_be: Values::Words(&["off"]) },
+    Variable { name: "PROFILE", may_be: Values::Text(profile_setting::parse, profile_setting::UNDERSTOOD) },
     Variable { name: "DEEPBIND", may_be: Values::Words(&["keep"]) },
     Variable { name: "STATS", may_be: Values::Words(&["0", "1"]) },
     Variable { name: "STORM", may_be: Values::Number },
@@ -76,15 +81,21 @@ static SPOKEN: AtomicU32 = AtomicU32::new(0);
 pub fn word(setting: Setting) -> Option<&'static str> {
     match TABLE[setting as usize].may_be {
         Values::Words(words) => words.get(said(setting).checked_sub(1)?).copied(),
-        Values::Number => None,
+        Values::Number | Values::Text(..) => None,
     }
+}
+
+/// Whether a variable says something that is understood.
+#[cold]
+pub(crate) fn is_said(setting: Setting) -> bool {
+    said(setting) > 0
 }
 
 /// The number that a variable says; `None` where it says none.
 #[cold]
 pub fn number(setting: Setting) -> Option<usize> {
     match TABLE[setting as usize].may_be {
-        Values::Words(_) => None,
+        Values::Words(_) | Values::Text(..) => None,
         Values::Number => Some(said(setting)).filter(|number| *number > 0),
     }
 }
@@ -142,6 +153,7 @@ fn parse(may_be: &Values, value: &[u8]) -> Option<usize> {
                 number.checked_mul(10)?.checked_add(usize::from(digit))
             })
             .filter(|number| *number > 0),
+        Values::Text(parse, _) => parse(value),
     }
 }
 
@@ -158,6 +170,7 @@ fn say(variable: &Variable, value: &[u8]) {
             }
         }
         Values::Number => parts[6] = "a number from 1 on",
+        Values::Text(_, understood) => parts[6] = understood,
     }
     sys::report(&parts);
 }
