@@ -67,7 +67,7 @@ use crate::general;
 use crate::os::environment;
 use crate::os::weak::weak;
 use crate::platform::Linux;
-use crate::rseq::thread_data;
+use crate::rseq::{entry, thread_data};
 
 use layout::{head, site};
 use registers::Registers;
@@ -336,6 +336,9 @@ pub fn switch_on(rate: usize) -> Result<(), Refused> {
     // SAFETY: the table has the shape of the engine's, and stays.
     unsafe { engine.platform().miss_allocations(Some(held.nowhere), engine.table()) };
     ON.store(u32::from(held.session), Ordering::Release);
+    if !engine.platform().goes_by_id() {
+        entry::count_for(u32::from(held.session));
+    }
     Ok(())
 }
 
@@ -356,6 +359,7 @@ pub fn switch_off() {
         return;
     }
     set_head(head::ON, 0);
+    entry::count_for(0);
     // SAFETY: this is the engine's table.
     unsafe { engine.platform().miss_allocations(None, engine.table()) };
     held.live.for_each(|key, value| {

@@ -38,11 +38,12 @@
 //! line further on it guesses right most of the time, which is all that the bytes in front are for (15.1 instead of
 //! 17.5 cycles a pair, floor 12.8; bursts do not care).
 
-use kmem_core::classes::{FINE_MAX, MIN_ALIGN, SMALL, class_of};
+use kmem_core::classes::{FINE_MAX, MIN_ALIGN, SMALL, SMALL_CLASSES, class_of, size_of_class};
 use kmem_core::pages::{CLASS_STEP, GRANULE_SHIFT};
 use kmem_core::percpu::READABLE;
+use kmem_core::sync::{AtomicU32, AtomicUsize, Ordering};
 
-use super::SLOT_BYTES;
+use super::{SLOT_BYTES, thread_data};
 
 // What the templates count on.
 const _: () = assert!(MIN_ALIGN == 16 && SMALL == 32768);
@@ -70,6 +71,56 @@ const fn table<const N: usize>(step: usize) -> [u8; N] {
 pub static FINE: [u8; FINE_MAX / 16 + 1] = table(16);
 /// For sizes by 128 bytes.
 pub static COARSE: [u8; SMALL / 128 + 1] = table(128);
+
+/// The size of each class, where [`CLASS_STEP`] times the class is, by 2 bytes.
+pub static SIZES: [u32; SMALL_CLASSES + 1] = {
+    let mut sizes = [0; SMALL_CLASSES + 1];
+    let mut class = 1;
+    while class <= SMALL_CLASSES {
+        sizes[class] = size_of_class(class as u8) as u32;
+        class += 1;
+    }
+    sizes
+};
+const _: () = assert!(CLASS_STEP == 2);
+
+/// The largest size of the finer table.
+#[doc(hidden)]
+pub const FINE_SIZE: usize = FINE_MAX;
+/// The largest size of the coarser one.
+#[doc(hidden)]
+pub const SMALL_SIZE: usize = SMALL;
+
+/// What entries go by while a profile counts.
+#[repr(C)]
+#[derive(Debug)]
+pub struct Counted {
+    /// The number of the profile; 0: there is none, or sections do not go by CPU number.
+    session: AtomicU32,
+    /// How far a thread's block is from its thread pointer.
+    block: AtomicUsize,
+}
+
+/// The one of this program or shared object.
+pub static COUNTED: Counted = Counted { session: AtomicU32::new(0), block: AtomicUsize::new(0) };
+
+/// Lets entries count for this profile; 0: no longer.
+pub(crate) fn count_for(session: u32) {
+    COUNTED.block.store(thread_data::own_offset(), Ordering::Relaxed);
+    COUNTED.session.store(session, Ordering::Release);
+}
+
+/// Where templates find what they count by.
+#[doc(hidden)]
+pub mod counted {
+    use core::mem::offset_of;
+
+    use super::super::thread_data::ThreadBlock;
+
+    pub const BLOCK: usize = offset_of!(super::Counted, block);
+    pub const SESSION: usize = offset_of!(ThreadBlock, session);
+    pub const LEFT: usize = offset_of!(ThreadBlock, left);
+}
 
 /// The body of a naked function `(size) -> address` that jumps to `$slow`, a function of the same signature, where it
 /// cannot serve: what [`__entry_alloc_by_id`](crate::__entry_alloc_by_id) made.
@@ -140,6 +191,79 @@ macro_rules! __entry_alloc_by_id {
             HOT_BY_ID,
             $slow,
             MM_CID
+        )
+    };
+}
+
+/// The same while a profile counts what is allocated, and sections go by CPU number: the limits of [`HOT`] are 0 then,
+/// and this is where malloc comes ([`profile`](crate::profile)). Where the thread's next sample is due, or it has not
+/// counted yet, or its slot has no object, it leaves all to `$slow`, an ordinary function, and has counted nothing.
+///
+/// [`HOT`]: crate::rseq::hot::HOT
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __entry_alloc_counted {
+    ($slow:path) => {
+        core::arch::naked_asm!(
+            ".cfi_startproc",
+            "mov r8d, dword ptr [rip + {counted}]",           // r8 = counted.session
+            "test r8d, r8d",                                  // if (r8 == 0)
+            "jz {slow}",                                      //     leave
+            "cmp rdi, {FINE_MAX}",                            // if (size > FINE_MAX)
+            "ja 7f",                                          //     goto 7
+            "lea eax, [rdi + 15]",                            // rax = size + 15
+            "shr eax, 4",                                     // rax /= 16
+            "lea rcx, [rip + {fine}]",                        // rcx = FINE
+            "movzx esi, byte ptr [rcx + rax]",                // rsi = rcx[rax]: the class, times CLASS_STEP
+            "8:",
+            "mov r11, qword ptr [rip + {counted} + {BLOCK}]", // r11 = counted.block
+            "movzx eax, byte ptr fs:[r11 + {SESSION}]",       // if (block.session != r8)
+            "cmp eax, r8d",                                   //     leave
+            "jne {slow}",
+            "lea rcx, [rip + {sizes}]",                       // r10 = block.left - the size of the class
+            "mov r10d, dword ptr fs:[r11 + {LEFT}]",
+            "sub r10d, dword ptr [rcx + rsi*2]",              // if (r10 <= 0)
+            "jbe {slow}",                                     //     leave
+            $crate::__rseq_begin!("rdx", "rcx"),              // rdx = number of the slot's CPU
+            "mov rcx, qword ptr [rip + {hot} + {TABLE}]",     // as in `__entry_alloc`
+            "mov rcx, qword ptr [rcx + rdx*8]",
+            "lea r9, [rcx + rsi*8]",
+            "mov rdx, qword ptr [r9]",
+            "add rcx, rdx",
+            "mov rax, qword ptr [rcx - 8]",
+            "mov r8, qword ptr [rcx - {ahead}]",
+            "test al, 1",
+            "jnz {slow}",
+            "prefetchw [r8]",
+            "add rdx, -8",
+            "mov qword ptr [r9], rdx",                        // commit
+            // block.left = r10
+            $crate::__rseq_end!("mov dword ptr fs:[r11 + {LEFT}], r10d\nret", "jmp {slow}"),
+            "7:",
+            "cmp rdi, {SMALL}",                               // if (size > SMALL)
+            "ja {slow}",                                      //     leave
+            "lea eax, [rdi + 127]",                           // rax = size + 127
+            "shr eax, 7",                                     // rax /= 128
+            "lea rcx, [rip + {coarse}]",                      // rcx = COARSE
+            "movzx esi, byte ptr [rcx + rax]",                // rsi = rcx[rax]
+            "jmp 8b",
+            ".cfi_endproc",
+            ahead = const $crate::rseq::entry::AHEAD,
+            fine = sym $crate::rseq::entry::FINE,
+            coarse = sym $crate::rseq::entry::COARSE,
+            sizes = sym $crate::rseq::entry::SIZES,
+            hot = sym $crate::rseq::hot::HOT,
+            counted = sym $crate::rseq::entry::COUNTED,
+            slow = sym $slow,
+            FINE_MAX = const $crate::rseq::entry::FINE_SIZE,
+            SMALL = const $crate::rseq::entry::SMALL_SIZE,
+            BLOCK = const $crate::rseq::entry::counted::BLOCK,
+            SESSION = const $crate::rseq::entry::counted::SESSION,
+            LEFT = const $crate::rseq::entry::counted::LEFT,
+            OFFSET = const $crate::rseq::hot::at::OFFSET,
+            TABLE = const $crate::rseq::hot::at::TABLE,
+            RSEQ_CS = const $crate::rseq::hot::at::RSEQ_CS,
+            CPU_ID = const $crate::rseq::hot::at::CPU_ID,
         )
     };
 }
