@@ -17,6 +17,7 @@
 //! | [`status`] | the status page, which other processes read |
 //! | [`follow`] | which CPUs the process may use, and how much it is worth to cache |
 //! | [`policy`] | what the program asked for |
+//! | `probes` | where tracers can hook in |
 //! | [`instance`] | the one engine of this program or shared object |
 //! | [`platform`] | [`Linux`], the platform of that engine |
 //! | [`process`] | which kind of section the process has; registrations, the fallback, threads that are lent |
@@ -52,6 +53,7 @@ pub mod memory;
 pub mod os;
 pub mod platform;
 pub mod policy;
+mod probes;
 pub mod process;
 pub mod profile;
 pub mod raw;

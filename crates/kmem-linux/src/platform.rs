@@ -6,11 +6,12 @@ use kmem_core::cpu::{CpuSet, MAX_CPUS};
 use kmem_core::pages::PageHeap;
 use kmem_core::percpu::{CpuTable, SlotIndex};
 use kmem_core::platform::{
-    Clock, CommitError, Defences, MoveError, Observer, PageSource, Park, Sections, Topology, Window,
+    Clock, CommitError, Defences, Event, MoveError, Observer, PageSource, Park, Sections, Topology, Window,
 };
 use kmem_core::sync::{AtomicPtr, AtomicUsize, HeldRanks, OtherFirst, Waiters, Word};
 
 use crate::os::{environment, fault, geometry, huge, libc, pages, streams, sys, topology};
+use crate::probes;
 use crate::process::lent::{self, Lent};
 use crate::process::mode::{self, Mode};
 use crate::process::{fallback, registration, thread};
@@ -199,6 +200,7 @@ unsafe impl Sections for Linux {
     }
 
     fn fence(&self, cpus: &CpuSet) {
+        probes::stopped(cpus);
         if fault::fences_left_out() || is_alone() {
             return;
         }
@@ -214,6 +216,7 @@ unsafe impl Sections for Linux {
     }
 
     fn fence_quietly(&self, cpu: usize) -> bool {
+        probes::stopped(&CpuSet::of(cpu));
         if fault::fences_left_out() || is_alone() || self.fence_here(cpu) {
             return true;
         }
@@ -367,7 +370,12 @@ unsafe impl Park for Linux {
 // SAFETY: the default, which is a constant.
 unsafe impl Defences for Linux {}
 
-impl Observer for Linux {}
+impl Observer for Linux {
+    #[inline(always)]
+    fn event(&self, event: Event<'_>) {
+        probes::event(event);
+    }
+}
 
 impl Topology for Linux {
     fn possible_cpus(&self) -> usize {

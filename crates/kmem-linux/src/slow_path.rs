@@ -74,8 +74,9 @@ pub(crate) unsafe fn free_missed(engine: &'static Engine<Linux>, cache: &CacheDe
 ///
 /// # Safety
 /// As for `Engine::alloc`.
+#[cold]
 #[inline(never)]
-pub(crate) unsafe fn alloc_counted(
+unsafe fn alloc_counted(
     engine: &'static Engine<Linux>,
     cache: &CacheDesc,
     size: usize,
@@ -98,6 +99,7 @@ pub(crate) unsafe fn alloc_counted(
 ///
 /// # Safety
 /// As for `Engine::free`.
+#[cold]
 #[inline(never)]
 unsafe fn free_counted(engine: &'static Engine<Linux>, cache: &CacheDesc, object: NonNull<u8>) {
     profile::freed(engine, object);
@@ -117,8 +119,21 @@ unsafe fn free_counted(engine: &'static Engine<Linux>, cache: &CacheDesc, object
 #[inline(always)]
 pub(crate) unsafe fn free_bytes(engine: &'static Engine<Linux>, address: NonNull<u8>) {
     if profile::is_on() {
-        profile::freed(engine, address);
+        // SAFETY: passed on.
+        return unsafe { free_bytes_counted(engine, address) };
     }
+    // SAFETY: passed on.
+    unsafe { engine.free_bytes(address) };
+}
+
+/// The same while a profile is on.
+///
+/// # Safety
+/// As for `Engine::free_bytes`.
+#[cold]
+#[inline(never)]
+unsafe fn free_bytes_counted(engine: &'static Engine<Linux>, address: NonNull<u8>) {
+    profile::freed(engine, address);
     // SAFETY: passed on.
     unsafe { engine.free_bytes(address) };
 }

@@ -206,9 +206,8 @@ macro_rules! __entry_alloc_counted {
     ($slow:path) => {
         core::arch::naked_asm!(
             ".cfi_startproc",
-            "mov r8d, dword ptr [rip + {counted}]",           // r8 = counted.session
-            "test r8d, r8d",                                  // if (r8 == 0)
-            "jz {slow}",                                      //     leave
+            "cmp dword ptr [rip + {counted}], 0",             // if (counted.session == 0)
+            "je {slow}",                                      //     leave
             "cmp rdi, {FINE_MAX}",                            // if (size > FINE_MAX)
             "ja 7f",                                          //     goto 7
             "lea eax, [rdi + 15]",                            // rax = size + 15
@@ -217,8 +216,8 @@ macro_rules! __entry_alloc_counted {
             "movzx esi, byte ptr [rcx + rax]",                // rsi = rcx[rax]: the class, times CLASS_STEP
             "8:",
             "mov r11, qword ptr [rip + {counted} + {BLOCK}]", // r11 = counted.block
-            "movzx eax, byte ptr fs:[r11 + {SESSION}]",       // if (block.session != r8)
-            "cmp eax, r8d",                                   //     leave
+            "movzx eax, byte ptr fs:[r11 + {SESSION}]",       // if (block.session != counted.session)
+            "cmp eax, dword ptr [rip + {counted}]",           //     leave
             "jne {slow}",
             "lea rcx, [rip + {sizes}]",                       // r10 = block.left - the size of the class
             "mov r10d, dword ptr fs:[r11 + {LEFT}]",
