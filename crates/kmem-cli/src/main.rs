@@ -7,6 +7,8 @@
 //!   objects that were lost, handed out twice or left behind ([`storm`]);
 //! - `kmem info` says in which mode a process runs on this machine, and why ([`info`]);
 //! - `kmem follow` shows the CPUs of a running process, live, and `kmem info PID` once ([`follow`], [`remote_status`]);
+//! - `kmem tune` changes a cache of a running process ([`tune`], [`ask`]);
+//! - `kmem profile` samples where a running process allocates its memory ([`profile`]);
 //! - `kmem race` reproduces the races of 2004, and shows which defence prevents them ([`race`]);
 //! - `kmem bench` measures kmem and other allocators side by side ([`bench`]);
 //! - `kmem completions` and `kmem man` write shell completions and manual pages for all of these ([`completions`]).
@@ -24,6 +26,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
+mod ask;
 mod bench;
 mod completions;
 mod follow;
@@ -31,10 +34,12 @@ mod info;
 mod interrupt;
 mod loadable;
 
+mod profile;
 mod race;
 mod remote_status;
 mod run;
 mod storm;
+mod tune;
 
 /// A slab allocator whose per-CPU caches stay correct while CPUs come and go.
 #[derive(Parser)]
@@ -55,6 +60,10 @@ enum Command {
     Info(info::InfoArgs),
     /// Show the CPUs of a running process, live: their state, what they cache, what was drained
     Follow(follow::FollowArgs),
+    /// Change a cache of a running process: how much each CPU caches of it
+    Tune(tune::TuneArgs),
+    /// Sample where a running process allocates its memory: a profile for pprof, a flame graph, a table
+    Profile(profile::ProfileArgs),
     /// Reproduce the races of 2004 on virtual CPUs, and see which defence prevents them
     Race(race::RaceArgs),
     /// Measure kmem and other allocators side by side
@@ -76,6 +85,8 @@ fn main() -> ExitCode {
         Command::Storm(args) => storm::storm(&args),
         Command::Info(args) => info::info(&args),
         Command::Follow(args) => follow::follow(&args),
+        Command::Tune(args) => tune::tune(&args),
+        Command::Profile(args) => profile::profile(&args),
         Command::Race(args) => race::race(&args),
         Command::Bench(args) => bench::bench(&args),
         Command::Completions(args) => completions::completions(&args, &Cli::command()),

@@ -95,10 +95,7 @@ impl Page {
     /// Finds the page of a process.
     pub fn find(pid: u32) -> Result<Self, OutsideError> {
         let root = PathBuf::from(format!("/proc/{pid}"));
-        let mut maps = Vec::new();
-        let read = File::open(root.join("maps")).and_then(|file| file.take(MAPS).read_to_end(&mut maps));
-        read.map_err(|error| of_maps(pid, error))?;
-        let maps = String::from_utf8_lossy(&maps);
+        let maps = maps(pid)?;
         let Some(mapped) = maps.lines().find_map(Mapped::of_line) else {
             let on_kmem = maps.contains(LIBRARY);
             return Err(if on_kmem { OutsideError::NotPublished(pid) } else { OutsideError::NotOnKmem(pid) });
@@ -134,6 +131,14 @@ impl Page {
         self.file.read_exact_at(&mut header, self.at).map_err(|error| of_memory(self.pid, error))?;
         Ok(Snapshot::sequence_of(&header))
     }
+}
+
+/// What a process has mapped.
+pub fn maps(pid: u32) -> Result<String, OutsideError> {
+    let mut maps = Vec::new();
+    let read = File::open(format!("/proc/{pid}/maps")).and_then(|file| file.take(MAPS).read_to_end(&mut maps));
+    read.map_err(|error| of_maps(pid, error))?;
+    Ok(String::from_utf8_lossy(&maps).into_owned())
 }
 
 /// A mapping of a page, from its line of maps.

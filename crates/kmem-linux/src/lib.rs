@@ -14,6 +14,7 @@
 //! | [`profile`] | which callers allocated what is held, by samples |
 //! | `slow_path`, `fork` | what allocations do that miss; the fork handlers |
 //! | [`upkeep`] | turns: who takes them, and what is done in one |
+//! | [`control`] | what another process asks of this one |
 //! | [`status`] | the status page, which other processes read |
 //! | [`follow`] | which CPUs the process may use, and how much it is worth to cache |
 //! | [`policy`] | what the program asked for |
@@ -42,6 +43,7 @@
 #[cfg(test)]
 extern crate std;
 
+pub mod control;
 mod error;
 pub mod follow;
 mod fork;

@@ -81,12 +81,13 @@ unsafe fn alloc_counted(
     cache: &CacheDesc,
     size: usize,
 ) -> Result<NonNull<u8>, AllocError> {
+    upkeep::poke(engine);
     // SAFETY: the slot is the cache's; the object is new.
     unsafe {
         let object = match engine.platform().pop(engine.table(), cache.slot()) {
             Some(object) => object,
             None => {
-                enter(engine);
+                engine.platform().slow_path_enter();
                 engine.alloc(cache)?
             }
         };

@@ -4,7 +4,7 @@ use kmem_core::Engine;
 
 use crate::instance::{self, existing};
 use crate::platform::Linux;
-use crate::{fork, profile, upkeep};
+use crate::{control, fork, profile, upkeep};
 
 /// The engine, made now if it does not exist; `None` where there is no memory for it.
 #[inline]
@@ -17,6 +17,7 @@ pub fn engine() -> Option<&'static Engine<Linux>> {
 fn make() -> Option<&'static Engine<Linux>> {
     let engine = instance::make();
     if engine.is_some() {
+        control::engine_exists();
         // Last, because libc may allocate here, which is served already.
         fork::register();
         profile::at_start();

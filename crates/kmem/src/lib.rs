@@ -35,6 +35,8 @@ pub use kmem_core::stats::CacheStats;
 pub use kmem_core::validate::{ValidReport, Violation};
 #[doc(inline)]
 pub use kmem_core::{AllocError, CreateError, TuneError};
+#[doc(hidden)]
+pub use kmem_linux::control;
 #[doc(inline)]
 pub use kmem_linux::follow::{Unavailable, UnavailableSet};
 #[doc(inline)]
@@ -46,5 +48,5 @@ pub use kmem_linux::policy::{CpuPolicy, cpu_policy, set_cpu_policy};
 #[doc(inline)]
 pub use kmem_linux::upkeep::{Upkeep, set_upkeep, upkeep};
 #[doc(inline)]
-pub use kmem_linux::{DestroyError, FallbackReason, InsideCallback, Mode, RawCache, general, hotplug, status};
+pub use kmem_linux::{DestroyError, FallbackReason, InsideCallback, Mode, RawCache, general, hotplug, profile, status};
 pub use static_cache::{StaticCache, StaticCacheError};

@@ -53,18 +53,24 @@ impl State {
         unsafe { self.buckets.add(hash as usize % BUCKETS).as_mut() }
     }
 
-    /// Whether a listed cache has this name.
-    fn is_taken(&mut self, name: &str) -> bool {
+    /// The listed cache of this name.
+    fn named(&mut self, name: &str) -> Option<NonNull<CacheDesc>> {
         let mut at = *self.bucket(hash(name));
         while at != 0 {
             let entry = self.entry(at);
             // SAFETY: chained entries are listed, and listed descriptors are valid.
-            if entry.desc.is_some_and(|other| unsafe { other.as_ref() }.name() == name) {
-                return true;
+            let found = entry.desc.filter(|other| unsafe { other.as_ref() }.name() == name);
+            if found.is_some() {
+                return found;
             }
             at = entry.next;
         }
-        false
+        None
+    }
+
+    /// Whether a listed cache has this name.
+    fn is_taken(&mut self, name: &str) -> bool {
+        self.named(name).is_some()
     }
 
     /// Makes sure that there is an entry for one more cache, if there may be one. Returns a table that is no longer
@@ -387,6 +393,12 @@ impl Registry {
         let entry = state.entry(id.index);
         let desc = entry.desc.filter(|_| entry.generation == id.generation)?;
         Some(self.pin_listed(platform, desc))
+    }
+
+    /// The listed cache of this name.
+    pub(crate) fn find<P: Host>(&self, platform: &P, name: &str) -> Option<CacheId> {
+        // SAFETY: a listed descriptor is not freed while the lock is held.
+        self.state.lock(platform).named(name).map(|desc| unsafe { desc.as_ref() }.id())
     }
 
     /// Pins the listed cache with the lowest index above `after` (0 to begin).

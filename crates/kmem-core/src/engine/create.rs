@@ -67,6 +67,11 @@ impl<P: Platform> Engine<P> {
         })
     }
 
+    /// The cache of this name, if one is listed.
+    pub fn find(&self, name: &str) -> Option<CacheId> {
+        self.registry.find(&self.platform, name)
+    }
+
     /// The descriptor of a cache, for handles that make sure themselves that the cache lives while they use it; `None`
     /// if the id names no cache.
     pub fn descriptor(&self, id: CacheId) -> Option<NonNull<CacheDesc>> {

@@ -46,6 +46,7 @@ pub mod validate;
 mod widen;
 
 pub use reclaim::{Aged, CachedOn, Decayed};
+pub use tune::Tuned;
 
 /// When the magazines of a CPU come into being.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -15,12 +15,21 @@
 
 use super::reclaim::{Destination, IN_HAND};
 use crate::cache::{CacheDesc, CacheId, CacheState};
-use crate::cpu::Stopped;
+use crate::cpu::{CpuSet, OnlineCpus, Stopped};
 use crate::engine::Engine;
 use crate::error::TuneError;
 use crate::percpu::{Area, section};
 use crate::platform::Platform;
 use crate::slab::Reclaim;
+
+/// What became of the slots of a cache that was tuned.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Tuned {
+    /// CPUs whose slots have the new capacity.
+    pub now: usize,
+    /// CPUs whose slots get it when they are next enabled.
+    pub later: usize,
+}
 
 impl<P: Platform> Engine<P> {
     /// Sets the capacity of the cache's magazines, on all CPUs, now and later; from then on they do not grow by
@@ -60,6 +69,48 @@ impl<P: Platform> Engine<P> {
         Ok(())
     }
 
+    /// The same for a caller that may wait for no other thread and run none of the program's code: on a slow path of
+    /// the program's, because another process asks. `None`: not now. Slabs that become empty stay with the cache.
+    ///
+    /// With `may_call` a fence may be a system call. Otherwise only slots whose CPU is fenced without one get the new
+    /// capacity now; others keep theirs until they are enabled anew, after they were idle.
+    #[inline(never)]
+    pub fn try_tune(&self, id: CacheId, capacity: usize, may_call: bool) -> Option<Result<Tuned, TuneError>> {
+        let gate = self.gate.try_read(&self.platform)?;
+        let Some(cache) = self.registry.pin(&self.platform, id) else { return Some(Err(TuneError::NoSuchCache)) };
+        let max = cache.tunable_to();
+        if capacity == 0 || capacity > max {
+            return Some(Err(TuneError::CapacityOutOfRange { capacity, max }));
+        }
+        {
+            let life = cache.life.try_lock(&self.platform)?;
+            if *life != CacheState::Live {
+                return Some(Err(TuneError::NoSuchCache));
+            }
+            cache.set_capacity(capacity);
+        }
+        let (online, mut tuned) = (gate.online(&self.cpus), Tuned { now: 0, later: 0 });
+        for cpu in cache.each_holder() {
+            let is_done = self.resize_on(&online, &cache, cpu, may_call);
+            *(if is_done { &mut tuned.now } else { &mut tuned.later }) += 1;
+        }
+        Some(Ok(tuned))
+    }
+
+    /// Gives the slot of `cache` on `cpu` the capacity that was asked for, if the CPU can be stopped.
+    #[inline(never)]
+    fn resize_on(&self, online: &OnlineCpus<'_>, cache: &CacheDesc, cpu: usize, may_call: bool) -> bool {
+        let one = CpuSet::of(cpu);
+        let mut stopped = Stopped::quietly(online, &self.cpus, &self.table, &self.platform, &one);
+        if stopped.is_none() && may_call && self.platform.can_fence() {
+            stopped = Some(Stopped::new(online, &self.cpus, &self.table, &self.platform, &one));
+        }
+        let Some(stopped) = stopped else { return false };
+        // SAFETY: the CPU is stopped.
+        stopped.for_each(|cpu, area| unsafe { self.resize_slot(cache, cpu, area, &mut Reclaim::closed()) });
+        true
+    }
+
     /// Gives the slot of `cache` the capacity that was asked for. It may have been disabled since it was seen enabled.
     ///
     /// The capacity is read here, under the CPU's control. If `tune` passed it on, one of two tunes could leave a slot
@@ -79,7 +130,24 @@ impl<P: Platform> Engine<P> {
             if !area.is_enabled(slot) || area.capacity(slot) == capacity {
                 return;
             }
-            let mut hand = [0; IN_HAND];
+            self.return_surplus(cache, cpu, area, reclaim);
+            if area.resize(slot, capacity, &self.meta, &self.platform) {
+                return;
+            }
+            self.drain_slot(cache, cpu, area, Destination::Depot, reclaim);
+        }
+    }
+
+    /// Moves what no longer fits into the slot of `cache` to the depot.
+    ///
+    /// # Safety
+    /// As for [`resize_slot`](Self::resize_slot).
+    #[inline(never)]
+    unsafe fn return_surplus(&self, cache: &CacheDesc, cpu: usize, area: Area, reclaim: &mut Reclaim) {
+        let (slot, capacity) = (cache.slot(), cache.capacity());
+        let mut hand = [0; IN_HAND];
+        // SAFETY: as in `resize_slot`.
+        unsafe {
             loop {
                 let surplus = area.count(slot).saturating_sub(capacity).min(IN_HAND);
                 let count = section::take(area, slot, &mut hand[..surplus]);
@@ -88,10 +156,6 @@ impl<P: Platform> Engine<P> {
                 }
                 self.return_objects_into(cache, cpu, &hand[..count], reclaim);
             }
-            if area.resize(slot, capacity, &self.meta, &self.platform) {
-                return;
-            }
-            self.drain_slot(cache, cpu, area, Destination::Depot, reclaim);
         }
     }
 

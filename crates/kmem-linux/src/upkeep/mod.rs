@@ -35,7 +35,8 @@
 //!
 //! # What a slow path looks at
 //! [`poke`] is called on slow paths of alloc and free, with no lock of the engine held. It loads one word that hardly
-//! ever changes: `QUIET` while a thread stays (or upkeep is off), else `ASK`; then each sixteenth looks at the clock,
+//! ever changes: `QUIET` while a thread stays (or upkeep is off), else, or if another process
+//! [asks](crate::control) for something, `ASK`; then each sixteenth looks at the clock,
 //! which libc reads without a system call. Slow paths of free may hold locks of libc's: nothing here takes one.
 //!
 //! # Fork
@@ -52,6 +53,7 @@ use kmem_core::Engine;
 use kmem_core::platform::Clock;
 use kmem_core::sync::{AtomicU32, Ordering};
 
+use crate::control::{self, ASK, QUIET};
 use crate::instance::existing;
 use crate::os::environment::libc_is_ready;
 use crate::platform::Linux;
@@ -60,7 +62,8 @@ use crate::process::{forking, lent};
 use place::Taken;
 pub(crate) use place::{hold, hold_soon};
 pub use state::upkeep;
-use state::{ALWAYS, ASK, CALL, OFF, PERIOD, QUIET, WANTED, thread_is_there, wanted};
+use state::{ALWAYS, CALL, OFF, PERIOD, WANTED, thread_is_there, wanted};
+pub(crate) use turn::Work;
 
 pub use crate::policy::Upkeep;
 
@@ -81,6 +84,9 @@ pub fn poke(engine: &'static Engine<Linux>) {
     let passed = PASSED.load(Ordering::Relaxed).wrapping_add(1);
     PASSED.store(passed, Ordering::Relaxed);
     if passed.is_multiple_of(EACH) {
+        if control::is_asked() {
+            obey(engine);
+        }
         consider(engine);
     }
 }
@@ -93,11 +99,41 @@ pub(crate) fn at_start(engine: &'static Engine<Linux>) {
     }
 }
 
+/// Whether the calling thread may do anything but what its allocation needs.
+#[cold]
+#[inline(never)]
+fn is_free(engine: &Engine<Linux>) -> bool {
+    !engine.is_inside_callback() && !forking::is_under_way(engine) && libc_is_ready() && !lent::is_lent()
+}
+
+/// Carries out what another process asks for, unless a turn is under way. A function of its own, because both take a
+/// part of a stack that is not ours.
+#[cold]
+#[inline(never)]
+fn obey(engine: &'static Engine<Linux>) {
+    if is_free(engine)
+        && let Some(mut work) = Taken::try_take()
+    {
+        control::look(engine, &mut work);
+    }
+}
+
+/// The time; frees may release memory from the first look on. A function of its own, so that the frame of a turn's
+/// caller has no room for what only this needs.
+#[cold]
+#[inline(never)]
+fn time(engine: &Engine<Linux>, is_first: bool) -> u64 {
+    if is_first {
+        engine.release_at_free(true);
+    }
+    engine.platform().now()
+}
+
 /// Takes a turn, or has one taken, if one is due.
 #[cold]
 #[inline(never)]
 fn consider(engine: &'static Engine<Linux>) {
-    if engine.is_inside_callback() || forking::is_under_way(engine) || !libc_is_ready() || lent::is_lent() {
+    if !is_free(engine) {
         return;
     }
     let Some(mut work) = Taken::try_take() else { return };
@@ -105,10 +141,7 @@ fn consider(engine: &'static Engine<Linux>) {
     if wanted == OFF {
         return CALL.store(QUIET, Ordering::Relaxed);
     }
-    if work.born.is_none() {
-        engine.release_at_free(true);
-    }
-    let now = engine.platform().now();
+    let now = time(engine, work.born.is_none());
     let born = *work.born.get_or_insert(now);
     if wanted == ALWAYS {
         thread::see_to(&mut work, now);
@@ -162,6 +195,7 @@ pub fn track_affinity() {
 /// Sets everything to its beginning: this process has one thread, and no page.
 pub(crate) fn after_fork_in_child() {
     thread::after_fork_in_child();
+    control::after_fork_in_child();
     PASSED.store(0, Ordering::Relaxed);
     if WANTED.load(Ordering::Relaxed) != OFF {
         CALL.store(ASK, Ordering::Relaxed);

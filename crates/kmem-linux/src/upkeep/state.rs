@@ -2,6 +2,7 @@
 
 use kmem_core::sync::{AtomicU32, Ordering};
 
+use crate::control::AREA;
 use crate::os::settings::{self, Setting};
 use crate::policy::Upkeep;
 
@@ -10,11 +11,8 @@ pub(super) const MILLISECOND: u64 = 1_000_000;
 /// Between two turns, in nanoseconds.
 pub(super) const PERIOD: u64 = 250_000_000;
 
-pub(super) const QUIET: u32 = 0;
-pub(super) const ASK: u32 = 1;
-
-/// Whether slow paths look at the clock.
-pub(super) static CALL: AtomicU32 = AtomicU32::new(ASK);
+/// Whether slow paths look at the clock, and whether anything was [asked](crate::control) for.
+pub(super) const CALL: &AtomicU32 = &AREA.attention;
 
 const UNREAD: u32 = 0;
 pub(super) const OFF: u32 = 1;

@@ -15,8 +15,9 @@ use kmem_core::platform::Clock;
 use kmem_core::sync::Ordering;
 
 use super::place::hold;
-use super::state::{ASK, CALL, MILLISECOND, NONE, OFF, PERIOD, THERE, THREAD as STATE, WANTED};
+use super::state::{CALL, MILLISECOND, NONE, OFF, PERIOD, THERE, THREAD as STATE, WANTED};
 use super::turn::Work;
+use crate::control::{self, ASK};
 use crate::follow::{Hints, Unavailable, threads};
 use crate::instance;
 use crate::os::fault::{self, Call};
@@ -88,6 +89,7 @@ extern "C" fn turn_after_turn() {
             drop(work);
             return end();
         }
+        control::look(engine, &mut work);
         work.last_turn = engine.platform().now();
         let left = work.turn(engine);
         drop(work);
