@@ -11,6 +11,7 @@
 //! - `kmem census` counts the live objects of a process, and writes those of a cache to a file ([`census`]);
 //! - `kmem metrics` serves the same figures to Prometheus ([`metrics`]);
 //! - `kmem tune` changes a cache of a running process ([`tune`], [`ask`]);
+//! - `kmem profile` samples where a running process allocates its memory ([`profile`]);
 //! - `kmem race` reproduces the races of 2004, and shows which defence prevents them ([`race`]);
 //! - `kmem bench` measures kmem and other allocators side by side ([`bench`]);
 //! - `kmem completions` and `kmem man` write shell completions and manual pages for all of these ([`completions`]).
@@ -40,6 +41,7 @@ mod interrupt;
 mod loadable;
 mod metrics;
 mod outside;
+mod profile;
 mod race;
 mod remote_status;
 mod run;
@@ -75,6 +77,8 @@ enum Command {
     Metrics(metrics::MetricsArgs),
     /// Change a cache of a running process: how much each CPU caches of it
     Tune(tune::TuneArgs),
+    /// Sample where a running process allocates its memory: a profile for pprof, a flame graph, a table
+    Profile(profile::ProfileArgs),
     /// Reproduce the races of 2004 on virtual CPUs, and see which defence prevents them
     Race(race::RaceArgs),
     /// Measure kmem and other allocators side by side
@@ -100,6 +104,7 @@ fn main() -> ExitCode {
         Command::Census(args) => census::census(&args),
         Command::Metrics(args) => metrics::metrics(&args),
         Command::Tune(args) => tune::tune(&args),
+        Command::Profile(args) => profile::profile(&args),
         Command::Race(args) => race::race(&args),
         Command::Bench(args) => bench::bench(&args),
         Command::Completions(args) => completions::completions(&args, &Cli::command()),

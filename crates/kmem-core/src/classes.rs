@@ -117,7 +117,7 @@ pub fn class_told_by(size: usize, align: usize) -> Option<u8> {
 
 /// Bytes of the objects of `class`.
 #[inline(always)]
-pub fn size_of_class(class: u8) -> usize {
+pub const fn size_of_class(class: u8) -> usize {
     SIZES[class as usize] as usize
 }
 

@@ -7,12 +7,13 @@
 //! | [`PageSource`] | one reserved range, mmap | physical memory | the test's memory, with injected failures |
 //! | [`Park`] | futex | spinning | yielding |
 //! | [`Topology`], [`Clock`] | system calls | tables | fields |
-//! | [`Observer`], [`Defences`] | nothing | nothing | who runs next, and without what |
+//! | [`Observer`] | probes for tracers | nothing | who runs next |
+//! | [`Defences`] | nothing | nothing | without what |
 //!
 //! Each trait is defined beside the types that it speaks of; this is the one place that lists all of them. Every method
 //! may be called from any slow path: none may allocate from the engine.
 
-pub use crate::cache::{CacheStep, CpuStep, Observer, Place, SlotStep, Step};
+pub use crate::cache::{CacheStep, CpuStep, Event, Observer, Place, SlotStep, Step};
 pub use crate::cpu::Defences;
 pub use crate::host::{Clock, CommitError, Host, MoveError, PageSource, Topology, Window};
 pub use crate::percpu::Sections;

@@ -25,7 +25,7 @@ use kmem_core::sync::{AtomicU32, Ordering};
 use crate::instance::existing;
 use crate::os::{streams, sys};
 use crate::process::forking;
-use crate::{platform, upkeep};
+use crate::{platform, profile, upkeep};
 
 /// Runs before constructors that have no number; those of libc and the standard library have run by then.
 #[used]
@@ -78,7 +78,11 @@ unsafe extern "C" fn before_fork() {
     if !engine.is_forking() && platform::is_alone() {
         return forking::begin_alone();
     }
-    undisturbed(|| _ = engine.before_fork());
+    undisturbed(|| {
+        if engine.before_fork() {
+            profile::before_fork();
+        }
+    });
 }
 
 #[cold]
@@ -88,7 +92,11 @@ unsafe extern "C" fn after_fork() {
         return forking::end_alone();
     }
     // SAFETY: the engine says that `before_fork` ran.
-    undisturbed(|| _ = unsafe { engine.after_fork() });
+    undisturbed(|| unsafe {
+        if engine.after_fork() {
+            profile::after_fork();
+        }
+    });
 }
 
 #[cold]
@@ -99,7 +107,9 @@ unsafe extern "C" fn after_fork_in_child() {
         // SAFETY: `before_fork` ran on the thread that this one was forked from.
         undisturbed(|| unsafe {
             engine.inherit();
-            engine.after_fork();
+            if engine.after_fork() {
+                profile::after_fork();
+            }
         });
     } else {
         forking::end_alone();

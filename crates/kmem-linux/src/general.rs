@@ -13,6 +13,7 @@ use kmem_core::general::{Fresh, stays};
 use kmem_core::hint::cold_path;
 use kmem_core::percpu::SlotIndex;
 
+use crate::profile::{self, Of};
 use crate::rseq::hot::{self, class_at};
 use crate::start::engine;
 use crate::{checks, rseq, slow_path, upkeep};
@@ -198,7 +199,7 @@ pub unsafe fn realloc(address: NonNull<u8>, size: usize) -> Result<NonNull<u8>, 
             return moved;
         }
         // SAFETY: passed on.
-        return unsafe { engine.realloc_bytes(address, size, MIN_ALIGN) };
+        return unsafe { slow_path::realloc_bytes(engine, address, size, MIN_ALIGN) };
     }
     let usable = classes::size_of_class(class);
     if stays(usable, size) {
@@ -237,7 +238,7 @@ pub unsafe fn realloc_sized(address: NonNull<u8>, old: Layout, new: Layout) -> R
         let engine = engine().ok_or(AllocError)?;
         slow_path::enter(engine);
         // SAFETY: passed on.
-        return unsafe { engine.realloc_bytes(address, new.size(), new.align()) };
+        return unsafe { slow_path::realloc_bytes(engine, address, new.size(), new.align()) };
     };
     if classes::class_told_by(old.size(), old.align()) == Some(class) {
         return Ok(address);
@@ -308,7 +309,7 @@ fn alloc_slow(class: u8, size: usize, align: usize) -> Result<NonNull<u8>, Alloc
         return checked;
     }
     // SAFETY: general caches live for ever.
-    unsafe { slow_path::alloc_missed(engine, engine.general_cache(class)?) }
+    unsafe { slow_path::alloc_missed(engine, engine.general_cache(class)?, size) }
 }
 
 /// An object of a class of which it counts whether it reads as zero.
@@ -321,8 +322,15 @@ fn alloc_for_zeros(class: u8, size: usize, align: usize) -> Result<Fresh, AllocE
         return checked.map(|address| Fresh { address, zero: checks::is_zero() });
     }
     slow_path::enter(engine);
-    // SAFETY: general caches live for ever.
-    unsafe { engine.alloc_for_zeros(engine.general_cache(class)?) }
+    let cache = engine.general_cache(class)?;
+    // SAFETY: general caches live for ever; the object is new.
+    unsafe {
+        let fresh = engine.alloc_for_zeros(cache)?;
+        if profile::is_on() {
+            profile::account(engine, fresh.address, size, Of::Cache(cache));
+        }
+        Ok(fresh)
+    }
 }
 
 #[inline(never)]
@@ -334,7 +342,12 @@ fn alloc_large(size: usize, align: usize) -> Result<Fresh, AllocError> {
         return checked.map(|address| Fresh { address, zero: checks::is_zero() });
     }
     upkeep::poke(engine);
-    engine.alloc_large(size, align)
+    let fresh = engine.alloc_large(size, align)?;
+    if profile::is_on() {
+        // SAFETY: the object is new.
+        unsafe { profile::account(engine, fresh.address, size, Of::Large) };
+    }
+    Ok(fresh)
 }
 
 /// [`free_sized`] where the size tells no class.
@@ -375,11 +388,11 @@ pub unsafe fn free_missed(address: NonNull<u8>) {
     unsafe {
         if class == 0 || !(address.as_ptr() as usize).is_multiple_of(MIN_ALIGN) {
             slow_path::enter(engine);
-            return engine.free_bytes(address);
+            return slow_path::free_bytes(engine, address);
         }
         match engine.general_cache(class) {
             Ok(cache) => slow_path::free_missed(engine, cache, address),
-            Err(_) => engine.free_bytes(address),
+            Err(_) => slow_path::free_bytes(engine, address),
         }
     }
 }

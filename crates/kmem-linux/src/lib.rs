@@ -11,6 +11,7 @@
 //! | [`start`] | the engine, made at the first miss, and what happens when the program starts |
 //! | [`general`], [`raw`], [`hotplug`] | memory of any size; caches; CPUs that go and come by name |
 //! | [`info`], [`memory`] | what there is to know |
+//! | [`profile`] | which callers allocated what is held, by samples |
 //! | `slow_path`, `fork` | what allocations do that miss; the fork handlers |
 //! | [`upkeep`] | turns: who takes them, and what is done in one |
 //! | [`control`] | what another process asks of this one |
@@ -18,6 +19,7 @@
 //! | [`follow`] | which CPUs the process may use, and how much it is worth to cache |
 //! | [`policy`] | what the program asked for |
 //! | [`checks`] | the checked heap, which serves instead of caches where it is asked for |
+//! | `probes` | where tracers can hook in |
 //! | [`instance`] | the one engine of this program or shared object |
 //! | [`platform`] | [`Linux`], the platform of that engine |
 //! | [`process`] | which kind of section the process has; registrations, the fallback, threads that are lent |
@@ -58,7 +60,9 @@ pub mod memory;
 pub mod os;
 pub mod platform;
 pub mod policy;
+mod probes;
 pub mod process;
+pub mod profile;
 pub mod raw;
 pub mod rseq;
 mod slow_path;

@@ -6,12 +6,13 @@ use kmem_core::cpu::{CpuSet, MAX_CPUS};
 use kmem_core::pages::PageHeap;
 use kmem_core::percpu::{CpuTable, SlotIndex};
 use kmem_core::platform::{
-    Clock, CommitError, Defences, MoveError, Observer, PageSource, Park, Sections, Topology, Window,
+    Clock, CommitError, Defences, Event, MoveError, Observer, PageSource, Park, Sections, Topology, Window,
 };
-use kmem_core::sync::{AtomicUsize, HeldRanks, OtherFirst, Waiters, Word};
+use kmem_core::sync::{AtomicPtr, AtomicUsize, HeldRanks, OtherFirst, Waiters, Word};
 
 use crate::checks;
 use crate::os::{environment, fault, geometry, huge, libc, pages, streams, sys, topology};
+use crate::probes;
 use crate::process::lent::{self, Lent};
 use crate::process::mode::{self, Mode};
 use crate::process::{fallback, registration, thread};
@@ -84,6 +85,16 @@ impl Linux {
     pub unsafe fn publish_classes(&self, heap: &PageHeap) {
         // SAFETY: passed on.
         unsafe { hot::publish_classes(heap, self.hot()) };
+    }
+
+    /// Makes allocations miss, or lets them hit again: `hot::miss_allocations`.
+    ///
+    /// # Safety
+    /// `table` is the one that was published; `nowhere` has as many entries, also before CPU 0, with the empty area in
+    /// each, and lives for ever.
+    pub(crate) unsafe fn miss_allocations(&self, nowhere: Option<*mut AtomicPtr<u8>>, table: &CpuTable) {
+        // SAFETY: passed on.
+        unsafe { hot::miss_allocations(nowhere, table, self.hot()) };
     }
 
     /// The first thing on every slow path: registers the calling thread where that is our task. No lock may be held.
@@ -190,6 +201,7 @@ unsafe impl Sections for Linux {
     }
 
     fn fence(&self, cpus: &CpuSet) {
+        probes::stopped(cpus);
         if fault::fences_left_out() || is_alone() {
             return;
         }
@@ -205,6 +217,7 @@ unsafe impl Sections for Linux {
     }
 
     fn fence_quietly(&self, cpu: usize) -> bool {
+        probes::stopped(&CpuSet::of(cpu));
         if fault::fences_left_out() || is_alone() || self.fence_here(cpu) {
             return true;
         }
@@ -360,7 +373,12 @@ unsafe impl Park for Linux {
 // SAFETY: the default, which is a constant.
 unsafe impl Defences for Linux {}
 
-impl Observer for Linux {}
+impl Observer for Linux {
+    #[inline(always)]
+    fn event(&self, event: Event<'_>) {
+        probes::event(event);
+    }
+}
 
 impl Topology for Linux {
     fn possible_cpus(&self) -> usize {

@@ -13,7 +13,7 @@ use crate::error::{DestroyError, InsideCallback};
 use crate::instance::existing;
 use crate::platform::Linux;
 use crate::start::engine;
-use crate::{checks, rseq, slow_path};
+use crate::{checks, profile, rseq, slow_path};
 
 /// A cache of objects of one [`Layout`].
 ///
@@ -349,7 +349,7 @@ impl Handle {
             return checked;
         }
         // SAFETY: passed on.
-        unsafe { slow_path::alloc_missed(engine, self.desc()) }
+        unsafe { slow_path::alloc_missed(engine, self.desc(), self.desc().object_size()) }
     }
 
     /// # Safety
@@ -372,6 +372,14 @@ impl Handle {
     #[inline(never)]
     unsafe fn alloc_bulk_slow(self, out: &mut [usize]) -> usize {
         let Some(engine) = existing() else { return 0 };
+        if profile::is_on() {
+            let each = |place: &mut usize| {
+                // SAFETY: passed on.
+                let object = unsafe { self.alloc_slow() };
+                object.map(|object| *place = object.as_ptr() as usize).is_ok()
+            };
+            return out.iter_mut().map_while(|place| each(place).then_some(())).count();
+        }
         slow_path::enter(engine);
         let count = out.len();
         for (done, place) in out.iter_mut().enumerate() {
@@ -401,6 +409,10 @@ impl Handle {
             return objects.iter().filter_map(|object| NonNull::new(*object as *mut u8)).for_each(|object| unsafe {
                 self.free_slow(object);
             });
+        }
+        if profile::is_on() {
+            let objects = objects.iter().filter_map(|object| NonNull::new(*object as *mut u8));
+            objects.for_each(|object| profile::freed(engine, object));
         }
         // SAFETY: passed on.
         unsafe { engine.free_bulk(self.desc(), objects) }

@@ -4,7 +4,7 @@ use kmem_core::Engine;
 
 use crate::instance::{self, existing};
 use crate::platform::Linux;
-use crate::{checks, control, fork, upkeep};
+use crate::{checks, control, fork, profile, upkeep};
 
 /// The engine, made now if it does not exist; `None` where there is no memory for it.
 #[inline]
@@ -20,6 +20,7 @@ fn make() -> Option<&'static Engine<Linux>> {
         control::engine_exists();
         // Last, because libc may allocate here, which is served already.
         fork::register();
+        profile::at_start();
     }
     engine
 }

@@ -73,7 +73,13 @@ pub unsafe extern "C" fn malloc(size: usize) -> *mut c_void {
 /// The same by concurrency id.
 #[unsafe(naked)]
 unsafe extern "C" fn malloc_by_id(size: usize) -> *mut c_void {
-    kmem_linux::__entry_alloc_by_id!(malloc_slow)
+    kmem_linux::__entry_alloc_by_id!(malloc_counted)
+}
+
+/// The same while a profile counts.
+#[unsafe(naked)]
+unsafe extern "C" fn malloc_counted(size: usize) -> *mut c_void {
+    kmem_linux::__entry_alloc_counted!(malloc_slow)
 }
 
 /// The same, where the slot of the CPU has no object, or there is no slot yet, or the size has no class.

@@ -173,7 +173,13 @@ pub unsafe extern "C" fn _Znwm(size: usize) -> *mut c_void {
 /// The same by concurrency id.
 #[unsafe(naked)]
 unsafe extern "C" fn plain_by_id(size: usize) -> *mut c_void {
-    kmem_linux::__entry_alloc_by_id!(plain_slow)
+    kmem_linux::__entry_alloc_by_id!(plain_counted)
+}
+
+/// The same while a profile counts.
+#[unsafe(naked)]
+unsafe extern "C" fn plain_counted(size: usize) -> *mut c_void {
+    kmem_linux::__entry_alloc_counted!(plain_slow)
 }
 
 /// `operator delete(void*)`

@@ -48,5 +48,5 @@ pub use kmem_linux::policy::{CpuPolicy, cpu_policy, set_cpu_policy};
 #[doc(inline)]
 pub use kmem_linux::upkeep::{Upkeep, set_upkeep, upkeep};
 #[doc(inline)]
-pub use kmem_linux::{DestroyError, FallbackReason, InsideCallback, Mode, RawCache, general, hotplug, status};
+pub use kmem_linux::{DestroyError, FallbackReason, InsideCallback, Mode, RawCache, general, hotplug, profile, status};
 pub use static_cache::{StaticCache, StaticCacheError};

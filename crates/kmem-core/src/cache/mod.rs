@@ -17,6 +17,6 @@ mod spec;
 pub(crate) use descriptor::Miss;
 pub use descriptor::{CacheDesc, CacheId, CacheState, NAME_MAX, ObjectFn, ObjectOps};
 pub(crate) use inside::Inside;
-pub use observer::{CacheStep, CpuStep, Observer, Place, SlotStep, Step};
+pub use observer::{CacheStep, CpuStep, Event, Observer, Place, SlotStep, Step};
 pub(crate) use registry::{Pinned, Registry};
 pub use spec::CacheSpec;

@@ -1,17 +1,70 @@
-//! What a simulator sees of the engine while it runs: what each thread just did.
+//! What a home sees of the engine while it runs.
+//!
+//! A simulator sees what each thread just did, step by step. And whoever traces a program sees where memory goes, on
+//! slow paths only: [`Observer::event`].
 //!
 //! The engine calls [`Observer::step`] after each step of the protocol between caches and CPUs, and
 //! [`Park::at_lock`](crate::sync::Park::at_lock) around each lock. Everywhere but in a simulator these are empty
-//! functions, inlined, and their argument only borrows what is there anyway.
+//! functions, inlined, and their argument only borrows what is there anyway. It calls [`Observer::event`] where objects
+//! move in batches, and where slabs and large objects come and go.
 
 use super::CacheDesc;
 use crate::host::CpuSet;
 
-/// What a simulator does with the engine; every other platform implements it by nothing.
+/// What a simulator, or who traces a program, does with the engine; by itself nothing.
 pub trait Observer {
     /// Called between the steps of an operation: other threads may run here.
     #[inline(always)]
     fn step(&self, _step: Step<'_>) {}
+
+    /// Called on slow paths, when the event is over. Must not allocate from the engine, nor wait.
+    #[inline(always)]
+    fn event(&self, _event: Event<'_>) {}
+}
+
+/// Where memory went.
+#[derive(Clone, Copy, Debug)]
+pub enum Event<'a> {
+    /// Objects were taken from slabs.
+    Refill {
+        /// The cache.
+        cache: &'a CacheDesc,
+        /// How many.
+        objects: usize,
+    },
+    /// Objects were returned to the depot and to slabs.
+    Flush {
+        /// The cache.
+        cache: &'a CacheDesc,
+        /// How many.
+        objects: usize,
+    },
+    /// A cache got a new slab.
+    SlabMade {
+        /// The cache.
+        cache: &'a CacheDesc,
+        /// Bytes.
+        bytes: usize,
+    },
+    /// Slabs went to the page heap.
+    SlabsFreed {
+        /// Bytes of all of them.
+        bytes: usize,
+    },
+    /// A large object was handed out.
+    LargeAllocated {
+        /// Where it is.
+        address: usize,
+        /// Bytes.
+        bytes: usize,
+    },
+    /// A large object was freed.
+    LargeFreed {
+        /// Where it was.
+        address: usize,
+        /// Bytes.
+        bytes: usize,
+    },
 }
 
 /// A step of the calling thread.

@@ -21,7 +21,7 @@ use crate::classes::{self, CLASSES};
 use crate::engine::{Engine, Population};
 use crate::error::AllocError;
 use crate::pages::{GRANULE, Owner, Use};
-use crate::platform::{CacheStep, Platform};
+use crate::platform::{CacheStep, Event, Platform};
 use crate::slab::{self, FreeError, Layout};
 use crate::sync::Ordering;
 
@@ -188,6 +188,7 @@ impl<P: Platform> Engine<P> {
         let run = alloc().or_else(again).ok_or(AllocError)?;
         // SAFETY: the run was just handed out.
         unsafe { self.heap.set_large(&run) };
+        self.platform.event(Event::LargeAllocated { address: run.address, bytes: granules * GRANULE });
         let address = NonNull::new(run.address as *mut u8).ok_or(AllocError)?;
         Ok(Fresh { address, zero: run.zero })
     }
@@ -236,6 +237,8 @@ impl<P: Platform> Engine<P> {
             Owner::Large(granules) if (address.as_ptr() as usize).is_multiple_of(GRANULE) => {
                 // SAFETY: the run is the caller's.
                 unsafe { self.heap.free(&self.platform, address.as_ptr() as usize, granules) };
+                let (address, bytes) = (address.as_ptr() as usize, granules * GRANULE);
+                self.platform.event(Event::LargeFreed { address, bytes });
             }
             _ => self.bad_free(address.as_ptr() as usize, FreeError::NotAnObject),
         }

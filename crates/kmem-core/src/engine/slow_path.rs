@@ -13,7 +13,7 @@ use crate::cache::{CacheDesc, Miss, ObjectOps};
 use crate::engine::Engine;
 use crate::error::AllocError;
 use crate::hint::cold_path;
-use crate::platform::Platform;
+use crate::platform::{Event, Platform};
 use crate::slab::{self, FreeError, Reclaim};
 
 impl<P: Platform> Engine<P> {
@@ -283,6 +283,10 @@ impl<P: Platform> Engine<P> {
     /// any, all of which are known to read as zero.
     fn refill(&self, cache: &CacheDesc, node: usize, want: usize, batch: &mut Batch) -> bool {
         let refill = cache.node(node).slabs.refill(cache, node % cache.node_count(), want, batch, &self.env());
+        if refill.made {
+            self.platform.event(Event::SlabMade { cache, bytes: cache.layout().bytes() });
+        }
+        self.platform.event(Event::Refill { cache, objects: refill.count });
         if let (Some(ops), true) = (cache.ops(), refill.raw != 0) {
             Constructing { engine: self, cache, batch, raw: refill.raw }.run(ops);
         }
@@ -320,6 +324,7 @@ impl<P: Platform> Engine<P> {
         // SAFETY: the caller's promise.
         unsafe { self.return_to_slabs(&objects[taken..], reclaim) };
         cache.rest.wake();
+        self.platform.event(Event::Flush { cache, objects: objects.len() });
     }
 
     /// Returns objects to their slabs.

@@ -75,6 +75,8 @@ pub(crate) struct Refill {
     pub raw: u64,
     /// Bit `i` is set if the `i`-th added object is known to read as zero.
     pub zero: u64,
+    /// Whether there is a new slab.
+    pub made: bool,
 }
 
 /// Why an object cannot be freed.
@@ -108,6 +110,7 @@ impl Node {
         env: &Env<'_, P>,
     ) -> Refill {
         debug_assert!(out.as_slice().len() + want <= BATCH_MAX, "there is room for all that is wanted");
+        let mut refill = Refill { count: 0, raw: 0, zero: 0, made: false };
         let mut lists = self.lists.lock(env.platform);
         if lists.partial.head.is_none() && lists.empty.head.is_none() {
             let colour = lists.colour;
@@ -116,6 +119,7 @@ impl Node {
             let made = Slab::new(cache, node, colour, if fills { Use::Dense } else { Use::Any }, env);
             lists = self.lists.lock(env.platform);
             if let Some(slab) = made {
+                refill.made = true;
                 lists.colour = (colour + 1) % cache.layout().colours;
                 lists.stats.slabs += 1;
                 lists.stats.empty += 1;
@@ -124,7 +128,6 @@ impl Node {
                 unsafe { lists.empty.push(slab, ListId::Empty) };
             }
         }
-        let mut refill = Refill { count: 0, raw: 0, zero: 0 };
         while refill.count < want {
             let (list, id) = match (lists.partial.head, lists.empty.head) {
                 (Some(_), _) => (&mut lists.partial, ListId::Partial),

@@ -163,3 +163,50 @@ pub(crate) fn frame_and_stack() -> (usize, usize) {
     unsafe { asm!("mov {}, x29", "mov {}, sp", out(reg) frame, out(reg) stack, options(nomem, nostack)) };
     (frame, stack)
 }
+
+/// Registers by their DWARF numbers, for unwinding.
+pub(crate) mod dwarf {
+    use core::arch::asm;
+
+    /// Registers with a number below this are followed.
+    pub(crate) const COUNT: usize = 32;
+    /// The stack pointer's.
+    pub(crate) const SP: usize = 31;
+    /// The frame pointer's.
+    pub(crate) const FP: usize = 29;
+    /// The number under which a frame's return address is found.
+    pub(crate) const RETURN: usize = 30;
+    /// What a callee must leave as it was, besides the stack pointer.
+    pub(crate) const KEPT: [usize; 11] = [19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29];
+
+    /// Stores those, as they are in the function that this is in line in; as the return address, where that is.
+    #[inline(always)]
+    pub(crate) fn store(registers: &mut [usize; COUNT]) {
+        // SAFETY: stores into the array, and uses one more register.
+        unsafe {
+            asm!(
+                "stp x19, x20, [{to}, #19*8]",
+                "stp x21, x22, [{to}, #21*8]",
+                "stp x23, x24, [{to}, #23*8]",
+                "stp x25, x26, [{to}, #25*8]",
+                "stp x27, x28, [{to}, #27*8]",
+                "adr {t}, .",
+                "stp x29, {t}, [{to}, #29*8]",
+                "mov {t}, sp",
+                "str {t}, [{to}, #31*8]",
+                to = in(reg) registers.as_mut_ptr(),
+                t = out(reg) _,
+                options(nostack, preserves_flags),
+            );
+        }
+    }
+}
+
+/// What stands before the name of a register in the note of a probe.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __probe_register {
+    () => {
+        ""
+    };
+}

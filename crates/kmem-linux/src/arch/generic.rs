@@ -9,6 +9,7 @@ pub(crate) const OPENAT: usize = 56;
 pub(crate) const CLOSE: usize = 57;
 pub(crate) const GETDENTS64: usize = 61;
 pub(crate) const READ: usize = 63;
+pub(crate) const READLINKAT: usize = 78;
 pub(crate) const WRITE: usize = 64;
 pub(crate) const PPOLL: usize = 73;
 pub(crate) const CAPSET: usize = 91;

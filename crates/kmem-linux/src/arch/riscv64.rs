@@ -104,3 +104,56 @@ pub(crate) unsafe fn spawn(_thread: &Beginning<'_>) -> bool {
 pub(crate) fn frame_and_stack() -> (usize, usize) {
     (0, 0)
 }
+
+/// Registers by their DWARF numbers, for unwinding.
+pub(crate) mod dwarf {
+    use core::arch::asm;
+
+    /// Registers with a number below this are followed.
+    pub(crate) const COUNT: usize = 32;
+    /// The stack pointer's.
+    pub(crate) const SP: usize = 2;
+    /// The frame pointer's.
+    pub(crate) const FP: usize = 8;
+    /// The number under which a frame's return address is found.
+    pub(crate) const RETURN: usize = 1;
+    /// What a callee must leave as it was, besides the stack pointer.
+    pub(crate) const KEPT: [usize; 12] = [8, 9, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27];
+
+    /// Stores those, as they are in the function that this is in line in; as the return address, where that is.
+    #[inline(always)]
+    pub(crate) fn store(registers: &mut [usize; COUNT]) {
+        // SAFETY: stores into the array, and uses one more register.
+        unsafe {
+            asm!(
+                "sd s0, 8*8({to})",
+                "sd s1, 9*8({to})",
+                "sd s2, 18*8({to})",
+                "sd s3, 19*8({to})",
+                "sd s4, 20*8({to})",
+                "sd s5, 21*8({to})",
+                "sd s6, 22*8({to})",
+                "sd s7, 23*8({to})",
+                "sd s8, 24*8({to})",
+                "sd s9, 25*8({to})",
+                "sd s10, 26*8({to})",
+                "sd s11, 27*8({to})",
+                "auipc {t}, 0",
+                "sd {t}, 1*8({to})",
+                "sd sp, 2*8({to})",
+                to = in(reg) registers.as_mut_ptr(),
+                t = out(reg) _,
+                options(nostack, preserves_flags),
+            );
+        }
+    }
+}
+
+/// What stands before the name of a register in the note of a probe.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __probe_register {
+    () => {
+        ""
+    };
+}

@@ -41,6 +41,7 @@ pub(crate) mod nr {
     pub(crate) const GET_MEMPOLICY: usize = 239;
     pub(crate) const INOTIFY_ADD_WATCH: usize = 254;
     pub(crate) const OPENAT: usize = 257;
+    pub(crate) const READLINKAT: usize = 267;
     pub(crate) const PPOLL: usize = 271;
     pub(crate) const INOTIFY_INIT1: usize = 294;
     pub(crate) const PRLIMIT64: usize = 302;
@@ -218,4 +219,51 @@ pub(crate) fn frame_and_stack() -> (usize, usize) {
     // SAFETY: reads two registers.
     unsafe { asm!("mov {}, rbp", "mov {}, rsp", out(reg) frame, out(reg) stack, options(nomem, nostack)) };
     (frame, stack)
+}
+
+/// Registers by their DWARF numbers, for unwinding.
+pub(crate) mod dwarf {
+    use core::arch::asm;
+
+    /// Registers with a number below this are followed.
+    pub(crate) const COUNT: usize = 17;
+    /// The stack pointer's.
+    pub(crate) const SP: usize = 7;
+    /// The frame pointer's.
+    pub(crate) const FP: usize = 6;
+    /// The number under which a frame's return address is found.
+    pub(crate) const RETURN: usize = 16;
+    /// What a callee must leave as it was, besides the stack pointer.
+    pub(crate) const KEPT: [usize; 6] = [3, 6, 12, 13, 14, 15];
+
+    /// Stores those, as they are in the function that this is in line in; as the return address, where that is.
+    #[inline(always)]
+    pub(crate) fn store(registers: &mut [usize; COUNT]) {
+        // SAFETY: stores into the array, and uses one more register.
+        unsafe {
+            asm!(
+                "mov [{to} + 3*8], rbx",
+                "mov [{to} + 6*8], rbp",
+                "mov [{to} + 7*8], rsp",
+                "mov [{to} + 12*8], r12",
+                "mov [{to} + 13*8], r13",
+                "mov [{to} + 14*8], r14",
+                "mov [{to} + 15*8], r15",
+                "lea {t}, [rip]",
+                "mov [{to} + 16*8], {t}",
+                to = in(reg) registers.as_mut_ptr(),
+                t = out(reg) _,
+                options(nostack, preserves_flags),
+            );
+        }
+    }
+}
+
+/// What stands before the name of a register in the note of a probe.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __probe_register {
+    () => {
+        "%"
+    };
 }

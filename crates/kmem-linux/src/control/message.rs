@@ -46,10 +46,13 @@ pub enum Kind {
     /// The named cache gets another capacity: argument 0. The answer: CPUs whose slots have it now, and CPUs that get
     /// it when their slot is next enabled.
     Tune = 1,
+    /// A heap profile is switched on (argument 0: 1, argument 1: the rate) or off (0). The answer: the address of its
+    /// head, and whether it was on before.
+    Profile,
 }
 
 impl Kind {
-    const ALL: [Self; 1] = [Self::Tune];
+    const ALL: [Self; 2] = [Self::Tune, Self::Profile];
 
     /// The kind of this number.
     pub fn of(number: u64) -> Option<Self> {
@@ -71,10 +74,15 @@ pub enum Refusal {
     Dying,
     /// The capacity is 0 or too large. The numbers: which, and the most.
     Capacity,
+    /// There is no memory for it.
+    NoMemory,
+    /// The rate of a profile is 0 or too large. The numbers: which, and the most.
+    Rate,
 }
 
 impl Refusal {
-    const ALL: [Self; 5] = [Self::UnknownKind, Self::BadName, Self::NoSuchCache, Self::Dying, Self::Capacity];
+    const ALL: [Self; 7] =
+        [Self::UnknownKind, Self::BadName, Self::NoSuchCache, Self::Dying, Self::Capacity, Self::NoMemory, Self::Rate];
 
     /// The reason of this number.
     pub fn of(number: u64) -> Option<Self> {

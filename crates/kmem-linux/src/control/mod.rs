@@ -47,6 +47,7 @@ use kmem_core::Engine;
 use kmem_core::sync::{AtomicU32, AtomicU64, Ordering};
 
 use crate::platform::Linux;
+use crate::profile::{RATE_MAX, Refused};
 use crate::upkeep::Work;
 use message::{ANSWER_WORDS, Kind, REQUEST_WORDS, Refusal, Request};
 
@@ -164,7 +165,25 @@ fn write(sequence: u64, refused: u64, numbers: [u64; message::NUMBERS]) {
 fn carry_out(engine: &Engine<Linux>, request: &Request) -> Outcome {
     match Kind::of(request.kind) {
         Some(Kind::Tune) => tune::tune(engine, request),
+        Some(Kind::Profile) => profile(request),
         None => Outcome::Refused(Refusal::UnknownKind, [request.kind, 0, 0, 0]),
+    }
+}
+
+/// Switches a heap profile on or off.
+#[cold]
+#[inline(never)]
+fn profile(request: &Request) -> Outcome {
+    let rate = request.argument(1).unwrap_or(0);
+    if request.argument(0) == Some(0) {
+        crate::profile::switch_off();
+        return Outcome::Done([crate::profile::head_address() as u64, 0, 0, 0]);
+    }
+    match crate::profile::switch_on(rate) {
+        Ok(()) => Outcome::Done([crate::profile::head_address() as u64, 0, 0, 0]),
+        Err(Refused::IsOn) => Outcome::Done([crate::profile::head_address() as u64, 1, 0, 0]),
+        Err(Refused::NoMemory) => Outcome::Refused(Refusal::NoMemory, [0; message::NUMBERS]),
+        Err(Refused::Rate) => Outcome::Refused(Refusal::Rate, [rate as u64, RATE_MAX as u64, 0, 0]),
     }
 }
 

@@ -9,6 +9,7 @@
 //! KMEM_DEBUG     letters, names  caches whose objects are checked          checks
 //! KMEM_GUARD     1/N             one in N between guard pages              checks
 //! KMEM_LEAKS     1               what is lost is listed at the end         checks
+//! KMEM_PROFILE   a file          a heap profile is taken, and written      profile
 //! KMEM_DEEPBIND  keep            plugins keep a malloc of their own        the preload library
 //! KMEM_STATS     0, 1            a table of slabs at the end               the preload library
 //! KMEM_STORM     a number        so many caches a second come and go       the preload library
@@ -30,7 +31,7 @@ use core::str::from_utf8;
 use kmem_core::sync::{AtomicU32, AtomicUsize, Ordering};
 
 use super::environment::{for_each_entry, is_secure};
-use super::sys;
+use super::{profile_setting, sys};
 
 /// A variable, by its place in the table.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -44,6 +45,7 @@ pub enum Setting {
     Debug,
     Guard,
     Leaks,
+    Profile,
     Deepbind,
     Stats,
     Storm,
@@ -60,7 +62,9 @@ enum Values {
     /// A decimal number from 1 on.
     Number,
     /// Any text: its reader says what it does not understand.
-    Text,
+    Any,
+    /// What a module of its own understands, and keeps: 1 if it does. And what it understands, in words.
+    Text(fn(&[u8]) -> Option<usize>, &'static str),
 }
 
 const PREFIX: &str = "KMEM_";
@@ -71,9 +75,10 @@ static TABLE: [Variable; VARIABLES] = [
     Variable { name: "CPUS", may_be: Values::Words(&["fixed"]) },
     Variable { name: "HUGE", may_be: Values::Words(&["off"]) },
     Variable { name: "SECURE", may_be: Values::Words(&["0", "1"]) },
-    Variable { name: "DEBUG", may_be: Values::Text },
-    Variable { name: "GUARD", may_be: Values::Text },
+    Variable { name: "DEBUG", may_be: Values::Any },
+    Variable { name: "GUARD", may_be: Values::Any },
     Variable { name: "LEAKS", may_be: Values::Words(&["0", "1"]) },
+    Variable { name: "PROFILE", may_be: Values::Text(profile_setting::parse, profile_setting::UNDERSTOOD) },
     Variable { name: "DEEPBIND", may_be: Values::Words(&["keep"]) },
     Variable { name: "STATS", may_be: Values::Words(&["0", "1"]) },
     Variable { name: "STORM", may_be: Values::Number },
@@ -91,15 +96,21 @@ static SPOKEN: AtomicU32 = AtomicU32::new(0);
 pub fn word(setting: Setting) -> Option<&'static str> {
     match TABLE[setting as usize].may_be {
         Values::Words(words) => words.get(said(setting).checked_sub(1)?).copied(),
-        Values::Number | Values::Text => None,
+        Values::Number | Values::Any | Values::Text(..) => None,
     }
+}
+
+/// Whether a variable says something that is understood.
+#[cold]
+pub(crate) fn is_said(setting: Setting) -> bool {
+    said(setting) > 0
 }
 
 /// The number that a variable says; `None` where it says none.
 #[cold]
 pub fn number(setting: Setting) -> Option<usize> {
     match TABLE[setting as usize].may_be {
-        Values::Words(_) | Values::Text => None,
+        Values::Words(_) | Values::Any | Values::Text(..) => None,
         Values::Number => Some(said(setting)).filter(|number| *number > 0),
     }
 }
@@ -108,11 +119,11 @@ pub fn number(setting: Setting) -> Option<usize> {
 #[cold]
 pub fn text(setting: Setting) -> Option<&'static [u8]> {
     match TABLE[setting as usize].may_be {
-        Values::Text => Some(said(setting))
+        Values::Any => Some(said(setting))
             .filter(|at| *at != 0)
             // SAFETY: the address is that of a value in the environment, which ends with a null and stays.
             .map(|at| unsafe { core::ffi::CStr::from_ptr(at as *const core::ffi::c_char) }.to_bytes()),
-        Values::Words(_) | Values::Number => None,
+        Values::Words(_) | Values::Number | Values::Text(..) => None,
     }
 }
 
@@ -169,7 +180,8 @@ fn parse(may_be: &Values, value: &[u8]) -> Option<usize> {
                 number.checked_mul(10)?.checked_add(usize::from(digit))
             })
             .filter(|number| *number > 0),
-        Values::Text => Some(value.as_ptr() as usize),
+        Values::Any => Some(value.as_ptr() as usize),
+        Values::Text(parse, _) => parse(value),
     }
 }
 
@@ -186,7 +198,8 @@ fn say(variable: &Variable, value: &[u8]) {
             }
         }
         Values::Number => parts[6] = "a number from 1 on",
-        Values::Text => {}
+        Values::Any => {}
+        Values::Text(_, understood) => parts[6] = understood,
     }
     sys::report(&parts);
 }

@@ -59,6 +59,7 @@ const MREMAP_MAYMOVE_FIXED: usize = 3;
 const MADV_DONTNEED: usize = 4;
 const MADV_HUGEPAGE: usize = 14;
 const MADV_NOHUGEPAGE: usize = 15;
+const MADV_POPULATE_READ: usize = 22;
 const MADV_GUARD_INSTALL: usize = 102;
 const MADV_GUARD_REMOVE: usize = 103;
 const PR_SET_NAME: usize = 15;
@@ -66,6 +67,7 @@ const PR_SET_NAME: usize = 15;
 const AT_FDCWD: usize = -100_isize as usize;
 const O_RDONLY_CLOEXEC: usize = 0o200_0000;
 const O_WRONLY_APPEND_CLOEXEC: usize = 0o200_2001;
+const O_WRONLY_CREATE_CLOEXEC: usize = 0o200_1101;
 const F_DUPFD_CLOEXEC: usize = 1030;
 const FUTEX_WAIT_PRIVATE: usize = 128;
 const FUTEX_WAKE_PRIVATE: usize = 1 | 128;
@@ -172,6 +174,31 @@ pub(crate) unsafe fn madvise_huge(addr: usize, len: usize, huge: bool) -> Result
     let advice = if huge { MADV_HUGEPAGE } else { MADV_NOHUGEPAGE };
     // SAFETY: the caller's promise.
     unsafe { call(nr::MADVISE, [addr, len, advice, 0, 0, 0]) }
+}
+
+/// Brings pages in for reading; whether they can be read (Linux 5.14; before, nothing is said to be readable).
+pub(crate) fn can_be_read(page: usize, len: usize) -> bool {
+    // SAFETY: what is in memory stays as it is.
+    unsafe { call(nr::MADVISE, [page, len, MADV_POPULATE_READ, 0, 0, 0]) }.is_ok()
+}
+
+/// Opens a file for writing, empty.
+pub(crate) fn create(path: &CStr) -> Result<usize, Errno> {
+    const MODE: usize = 0o666;
+    // SAFETY: the kernel reads the path.
+    unsafe { call(nr::OPENAT, [AT_FDCWD, path.as_ptr() as usize, O_WRONLY_CREATE_CLOEXEC, MODE, 0, 0]) }
+}
+
+/// Closes a descriptor.
+pub(crate) fn close(fd: usize) {
+    // SAFETY: touches no memory.
+    let _ = unsafe { call(nr::CLOSE, [fd, 0, 0, 0, 0, 0]) };
+}
+
+/// Where a symbolic link leads to, as much of it as fits.
+pub(crate) fn read_link(path: &CStr, into: &mut [u8]) -> Result<usize, Errno> {
+    // SAFETY: the kernel reads the path and writes into the bytes given.
+    unsafe { call(nr::READLINKAT, [AT_FDCWD, path.as_ptr() as usize, into.as_mut_ptr() as usize, into.len(), 0, 0]) }
 }
 
 /// Sleeps while the word at `word` is `expected`, at most `nanoseconds` if given.

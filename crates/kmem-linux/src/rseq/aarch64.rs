@@ -71,7 +71,7 @@ macro_rules! __rseq_end {
 /// Defines the four sections over how the table gets into register `b`, beside the area's offset in `a`, or is an
 /// argument.
 macro_rules! sections {
-    ($load:literal, $from:literal, $([$table:ident: $type:ty])?) => {
+    ($load:literal, $from:literal, $([$table:ident: $type:ty])? $($operand:ident)?) => {
         /// Takes the newest object of the slot of the CPU that the thread runs on; `None` is a miss.
         ///
         /// # Safety
@@ -85,7 +85,7 @@ macro_rules! sections {
                 asm!(
                     "adrp {a}, {hot}",
                     "add {a}, {a}, :lo12:{hot}",            // a = &hot
-                    $load,                                  // a = hot.offset; b = hot.table
+                    $load,                                  // a = hot.offset; b = hot.in_line
                     __rseq_begin!("{a}", "{t}"),            // a = number of the CPU
                     concat!("ldr {a}, [{", $from, "}, {a}, lsl #3]"), // a = table[a]: the area
                     "add {t}, {a}, {slot}",                 // t = &area.slot
@@ -101,6 +101,7 @@ macro_rules! sections {
                     $($table = in(reg) $table,)?
                     hot = sym HOT,
                     OFFSET = const at::OFFSET,
+                    $($operand = const at::$operand,)?
                     RSEQ_CS = const at::RSEQ_CS,
                     CPU_ID = const at::CPU_ID,
                     options(nostack),
@@ -123,7 +124,7 @@ macro_rules! sections {
                 asm!(
                     "adrp {a}, {hot}",
                     "add {a}, {a}, :lo12:{hot}",            // a = &hot
-                    $load,                                  // a = hot.offset; b = hot.table
+                    $load,                                  // a = hot.offset; b = hot.in_line
                     __rseq_begin!("{a}", "{t}"),            // a = number of the CPU
                     concat!("ldr {a}, [{", $from, "}, {a}, lsl #3]"), // a = table[a]: the area
                     "add {t}, {a}, {slot}",                 // t = &area.slot
@@ -143,6 +144,7 @@ macro_rules! sections {
                     hot = sym HOT,
                     END = const END,
                     OFFSET = const at::OFFSET,
+                    $($operand = const at::$operand,)?
                     RSEQ_CS = const at::RSEQ_CS,
                     CPU_ID = const at::CPU_ID,
                     miss = label { return false },
@@ -166,7 +168,7 @@ macro_rules! sections {
                 asm!(
                     "adrp {a}, {hot}",
                     "add {a}, {a}, :lo12:{hot}",            // a = &hot
-                    $load,                                  // a = hot.offset; b = hot.table
+                    $load,                                  // a = hot.offset; b = hot.in_line
                     __rseq_begin!("{a}", "{t}"),            // a = number of the CPU
                     concat!("ldr {a}, [{", $from, "}, {a}, lsl #3]"), // a = table[a]: the area
                     "add {t}, {a}, {slot}",                 // t = &area.slot
@@ -194,6 +196,7 @@ macro_rules! sections {
                     $($table = in(reg) $table,)?
                     hot = sym HOT,
                     OFFSET = const at::OFFSET,
+                    $($operand = const at::$operand,)?
                     RSEQ_CS = const at::RSEQ_CS,
                     CPU_ID = const at::CPU_ID,
                     options(nostack),
@@ -215,7 +218,7 @@ macro_rules! sections {
                 asm!(
                     "adrp {a}, {hot}",
                     "add {a}, {a}, :lo12:{hot}",            // a = &hot
-                    $load,                                  // a = hot.offset; b = hot.table
+                    $load,                                  // a = hot.offset; b = hot.in_line
                     __rseq_begin!("{a}", "{t}"),            // a = number of the CPU
                     concat!("ldr {a}, [{", $from, "}, {a}, lsl #3]"), // a = table[a]: the area
                     "add {t}, {a}, {slot}",                 // t = &area.slot
@@ -248,6 +251,7 @@ macro_rules! sections {
                     hot = sym HOT,
                     END = const END,
                     OFFSET = const at::OFFSET,
+                    $($operand = const at::$operand,)?
                     RSEQ_CS = const at::RSEQ_CS,
                     CPU_ID = const at::CPU_ID,
                     options(nostack),
@@ -258,7 +262,7 @@ macro_rules! sections {
     };
 }
 
-sections!("ldp {a}, {b}, [{a}, #{OFFSET}]", "b",);
+sections!("ldr {b}, [{a}, #{IN_LINE}]\nldr {a}, [{a}, #{OFFSET}]", "b", IN_LINE);
 
 /// The same sections on a table that is an argument: the entry of its CPU 0.
 pub mod given {

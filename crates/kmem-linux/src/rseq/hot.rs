@@ -48,7 +48,12 @@ pub struct Hot {
     granules: AtomicUsize,
     /// Where the byte of the granule at address 0 would be.
     classes: AtomicPtr<AtomicU8>,
+    /// What sections in line go by: the same as `table`, or, while a profile counts what is allocated, a table in which
+    /// every CPU has the empty area.
+    in_line: AtomicPtr<AtomicPtr<u8>>,
 }
+
+const _: () = assert!(size_of::<Hot>() == 64, "one cache line");
 
 /// Where templates find the fields of [`Hot`], and those of the area of a thread.
 #[doc(hidden)]
@@ -64,6 +69,7 @@ pub mod at {
     pub const FIRST: usize = offset_of!(Hot, first);
     pub const GRANULES: usize = offset_of!(Hot, granules);
     pub const CLASSES: usize = offset_of!(Hot, classes);
+    pub const IN_LINE: usize = offset_of!(Hot, in_line);
     pub const CPU_ID: usize = offset_of!(RseqArea, cpu_id);
     pub const RSEQ_CS: usize = offset_of!(RseqArea, rseq_cs);
     pub const MM_CID: usize = offset_of!(RseqArea, mm_cid);
@@ -80,6 +86,7 @@ impl Hot {
             first: AtomicUsize::new(0),
             granules: AtomicUsize::new(0),
             classes: AtomicPtr::new(core::ptr::null_mut()),
+            in_line: AtomicPtr::new(core::ptr::null_mut()),
         }
     }
 
@@ -141,10 +148,24 @@ pub(crate) unsafe fn reaches(granules: usize, hot: &Hot) {
 /// The table lives for ever, and has an entry for every number that the kernel may write into the area for the
 /// sections that go by `hot`. Called once, by one thread, after `use_area` or `use_ids`.
 pub unsafe fn publish(table: &CpuTable, hot: &Hot) {
+    HOT.in_line.store(table.entries().as_ptr(), Ordering::Release);
     HOT.table.store(table.entries().as_ptr(), Ordering::Release);
     hot.table.store(table.entries().as_ptr(), Ordering::Release);
     hot.general.store(classes::SMALL + 1, Ordering::Release);
     hot.small.store(classes::FINE_MAX + 1, Ordering::Release);
+}
+
+/// Makes every pop miss, and every push in line: `nowhere` is a table in which every CPU has the empty area. Or, with
+/// `None`, lets them hit again. malloc and its kin look up no class meanwhile; free goes on as always.
+///
+/// # Safety
+/// `table` is the one that was published for `hot`; `nowhere` has as many entries, also before CPU 0, and lives for
+/// ever.
+pub(crate) unsafe fn miss_allocations(nowhere: Option<*mut AtomicPtr<u8>>, table: &CpuTable, hot: &Hot) {
+    let known = nowhere.is_none();
+    hot.general.store(if known { classes::SMALL + 1 } else { 0 }, Ordering::Release);
+    hot.small.store(if known { classes::FINE_MAX + 1 } else { 0 }, Ordering::Release);
+    HOT.in_line.store(nowhere.unwrap_or(table.entries().as_ptr()), Ordering::Release);
 }
 
 /// Whether `publish` was called; if so, the table and where the areas are is seen too.

@@ -3,10 +3,12 @@
 //! ```text
 //! 0   our own rseq area, 32 bytes, aligned to 32; cpu_id_start = 0, cpu_id = -1
 //! 32  HeldRanks, 20 bytes (forks, and in debug builds the ranks)
+//! 52  left: bytes until the profile's next sample, counted by `profile`
 //! 56  registration: what `registration` keeps of the thread
 //! 57  rounds: how often the thread's destructors ran
 //! 58  the CPU number that the fallback goes by, and for how many sections more
 //! 61  lent: a child runs on the thread's data (see `lent`)
+//! 62  session: of the profile, for which `left` is
 //! ```
 //! 64 bytes, initial-exec: reached by one addition to the thread pointer, never through a call that allocates. The
 //! symbol carries the crate's version, so that two versions in one program keep apart.
@@ -77,7 +79,8 @@ pub struct ThreadBlock {
     pub rseq: RseqArea,
     /// The lock ranks that the thread holds.
     pub held: HeldRanks,
-    _gap: [u8; 24 - size_of::<HeldRanks>()],
+    /// Bytes until the next sample of the profile.
+    pub(crate) left: Cell<u32>,
     /// Where the thread stands with its registration: see `registration`.
     pub registration: Cell<u8>,
     /// How often the thread's destructors ran.
@@ -88,7 +91,9 @@ pub struct ThreadBlock {
     pub hint_left: Cell<u8>,
     /// Whether a child may run on this data at the moment: see `lent`.
     pub(crate) lent: Cell<bool>,
-    _rest: [u8; 2],
+    /// The session of the profile for which `left` was drawn; 0: none.
+    pub(crate) session: Cell<u8>,
+    _rest: [u8; 1],
 }
 
 impl ThreadBlock {
@@ -97,13 +102,14 @@ impl ThreadBlock {
         Self {
             rseq: RseqArea::unregistered(),
             held: HeldRanks::new(),
-            _gap: [0; 24 - size_of::<HeldRanks>()],
+            left: Cell::new(0),
             registration: Cell::new(CLOSED),
             rounds: Cell::new(0),
             cpu_hint: Cell::new(0),
             hint_left: Cell::new(0),
             lent: Cell::new(false),
-            _rest: [0; 2],
+            session: Cell::new(0),
+            _rest: [0; 1],
         }
     }
 }

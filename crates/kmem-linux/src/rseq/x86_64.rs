@@ -283,15 +283,15 @@ macro_rules! sections {
     };
 }
 
-// b = hot.table; a = b[a]
+// b = hot.in_line; a = b[a]
 sections!(
     __rseq_begin,
     HOT,
-    "mov {b}, qword ptr [rip + {hot} + {TABLE}]\nmov {a}, qword ptr [{b} + {a}*8]",
+    "mov {b}, qword ptr [rip + {hot} + {IN_LINE}]\nmov {a}, qword ptr [{b} + {a}*8]",
     OFFSET,
     RSEQ_CS,
     CPU_ID,
-    TABLE
+    IN_LINE
 );
 
 /// The same sections on a table that is an argument: the entry of its CPU 0.

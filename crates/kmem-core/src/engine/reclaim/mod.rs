@@ -30,7 +30,7 @@ use crate::cache::{CacheDesc, CacheId};
 use crate::cpu::CpuSet;
 use crate::engine::Engine;
 use crate::error::DestroyError;
-use crate::platform::Platform;
+use crate::platform::{Event, Platform};
 use crate::slab::Reclaim;
 
 mod budget;
@@ -114,7 +114,11 @@ impl<P: Platform> Engine<P> {
     /// Reclaims slabs. The caller holds no lock (I31, I34), nor the gate, except that a hotplug callback may free
     /// objects.
     pub(super) fn reclaim(&self, reclaim: Reclaim) -> usize {
-        reclaim.into_heap(&self.env(), &self.inside)
+        let bytes = reclaim.into_heap(&self.env(), &self.inside);
+        if bytes > 0 {
+            self.platform.event(Event::SlabsFreed { bytes });
+        }
+        bytes
     }
 
     /// Reclaims the slabs that became empty under a closed [`Reclaim`], of the caches that are `meant`. Each cache is

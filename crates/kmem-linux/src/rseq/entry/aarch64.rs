@@ -134,3 +134,12 @@ macro_rules! __entry_free_by_id {
         core::arch::naked_asm!(".cfi_startproc", "b {slow}", ".cfi_endproc", slow = sym $slow)
     };
 }
+
+/// The same while a profile counts: here the ordinary function does that.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __entry_alloc_counted {
+    ($slow:path) => {
+        core::arch::naked_asm!(".cfi_startproc", "b {slow}", ".cfi_endproc", slow = sym $slow)
+    };
+}

@@ -29,11 +29,12 @@
 #[cfg_attr(target_arch = "riscv64", path = "riscv64.rs")]
 mod processor;
 
-use kmem_core::classes::{FINE_MAX, MIN_ALIGN, SMALL, class_of};
+use kmem_core::classes::{FINE_MAX, MIN_ALIGN, SMALL, SMALL_CLASSES, class_of, size_of_class};
 use kmem_core::pages::{CLASS_STEP, GRANULE_SHIFT};
 use kmem_core::percpu::READABLE;
+use kmem_core::sync::{AtomicU32, AtomicUsize, Ordering};
 
-use super::SLOT_BYTES;
+use super::{SLOT_BYTES, thread_data};
 
 // What the templates count on.
 const _: () = assert!(MIN_ALIGN == 16 && SMALL == 32768);
@@ -61,3 +62,53 @@ const fn table<const N: usize>(step: usize) -> [u8; N] {
 pub static FINE: [u8; FINE_MAX / 16 + 1] = table(16);
 /// For sizes by 128 bytes.
 pub static COARSE: [u8; SMALL / 128 + 1] = table(128);
+
+/// The size of each class, where [`CLASS_STEP`] times the class is, by 2 bytes.
+pub static SIZES: [u32; SMALL_CLASSES + 1] = {
+    let mut sizes = [0; SMALL_CLASSES + 1];
+    let mut class = 1;
+    while class <= SMALL_CLASSES {
+        sizes[class] = size_of_class(class as u8) as u32;
+        class += 1;
+    }
+    sizes
+};
+const _: () = assert!(CLASS_STEP == 2);
+
+/// The largest size of the finer table.
+#[doc(hidden)]
+pub const FINE_SIZE: usize = FINE_MAX;
+/// The largest size of the coarser one.
+#[doc(hidden)]
+pub const SMALL_SIZE: usize = SMALL;
+
+/// What entries go by while a profile counts.
+#[repr(C)]
+#[derive(Debug)]
+pub struct Counted {
+    /// The number of the profile; 0: there is none, or sections do not go by CPU number.
+    session: AtomicU32,
+    /// How far a thread's block is from its thread pointer.
+    block: AtomicUsize,
+}
+
+/// The one of this program or shared object.
+pub static COUNTED: Counted = Counted { session: AtomicU32::new(0), block: AtomicUsize::new(0) };
+
+/// Lets entries count for this profile; 0: no longer.
+pub(crate) fn count_for(session: u32) {
+    COUNTED.block.store(thread_data::own_offset(), Ordering::Relaxed);
+    COUNTED.session.store(session, Ordering::Release);
+}
+
+/// Where templates find what they count by.
+#[doc(hidden)]
+pub mod counted {
+    use core::mem::offset_of;
+
+    use super::super::thread_data::ThreadBlock;
+
+    pub const BLOCK: usize = offset_of!(super::Counted, block);
+    pub const SESSION: usize = offset_of!(ThreadBlock, session);
+    pub const LEFT: usize = offset_of!(ThreadBlock, left);
+}

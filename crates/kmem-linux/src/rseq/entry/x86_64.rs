@@ -87,6 +87,78 @@ macro_rules! __entry_alloc_by_id {
     };
 }
 
+/// The same while a profile counts what is allocated, and sections go by CPU number: the limits of [`HOT`] are 0 then,
+/// and this is where malloc comes ([`profile`](crate::profile)). Where the thread's next sample is due, or it has not
+/// counted yet, or its slot has no object, it leaves all to `$slow`, an ordinary function, and has counted nothing.
+///
+/// [`HOT`]: crate::rseq::hot::HOT
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __entry_alloc_counted {
+    ($slow:path) => {
+        core::arch::naked_asm!(
+            ".cfi_startproc",
+            "cmp dword ptr [rip + {counted}], 0",             // if (counted.session == 0)
+            "je {slow}",                                      //     leave
+            "cmp rdi, {FINE_MAX}",                            // if (size > FINE_MAX)
+            "ja 7f",                                          //     goto 7
+            "lea eax, [rdi + 15]",                            // rax = size + 15
+            "shr eax, 4",                                     // rax /= 16
+            "lea rcx, [rip + {fine}]",                        // rcx = FINE
+            "movzx esi, byte ptr [rcx + rax]",                // rsi = rcx[rax]: the class, times CLASS_STEP
+            "8:",
+            "mov r11, qword ptr [rip + {counted} + {BLOCK}]", // r11 = counted.block
+            "movzx eax, byte ptr fs:[r11 + {SESSION}]",       // if (block.session != counted.session)
+            "cmp eax, dword ptr [rip + {counted}]",           //     leave
+            "jne {slow}",
+            "lea rcx, [rip + {sizes}]",                       // r10 = block.left - the size of the class
+            "mov r10d, dword ptr fs:[r11 + {LEFT}]",
+            "sub r10d, dword ptr [rcx + rsi*2]",              // if (r10 <= 0)
+            "jbe {slow}",                                     //     leave
+            $crate::__rseq_begin!("rdx", "rcx"),              // rdx = number of the slot's CPU
+            "mov rcx, qword ptr [rip + {hot} + {TABLE}]",     // as in `__entry_alloc`
+            "mov rcx, qword ptr [rcx + rdx*8]",
+            "lea r9, [rcx + rsi*8]",
+            "mov rdx, qword ptr [r9]",
+            "add rcx, rdx",
+            "mov rax, qword ptr [rcx - 8]",
+            "mov r8, qword ptr [rcx - {ahead}]",
+            "test al, 1",
+            "jnz {slow}",
+            "prefetchw [r8]",
+            "add rdx, -8",
+            "mov qword ptr [r9], rdx",                        // commit
+            // block.left = r10
+            $crate::__rseq_end!("mov dword ptr fs:[r11 + {LEFT}], r10d\nret", "jmp {slow}"),
+            "7:",
+            "cmp rdi, {SMALL}",                               // if (size > SMALL)
+            "ja {slow}",                                      //     leave
+            "lea eax, [rdi + 127]",                           // rax = size + 127
+            "shr eax, 7",                                     // rax /= 128
+            "lea rcx, [rip + {coarse}]",                      // rcx = COARSE
+            "movzx esi, byte ptr [rcx + rax]",                // rsi = rcx[rax]
+            "jmp 8b",
+            ".cfi_endproc",
+            ahead = const $crate::rseq::entry::AHEAD,
+            fine = sym $crate::rseq::entry::FINE,
+            coarse = sym $crate::rseq::entry::COARSE,
+            sizes = sym $crate::rseq::entry::SIZES,
+            hot = sym $crate::rseq::hot::HOT,
+            counted = sym $crate::rseq::entry::COUNTED,
+            slow = sym $slow,
+            FINE_MAX = const $crate::rseq::entry::FINE_SIZE,
+            SMALL = const $crate::rseq::entry::SMALL_SIZE,
+            BLOCK = const $crate::rseq::entry::counted::BLOCK,
+            SESSION = const $crate::rseq::entry::counted::SESSION,
+            LEFT = const $crate::rseq::entry::counted::LEFT,
+            OFFSET = const $crate::rseq::hot::at::OFFSET,
+            TABLE = const $crate::rseq::hot::at::TABLE,
+            RSEQ_CS = const $crate::rseq::hot::at::RSEQ_CS,
+            CPU_ID = const $crate::rseq::hot::at::CPU_ID,
+        )
+    };
+}
+
 /// The body of a naked function `(address)` that jumps to `$slow`, a function of the same signature, where it cannot
 /// serve: what [`__entry_free_by_id`](crate::__entry_free_by_id) made.
 #[doc(hidden)]

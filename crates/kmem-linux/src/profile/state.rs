@@ -1,0 +1,292 @@
+//! What a profile has: its head, its sites, the samples that live; and the lock around them.
+
+use core::cell::UnsafeCell;
+use core::ops::{Deref, DerefMut, Range};
+use core::ptr::{NonNull, null_mut};
+
+use kmem_core::sync::{AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+
+use super::hash::Map;
+use super::layout::{CHUNK, chunk, head, site};
+use super::stack::Walker;
+use crate::os::{pages, sys};
+use crate::rseq::thread_data;
+
+/// Bytes of chunks at most: a profile with so many sites has no use for more.
+const CHUNKS_MAX: usize = 64 << 20;
+/// Counters of the filter.
+const FILTER: usize = 1 << 15;
+
+/// The head. Written under the lock, read from outside at any time.
+pub(super) static HEAD: [AtomicU64; head::WORDS] = [const { AtomicU64::new(0) }; head::WORDS];
+
+pub(super) fn set_head(word: usize, value: usize) {
+    HEAD[word].store(value as u64, Ordering::Release);
+}
+
+pub(super) fn get_head(word: usize) -> usize {
+    HEAD[word].load(Ordering::Acquire) as usize
+}
+
+/// How many live samples have an address of this number: for frees, which look here first, without the lock. The thread
+/// that frees an object is the only one that could make its sample come or go.
+static COUNTS: AtomicPtr<AtomicU32> = AtomicPtr::new(null_mut());
+
+fn count_of(address: usize) -> Option<&'static AtomicU32> {
+    let number = (address.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 40) % FILTER;
+    // SAFETY: the mapping has so many counters, and stays.
+    NonNull::new(COUNTS.load(Ordering::Acquire)).map(|counts| unsafe { counts.add(number).as_ref() })
+}
+
+/// Whether there may be a live sample at this address.
+#[inline]
+pub(super) fn may_be_sampled(address: usize) -> bool {
+    count_of(address).is_some_and(|count| count.load(Ordering::Relaxed) != 0)
+}
+
+/// What the lock guards.
+pub(super) struct State {
+    /// Address of a live sample -> its site. And for each granule with live samples of a general cache: twice its
+    /// number, plus 1 -> how many.
+    pub(super) live: Map,
+    /// A hash -> the site.
+    sites: Map,
+    walker: *mut Walker,
+    chunk: *mut u64,
+    chunks: usize,
+    /// A table in which every CPU has the empty area.
+    pub(super) nowhere: *mut AtomicPtr<u8>,
+    /// The number of the profile, from 1 to 255, as threads note it.
+    pub(super) session: u8,
+}
+
+/// The address of a site.
+pub(super) type Site = NonNull<u64>;
+
+impl State {
+    /// Maps what a profile needs. What was mapped once stays.
+    pub(super) fn prepare(&mut self) -> bool {
+        if self.walker.is_null() {
+            let Some(memory) = pages::map(size_of::<Walker>()) else { return false };
+            self.walker = memory.as_ptr().cast();
+            // SAFETY: the mapping is ours, zero, and long enough.
+            unsafe { Walker::begin(self.walker) };
+        }
+        if COUNTS.load(Ordering::Relaxed).is_null() {
+            let Some(memory) = pages::map(FILTER * size_of::<AtomicU32>()) else { return false };
+            COUNTS.store(memory.as_ptr().cast(), Ordering::Release);
+        }
+        true
+    }
+
+    /// Forgets the sites of the profile before.
+    pub(super) fn forget_sites(&mut self) {
+        let mut chunk = get_head(head::CHUNKS);
+        set_head(head::CHUNKS, 0);
+        while let Some(memory) = NonNull::new(chunk as *mut u64) {
+            // SAFETY: the chunk is ours, and no longer in use.
+            unsafe {
+                chunk = memory.add(chunk::NEXT).read() as usize;
+                pages::unmap(memory.cast(), CHUNK);
+            }
+        }
+        self.sites.clear();
+        (self.chunk, self.chunks) = (null_mut(), 0);
+    }
+
+    /// Forgets the samples that live.
+    pub(super) fn forget_live(&mut self) {
+        self.live.for_each(|key, _| {
+            if key & 1 == 0
+                && let Some(count) = count_of(key)
+            {
+                count.store(0, Ordering::Relaxed);
+            }
+        });
+        self.live.clear();
+    }
+
+    /// The walk from these registers, and the site that it leads to, made now if it is new; `None`: no memory.
+    #[inline(never)]
+    pub(super) fn site(
+        &mut self,
+        registers: &super::registers::Registers,
+        ours: Range<usize>,
+        object: [usize; 3],
+        name: &str,
+    ) -> Option<Site> {
+        let [requested, usable, class] = object;
+        // SAFETY: it was mapped when the profile was switched on, and is the lock's; the callers are in it, and it is not
+        // used otherwise meanwhile.
+        let callers = unsafe { (*self.walker).walk(registers, |pc| ours.contains(&pc)) };
+        let of_cache = name.bytes().fold(class, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte as usize));
+        let mut hash = [requested, usable, of_cache]
+            .iter()
+            .chain(callers)
+            .fold(0usize, |hash, word| (hash ^ word).wrapping_mul(0xff51_afd7_ed55_8ccd).rotate_left(29))
+            | 1;
+        while let Some(found) = self.sites.get(hash) {
+            let found = NonNull::new(found as *mut u64)?;
+            // SAFETY: sites stay while the profile does, and the lock is held.
+            let [had, uses, depth] =
+                unsafe { [site::REQUESTED, site::USABLE, site::DEPTH].map(|word| found.add(word).read() as usize) };
+            // SAFETY: as above; callers follow, as many as it says.
+            let others =
+                unsafe { core::slice::from_raw_parts(found.add(site::CALLERS).cast::<usize>().as_ptr(), depth) };
+            if (had, uses) == (requested, usable) && others == callers {
+                return Some(found);
+            }
+            hash = hash.wrapping_add(2);
+        }
+        let made = self.new_site(site::CALLERS + callers.len())?;
+        if !self.sites.set(hash, made.as_ptr() as usize) {
+            return None;
+        }
+        // SAFETY: the site is new, so all of it is zero, and it has room for as many words.
+        unsafe {
+            for (word, value) in [
+                (site::REQUESTED, requested),
+                (site::USABLE, usable),
+                (site::CLASS, class),
+                (site::DEPTH, callers.len()),
+            ] {
+                made.add(word).write(value as u64);
+            }
+            let (to, most) = (made.add(site::NAME).cast::<u8>(), site::NAME_WORDS * size_of::<u64>());
+            to.copy_from_nonoverlapping(NonNull::from(name.as_bytes()).cast(), name.len().min(most));
+            made.add(site::CALLERS)
+                .cast::<usize>()
+                .copy_from_nonoverlapping(NonNull::from(callers).cast(), callers.len());
+            // Readers look at no more than is used.
+            let used = AtomicU64::from_ptr(self.chunk.add(chunk::USED));
+            used.fetch_add((site::CALLERS + callers.len()) as u64, Ordering::Release);
+        }
+        Some(made)
+    }
+
+    /// Room for a site of so many words, which does not count as used yet.
+    fn new_site(&mut self, words: usize) -> Option<Site> {
+        // SAFETY: the chunk is ours.
+        let used = if self.chunk.is_null() { CHUNK } else { unsafe { self.chunk.add(chunk::USED).read() as usize } };
+        if (used + words) * size_of::<u64>() > CHUNK {
+            if self.chunks >= CHUNKS_MAX {
+                return None;
+            }
+            let memory = pages::map(CHUNK)?.cast::<u64>();
+            // SAFETY: the mapping is ours and zero; the last chunk's link is read from outside only.
+            unsafe {
+                memory.add(chunk::USED).write(chunk::WORDS as u64);
+                if self.chunk.is_null() {
+                    set_head(head::CHUNKS, memory.as_ptr() as usize);
+                } else {
+                    AtomicU64::from_ptr(self.chunk.add(chunk::NEXT)).store(memory.as_ptr() as u64, Ordering::Release);
+                }
+            }
+            (self.chunk, self.chunks) = (memory.as_ptr(), self.chunks + CHUNK);
+            return self.new_site(words);
+        }
+        // SAFETY: there is as much room.
+        NonNull::new(unsafe { self.chunk.add(used) })
+    }
+
+    /// Notes that a live sample of a site is at this address.
+    pub(super) fn note(&mut self, address: usize, site: Site) -> bool {
+        if !self.live.set(address, site.as_ptr() as usize) {
+            return false;
+        }
+        if let Some(count) = count_of(address) {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+        true
+    }
+
+    /// Takes a live sample out.
+    pub(super) fn take(&mut self, address: usize) -> Option<Site> {
+        let site = self.live.take(address)?;
+        if let Some(count) = count_of(address) {
+            count.fetch_sub(1, Ordering::Relaxed);
+        }
+        NonNull::new(site as *mut u64)
+    }
+
+    /// Counts one more in a word of a site.
+    pub(super) fn count(site: Site, word: usize) {
+        // SAFETY: sites stay while the profile does; the lock is held, and others only read.
+        unsafe { AtomicU64::from_ptr(site.add(word).as_ptr()) }.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A word of a site.
+    pub(super) fn word(site: Site, word: usize) -> usize {
+        // SAFETY: as above.
+        unsafe { site.add(word).read() as usize }
+    }
+}
+
+/// The lock: a leaf, because nothing is called under it but the kernel for memory.
+struct Place {
+    /// The token of the thread that has it, or 0.
+    holder: AtomicUsize,
+    state: UnsafeCell<State>,
+}
+
+// SAFETY: the thread that made `holder` its own has the state alone.
+unsafe impl Sync for Place {}
+
+static PLACE: Place = Place {
+    holder: AtomicUsize::new(0),
+    state: UnsafeCell::new(State {
+        live: Map::new(),
+        sites: Map::new(),
+        walker: null_mut(),
+        chunk: null_mut(),
+        chunks: 0,
+        nowhere: null_mut(),
+        session: 0,
+    }),
+};
+
+/// Having this is having the state.
+pub(super) struct Held(());
+
+impl Held {
+    /// Takes the lock; `None` if this thread has it, further down in its stack (a signal handler that allocates).
+    pub(super) fn take() -> Option<Self> {
+        let own = thread_data::pointer();
+        loop {
+            match PLACE.holder.compare_exchange(0, own, Ordering::Acquire, Ordering::Relaxed) {
+                Ok(_) => return Some(Self(())),
+                Err(holder) if holder == own => return None,
+                Err(_) => sys::sched_yield(),
+            }
+        }
+    }
+}
+
+impl Held {
+    /// # Safety
+    /// This thread took the lock, and forgot that it has it.
+    pub(super) unsafe fn taken() -> Self {
+        Self(())
+    }
+}
+
+impl Deref for Held {
+    type Target = State;
+    fn deref(&self) -> &State {
+        // SAFETY: the state is the holder's.
+        unsafe { &*PLACE.state.get() }
+    }
+}
+
+impl DerefMut for Held {
+    fn deref_mut(&mut self) -> &mut State {
+        // SAFETY: as above, and this is borrowed uniquely.
+        unsafe { &mut *PLACE.state.get() }
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        PLACE.holder.store(0, Ordering::Release);
+    }
+}
