@@ -9,6 +9,7 @@ use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use assert_cmd::cargo::cargo_bin;
+use kmem::status::outline::Outline;
 use serde_json::Value;
 
 #[path = "../filled/mod.rs"]
@@ -26,9 +27,19 @@ impl Drop for Forger {
 
 fn forger(arguments: &[&str]) -> Forger {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
-    let program = BUILT.get_or_init(|| {
-        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/forged/forge.c");
-        let program = Path::new(env!("CARGO_TARGET_TMPDIR")).join("forge");
+    forger_of(&BUILT, "forge", arguments)
+}
+
+/// A process with a forged note instead.
+fn noted(arguments: &[&str]) -> Forger {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    forger_of(&BUILT, "note", arguments)
+}
+
+fn forger_of(built: &OnceLock<PathBuf>, name: &str, arguments: &[&str]) -> Forger {
+    let program = built.get_or_init(|| {
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/forged/{name}.c"));
+        let program = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
         let status = Command::new("cc").args(["-O1", "-Wall", "-o"]).arg(&program).arg(source).status().unwrap();
         assert!(status.success());
         program
@@ -97,6 +108,40 @@ fn what_has_the_pages_name_and_is_none_is_not_waited_for() {
     let output = asked("info --json", forger.0.id());
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success() || said.contains("ptrace_scope"), "{output:?}");
+}
+
+/// An engine that is none: whatever its outline and its state say, readers end, soon and with little memory, and only
+/// say that something is there if nothing that they met was impossible.
+#[test]
+fn a_forged_engine_ends_readers() {
+    let words = Outline::WORDS.to_string();
+    let mut ways = vec![
+        (vec!["magic", &words, "0"], Some("no state of kmem's")),
+        (vec!["version", &words, "0"], Some("with layout 77")),
+        (vec!["words", &words, "0"], Some("with layout 1")),
+        (vec!["far", &words, "0xffffffffffffffff"], Some("no state of kmem's")),
+        (vec!["far", &words, "0"], Some("no state of kmem's")),
+    ];
+    for fill in ["1", "8", "16", "64", "1024", "0x40000000"] {
+        for way in ["far", "endless", "small"] {
+            ways.push((vec![way, &words, fill], None));
+        }
+    }
+    for (arguments, why) in ways {
+        let forger = noted(&arguments);
+        for command in ["info --json", "info", "census", "top --once", "metrics"] {
+            let output = asked(command, forger.0.id());
+            let said = String::from_utf8_lossy(&output.stderr);
+            if said.contains("ptrace_scope") {
+                return println!("skipped: one process may not read the memory of another");
+            }
+            assert!(matches!(output.status.code(), Some(0 | 1)), "{arguments:?}, {command}: {output:?}");
+            if let Some(why) = why {
+                let refused = said.contains(why) && said.lines().count() == 1 && output.stdout.is_empty();
+                assert!(refused && output.status.code() == Some(1), "{arguments:?}, {command}: {output:?}");
+            }
+        }
+    }
 }
 
 /// A reader that checks the sequence only before its copy would accept torn copies: here all figures of a page are the
