@@ -43,8 +43,8 @@ pub mod at {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum Kind {
-    /// The named cache gets another capacity: argument 0. The answer: CPUs whose slots have it now, and CPUs that get
-    /// it when their slot is next enabled.
+    /// The named cache gets another limit (argument 0), batch (1) and depot (2), or those of them that are given. The
+    /// answer: CPUs whose slots have the limit now, and CPUs that get it when their slot is next enabled.
     Tune = 1,
 }
 
@@ -69,12 +69,17 @@ pub enum Refusal {
     NoSuchCache,
     /// The cache is being destroyed.
     Dying,
-    /// The capacity is 0 or too large. The numbers: which, and the most.
+    /// The limit is 0 or too large. The numbers: which, and the most.
     Capacity,
+    /// The batch is 0 or too large. The same numbers.
+    Batch,
+    /// The depot is too large. The same numbers.
+    Depot,
 }
 
 impl Refusal {
-    const ALL: [Self; 5] = [Self::UnknownKind, Self::BadName, Self::NoSuchCache, Self::Dying, Self::Capacity];
+    const ALL: [Self; 7] =
+        [Self::UnknownKind, Self::BadName, Self::NoSuchCache, Self::Dying, Self::Capacity, Self::Batch, Self::Depot];
 
     /// The reason of this number.
     pub fn of(number: u64) -> Option<Self> {
