@@ -24,7 +24,8 @@ pub struct TuneArgs {
     /// The cache, by its name
     #[arg(value_name = "CACHE")]
     cache: String,
-    /// What it is set to: limit=N objects that each CPU caches
+    /// What it is set to: limit=N objects that each CPU caches, batch=N objects that move at a time, depot=N full
+    /// magazines that wait on each node
     #[arg(value_name = "NAME=VALUE", required = true)]
     settings: Vec<String>,
     /// Seconds to wait for the process to look
@@ -33,7 +34,7 @@ pub struct TuneArgs {
 }
 
 /// What can be set, in the order of a request's arguments.
-const SETTINGS: [&str; 1] = ["limit"];
+const SETTINGS: [&str; 3] = ["limit", "batch", "depot"];
 
 /// Asks the process, and prints what became of it.
 pub fn tune(args: &TuneArgs) -> ExitCode {
@@ -74,14 +75,18 @@ fn parse(settings: &[String]) -> Result<[u64; SETTINGS.len()], String> {
             return Err(format!("'{name}' is not known: {known}"));
         };
         let number = value.parse().ok().filter(|number: &u64| *number < NONE);
-        arguments[place] = number.ok_or_else(|| format!("{name}={value}: the value is a number of objects"))?;
+        arguments[place] = number.ok_or_else(|| format!("{name}={value}: the value is a number"))?;
     }
     Ok(arguments)
 }
 
 fn done(args: &TuneArgs, [now, later, ..]: [u64; NUMBERS]) -> String {
     let (cache, pid, settings) = (&args.cache, args.pid, args.settings.join(" "));
-    let mut text = format!("process {pid}: {cache}: {settings}, on {now} CPUs at once\n");
+    let mut text = format!("process {pid}: {cache}: {settings}");
+    if now > 0 {
+        text.push_str(&format!(", on {now} CPUs at once"));
+    }
+    text.push('\n');
     if later > 0 {
         text.push_str(&format!(
             "{later} CPUs keep what they cache of it until they have not used it for a while: the process has a seccomp \
@@ -99,6 +104,8 @@ fn refused(cache: &str, why: Option<Refusal>, [first, second, ..]: [u64; NUMBERS
         Some(Refusal::NoSuchCache) => format!("no cache is named '{cache}'"),
         Some(Refusal::Dying) => format!("the cache {cache} is being destroyed"),
         Some(Refusal::Capacity) => format!("limit={first}: a CPU caches 1 to {second} objects of {cache}"),
+        Some(Refusal::Batch) => format!("batch={first}: with this limit, a batch of {cache} has 1 to {second} objects"),
+        Some(Refusal::Depot) => format!("depot={first}: a depot holds 0 to {second} magazines"),
         _ => "it refused for a reason that this version of the command does not know".to_string(),
     }
 }
@@ -113,7 +120,8 @@ mod tests {
 
     #[test]
     fn settings_are_numbers_by_name() {
-        assert_eq!(of(&["limit=32"]), Ok([32]));
+        assert_eq!(of(&["limit=32"]), Ok([32, NONE, NONE]));
+        assert_eq!(of(&["depot=0", "batch=8"]), Ok([NONE, 8, 0]));
         for wrong in ["limit", "limit=", "limit=x", "limit=-1", "limit=18446744073709551615", "size=3", "=3"] {
             assert!(of(&[wrong]).is_err(), "{wrong}");
         }

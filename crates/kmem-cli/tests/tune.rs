@@ -127,6 +127,11 @@ fn what_is_out_of_range_or_unknown_is_refused_with_a_reason() {
     assert!(refused(pid, &["kmalloc-64", "limit=0"], 1).contains("limit=0: a CPU caches 1 to 2047 objects"));
     assert!(refused(pid, &["kmalloc-64", "limit=2048"], 1).contains("limit=2048"));
     assert!(refused(pid, &["kmalloc-64", "limit=18446744073709551614"], 1).contains("limit=18446744073709551614"));
+    assert!(refused(pid, &["kmalloc-64", "limit=8", "batch=9"], 1).contains("batch=9: with this limit, a batch"));
+    assert!(refused(pid, &["kmalloc-64", "batch=0"], 1).contains("1 to "));
+    assert!(refused(pid, &["kmalloc-64", "depot=257"], 1).contains("depot=257: a depot holds 0 to 256 magazines"));
+    done(pid, &["kmalloc-64", "limit=8", "batch=4", "depot=0"]);
+    done(pid, &["kmalloc-64", "depot=3"]);
     assert!(refused(pid, &["kmalloc-64", "limit=many"], 2).contains("limit=many"));
     assert!(refused(pid, &["kmalloc-64", "size=7"], 2).contains("'size' is not known: limit=N"));
     assert!(refused(pid, &["kmalloc-64"], 2).contains("NAME=VALUE"));

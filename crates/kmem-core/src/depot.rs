@@ -2,7 +2,7 @@
 //!
 //! A miss on an empty slot takes a full magazine, a miss on a full slot leaves one: O(1) for a batch of objects, whose
 //! memory is not touched. Single objects (from CPUs without a slot) gather in the *loose* magazine until it is full.
-//! The depot holds at most [`Depot::limit`] full magazines, a few for each CPU; further objects return to the slabs,
+//! The depot holds at most `limit` full magazines, a few for each CPU; further objects return to the slabs,
 //! which hand them out in order of address again. Otherwise a program that repeatedly builds and frees a large
 //! structure would receive its objects in an increasingly scrambled order. Empty magazines come from the metadata
 //! arena, and if that has none, objects return to the slabs as well: nothing here can fail with an object in its hands.
@@ -20,6 +20,10 @@ const BYTES_A_CPU: usize = 16 << 10;
 const BYTES_MAX: usize = 1 << 20;
 /// Magazines that a depot may hold however large the objects are.
 const MAGAZINES_MIN: usize = 2;
+/// Magazines that a depot may hold at most.
+pub(crate) const MAGAZINES_MAX: usize = 256;
+/// In the count of objects: the depot is at its limit.
+const AT_LIMIT: usize = 1 << (usize::BITS - 1);
 
 /// A magazine in the depot; its objects are after it.
 struct Magazine {
@@ -72,6 +76,10 @@ struct State {
     low: usize,
     /// Whether anything was put or taken since then.
     stirred: bool,
+    /// Full magazines that the depot may hold.
+    limit: usize,
+    /// The most objects that one take moves.
+    most: usize,
     traffic: Traffic,
 }
 
@@ -99,23 +107,44 @@ unsafe impl Send for State {}
 /// The depot of a cache on a node.
 pub(crate) struct Depot {
     state: Mutex<State>,
-    /// How many objects are in it. Changed under the lock, at the end of each change: a thread that sees without the
-    /// lock that [`reap_one`](Self::reap_one) left the depot empty sees where its objects went.
+    /// How many objects are in it, and whether that is its limit. Changed under the lock, at the end of each change: a
+    /// thread that sees without the lock that [`reap_one`](Self::reap_one) left the depot empty sees where its objects
+    /// went.
     objects: AtomicUsize,
     batch: usize,
-    limit: usize,
 }
 
 impl Depot {
     /// A depot without magazines, for objects of `size` bytes that `cpus` CPUs move `batch` at a time.
     pub(crate) fn new(size: usize, batch: usize, cpus: usize) -> Self {
-        let limit = ((BYTES_A_CPU * cpus).min(BYTES_MAX) / (size * batch)).clamp(MAGAZINES_MIN, 256);
-        Self { state: Mutex::new(Rank::Depot, State::default()), objects: AtomicUsize::new(0), batch, limit }
+        let limit = ((BYTES_A_CPU * cpus).min(BYTES_MAX) / (size * batch)).clamp(MAGAZINES_MIN, MAGAZINES_MAX);
+        let state = State { limit, most: batch, ..State::default() };
+        Self { state: Mutex::new(Rank::Depot, state), objects: AtomicUsize::new(0), batch }
     }
 
     /// How many objects the depot holds.
     pub(crate) fn count(&self) -> usize {
-        self.objects.load(Ordering::Acquire)
+        self.objects.load(Ordering::Acquire) & !AT_LIMIT
+    }
+
+    /// Objects that a full magazine holds.
+    pub(crate) fn batch(&self) -> usize {
+        self.batch
+    }
+
+    /// Sets how many full magazines the depot may hold, and how many objects one take moves, at most as many as a
+    /// magazine holds. What is beyond the limit stays until it is reaped.
+    pub(crate) fn tune<P: Host>(&self, platform: &P, limit: Option<usize>, most: Option<usize>) {
+        let mut state = self.state.lock(platform);
+        state.limit = limit.unwrap_or(state.limit);
+        state.most = most.unwrap_or(state.most);
+        self.note(&state, self.count());
+    }
+
+    /// Whether the depot holds more than it may.
+    pub(crate) fn is_beyond_limit<P: Host>(&self, platform: &P) -> bool {
+        let state = self.state.lock(platform);
+        self.count() > state.limit * self.batch
     }
 
     /// How often objects came and went.
@@ -124,8 +153,9 @@ impl Depot {
     }
 
     /// Notes how many objects there are now; the lock is held.
-    fn note(&self, objects: usize) {
-        self.objects.store(objects, Ordering::Release);
+    fn note(&self, state: &State, objects: usize) {
+        let mark = if objects >= state.limit * self.batch { AT_LIMIT } else { 0 };
+        self.objects.store(objects | mark, Ordering::Release);
     }
 
     /// Takes one magazine's objects, or the loose ones; returns how many.
@@ -135,6 +165,9 @@ impl Depot {
         }
         let mut state = self.state.lock(platform);
         state.stirred = true;
+        if state.most < self.batch {
+            return self.take_some(&mut state, out);
+        }
         let Some(magazine) = state.pop_full().or_else(|| state.loose.take()) else {
             return 0;
         };
@@ -149,7 +182,33 @@ impl Depot {
             })
         };
         state.empty.push(magazine);
-        self.note(self.count() - len);
+        self.note(&state, self.count() - len);
+        len
+    }
+
+    /// Takes fewer objects than a magazine holds; the others of its magazine become the loose ones.
+    fn take_some(&self, state: &mut State, out: &mut Batch) -> usize {
+        let Some(mut magazine) = state.loose.take().or_else(|| state.pop_full()) else {
+            return 0;
+        };
+        // SAFETY: the magazine was taken off under the lock.
+        let (len, left) = unsafe {
+            let held = magazine.as_ref().len;
+            let len = held.min(state.most);
+            let objects = &Magazine::objects(magazine, self.batch)[held - len..held];
+            magazine.as_mut().len = held - len;
+            out.fill(BATCH_MAX, |room| {
+                room[..len].copy_from_slice(objects);
+                len
+            });
+            (len, held - len)
+        };
+        if left > 0 {
+            state.loose = Some(magazine);
+        } else {
+            state.empty.push(magazine);
+        }
+        self.note(state, self.count() - len);
         len
     }
 
@@ -164,7 +223,7 @@ impl Depot {
         let objects = unsafe { &Magazine::objects(magazine, self.batch)[..magazine.as_ref().len] };
         put(objects);
         state.empty.push(magazine);
-        self.note(self.count() - objects.len());
+        self.note(&state, self.count() - objects.len());
         true
     }
 
@@ -194,13 +253,13 @@ impl Depot {
             state.loose = None;
             state.empty.push(magazine);
         }
-        self.note(self.count() - 1);
+        self.note(&state, self.count() - 1);
         Some(object)
     }
 
     /// Takes over as many of the objects as it has room for, from the front, and returns how many.
     pub(crate) fn put<P: Host>(&self, platform: &P, meta: &Meta, objects: &[usize]) -> usize {
-        if self.count() >= self.limit * self.batch {
+        if self.objects.load(Ordering::Acquire) & AT_LIMIT != 0 {
             return 0;
         }
         let mut state = self.state.lock(platform);
@@ -219,7 +278,7 @@ impl Depot {
                 put += count;
                 // At once: a child made by fork may find the depot while its parent waits for memory for the next
                 // magazine.
-                self.note(self.count() + count);
+                self.note(&state, self.count() + count);
                 len + count == self.batch
             };
             if is_full {
@@ -235,7 +294,7 @@ impl Depot {
 
     /// An empty magazine, while the depot is below its limit and there is memory.
     fn empty<P: Host>(&self, state: &mut State, platform: &P, meta: &Meta) -> Option<NonNull<Magazine>> {
-        if state.full.count >= self.limit {
+        if state.full.count >= state.limit {
             return None;
         }
         if let Some(mut magazine) = state.empty.pop() {
@@ -303,6 +362,7 @@ pub(crate) mod at {
     use super::*;
 
     pub(crate) const OBJECTS: usize = offset_of!(Depot, objects);
+    pub(crate) const MARKS: usize = AT_LIMIT;
     pub(crate) const BATCH: usize = offset_of!(Depot, batch);
     pub(crate) const FULL: usize = offset_of!(Depot, state) + Mutex::<State>::DATA + offset_of!(State, full.head);
     pub(crate) const LOOSE: usize = offset_of!(Depot, state) + Mutex::<State>::DATA + offset_of!(State, loose);

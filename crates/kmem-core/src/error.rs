@@ -141,6 +141,20 @@ pub enum TuneError {
         /// Most objects that a magazine of this cache holds.
         max: usize,
     },
+    /// A batch of this cache cannot have so many objects, or none.
+    BatchOutOfRange {
+        /// Objects asked for.
+        batch: usize,
+        /// Most objects that a batch of this cache has, with the limit that it has or was to get.
+        max: usize,
+    },
+    /// A depot cannot hold so many magazines.
+    DepotOutOfRange {
+        /// Magazines asked for.
+        depot: usize,
+        /// Most magazines of a depot.
+        max: usize,
+    },
     /// The id names no cache: it was destroyed before, or is being destroyed (I20).
     NoSuchCache,
     /// Called from inside a hotplug callback (I33).
@@ -153,6 +167,10 @@ impl fmt::Display for TuneError {
             Self::CapacityOutOfRange { capacity, max } => {
                 write!(f, "a magazine of {capacity} objects: one of this cache holds 1 to {max}")
             }
+            Self::BatchOutOfRange { batch, max } => {
+                write!(f, "a batch of {batch} objects: with this limit one of this cache has 1 to {max}")
+            }
+            Self::DepotOutOfRange { depot, max } => write!(f, "a depot of {depot} magazines: one holds 0 to {max}"),
             Self::NoSuchCache => f.write_str("no such cache: it was destroyed already, or is being destroyed"),
             Self::InsideCallback => {
                 f.write_str("a cache cannot be tuned inside a hotplug callback: do it before or after")

@@ -50,5 +50,5 @@ pub mod platform;
 pub mod slab;
 pub mod sync;
 
-pub use engine::{Config, Decayed, Engine, Population, Tuned, general, outline, stats, validate};
+pub use engine::{Config, Decayed, Engine, Population, Tuned, Tuning, general, outline, stats, validate};
 pub use error::{AllocError, CreateError, DestroyError, HotplugError, SubscribeError, TuneError};

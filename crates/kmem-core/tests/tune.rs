@@ -4,7 +4,7 @@ mod common;
 
 use common::{Cache, E, distinct, eager, engine, engine_of, listen, valid, with_room};
 use kmem_core::cpu::{Event, Refused};
-use kmem_core::{Population, TuneError};
+use kmem_core::{Population, TuneError, Tuning};
 use kmem_sim::fake;
 
 fn tune(cache: &Cache, capacity: usize) {
@@ -184,5 +184,66 @@ fn without_memory_nothing_is_lost_and_the_capacity_holds_later() {
     cache.free_bulk(&held);
     assert!(fill_up(&cache, 0) > 700, "all of them");
     valid(&engine, 0);
+    cache.destroy().expect("nobody uses it");
+}
+
+/// What is set beside the limit.
+fn beside(batch: Option<usize>, depot: Option<usize>) -> Tuning {
+    Tuning { batch, depot, ..Tuning::default() }
+}
+
+#[test]
+fn a_depot_holds_as_many_magazines_as_it_is_tuned_to() {
+    let engine = engine(2);
+    let cache = filled(&engine, 2);
+    let held = cache.figures().in_depot;
+    assert!(held > 60, "{held} in the depot");
+    for (depot, most) in [(1, 60), (0, 0)] {
+        engine.tune(cache.id, beside(None, Some(depot))).expect("in range");
+        let now = cache.figures().in_depot;
+        assert!(now <= most, "{now} in a depot of {depot}");
+        (0..2).for_each(|cpu| _ = fill_up(&cache, cpu));
+        let later = cache.figures().in_depot;
+        assert!(later <= most, "{later} in a depot of {depot}, later");
+        valid(&engine, 0);
+    }
+    engine.tune(cache.id, beside(None, Some(256))).expect("in range");
+    (0..2).for_each(|cpu| _ = fill_up(&cache, cpu));
+    assert!(cache.figures().in_depot > 0, "it may hold something again");
+    valid(&engine, 0);
+    cache.destroy().expect("nobody uses it");
+}
+
+#[test]
+fn a_batch_moves_as_many_objects_as_it_is_tuned_to() {
+    let engine = engine(1);
+    let cache = filled(&engine, 1);
+    engine.tune(cache.id, beside(Some(5), None)).expect("in range");
+    let mut objects = Vec::new();
+    for _ in 0..1000 {
+        let before = cache.figures();
+        objects.push(cache.alloc());
+        let after = cache.figures();
+        // A miss brings a batch, of which one is handed out.
+        assert!(after.in_slots <= before.in_slots.saturating_sub(1).max(4), "{before:?}, {after:?}");
+    }
+    valid(&engine, 1000);
+    objects.into_iter().for_each(|object| cache.free(object));
+    valid(&engine, 0);
+    cache.destroy().expect("nobody uses it");
+}
+
+#[test]
+fn batches_and_depots_out_of_range_are_refused_and_change_nothing() {
+    let engine = engine(1);
+    let cache = Cache::new(&engine, "tuned", 64);
+    tune(&cache, 10);
+    let refused = |tuning| engine.tune(cache.id, tuning).expect_err("out of range");
+    assert_eq!(refused(beside(Some(0), None)), TuneError::BatchOutOfRange { batch: 0, max: 10 });
+    assert_eq!(refused(beside(Some(11), Some(1))), TuneError::BatchOutOfRange { batch: 11, max: 10 });
+    assert_eq!(refused(beside(Some(5), Some(257))), TuneError::DepotOutOfRange { depot: 257, max: 256 });
+    let both = Tuning { limit: Some(3), batch: Some(4), depot: None };
+    assert_eq!(refused(both), TuneError::BatchOutOfRange { batch: 4, max: 3 });
+    assert_eq!(fill_up(&cache, 0), 10, "the limit that came with it was not set");
     cache.destroy().expect("nobody uses it");
 }

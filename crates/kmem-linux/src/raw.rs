@@ -7,7 +7,7 @@ use core::ptr::NonNull;
 use kmem_core::cache::{CacheDesc, CacheId, CacheSpec, ObjectOps};
 use kmem_core::percpu::SlotIndex;
 use kmem_core::stats::CacheStats;
-use kmem_core::{AllocError, CreateError, Engine, TuneError};
+use kmem_core::{AllocError, CreateError, Engine, TuneError, Tuning};
 
 use crate::error::{DestroyError, InsideCallback};
 use crate::instance::existing;
@@ -153,11 +153,12 @@ impl RawCache {
         self.engine.shrink(self.id).map_err(|_| InsideCallback)
     }
 
-    /// Lets the magazine of each CPU hold `capacity` objects, now and later; it no longer grows by itself. A small one
-    /// bounds what CPUs keep for later, a large one spares misses. Costs a fence and O(what the magazines hold).
+    /// Lets the magazine of each CPU hold so many objects, now and later; it no longer grows by itself. A small one
+    /// bounds what CPUs keep for later, a large one spares misses. Costs a fence and O(what the magazines hold). A
+    /// [`Tuning`] sets the size of batches and depots too.
     ///
     /// # Errors
-    /// The capacity is 0 or more than a magazine of this cache holds (up to 2,047 objects, or 256 KiB of them), or a
+    /// The limit is 0 or more than a magazine of this cache holds (up to 2,047 objects, or 256 KiB of them), or a
     /// hotplug callback asked. Nothing has changed then.
     ///
     /// # Examples
@@ -166,11 +167,13 @@ impl RawCache {
     /// let cache = kmem::RawCache::new("doc_raw_tune", std::alloc::Layout::new::<u64>())?;
     /// cache.tune(10)?;
     /// assert_eq!(cache.stats().capacity, 10);
+    /// cache.tune(kmem::Tuning { batch: Some(5), depot: Some(1), ..Default::default() })?;
+    /// assert!(cache.tune(kmem::Tuning { batch: Some(11), ..Default::default() }).is_err());
     /// # Ok(())
     /// # }
     /// ```
-    pub fn tune(&self, capacity: usize) -> Result<(), TuneError> {
-        self.engine.tune(self.id, capacity)
+    pub fn tune(&self, tuning: impl Into<Tuning>) -> Result<(), TuneError> {
+        self.engine.tune(self.id, tuning)
     }
 
     /// What the cache holds at this moment.

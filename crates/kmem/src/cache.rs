@@ -6,7 +6,7 @@ use core::marker::PhantomData;
 use core::mem::MaybeUninit;
 
 use kmem_core::stats::CacheStats;
-use kmem_core::{AllocError, CreateError, TuneError};
+use kmem_core::{AllocError, CreateError, TuneError, Tuning};
 use kmem_linux::{DestroyError, InsideCallback};
 
 use crate::{Bulk, CacheBox, ConstructedBuilder, RawCache};
@@ -292,8 +292,8 @@ impl<T> Cache<T> {
     /// # Ok(())
     /// # }
     /// ```
-    pub fn tune(&self, capacity: usize) -> Result<(), TuneError> {
-        self.raw.tune(capacity)
+    pub fn tune(&self, tuning: impl Into<Tuning>) -> Result<(), TuneError> {
+        self.raw.tune(tuning)
     }
 
     /// What the cache holds at this moment.

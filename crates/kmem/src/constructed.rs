@@ -23,7 +23,7 @@ use core::ptr::NonNull;
 
 use kmem_core::cache::{ObjectFn, ObjectOps};
 use kmem_core::stats::CacheStats;
-use kmem_core::{AllocError, CreateError, TuneError};
+use kmem_core::{AllocError, CreateError, TuneError, Tuning};
 use kmem_linux::raw::Handle;
 use kmem_linux::{DestroyError, InsideCallback, RawCache, general};
 
@@ -216,8 +216,8 @@ impl<T: Send + 'static> ObjectCache<T> {
     /// # Ok(())
     /// # }
     /// ```
-    pub fn tune(&self, capacity: usize) -> Result<(), TuneError> {
-        self.raw.tune(capacity)
+    pub fn tune(&self, tuning: impl Into<Tuning>) -> Result<(), TuneError> {
+        self.raw.tune(tuning)
     }
 
     /// What the cache holds at this moment.

@@ -34,7 +34,7 @@ pub use kmem_core::stats::CacheStats;
 #[doc(inline)]
 pub use kmem_core::validate::{ValidReport, Violation};
 #[doc(inline)]
-pub use kmem_core::{AllocError, CreateError, TuneError};
+pub use kmem_core::{AllocError, CreateError, TuneError, Tuning};
 #[doc(hidden)]
 pub use kmem_linux::control;
 #[doc(inline)]

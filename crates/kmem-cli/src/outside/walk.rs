@@ -176,7 +176,8 @@ impl Cache {
         stats.capacity = self.capacity as usize;
         stats.failures = self.failures as usize;
         stats.total = sum(outline.total);
-        stats.in_depot = sum(outline.depot_objects);
+        let depots = parts.iter().map(|node| word(node, outline.depot_objects) & !outline.depot_marks);
+        stats.in_depot = depots.fold(0, |sum, objects| sum.saturating_add(objects as usize));
         stats.slabs = sum(outline.slabs);
         stats.empty_slabs = sum(outline.empty_slabs);
         stats.bytes = stats.slabs.saturating_mul(stats.slab_bytes);

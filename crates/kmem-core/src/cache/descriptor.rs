@@ -129,6 +129,8 @@ pub struct CacheDesc {
     capacity: AtomicU32,
     /// Objects that a magazine may grow to hold: what a tune asked for, or more. Changed with `capacity`.
     capacity_max: AtomicU32,
+    /// Objects that a batch moves, where a tune said so; else 0. Changed with `capacity`.
+    batch_tuned: AtomicU32,
     /// CPUs whose slot of this cache is enabled. Changed under the CPU's control; a hint for other threads.
     pub(crate) enabled_on: AtomicCpuSet,
     /// Readers that keep the descriptor from being freed. Changed under the registry's lock.
@@ -237,6 +239,7 @@ impl CacheDesc {
                 life: Mutex::new(Rank::Life, CacheState::Creating),
                 capacity: AtomicU32::new(capacity as u32),
                 capacity_max: AtomicU32::new(capacity_max as u32),
+                batch_tuned: AtomicU32::new(0),
                 enabled_on: AtomicCpuSet::new(),
                 pins: AtomicUsize::new(0),
                 insides: AtomicU32::new(0),
@@ -358,7 +361,20 @@ impl CacheDesc {
 
     /// Objects that a batch moves: half a new magazine, and no more than a magazine of the depot holds.
     pub(crate) fn batch(&self) -> usize {
-        batch_of(self.capacity().min(start_capacity(self.layout.size)))
+        match self.batch_tuned.load(Ordering::Relaxed) as usize {
+            0 => batch_of(self.capacity().min(start_capacity(self.layout.size))),
+            tuned => tuned.min(self.capacity()),
+        }
+    }
+
+    /// The most objects that a batch may be tuned to, if magazines hold `capacity`.
+    pub(crate) fn batch_max(&self, capacity: usize) -> usize {
+        self.node(0).depot.batch().min(capacity)
+    }
+
+    /// From here on a batch moves so many objects. The caller holds the life lock.
+    pub(crate) fn set_batch(&self, batch: usize) {
+        self.batch_tuned.store(batch as u32, Ordering::Relaxed);
     }
 
     /// Objects that a new magazine holds.

@@ -48,7 +48,7 @@ pub mod validate;
 mod widen;
 
 pub use reclaim::{Aged, CachedOn, Decayed};
-pub use tune::Tuned;
+pub use tune::{Tuned, Tuning};
 
 /// When the magazines of a CPU come into being.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

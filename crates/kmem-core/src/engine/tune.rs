@@ -16,11 +16,30 @@
 use super::reclaim::{Destination, IN_HAND};
 use crate::cache::{CacheDesc, CacheId, CacheState};
 use crate::cpu::{CpuSet, OnlineCpus, Stopped};
+use crate::depot::MAGAZINES_MAX;
 use crate::engine::Engine;
 use crate::error::TuneError;
 use crate::percpu::{Area, section};
 use crate::platform::Platform;
 use crate::slab::Reclaim;
+
+/// The three tunables of a kmem_cache: what is `None` stays as it is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Tuning {
+    /// Objects that each CPU caches, 1 to 2,047 or 256 KiB of them: `limit`. Magazines no longer grow by themselves.
+    pub limit: Option<usize>,
+    /// Objects that move at a time between a CPU and depot or slabs, at most as many as a CPU caches, and as a magazine
+    /// of the depot holds: `batchcount`.
+    pub batch: Option<usize>,
+    /// Full magazines that the depot of each node holds, 0 to 256: `shared`.
+    pub depot: Option<usize>,
+}
+
+impl From<usize> for Tuning {
+    fn from(limit: usize) -> Self {
+        Self { limit: Some(limit), ..Self::default() }
+    }
+}
 
 /// What became of the slots of a cache that was tuned.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -31,32 +50,56 @@ pub struct Tuned {
     pub later: usize,
 }
 
+/// Validates a tuning and stores it with the cache, whose life lock is held: new slots have it from here on.
+fn note<P: Platform>(cache: &CacheDesc, state: CacheState, tuning: Tuning, platform: &P) -> Result<(), TuneError> {
+    let max = cache.tunable_to();
+    if let Some(capacity) = tuning.limit.filter(|limit| !(1..=max).contains(limit)) {
+        return Err(TuneError::CapacityOutOfRange { capacity, max });
+    }
+    let max = cache.batch_max(tuning.limit.unwrap_or(cache.capacity()));
+    if let Some(batch) = tuning.batch.filter(|batch| !(1..=max).contains(batch)) {
+        return Err(TuneError::BatchOutOfRange { batch, max });
+    }
+    if let Some(depot) = tuning.depot.filter(|depot| *depot > MAGAZINES_MAX) {
+        return Err(TuneError::DepotOutOfRange { depot, max: MAGAZINES_MAX });
+    }
+    if state != CacheState::Live {
+        return Err(TuneError::NoSuchCache);
+    }
+    if let Some(capacity) = tuning.limit {
+        cache.set_capacity(capacity);
+    }
+    if let Some(batch) = tuning.batch {
+        cache.set_batch(batch);
+    }
+    if tuning.batch.is_some() || tuning.depot.is_some() {
+        cache.nodes().for_each(|node| node.depot.tune(platform, tuning.depot, tuning.batch));
+    }
+    Ok(())
+}
+
 impl<P: Platform> Engine<P> {
-    /// Sets the capacity of the cache's magazines, on all CPUs, now and later; from then on they do not grow by
-    /// themselves. A small capacity bounds what CPUs keep for later use, a large one avoids misses.
+    /// Tunes a cache, or only sets the capacity of its magazines, on all CPUs, now and later; from then on they do not
+    /// grow by themselves. A small capacity bounds what CPUs keep for later use, a large one avoids misses.
     ///
     /// Takes the gate's read side, and costs one fence and O(what the slots hold). Threads that use the cache meanwhile
     /// are served by the depot and the slabs.
     ///
     /// # Errors
-    /// The capacity is 0, or more than 2,047 objects or 256 KiB of them (the error says how many those are); the cache
-    /// is gone or dying; or the caller is a hotplug callback. On an error nothing has changed.
-    pub fn tune(&self, id: CacheId, capacity: usize) -> Result<(), TuneError> {
+    /// The capacity is 0, or more than 2,047 objects or 256 KiB of them (the error says how many those are); another
+    /// value of [`Tuning`] is out of range; the cache is gone or dying; or the caller is a hotplug callback. On an
+    /// error nothing has changed.
+    pub fn tune(&self, id: CacheId, tuning: impl Into<Tuning>) -> Result<(), TuneError> {
+        let tuning = tuning.into();
         let gate = self.gate.read(&self.platform).map_err(|_| TuneError::InsideCallback)?;
         let cache = self.registry.pin(&self.platform, id).ok_or(TuneError::NoSuchCache)?;
-        let max = cache.tunable_to();
-        if capacity == 0 || capacity > max {
-            return Err(TuneError::CapacityOutOfRange { capacity, max });
-        }
         {
             let life = cache.life.lock(&self.platform);
-            if *life != CacheState::Live {
-                return Err(TuneError::NoSuchCache);
-            }
-            cache.set_capacity(capacity);
+            note(&cache, *life, tuning, &self.platform)?;
         }
         let mut reclaim = Reclaim::new();
-        let holders = cache.holders();
+        self.reap_beyond_limit(&cache, &mut reclaim);
+        let holders = if tuning.limit.is_some() { cache.holders() } else { CpuSet::new() };
         if !holders.is_empty() {
             let online = gate.online(&self.cpus);
             Stopped::new(&online, &self.cpus, &self.table, &self.platform, &holders)
@@ -75,19 +118,18 @@ impl<P: Platform> Engine<P> {
     /// With `may_call` a fence may be a system call. Otherwise only slots whose CPU is fenced without one get the new
     /// capacity now; others keep theirs until they are enabled anew, after they were idle.
     #[inline(never)]
-    pub fn try_tune(&self, id: CacheId, capacity: usize, may_call: bool) -> Option<Result<Tuned, TuneError>> {
+    pub fn try_tune(&self, id: CacheId, tuning: &Tuning, may_call: bool) -> Option<Result<Tuned, TuneError>> {
         let gate = self.gate.try_read(&self.platform)?;
         let Some(cache) = self.registry.pin(&self.platform, id) else { return Some(Err(TuneError::NoSuchCache)) };
-        let max = cache.tunable_to();
-        if capacity == 0 || capacity > max {
-            return Some(Err(TuneError::CapacityOutOfRange { capacity, max }));
-        }
         {
             let life = cache.life.try_lock(&self.platform)?;
-            if *life != CacheState::Live {
-                return Some(Err(TuneError::NoSuchCache));
+            if let Err(error) = note(&cache, *life, *tuning, &self.platform) {
+                return Some(Err(error));
             }
-            cache.set_capacity(capacity);
+        }
+        self.reap_beyond_limit(&cache, &mut Reclaim::closed());
+        if tuning.limit.is_none() {
+            return Some(Ok(Tuned { now: 0, later: 0 }));
         }
         let (online, mut tuned) = (gate.online(&self.cpus), Tuned { now: 0, later: 0 });
         for cpu in cache.each_holder() {
@@ -95,6 +137,19 @@ impl<P: Platform> Engine<P> {
             *(if is_done { &mut tuned.now } else { &mut tuned.later }) += 1;
         }
         Some(Ok(tuned))
+    }
+
+    /// Returns to the slabs what depots hold beyond their limit.
+    #[inline(never)]
+    fn reap_beyond_limit(&self, cache: &CacheDesc, reclaim: &mut Reclaim) {
+        for node in cache.nodes() {
+            while node.depot.is_beyond_limit(&self.platform)
+                && node.depot.reap_one(&self.platform, |objects| {
+                    // SAFETY: they are the cache's, and were in its depot.
+                    unsafe { self.return_to_slabs(objects, reclaim) };
+                })
+            {}
+        }
     }
 
     /// Gives the slot of `cache` on `cpu` the capacity that was asked for, if the CPU can be stopped.

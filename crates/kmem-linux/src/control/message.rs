@@ -43,8 +43,8 @@ pub mod at {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum Kind {
-    /// The named cache gets another capacity: argument 0. The answer: CPUs whose slots have it now, and CPUs that get
-    /// it when their slot is next enabled.
+    /// The named cache gets another limit (argument 0), batch (1) and depot (2), or those of them that are given. The
+    /// answer: CPUs whose slots have the limit now, and CPUs that get it when their slot is next enabled.
     Tune = 1,
     /// A heap profile is switched on (argument 0: 1, argument 1: the rate) or off (0). The answer: the address of its
     /// head, and whether it was on before.
@@ -72,17 +72,30 @@ pub enum Refusal {
     NoSuchCache,
     /// The cache is being destroyed.
     Dying,
-    /// The capacity is 0 or too large. The numbers: which, and the most.
+    /// The limit is 0 or too large. The numbers: which, and the most.
     Capacity,
     /// There is no memory for it.
     NoMemory,
     /// The rate of a profile is 0 or too large. The numbers: which, and the most.
     Rate,
+    /// The batch is 0 or too large. The same numbers.
+    Batch,
+    /// The depot is too large. The same numbers.
+    Depot,
 }
 
 impl Refusal {
-    const ALL: [Self; 7] =
-        [Self::UnknownKind, Self::BadName, Self::NoSuchCache, Self::Dying, Self::Capacity, Self::NoMemory, Self::Rate];
+    const ALL: [Self; 9] = [
+        Self::UnknownKind,
+        Self::BadName,
+        Self::NoSuchCache,
+        Self::Dying,
+        Self::Capacity,
+        Self::NoMemory,
+        Self::Rate,
+        Self::Batch,
+        Self::Depot,
+    ];
 
     /// The reason of this number.
     pub fn of(number: u64) -> Option<Self> {
