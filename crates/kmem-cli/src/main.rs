@@ -9,6 +9,7 @@
 //! - `kmem follow` shows the CPUs of a running process, live, and `kmem info PID` once ([`follow`], [`remote_status`]);
 //! - `kmem race` reproduces the races of 2004, and shows which defence prevents them ([`race`]);
 //! - `kmem bench` measures kmem and other allocators side by side ([`bench`]);
+//! - `kmem symbolize` adds functions, files and lines to reports of the checked heap ([`symbolize`]);
 //! - `kmem completions` and `kmem man` write shell completions and manual pages for all of these ([`completions`]).
 //!
 //! Without arguments the command runs a storm of ten seconds, the quickest way to see the allocator at work.
@@ -35,6 +36,7 @@ mod race;
 mod remote_status;
 mod run;
 mod storm;
+mod symbolize;
 
 /// A slab allocator whose per-CPU caches stay correct while CPUs come and go.
 #[derive(Parser)]
@@ -59,6 +61,8 @@ enum Command {
     Race(race::RaceArgs),
     /// Measure kmem and other allocators side by side
     Bench(bench::BenchArgs),
+    /// Add functions, files and lines to reports of KMEM_DEBUG, KMEM_SECURE, KMEM_GUARD and KMEM_LEAKS
+    Symbolize(symbolize::SymbolizeArgs),
     /// Print the completion script for a shell
     Completions(completions::CompletionsArgs),
     /// Write the manual pages of this command
@@ -78,6 +82,7 @@ fn main() -> ExitCode {
         Command::Follow(args) => follow::follow(&args),
         Command::Race(args) => race::race(&args),
         Command::Bench(args) => bench::bench(&args),
+        Command::Symbolize(args) => symbolize::symbolize(&args),
         Command::Completions(args) => completions::completions(&args, &Cli::command()),
         Command::Man(args) => completions::man(&args, Cli::command()),
         Command::BenchCaches(args) => bench::caches(&args),
