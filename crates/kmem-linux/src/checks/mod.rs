@@ -1,22 +1,22 @@
 //! The checked heap: memory whose every allocation and free is looked at.
 //!
-//! It serves instead of the engine's caches where the environment or the build asks for it ([`options`]), and only on
+//! It serves instead of the engine's caches where the environment or the build asks for it (`options`), and only on
 //! slow paths. A cache that it serves has no slots, ever: the engine enables a slot when it misses, and the checked
 //! heap takes over before the engine is asked. So there is no branch on a fast path, and where nothing is checked
 //! nothing costs anything.
 //!
 //! | file | what it holds |
 //! |---|---|
-//! | [`options`] | what is checked, and of which caches |
-//! | [`zone`] | address space: regions, and the books about them |
-//! | [`region`] | slots of one length: handed out, freed, looked at |
-//! | [`large`] | large objects, between guards |
-//! | [`pool`] | objects on pages of their own, by sampling |
-//! | [`fill`] | what stands in memory that no object uses |
-//! | [`track`] | who allocated and who freed |
-//! | [`named`] | caches that have names |
-//! | [`leaks`] | what nothing leads to any longer |
-//! | [`report`], [`signal`] | what is said of a fault that is found, and of one that the processor finds |
+//! | `options` | what is checked, and of which caches |
+//! | `zone` | address space: regions, and the books about them |
+//! | `region` | slots of one length: handed out, freed, looked at |
+//! | `large` | large objects, between guards |
+//! | `pool` | objects on pages of their own, by sampling |
+//! | `fill` | what stands in memory that no object uses |
+//! | `track` | who allocated and who freed |
+//! | `named` | caches that have names |
+//! | `leaks` | what nothing leads to any longer |
+//! | `report`, `signal` | what is said of a fault that is found, and of one that the processor finds |
 //!
 //! A request goes to the region of the smallest slots that have room for it and for at least 8 bytes around it;
 //! requests for nothing go to a region that never opens, so that any access to them ends the program; those beyond 128
