@@ -501,7 +501,8 @@ fn copy_of_stderr() -> Result<usize, Errno> {
     copy().or_else(reopen)
 }
 
-/// Says why on standard error, then ends the process as [`end`] does.
+/// Says why on standard error, then ends the process by SIGABRT, or, where that is handled or ignored, with exit code
+/// 134.
 #[cold]
 pub fn fatal(parts: &[&str]) -> ! {
     report(parts);
