@@ -14,6 +14,7 @@
 //! - `kmem profile` samples where a running process allocates its memory ([`profile`]);
 //! - `kmem race` reproduces the races of 2004, and shows which defence prevents them ([`race`]);
 //! - `kmem bench` measures kmem and other allocators side by side ([`bench`]);
+//! - `kmem symbolize` adds functions, files and lines to reports of the checked heap ([`symbolize`]);
 //! - `kmem completions` and `kmem man` write shell completions and manual pages for all of these ([`completions`]).
 //!
 //! Without arguments the command runs a storm of ten seconds, the quickest way to see the allocator at work.
@@ -47,6 +48,7 @@ mod remote_status;
 mod run;
 mod slabinfo;
 mod storm;
+mod symbolize;
 mod top;
 mod tune;
 
@@ -83,6 +85,8 @@ enum Command {
     Race(race::RaceArgs),
     /// Measure kmem and other allocators side by side
     Bench(bench::BenchArgs),
+    /// Add functions, files and lines to reports of KMEM_DEBUG, KMEM_SECURE, KMEM_GUARD and KMEM_LEAKS
+    Symbolize(symbolize::SymbolizeArgs),
     /// Print the completion script for a shell
     Completions(completions::CompletionsArgs),
     /// Write the manual pages of this command
@@ -107,6 +111,7 @@ fn main() -> ExitCode {
         Command::Profile(args) => profile::profile(&args),
         Command::Race(args) => race::race(&args),
         Command::Bench(args) => bench::bench(&args),
+        Command::Symbolize(args) => symbolize::symbolize(&args),
         Command::Completions(args) => completions::completions(&args, &Cli::command()),
         Command::Man(args) => completions::man(&args, Cli::command()),
         Command::BenchCaches(args) => bench::caches(&args),

@@ -1,8 +1,9 @@
 //! `kmem run`: runs an unmodified program on kmem.
 //!
 //! The command finds `libkmem_malloc.so` beside itself, prepends it to `LD_PRELOAD`, passes options to the library in
-//! its environment (`KMEM_STATS`, `KMEM_STORM`), and then *becomes* the program by `execvp`. Nothing remains between
-//! the program and its caller: process id, terminal, exit code and signals are the program's own.
+//! its environment (`KMEM_STATS`, `KMEM_STORM`, and what checks memory), and then *becomes* the program by `execvp`.
+//! Nothing remains between the program and its caller: process id, terminal, exit code and signals are the program's
+//! own.
 //!
 //! Where the library is depends on how cargo was called: `cargo build` copies it next to the executable, but a build
 //! that needs it only as a dependency (`cargo run`, `cargo test`) leaves it in `deps/`. If both exist one may be stale,
@@ -29,6 +30,7 @@ use clap::Args;
 use kmem::Mode;
 
 use crate::loadable::obstacle;
+use crate::symbolize;
 
 /// The file that is preloaded.
 const LIBRARY: &str = "libkmem_malloc.so";
@@ -49,6 +51,18 @@ pub struct RunArgs {
     /// Print the slab table on standard error when the program ends
     #[arg(long)]
     stats: bool,
+    /// Check every allocation and free: letters of FZPUTQ, then names of caches after a comma (KMEM_DEBUG)
+    #[arg(long, value_name = "LETTERS")]
+    debug: Option<String>,
+    /// Harden all memory (KMEM_SECURE)
+    #[arg(long)]
+    secure: bool,
+    /// Put one allocation in N between guard pages (KMEM_GUARD)
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    guard: Option<u32>,
+    /// List what is lost when the program ends (KMEM_LEAKS)
+    #[arg(long)]
+    leaks: bool,
     /// Do not warn if the program runs on its own malloc or in the fallback mode
     #[arg(short, long)]
     quiet: bool,
@@ -75,8 +89,32 @@ pub fn run(args: &RunArgs) -> ExitCode {
     if let Some(warning) = (!args.quiet).then(|| warning(&args.program[0])).flatten() {
         eprintln!("kmem run: {warning}");
     }
+    if let Err(e) = check(args, &mut command) {
+        eprintln!("kmem run: {e}");
+        return ExitCode::from(EXIT_SETUP);
+    }
     let error = command.exec();
     say_not_started("run", &args.program[0], &error)
+}
+
+/// Has memory checked as the arguments say, and lets reports pass through `kmem symbolize`.
+fn check(args: &RunArgs, command: &mut Command) -> io::Result<()> {
+    if let Some(letters) = &args.debug {
+        command.env("KMEM_DEBUG", letters);
+    }
+    if args.secure {
+        command.env("KMEM_SECURE", "1");
+    }
+    if let Some(rate) = args.guard {
+        command.env("KMEM_GUARD", format!("1/{rate}"));
+    }
+    if args.leaks {
+        command.env("KMEM_LEAKS", "1");
+    }
+    if args.debug.is_some() || args.guard.is_some() || args.leaks {
+        command.stderr(symbolize::pipe()?);
+    }
+    Ok(())
 }
 
 /// What the caller should know about the malloc that the program will run on.

@@ -124,6 +124,9 @@ fn build() -> bool {
 /// which pointer.
 #[cold]
 fn bad_free(object: usize, error: FreeError) {
+    if checks::are_on() {
+        checks::bad_free(object, error);
+    }
     let mut digits = [0; 18];
     let pointer = hexadecimal(object, &mut digits);
     match error {

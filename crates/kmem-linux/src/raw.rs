@@ -239,8 +239,8 @@ impl RawCache {
     /// The handle is about to be dropped: if the result is `true`, it is not used for anything else.
     #[doc(hidden)]
     pub unsafe fn try_destroy(&mut self) -> bool {
-        // SAFETY: the handle is borrowed uniquely, so no other call is inside; objects in use make it busy. Called again,
-        // its id names no cache.
+        // SAFETY: the handle is borrowed uniquely, so no other call is inside; objects in use make it busy. Called
+        // again, its id names no cache.
         unsafe {
             if self.engine.descriptor(self.id) != Some(self.desc) {
                 return false;

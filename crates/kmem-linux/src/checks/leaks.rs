@@ -1,8 +1,9 @@
 //! What nothing leads to any longer, listed when the program ends (`KMEM_LEAKS=1`).
 //!
 //! The search is a conservative one: every word of memory that can be written to counts as a pointer if it leads to an
-//! object, to its beginning or into it. Roots are the data of all files, the stacks and all that the program mapped; the
-//! objects that they lead to are searched as well. What was not found is lost. Both are listed, by who allocated them.
+//! object, to its beginning or into it. Roots are the data of all files, the stacks and all that the program mapped;
+//! the objects that they lead to are searched as well. What was not found is lost. Both are listed, by who allocated
+//! them.
 //!
 //! The words are read by the kernel, so that a page which cannot be read ends nothing. A pointer that is kept in a
 //! register of another thread only, or hidden (a compressed one, the difference of two), is not seen.
@@ -105,13 +106,14 @@ impl Search {
     fn roots(&mut self) {
         let mut line = Line { from: 0, to: 0, field: 0, writable: false };
         let mut buffer = [0; 512];
-        let mut ranges: [(usize, usize); 1] = [(0, 0)];
+        // What lies below the stack pointer is left over from calls that are done.
+        let stack = (&raw const line).addr();
         sys::for_each_piece(c"/proc/self/maps", &mut buffer, |piece| {
             for byte in piece {
                 if line.add(*byte) {
-                    ranges[0] = (line.from, line.to);
                     if line.writable && !self.is_ours(line.from) {
-                        self.scan(ranges[0].0, ranges[0].1);
+                        let is_stack = (line.from..line.to).contains(&stack);
+                        self.scan(if is_stack { stack } else { line.from }, line.to);
                         self.flood();
                     }
                     line = Line { from: 0, to: 0, field: 0, writable: false };

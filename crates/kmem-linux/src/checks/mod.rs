@@ -1,26 +1,26 @@
 //! The checked heap: memory whose every allocation and free is looked at.
 //!
-//! It serves instead of the engine's caches where the environment or the build asks for it ([`options`]), and only on
-//! slow paths. A cache that it serves has no slots, ever: the engine enables a slot when it misses, and the checked heap
-//! takes over before the engine is asked. So there is no branch on a fast path, and where nothing is checked nothing
-//! costs anything.
+//! It serves instead of the engine's caches where the environment or the build asks for it (`options`), and only on
+//! slow paths. A cache that it serves has no slots, ever: the engine enables a slot when it misses, and the checked
+//! heap takes over before the engine is asked. So there is no branch on a fast path, and where nothing is checked
+//! nothing costs anything.
 //!
 //! | file | what it holds |
 //! |---|---|
-//! | [`options`] | what is checked, and of which caches |
-//! | [`zone`] | address space: regions, and the books about them |
-//! | [`region`] | slots of one length: handed out, freed, looked at |
-//! | [`large`] | large objects, between guards |
-//! | [`pool`] | objects on pages of their own, by sampling |
-//! | [`fill`] | what stands in memory that no object uses |
-//! | [`track`] | who allocated and who freed |
-//! | [`named`] | caches that have names |
-//! | [`leaks`] | what nothing leads to any longer |
-//! | [`report`], [`signal`] | what is said of a fault that is found, and of one that the processor finds |
+//! | `options` | what is checked, and of which caches |
+//! | `zone` | address space: regions, and the books about them |
+//! | `region` | slots of one length: handed out, freed, looked at |
+//! | `large` | large objects, between guards |
+//! | `pool` | objects on pages of their own, by sampling |
+//! | `fill` | what stands in memory that no object uses |
+//! | `track` | who allocated and who freed |
+//! | `named` | caches that have names |
+//! | `leaks` | what nothing leads to any longer |
+//! | `report`, `signal` | what is said of a fault that is found, and of one that the processor finds |
 //!
-//! A request goes to the region of the smallest slots that have room for it and for at least 8 bytes around it; requests
-//! for nothing go to a region that never opens, so that any access to them ends the program; those beyond 128 KiB get
-//! mappings of their own. Each named cache has a region of its own.
+//! A request goes to the region of the smallest slots that have room for it and for at least 8 bytes around it;
+//! requests for nothing go to a region that never opens, so that any access to them ends the program; those beyond 128
+//! KiB get mappings of their own. Each named cache has a region of its own.
 
 mod fill;
 mod large;
@@ -39,6 +39,7 @@ use core::ptr::NonNull;
 
 use kmem_core::AllocError;
 use kmem_core::classes::{self, MIN_ALIGN};
+use kmem_core::slab::FreeError;
 use kmem_core::sync::{AtomicPtr, AtomicU8, AtomicU32, AtomicU64, Ordering, OtherFirst, Word};
 
 use self::options::Options;
@@ -211,12 +212,14 @@ fn place_for(size: usize, align: usize, options: Options) -> Option<(usize, Shap
 #[inline(never)]
 pub(crate) fn alloc(class: Option<u8>, size: usize, align: usize) -> Option<Result<NonNull<u8>, AllocError>> {
     let options = Options::chosen();
-    if let Some(heap) = heap_if_on().filter(|heap| heap.covers(class, options)) {
-        return Some(take(heap, size, align, options).ok_or(AllocError));
-    }
     // Each miss stands for a batch of the slot.
-    let sampled = pool::is_due(WEIGHT).then(|| pool::alloc(size, align))?;
-    sampled.and_then(|address| NonNull::new(address as *mut u8)).map(Ok)
+    if pool::is_due(WEIGHT)
+        && let Some(address) = pool::alloc(size, align)
+    {
+        return NonNull::new(address as *mut u8).map(Ok);
+    }
+    let heap = heap_if_on()?;
+    heap.covers(class, options).then(|| take(heap, size, align, options).ok_or(AllocError))
 }
 
 fn take(heap: &Heap, size: usize, align: usize, options: Options) -> Option<NonNull<u8>> {
@@ -288,6 +291,16 @@ pub(crate) fn usable_size(address: NonNull<u8>) -> Option<usize> {
         Some(Err(fault)) => report::fault("malloc_usable_size", at, fault),
         None => None,
     }
+}
+
+/// Says that a pointer was freed that is no live object, and ends the program.
+#[cold]
+pub(crate) fn bad_free(object: usize, error: FreeError) -> ! {
+    let fault = match error {
+        FreeError::NotAnObject => Fault::NotAnObject,
+        FreeError::DoubleFree => Fault::Free,
+    };
+    report::fault("free", object, fault)
 }
 
 /// Says that an address is nothing of kmem's, and ends the program, where all memory is hardened.

@@ -112,7 +112,7 @@ impl Options {
         }
     }
 
-    /// The first address of a range, part of a free slot that ends at `end`, which is not as [`fill_free`] left it.
+    /// The first address of a range, part of a free slot that ends at `end`, which is not as `fill_free` left it.
     ///
     /// # Safety
     /// The range may be read.

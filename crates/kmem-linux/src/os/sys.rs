@@ -486,7 +486,8 @@ fn copy_of_stderr() -> Result<usize, Errno> {
     copy().or_else(|_| open(c"/proc/self/fd/2", O_WRONLY_APPEND_CLOEXEC))
 }
 
-/// Says why on standard error, then ends the process as [`end`] does.
+/// Says why on standard error, then ends the process by SIGABRT, or, where that is handled or ignored, with exit code
+/// 134.
 #[cold]
 pub fn fatal(parts: &[&str]) -> ! {
     report(parts);
