@@ -18,13 +18,13 @@ use std::collections::BTreeSet;
 use std::ptr::NonNull;
 use std::sync::{Arc, Mutex as StdMutex};
 
-use kmem_core::cpu::CpuSet;
+use kmem_core::cpu::{CpuSet, Mistake};
 use kmem_core::pages::GRANULE;
 use kmem_core::percpu::{CpuTable, SlotIndex};
 use kmem_core::platform::{
     Clock, CommitError, Defences, LockStep, MoveError, Observer, PageSource, Park, Sections, Step, Topology, Window,
 };
-use kmem_core::sync::{AtomicU64, AtomicUsize, HeldRanks, Ordering, Waiters};
+use kmem_core::sync::{AtomicU64, AtomicUsize, HeldRanks, Ordering, Rank, Waiters};
 
 use crate::Protocol;
 use crate::explore::seat;
@@ -134,6 +134,7 @@ unsafe impl Sync for Fake {}
 thread_local! {
     static CPU: Cell<usize> = const { Cell::new(0) };
     static HINT: Cell<Option<usize>> = const { Cell::new(None) };
+    static HUNGER: Cell<Option<usize>> = const { Cell::new(None) };
     static INTERRUPT: RefCell<Option<Box<dyn FnOnce()>>> = const { RefCell::new(None) };
     static RANKS: &'static Ranks = Box::leak(Box::default());
 }
@@ -152,6 +153,16 @@ pub fn run_on(cpu: usize) {
 /// right.
 pub fn believe(cpu: Option<usize>) {
     HINT.set(cpu);
+}
+
+/// From here on, the calling thread's calls for memory fail after the first `calls` of them; `None`: they no longer fail.
+pub fn starve_after(calls: Option<usize>) {
+    HUNGER.set(calls);
+}
+
+/// Whether they would fail by now or later.
+pub fn is_starved() -> bool {
+    HUNGER.get().is_some()
 }
 
 /// Runs `code` in the middle of the next section of the calling thread, between its reads and its commit, as an
@@ -266,6 +277,12 @@ impl Fake {
 
     fn refused(&self) -> bool {
         let call = self.calls.fetch_add(1, Ordering::Relaxed);
+        if let Some(left) = HUNGER.get() {
+            HUNGER.set(Some(left.saturating_sub(1)));
+            if left == 0 {
+                return true;
+            }
+        }
         let from = self.fail.load(Ordering::Relaxed);
         call >= from && call - from < self.fail_count.load(Ordering::Relaxed)
     }
@@ -439,10 +456,12 @@ unsafe impl Park for Fake {
     }
 
     fn wake_one(&self, word: &AtomicUsize) {
+        seat::wake(word, 1);
         self.asleep.wake(word, 1);
     }
 
     fn wake_all(&self, word: &AtomicUsize) {
+        seat::wake(word, usize::MAX);
         self.asleep.wake(word, usize::MAX);
     }
 
@@ -463,6 +482,10 @@ unsafe impl Park for Fake {
     }
 
     fn at_lock(&self, step: LockStep<'_>) {
+        if let (LockStep::Unlocked { rank: Rank::Gate }, Some(Mistake::WakesNobody)) = (&step, self.mistake()) {
+            // The gate knows of no observer.
+            seat::step(Step::Mistaken);
+        }
         seat::at_lock(step);
     }
 }
@@ -482,6 +505,10 @@ unsafe impl Defences for Fake {
 
     fn keeps_listed(&self) -> bool {
         self.machine.protocol.keep_listed
+    }
+
+    fn mistake(&self) -> Option<Mistake> {
+        self.machine.protocol.mistake
     }
 }
 

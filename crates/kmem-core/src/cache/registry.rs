@@ -368,6 +368,20 @@ impl Registry {
         }
     }
 
+    /// The same with the registry's lock held meanwhile: a mistake of the past, of which a reader that ends its pin dies.
+    pub(crate) fn only_pin_under_lock<P: Host>(&self, pinned: Pinned<'_, P>) -> NonNull<CacheDesc> {
+        let platform = pinned.platform;
+        let state = self.state.lock(platform);
+        loop {
+            let pins = pinned.pins.load(Ordering::Acquire);
+            if pins <= 1 {
+                drop(state);
+                return pinned.leave_pinned();
+            }
+            platform.wait(&pinned.pins, pins);
+        }
+    }
+
     /// Makes the index of an unlisted cache available again, under another generation (I20).
     pub(crate) fn recycle<P: Host>(&self, platform: &P, id: CacheId) {
         let mut state = self.state.lock(platform);

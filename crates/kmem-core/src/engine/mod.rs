@@ -12,7 +12,7 @@
 //! | `reclaim` | everything that takes memory out of caches |
 //! | `fork.rs` | what a fork takes, leaves and gives back |
 //! | [`stats`], [`validate`] | what there is, and whether it is as it should be |
-//! | `protocol_2004.rs` | the order of 2004, for a simulator |
+//! | `past` | the order of 2004 and the mistakes of others, for a simulator |
 //!
 //! The modules beside this one are the parts that it is made of; none of them knows of it.
 
@@ -37,7 +37,7 @@ mod fork;
 pub mod general;
 mod hotplug;
 mod listeners;
-mod protocol_2004;
+mod past;
 mod reclaim;
 mod slow_path;
 pub mod stats;
