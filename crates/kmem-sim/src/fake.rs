@@ -24,7 +24,7 @@ use kmem_core::percpu::{CpuTable, SlotIndex};
 use kmem_core::platform::{
     Clock, CommitError, Defences, LockStep, MoveError, Observer, PageSource, Park, Sections, Step, Topology, Window,
 };
-use kmem_core::sync::{AtomicU64, AtomicUsize, HeldRanks, Ordering, Rank, Waiters};
+use kmem_core::sync::{AtomicU64, AtomicUsize, HeldRanks, Ordering, Waiters};
 
 use crate::Protocol;
 use crate::explore::seat;
@@ -155,7 +155,7 @@ pub fn believe(cpu: Option<usize>) {
     HINT.set(cpu);
 }
 
-/// From here on, the calling thread's calls for memory fail after the first `calls` of them; `None`: they no longer fail.
+/// From here on, the calling thread's calls for memory fail after the first `calls` of them; `None`: they do not.
 pub fn starve_after(calls: Option<usize>) {
     HUNGER.set(calls);
 }
@@ -482,10 +482,6 @@ unsafe impl Park for Fake {
     }
 
     fn at_lock(&self, step: LockStep<'_>) {
-        if let (LockStep::Unlocked { rank: Rank::Gate }, Some(Mistake::WakesNobody)) = (&step, self.mistake()) {
-            // The gate knows of no observer.
-            seat::step(Step::Mistaken);
-        }
         seat::at_lock(step);
     }
 }

@@ -8,7 +8,8 @@
 //! | **no gate** | [`Y2004`](Protocol::Y2004): dies of race 1 and race 2 | [`LISTED`](Protocol::LISTED) |
 //! | **gate** | [`GATE`](Protocol::GATE): the fix of 2004 | [`BOTH`](Protocol::BOTH): what runs everywhere else |
 //!
-//! In any of them the engine can be made to repeat one [`Mistake`] of others: an exhibit of the [museum](crate::museum).
+//! In any of them the engine can be made to repeat one [`Mistake`] of others: an exhibit of the
+//! [museum](crate::museum).
 
 use kmem_core::cpu::Mistake;
 

@@ -21,6 +21,23 @@ pub struct Line {
     pub text: String,
     /// Whether it is the step that kills: what a mistake does, or a slot that is needed and does not exist.
     pub fatal: bool,
+    /// Each CPU after it.
+    pub standing: Vec<Standing>,
+    /// The caches after it: whether they are on the list, and which slots they have.
+    pub caches: String,
+}
+
+/// How a CPU is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Standing {
+    /// Online.
+    Online,
+    /// On its way up.
+    Coming,
+    /// On its way down.
+    Draining,
+    /// Offline.
+    Gone,
 }
 
 /// In which terms a story is told.
@@ -56,6 +73,7 @@ struct Teller<'a> {
     voice: Voice,
     lines: Vec<Line>,
     caches: Vec<Cache>,
+    standing: Vec<Standing>,
     /// The CPU of each thread, and the operation that it is at.
     at: Vec<(usize, Option<Op>)>,
 }
@@ -88,8 +106,11 @@ pub fn opening(scenario: &Scenario, voice: &Voice) -> String {
 
 /// The story, up to the point where the kernel of 2004 crashed, or to the end.
 pub fn tell(scenario: &Scenario, voice: &Voice, events: &[Event]) -> Vec<Line> {
+    let standing = (0..scenario.possible)
+        .map(|cpu| if scenario.online.contains(&cpu) { Standing::Online } else { Standing::Gone })
+        .collect();
     let at = scenario.actors.iter().map(|actor| (actor.cpu, None)).collect();
-    let mut teller = Teller { scenario, voice: *voice, lines: Vec::new(), caches: at_first(scenario), at };
+    let mut teller = Teller { scenario, voice: *voice, lines: Vec::new(), caches: at_first(scenario), standing, at };
     for (index, event) in events.iter().enumerate() {
         let goes_on = events.get(index + 1).is_none_or(|next| next.thread == event.thread);
         if event.what == What::InSection && !goes_on {
@@ -154,8 +175,19 @@ impl Teller<'_> {
     }
 
     fn say_on(&mut self, cpu: usize, thread: usize, text: String) {
-        let line = Line { cpu, thread: self.actor(thread).name, text, fatal: false };
+        let (standing, caches) = (self.standing.clone(), self.caches_now());
+        let line = Line { cpu, thread: self.actor(thread).name, text, fatal: false, standing, caches };
         self.lines.push(line);
+    }
+
+    fn caches_now(&self) -> String {
+        let told = |cache: &Cache| {
+            let slots: Vec<usize> = (0..self.scenario.possible).filter(|cpu| cache.slots >> cpu & 1 != 0).collect();
+            let listed = if cache.listed { "on the list" } else { "off the list" };
+            let slots = if slots.is_empty() { "no slot".into() } else { format!("slots {}", list(&slots)) };
+            format!("{}: {listed}, {slots}", cache.name)
+        };
+        self.caches.iter().map(told).collect::<Vec<_>>().join("; ")
     }
 
     /// The last line is the step that kills.
@@ -202,6 +234,12 @@ impl Teller<'_> {
             What::Cpu { cpu, did } => self.tell_cpu(thread, cpu, did),
             What::Slot { cache, cpu, did } => self.tell_slot(thread, cache, cpu, did),
             What::InSection => {}
+            What::Stuck { asleep } => {
+                let text =
+                    if asleep { "sleeps, and no thread wakes it" } else { "waits for a lock that is never released" };
+                self.say(thread, text.into());
+                self.dies();
+            }
             What::Mistaken => {
                 if let Some(slip) = self.voice.slip {
                     self.say(thread, slip.into());
@@ -267,6 +305,14 @@ impl Teller<'_> {
     }
 
     fn tell_cpu(&mut self, thread: usize, cpu: usize, did: CpuStep) {
+        if let Some(standing) = self.standing.get_mut(cpu) {
+            *standing = match did {
+                CpuStep::Preparing | CpuStep::Prepared => Standing::Coming,
+                CpuStep::Online => Standing::Online,
+                CpuStep::Draining | CpuStep::Offline => Standing::Draining,
+                CpuStep::Canceled | CpuStep::Dead => Standing::Gone,
+            };
+        }
         match did {
             CpuStep::Preparing => self.say(thread, format!("CPU_UP_PREPARE of CPU {cpu} walks the list of caches")),
             CpuStep::Prepared => {

@@ -1,5 +1,5 @@
-//! The museum: each exhibit is found within its limits, as what it says it is, and fails again by its schedule; the same
-//! scenario under the protocol that ships fails nowhere.
+//! The museum: each exhibit is found within its limits, as what it says it is, and fails again by its schedule; the
+//! same scenario under the protocol that ships fails nowhere.
 
 use std::collections::HashSet;
 use std::time::Duration;

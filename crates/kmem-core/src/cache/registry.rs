@@ -368,18 +368,15 @@ impl Registry {
         }
     }
 
-    /// The same with the registry's lock held meanwhile: a mistake of the past, of which a reader that ends its pin dies.
+    /// The same with the registry's lock held meanwhile: a mistake of the past. A reader cannot end its pin then.
     pub(crate) fn only_pin_under_lock<P: Host>(&self, pinned: Pinned<'_, P>) -> NonNull<CacheDesc> {
         let platform = pinned.platform;
         let state = self.state.lock(platform);
-        loop {
-            let pins = pinned.pins.load(Ordering::Acquire);
-            if pins <= 1 {
-                drop(state);
-                return pinned.leave_pinned();
-            }
+        while let pins @ 2.. = pinned.pins.load(Ordering::Acquire) {
             platform.wait(&pinned.pins, pins);
         }
+        drop(state);
+        pinned.leave_pinned()
     }
 
     /// Makes the index of an unlisted cache available again, under another generation (I20).

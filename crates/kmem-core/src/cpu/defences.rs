@@ -14,9 +14,9 @@ use super::Mistake;
 ///
 /// Each question is asked in one place, so that the rest of the engine knows one protocol only. What is left of the
 /// others there is a line in each of the functions whose steps came in another order elsewhere (five of them for the
-/// order of 2004: create, destroy, shrink, the drain of a CPU, a miss), by which `engine/past` takes over. It cannot be a method of this trait: it
-/// consists of steps of the engine, which a platform does not know; and an associated type for it would send the reader
-/// of each of these functions through a trait to the order that ships.
+/// order of 2004: create, destroy, shrink, the drain of a CPU, a miss), by which `engine/past` takes over. It cannot be
+/// a method of this trait: it consists of steps of the engine, which a platform does not know; and an associated type
+/// for it would send the reader of each of these functions through a trait to the order that ships.
 ///
 /// # Safety
 /// Each answer is the same at each call. Where one is `false`, the platform runs one thread at a time and touches no

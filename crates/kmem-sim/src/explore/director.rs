@@ -319,6 +319,7 @@ impl State {
         let next = match able.count_ones() {
             0 => {
                 if self.pending.iter().any(|pending| !matches!(pending, Pending::Done)) {
+                    self.note_stuck();
                     self.fault.get_or_insert(Fault::Deadlock);
                 }
                 return None;
@@ -334,6 +335,17 @@ impl State {
         };
         self.pending[usize::from(next)] = Pending::Ready;
         Some(usize::from(next))
+    }
+
+    /// Records which threads are left, and how.
+    fn note_stuck(&mut self) {
+        for (thread, pending) in self.pending.iter().enumerate() {
+            match pending {
+                Pending::Asleep(_) => self.events.push(Event { thread, what: What::Stuck { asleep: true } }),
+                Pending::Until(..) => self.events.push(Event { thread, what: What::Stuck { asleep: false } }),
+                Pending::Ready | Pending::Done => {}
+            }
+        }
     }
 
     /// Records a fault if a lock that is about to be taken is in memory that was freed.

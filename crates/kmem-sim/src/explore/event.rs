@@ -100,6 +100,11 @@ pub enum What {
     Mistaken,
     /// A section has read, and is still to commit.
     InSection,
+    /// The thread cannot continue, and no other can.
+    Stuck {
+        /// It sleeps; otherwise it waits for a lock.
+        asleep: bool,
+    },
     /// The thread's `n`-th operation begins.
     Begins(usize),
     /// The thread's `n`-th operation is over.
@@ -137,6 +142,7 @@ impl What {
             | Self::NoSlot { .. }
             | Self::Mistaken
             | Self::InSection
+            | Self::Stuck { .. }
             | Self::Begins(_)
             | Self::Ends(_) => false,
         }

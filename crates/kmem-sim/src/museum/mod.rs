@@ -1,13 +1,13 @@
-//! The museum: races and faults of slab allocators and of CPU hotplug, each as one thing that this engine does as it was
-//! done there, and the schedule that it dies of.
+//! The museum: races and faults of slab allocators and of CPU hotplug, each as one thing that this engine does as it
+//! was done there, and the schedule that it dies of.
 //!
 //! An exhibit is a protocol with a [`Mistake`](kmem_core::cpu::Mistake), which the engine repeats, and a scenario. The
 //! explorer finds the schedule; nothing of it is written down. The same scenario under the protocol that ships is the
 //! exhibit's *twin*, in which nothing is found: so it is the mistake that kills, and not the scenario.
 //!
-//! Some exhibits keep a defence that the place of the mistake did not have, and some do without one. The gate would hide
-//! a walk over the wrong CPUs, so such a walk is shown where only the listing of dying caches stands. Each exhibit says
-//! which protocol it is shown under.
+//! Some exhibits keep a defence that the place of the mistake did not have, and some do without one. The gate would
+//! hide a walk over the wrong CPUs, so such a walk is shown where only the listing of dying caches stands. Each exhibit
+//! says which protocol it is shown under.
 
 mod invariants;
 mod of_2004;
@@ -43,7 +43,8 @@ pub struct Exhibit {
     pub wrong: &'static str,
     /// What the engine does instead.
     pub right: &'static str,
-    /// The step that kills, in words; `None` where the order of 2004 alone is the exhibit.
+    /// The step that kills, in words; `None` where the engine reports none: it dies of the order of 2004 alone, or of a
+    /// thread that sleeps for ever.
     pub slip: Option<&'static str>,
     /// What it is shown under.
     pub protocol: Protocol,

@@ -18,9 +18,9 @@ pub(super) static EXHIBITS: [Exhibit; 7] = [
         invariant: 8,
         seen_as: &[10],
         wrong: "A preparation that a listener refused was undone: slots emptied, then the CPU offline. While it counted \
-                as prepared, a create that had taken its set of CPUs earlier enabled a slot behind the walk. The gate \
+                as prepared, a create that had taken its set of CPUs earlier enabled a slot that the walk had passed. The gate \
                 kept that out; listing alone did not.",
-        right: "The CPU is offline before it is emptied, so no slot can be enabled behind the walk.",
+        right: "The CPU is offline before it is emptied, so no slot can be enabled that the walk has passed.",
         slip: Some("has emptied the CPU, and takes it offline only now"),
         protocol: Protocol::LISTED.with(Mistake::EmptiesBeforeOffline),
         scenario: scenario(

@@ -85,7 +85,7 @@ pub(super) static EXHIBITS: [Exhibit; 8] = [
         seen_as: &[],
         wrong: "A reader of /sys/kernel/slab was on its way through the lists of a cache whose nodes were freed by then.",
         right: "Readers pin one cache at a time; a destroy unlists, and frees when the pins are gone.",
-        slip: Some("frees the descriptor, whoever still reads it"),
+        slip: Some("frees the descriptor, although a reader has it"),
         protocol: Protocol::BOTH.with(Mistake::FreesUnderReaders),
         scenario: scenario(
             "figures are read while a cache is destroyed",
@@ -100,8 +100,8 @@ pub(super) static EXHIBITS: [Exhibit; 8] = [
         source: "Linux, mm/slab_common.c, rcu_barrier() under slab_mutex; 210ed9defffc, \"mm, slab: release slab_mutex earlier in kmem_cache_destroy()\"",
         invariant: 32,
         seen_as: &[29, 40],
-        wrong: "The destroy of a cache waited for all readers while it held the lock of the list of caches. Whoever was \
-                waited for needed that lock, by way of CPU hotplug.",
+        wrong: "The destroy of a cache waited for all readers while it held the lock of the list of caches. The readers \
+                needed that lock, by way of CPU hotplug.",
         right: "A destroy waits with no lock held, and not with the gate.",
         slip: Some("waits for readers, and holds the registry"),
         protocol: Protocol::BOTH.with(Mistake::WaitsUnderRegistry),
@@ -119,7 +119,7 @@ pub(super) static EXHIBITS: [Exhibit; 8] = [
         invariant: 32,
         seen_as: &[40],
         wrong: "The destroy waited for readers of sysfs while it held the hotplug lock for reading. A reader wanted it \
-                too, and stood behind a transition that waited for the destroy.",
+                too, and had to let a transition pass that waited for the destroy.",
         right: "The gate is released before the wait.",
         slip: Some("waits for readers, and holds the gate"),
         protocol: Protocol::BOTH.with(Mistake::WaitsUnderGate),
@@ -148,7 +148,7 @@ pub(super) static EXHIBITS: [Exhibit; 8] = [
         ),
     },
     Exhibit {
-        name: "a transition sleeps, and nobody wakes it",
+        name: "a transition sleeps, and no thread wakes it",
         year: 2026,
         source: "Linux, kernel/cpu.c: the hotplug thread of a dying CPU slept, and no thread was left to wake it",
         invariant: 40,
@@ -157,7 +157,7 @@ pub(super) static EXHIBITS: [Exhibit; 8] = [
                 not know that it slept.",
         right: "A writer marks the place of the reader that it waits for, and a reader that leaves a marked place wakes \
                 it.",
-        slip: Some("leaves the gate, and wakes no thread that waits for it"),
+        slip: None,
         protocol: Protocol::BOTH.with(Mistake::WakesNobody),
         scenario: scenario(
             "a CPU goes down while a cache is destroyed",

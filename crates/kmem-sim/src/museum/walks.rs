@@ -36,7 +36,7 @@ pub(super) static EXHIBITS: [Exhibit; 6] = [
         invariant: 14,
         seen_as: &[],
         wrong: "A shrink that ran while a CPU went offline left out the objects that this CPU still held, and they came \
-                to the shared lists behind its back.",
+                to the shared lists after it.",
         right: "The walk is over the CPUs whose slot is enabled; what a CPU held is in the depot when its slot is \
                 disabled, and depots are reaped last.",
         slip: Some("walks the CPUs that are online: one that left and is not dead yet still holds objects"),
@@ -77,7 +77,7 @@ pub(super) static EXHIBITS: [Exhibit; 6] = [
         seen_as: &[],
         wrong: "A worker had taken free objects out of one place, and had not put them into the next. A destroy that \
                 counted then found objects in use that no user had.",
-        right: "A depot is reaped under its lock: whoever finds it empty finds the objects where they went.",
+        right: "A depot is reaped under its lock: a thread that finds it empty finds the objects where they went.",
         slip: Some("holds free objects in its hands, between the depot and their slab"),
         protocol: Protocol::BOTH.with(Mistake::ReapsByHand),
         scenario: scenario(

@@ -2,8 +2,8 @@
 //!
 //! ```text
 //! ships                                         here
-//! unlist; release the gate; wait for pins       wait with the gate: a reader that waits behind a transition waits for
-//!                                               the gate, the transition for this thread, and this thread for the reader
+//! unlist; release the gate; wait for pins       wait with the gate: a reader waits for a transition, the transition
+//!                                               for this thread, and this thread for the reader
 //! wait with no lock held                        wait with the registry: the reader needs it to end its pin
 //! free when the pins are gone                   free at once
 //! ```

@@ -3,7 +3,7 @@
 //! ```text
 //! ships                                       here
 //! shut out new slots; drain all that hold     drain; shut out: a slot made in between is never seen
-//! drain all that hold something               drain those online: one that left, and is not dead yet, keeps its objects
+//! drain all that hold something               drain those online: one that left, not dead yet, keeps its objects
 //! look at every CPU, from any                 look at the CPU that the reaper happens to be on
 //! objects go from depot to slab under a lock  objects are in a thread's hands: a destroy counts them as in use
 //! the depot of a node that exists             the depot of the node that the platform names
