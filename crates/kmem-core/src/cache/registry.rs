@@ -416,7 +416,7 @@ impl Registry {
     /// Takes up a pin that was kept.
     ///
     /// # Safety
-    /// The pin is one of this registry's that was [kept](Pinned::keep), and is taken up once.
+    /// The pin is one of this registry's that was [left](Pinned::leave_pinned), and is taken up once.
     pub(crate) unsafe fn adopt<'a, P: Host>(&'a self, platform: &'a P, desc: NonNull<CacheDesc>) -> Pinned<'a, P> {
         Pinned { registry: self, platform, desc }
     }

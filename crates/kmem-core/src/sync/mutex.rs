@@ -108,7 +108,7 @@ impl<T> Mutex<T> {
         &self.word
     }
 
-    /// The guard of a lock that [`Guard::keep`] left held.
+    /// The guard of a lock that [`Guard::leave_locked`] left held.
     ///
     /// # Safety
     /// The caller holds the lock through a kept guard, which this one replaces.
