@@ -5,13 +5,19 @@
 //! protocol that fails, the schedule that breaks it is printed step by step, with a column per CPU ([`page`]). The
 //! machine itself is not touched: no real CPU goes offline.
 //!
+//! The [museum] shows the mistakes of others in the same way, each in a scenario of its own.
+//!
 //! A schedule is written as a short text, from which it can be replayed: under the protocol that it breaks, to see it
 //! again, and under another, to see that a defence is sufficient.
 
 #![forbid(unsafe_code)]
 
+mod gallery;
+mod mermaid;
+mod museum;
 mod page;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -22,6 +28,7 @@ use kmem_sim::catalogue::SCENARIOS;
 use kmem_sim::explore::{Explored, Limits, Schedule};
 use kmem_sim::race::{Report, Violation, race as explore, replay};
 use kmem_sim::scenario::Scenario;
+use kmem_sim::story::Line;
 use serde::Serialize;
 
 use crate::interrupt::{self, EXIT_STOPPED, Interrupt};
@@ -34,7 +41,8 @@ const TIME: Duration = Duration::from_secs(28);
 #[command(
     after_help = "Exit code: 0 if no schedule failed, 1 if there were violations (2004 has some, the others never should).\n\n\
                   To replay a schedule: kmem race --scenario 1 --replay '0>1 10>0'. Under another protocol this \
-                  shows whether that defence is sufficient."
+                  shows whether that defence is sufficient.\n\n\
+                  With --museum: 0 if every exhibit was found and fails nowhere in what ships, 1 if not."
 )]
 pub struct RaceArgs {
     /// Which defences are enabled
@@ -49,32 +57,49 @@ pub struct RaceArgs {
     /// Run only this scenario: its number in the list, or a unique part of its name
     #[arg(long, value_name = "NAME", value_parser = scenario)]
     scenario: Option<usize>,
-    /// Replay one schedule of a scenario, given as it was printed
-    #[arg(long, value_name = "SCHEDULE", requires = "scenario", conflicts_with_all = ["seed", "schedules"])]
+    /// Replay one schedule of a scenario or an exhibit, given as it was printed
+    #[arg(long, value_name = "SCHEDULE", conflicts_with_all = ["seed", "schedules"])]
     replay: Option<Schedule>,
-    /// List the scenarios
+    /// List the scenarios, or the exhibits
     #[arg(long, conflicts_with_all = ["protocol", "seed", "schedules", "scenario", "replay"])]
     list: bool,
+    /// Show the museum: mistakes of other allocators and kernels, and the schedules that they die of
+    #[arg(long, conflicts_with_all = ["protocol", "scenario", "schedules"])]
+    museum: bool,
+    /// Show only this exhibit: its number in the list, or a unique part of its name
+    #[arg(long, value_name = "NAME", requires = "museum", value_parser = museum::exhibit)]
+    exhibit: Option<usize>,
+    /// Also write the museum to this folder: a page with drawings (index.html), and museum.md
+    #[arg(long, value_name = "DIR", requires = "museum", conflicts_with_all = ["list", "exhibit", "replay"])]
+    report: Option<PathBuf>,
+    /// Print each schedule as a sequence diagram for Mermaid
+    #[arg(long, conflicts_with_all = ["json", "list"])]
+    mermaid: bool,
     /// Print one JSON document
     #[arg(long)]
     json: bool,
 }
 
-/// The index of a scenario in the catalogue, by its number or a part of its name.
-fn scenario(text: &str) -> Result<usize, String> {
+/// The index of one of these names, by its number or a part of it.
+fn chosen(text: &str, names: &[&str], what: &str) -> Result<usize, String> {
     if let Some(index) = text.parse().ok().and_then(|number: usize| number.checked_sub(1)) {
-        return Some(index)
-            .filter(|index| *index < SCENARIOS.len())
-            .ok_or_else(|| format!("there are {}", SCENARIOS.len()));
+        return Some(index).filter(|index| *index < names.len()).ok_or_else(|| format!("there are {}", names.len()));
     }
     let part = text.to_lowercase();
-    let found: Vec<usize> =
-        (0..SCENARIOS.len()).filter(|index| SCENARIOS[*index].name.to_lowercase().contains(&part)).collect();
+    // A whole name may be a part of another.
+    if let Some(index) = names.iter().position(|name| name.to_lowercase() == part) {
+        return Ok(index);
+    }
+    let found: Vec<usize> = (0..names.len()).filter(|index| names[*index].to_lowercase().contains(&part)).collect();
     match found[..] {
         [index] => Ok(index),
-        [] => Err("no scenario has that in its name; see --list".to_string()),
-        _ => Err(format!("{} scenarios have that in their names; see --list", found.len())),
+        [] => Err(format!("no {what} has that in its name; see --list")),
+        _ => Err(format!("{} {what}s have that in their names; see --list", found.len())),
     }
+}
+
+fn scenario(text: &str) -> Result<usize, String> {
+    chosen(text, &SCENARIOS.each_ref().map(|scenario| scenario.name), "scenario")
 }
 
 /// The number of a scenario in the list.
@@ -165,6 +190,13 @@ struct Listed {
 
 /// Explores and prints what was found, or replays one schedule, or lists the scenarios.
 pub fn race(args: &RaceArgs) -> ExitCode {
+    if args.museum {
+        return museum::museum(args);
+    }
+    if args.replay.is_some() && args.scenario.is_none() {
+        eprintln!("kmem race: --replay needs the --scenario whose schedule it is, or an --exhibit of the --museum");
+        return ExitCode::from(2);
+    }
     if args.list {
         let listed = listed();
         let document = if args.json { crate::json(&listed) } else { page::list(&listed) };
@@ -177,8 +209,11 @@ pub fn race(args: &RaceArgs) -> ExitCode {
         None => explored(args, scenarios),
     };
     let seconds = begun.elapsed().as_secs_f64();
-    let document =
-        if args.json { crate::json(&told(args, &report, seconds)) } else { page::page(args, &report, seconds) };
+    let document = match (args.json, args.mermaid) {
+        (true, _) => crate::json(&told(args, &report, seconds)),
+        (_, true) => report.violations.iter().map(mermaid::diagram).collect(),
+        _ => page::page(args, &report, seconds),
+    };
     let printed = crate::print(&document);
     match (printed && report.violations.is_empty(), report.stopped) {
         (true, true) => ExitCode::from(EXIT_STOPPED),
@@ -220,6 +255,11 @@ fn again(defences: Defences, scenario: &'static Scenario, schedule: &Schedule) -
     Report { scenarios: vec![(scenario.name, explored)], violations, stopped: false }
 }
 
+fn steps(violation: &Violation) -> Vec<ToldStep> {
+    let told = |line: Line| ToldStep { cpu: line.cpu, thread: line.thread, text: line.text };
+    violation.steps().into_iter().map(told).collect()
+}
+
 fn told<'a>(args: &RaceArgs, report: &'a Report, seconds: f64) -> Told<'a> {
     let scenario = |(name, explored): &(&'static str, Explored)| ToldScenario {
         name,
@@ -235,11 +275,7 @@ fn told<'a>(args: &RaceArgs, report: &'a Report, seconds: f64) -> Told<'a> {
         found_after: violation.finding.after,
         schedule: violation.finding.schedule.to_string(),
         before: violation.opening(),
-        steps: violation
-            .steps()
-            .into_iter()
-            .map(|line| ToldStep { cpu: line.cpu, thread: line.thread, text: line.text })
-            .collect(),
+        steps: steps(violation),
     };
     Told {
         protocol: args.protocol.name(),

@@ -87,8 +87,8 @@ fn the_list_has_every_scenario_and_one_is_chosen_by_number_or_name() {
             assert_eq!(told["scenarios"][0]["name"], name);
         }
     }
-    let some = "created while a CPU goes DOWN";
-    assert_eq!(told(&["--schedules", "4", "--scenario", some])["scenarios"][0]["name"], listed[0]["name"]);
+    let some = "cache is destroyed while a CPU COMES up";
+    assert_eq!(told(&["--schedules", "4", "--scenario", some])["scenarios"][0]["name"], listed[1]["name"]);
 }
 
 #[test]
@@ -130,4 +130,71 @@ fn help_tells_the_exit_codes_and_nonsense_is_refused() {
     race(&["--help"]).assert().success().stdout(contains("Exit code: 0").and(contains("2004")));
     race(&["--protocol", "1999"]).assert().code(2);
     race(&["--schedules", "0"]).assert().code(2);
+}
+
+#[test]
+fn the_museum_has_twenty_exhibits_each_found_and_none_in_what_ships() {
+    let output = race(&["--museum", "--json"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(0));
+    let told: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(told["complete"], true);
+    let exhibits = told["exhibits"].as_array().unwrap();
+    assert!(exhibits.len() >= 20);
+    for exhibit in exhibits {
+        let name = &exhibit["name"];
+        assert!(exhibit["seconds"].as_f64().unwrap() < 60.0, "{name}");
+        assert!(exhibit["year"].as_u64().unwrap() >= 2004 && exhibit["invariant"].is_u64(), "{name}");
+        for text in ["source", "schedule", "statement", "wrong", "right", "before", "what"] {
+            assert!(!exhibit[text].as_str().unwrap().is_empty(), "{name}: {text}");
+        }
+        assert!(exhibit["steps"].as_array().unwrap().len() >= 3, "{name}");
+        assert_eq!(exhibit["twin_is_sound"], true, "{name}");
+    }
+}
+
+#[test]
+fn an_exhibit_is_chosen_by_number_or_name_and_fails_again() {
+    let listed = told(&["--museum", "--list"]);
+    let listed = listed.as_array().unwrap();
+    assert!(listed.len() >= 20);
+    let text = String::from_utf8(race(&["--museum", "--list"]).output().unwrap().stdout).unwrap();
+    assert!(listed.iter().all(|exhibit| text.contains(exhibit["name"].as_str().unwrap())));
+    let name = listed[6]["name"].as_str().unwrap();
+    let by_name = told(&["--museum", "--exhibit", name]);
+    let found = &by_name["exhibits"][0];
+    assert_eq!(found["number"], 7);
+    let schedule = found["schedule"].as_str().unwrap();
+    let again = ["--museum", "--exhibit", "7", "--replay", schedule];
+    race(&again).assert().code(1).stdout(contains("walks the CPUs that are online"));
+    race(&["--museum", "--exhibit", "7", "--replay", "-"]).assert().success();
+    race(&["--museum", "--exhibit", "99"]).assert().code(2).stderr(contains("there are"));
+    race(&["--museum", "--replay", "-"]).assert().code(2).stderr(contains("--exhibit"));
+    race(&["--exhibit", "7"]).assert().code(2);
+    race(&["--museum", "--protocol", "gate"]).assert().code(2);
+}
+
+#[test]
+fn schedules_are_exported_as_diagrams() {
+    let scenario = race(&["--scenario", "1", "--replay", "0>1 10>0", "--mermaid"]).output().unwrap();
+    let diagram = String::from_utf8(scenario.stdout).unwrap();
+    assert!(diagram.starts_with("sequenceDiagram\n    participant C0 as CPU 0: modprobe minix\n"), "{diagram}");
+    assert!(diagram.contains("    rect rgb(") && diagram.contains("the kernel dies here"), "{diagram}");
+    assert!(!diagram.replace("#59;", "").contains(';'), "{diagram}");
+    let exhibit = race(&["--museum", "--exhibit", "7", "--mermaid"]).output().unwrap();
+    assert!(String::from_utf8(exhibit.stdout).unwrap().starts_with("sequenceDiagram\n"));
+}
+
+#[test]
+fn the_museum_is_written_as_pages() {
+    let folder = tempfile::tempdir().unwrap();
+    let to = folder.path().join("museum");
+    race(&["--museum", "--report", to.to_str().unwrap()]).assert().success();
+    let page = std::fs::read_to_string(to.join("index.html")).unwrap();
+    assert!(page.contains("<svg") && page.contains("class=\"loss\"") && page.contains("a tune forgets the gate"));
+    let markdown = std::fs::read_to_string(to.join("museum.md")).unwrap();
+    assert!(markdown.starts_with("# The museum of races\n") && markdown.matches("```mermaid").count() >= 20);
+    std::fs::write(folder.path().join("file"), "").unwrap();
+    let no_folder = folder.path().join("file/museum");
+    let no_folder = no_folder.to_str().unwrap();
+    race(&["--museum", "--report", no_folder]).assert().code(1).stderr(contains("cannot write the museum"));
 }

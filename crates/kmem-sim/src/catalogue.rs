@@ -3,32 +3,38 @@
 //! All have at most three CPUs, of which CPU 0 stays online, and magazines that are created with caches and CPUs, as in
 //! 2004.
 
-use crate::scenario::{Actor, Op, Scenario};
+use crate::scenario::{Actor, After, Op, Scenario};
 
 use Op::*;
 
-const NOTHING: Actor = Actor { name: "", cpu: 0, ops: &[] };
+pub(crate) const NOTHING: Actor = Actor { name: "", cpu: 0, ops: &[] };
 
-const fn actor(name: &'static str, cpu: usize, ops: &'static [Op]) -> Actor {
+pub(crate) const fn actor(name: &'static str, cpu: usize, ops: &'static [Op]) -> Actor {
     Actor { name, cpu, ops }
 }
 
-const fn scenario(name: &'static str, online: &'static [usize], before: Actor, actors: &'static [Actor]) -> Scenario {
-    Scenario { name, possible: 3, online, before, actors, fences: true }
+pub(crate) const fn scenario(
+    name: &'static str,
+    online: &'static [usize],
+    before: Actor,
+    actors: &'static [Actor],
+) -> Scenario {
+    Scenario { name, possible: 3, online, before, actors, fences: true, homes: &[], after: After::Nothing }
 }
 
-const DOWN: Actor = actor("echo 0 > cpu1/online", 2, &[Down(1)]);
-const UP: Actor = actor("echo 1 > cpu1/online", 2, &[Up(1)]);
-const DOWN_UP: Actor = actor("echo 0, 1 > cpu1/online", 2, &[Down(1), Up(1)]);
-const UP_DOWN: Actor = actor("echo 1, 0 > cpu1/online", 2, &[Up(1), Down(1)]);
-const ALL: &[usize] = &[0, 1, 2];
-const WITHOUT_1: &[usize] = &[0, 2];
+pub(crate) const DOWN: Actor = actor("echo 0 > cpu1/online", 2, &[Down(1)]);
+pub(crate) const UP: Actor = actor("echo 1 > cpu1/online", 2, &[Up(1)]);
+pub(crate) const DOWN_UP: Actor = actor("echo 0, 1 > cpu1/online", 2, &[Down(1), Up(1)]);
+pub(crate) const UP_DOWN: Actor = actor("echo 1, 0 > cpu1/online", 2, &[Up(1), Down(1)]);
+pub(crate) const ALL: &[usize] = &[0, 1, 2];
+pub(crate) const WITHOUT_1: &[usize] = &[0, 2];
 /// A cache with objects in the slots of CPUs 0 and 1, and some on a slab.
-const USED: Actor = actor("", 0, &[Create(0), Alloc(0), Free(0), RunOn(1), Alloc(0), Alloc(0), Free(0), Free(0)]);
+pub(crate) const USED: Actor =
+    actor("", 0, &[Create(0), Alloc(0), Free(0), RunOn(1), Alloc(0), Alloc(0), Free(0), Free(0)]);
 /// The same, with an object held by a user.
-const HELD: Actor = actor("", 0, &[Create(0), Alloc(0), Alloc(0), Free(0)]);
+pub(crate) const HELD: Actor = actor("", 0, &[Create(0), Alloc(0), Alloc(0), Free(0)]);
 /// The same, while CPU 1 is offline.
-const USED_0: Actor = actor("", 0, &[Create(0), Alloc(0), Alloc(0), Free(0), Free(0)]);
+pub(crate) const USED_0: Actor = actor("", 0, &[Create(0), Alloc(0), Alloc(0), Free(0), Free(0)]);
 
 /// All of them. The first two are the two races of 2004.
 pub static SCENARIOS: [Scenario; 17] = [

@@ -1,6 +1,6 @@
 //! The fake platform: virtual CPUs in one process, for tests. It is deterministic if the test is.
 //!
-//! A thread runs on the virtual CPU that it chose with [`run_on`]. Sections are [modelled](crate::modelled): between
+//! A thread runs on the virtual CPU that it chose with [`run_on`]. Sections are modelled (`modelled.rs`): between
 //! what one reads and its commit there may be an interrupt, where a test puts code with [`interrupt_next_section`].
 //!
 //! What other threads do while one waits for a fence is code of the test as well ([`Fake::at_next_fence`]).
@@ -18,7 +18,7 @@ use std::collections::BTreeSet;
 use std::ptr::NonNull;
 use std::sync::{Arc, Mutex as StdMutex};
 
-use kmem_core::cpu::CpuSet;
+use kmem_core::cpu::{CpuSet, Mistake};
 use kmem_core::pages::GRANULE;
 use kmem_core::percpu::{CpuTable, SlotIndex};
 use kmem_core::platform::{
@@ -134,6 +134,7 @@ unsafe impl Sync for Fake {}
 thread_local! {
     static CPU: Cell<usize> = const { Cell::new(0) };
     static HINT: Cell<Option<usize>> = const { Cell::new(None) };
+    static HUNGER: Cell<Option<usize>> = const { Cell::new(None) };
     static INTERRUPT: RefCell<Option<Box<dyn FnOnce()>>> = const { RefCell::new(None) };
     static RANKS: &'static Ranks = Box::leak(Box::default());
 }
@@ -152,6 +153,16 @@ pub fn run_on(cpu: usize) {
 /// right.
 pub fn believe(cpu: Option<usize>) {
     HINT.set(cpu);
+}
+
+/// From here on, the calling thread's calls for memory fail after the first `calls` of them; `None`: they do not.
+pub fn starve_after(calls: Option<usize>) {
+    HUNGER.set(calls);
+}
+
+/// Whether they would fail by now or later.
+pub fn is_starved() -> bool {
+    HUNGER.get().is_some()
 }
 
 /// Runs `code` in the middle of the next section of the calling thread, between its reads and its commit, as an
@@ -266,6 +277,12 @@ impl Fake {
 
     fn refused(&self) -> bool {
         let call = self.calls.fetch_add(1, Ordering::Relaxed);
+        if let Some(left) = HUNGER.get() {
+            HUNGER.set(Some(left.saturating_sub(1)));
+            if left == 0 {
+                return true;
+            }
+        }
         let from = self.fail.load(Ordering::Relaxed);
         call >= from && call - from < self.fail_count.load(Ordering::Relaxed)
     }
@@ -439,10 +456,12 @@ unsafe impl Park for Fake {
     }
 
     fn wake_one(&self, word: &AtomicUsize) {
+        seat::wake(word, 1);
         self.asleep.wake(word, 1);
     }
 
     fn wake_all(&self, word: &AtomicUsize) {
+        seat::wake(word, usize::MAX);
         self.asleep.wake(word, usize::MAX);
     }
 
@@ -482,6 +501,10 @@ unsafe impl Defences for Fake {
 
     fn keeps_listed(&self) -> bool {
         self.machine.protocol.keep_listed
+    }
+
+    fn mistake(&self) -> Option<Mistake> {
+        self.machine.protocol.mistake
     }
 }
 

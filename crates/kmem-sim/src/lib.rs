@@ -10,8 +10,9 @@
 //! | [`explore`] | runs the threads of a scenario one at a time, in one order after another, and looks for violations |
 //! | [`scenario`] | what a scenario is, how it is run once, and what must hold at its end |
 //! | [`catalogue`] | the scenarios: creates and destroys while CPUs go down and come up |
-//! | `protocol` | which defences of the engine are on |
+//! | `protocol` | which defences of the engine are on, and which mistake it repeats |
 //! | [`race`] | all of them under one protocol |
+//! | [`museum`] | mistakes of others, each with the scenario that it dies of |
 //! | [`story`] | a schedule in words, with a column per CPU |
 //! | [`tsan_lock`] | a lock that the thread sanitizer sees |
 //!
@@ -25,6 +26,7 @@ pub mod explore;
 pub mod fake;
 mod guarded;
 mod modelled;
+pub mod museum;
 mod protocol;
 pub mod race;
 pub mod scenario;
@@ -32,4 +34,5 @@ mod sleepers;
 pub mod story;
 pub mod tsan_lock;
 
+pub use kmem_core::cpu::Mistake;
 pub use protocol::Protocol;

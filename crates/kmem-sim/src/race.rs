@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use crate::Protocol;
 use crate::explore::{Explored, Fault, Finding, Limits, Schedule, Trouble};
 use crate::scenario::Scenario;
-use crate::story::{self, Line};
+use crate::story::{self, Line, Voice};
 
 /// A violation of an invariant under a protocol.
 #[derive(Clone, Debug)]
@@ -20,11 +20,15 @@ pub struct Violation {
     pub scenario: &'static Scenario,
     /// The schedule, and after how many schedules of the scenario it was found.
     pub finding: Finding,
+    voice: Voice,
 }
 
 impl Violation {
-    fn new(scenario: &'static Scenario, finding: Finding) -> Self {
+    pub(crate) fn new(scenario: &'static Scenario, voice: Voice, finding: Finding) -> Self {
         let (race, invariant, what) = match &finding.trouble {
+            Trouble::Fault(Fault::NoSlot { cache, cpu, .. }) if voice.slip.is_some() => {
+                (None, 1, format!("{cache} has nothing for CPU {cpu} where it is needed"))
+            }
             Trouble::Fault(Fault::NoSlot { race, cache, cpu }) => {
                 let (invariant, when) =
                     if *race == 1 { (11, "was being created") } else { (14, "was being destroyed") };
@@ -40,20 +44,21 @@ impl Violation {
             Trouble::Fault(Fault::Endless) => (None, 40, "the threads never end".into()),
             Trouble::Fault(Fault::UseAfterFree) => (None, 19, "a cache is used after its memory was released".into()),
             Trouble::Fault(Fault::BadFree) => (None, 7, "an object was freed that is not in use".into()),
+            Trouble::Fault(Fault::Panic(text)) if text.contains("lock order") => (None, 29, text.clone()),
             Trouble::Fault(Fault::Panic(text)) => (None, 0, format!("a thread panicked: {text}")),
             Trouble::Broken(broken) => (None, broken.invariant, broken.text.clone()),
         };
-        Self { race, invariant, what, scenario, finding }
+        Self { race, invariant, what, scenario, finding, voice }
     }
 
     /// The state at the beginning, in words.
     pub fn opening(&self) -> String {
-        story::opening(self.scenario)
+        story::opening(self.scenario, &self.voice)
     }
 
     /// The steps that lead to it, in words.
     pub fn steps(&self) -> Vec<Line> {
-        story::tell(self.scenario, &self.finding.events)
+        story::tell(self.scenario, &self.voice, &self.finding.events)
     }
 }
 
@@ -87,7 +92,7 @@ pub fn race(
         begins(scenario);
         let mut explored = scenario.explore(protocol, limits);
         for finding in std::mem::take(&mut explored.findings) {
-            let violation = Violation::new(scenario, finding);
+            let violation = Violation::new(scenario, Voice::of(protocol), finding);
             let same = |other: &Violation| {
                 other.race == violation.race && (violation.race.is_some() || other.invariant == violation.invariant)
             };
@@ -107,5 +112,5 @@ pub fn race(
 
 /// Replays one schedule of a scenario under `protocol`, which need not be the one that it was found under.
 pub fn replay(protocol: Protocol, scenario: &'static Scenario, schedule: &Schedule) -> Option<Violation> {
-    scenario.replay(protocol, schedule).map(|finding| Violation::new(scenario, finding))
+    scenario.replay(protocol, schedule).map(|finding| Violation::new(scenario, Voice::of(protocol), finding))
 }

@@ -26,7 +26,7 @@ use kmem_core::{Config, CreateError, DestroyError, Engine, HotplugError, Populat
 use crate::Protocol;
 use crate::explore::event::What;
 use crate::explore::{Broken, Explored, Fault, Finding, Limits, Schedule, Stage, explore, replay, seat};
-use crate::fake::{Fake, Machine, run_on};
+use crate::fake::{Fake, Machine, is_starved, run_on, starve_after};
 
 /// The names of the caches in scenarios, by number.
 pub const NAMES: [&str; 3] = ["minix_inode", "ext2_inode", "nfs_inode"];
@@ -58,6 +58,16 @@ pub enum Op {
     UpRefused(usize),
     /// Asks for a CPU to go down, which a listener refuses.
     DownRefused(usize),
+    /// Asks for a CPU to come up, for which there is no memory.
+    UpStarved(usize),
+    /// kmem_cache_create, for whose slots there is no memory.
+    CreateStarved(usize),
+    /// The process may no longer use a CPU, and takes it down.
+    Left(usize),
+    /// The process may use a CPU again, and brings it up unless it is held down.
+    Came(usize),
+    /// Upkeep drains the slots that were not used since its last turn.
+    Age,
     /// Releases all unused memory of all caches.
     Trim,
     /// Reads the figures of all caches.
@@ -92,6 +102,21 @@ pub struct Scenario {
     pub actors: &'static [Actor],
     /// Whether a fence aborts sections. If not, the scenario is a negative control, which must fail.
     pub fences: bool,
+    /// The node of each CPU, which need not exist; node 0 if empty.
+    pub homes: &'static [usize],
+    /// What else must hold at the end.
+    pub after: After,
+}
+
+/// What must hold at the end besides what always must.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum After {
+    /// Nothing.
+    Nothing,
+    /// No object is cached, because no thread used a cache since it was shrunk (I14).
+    NothingCached,
+    /// Two more turns of upkeep drain every slot (I27).
+    UpkeepReaches,
 }
 
 /// A listed cache.
@@ -139,6 +164,10 @@ thread_local! {
     static REFUSED: Cell<bool> = const { Cell::new(false) };
     /// The transition that the calling thread asks for is to be refused.
     static UNWILLING: Cell<bool> = const { Cell::new(false) };
+    /// Preparations that the second listener granted in the transition of the calling thread.
+    static GRANTED: Cell<usize> = const { Cell::new(0) };
+    /// The second listener heard of a cancel without a preparation.
+    static UNASKED: Cell<bool> = const { Cell::new(false) };
 }
 
 /// Refuses the transitions that are to be refused.
@@ -148,6 +177,20 @@ impl Listener for Unwilling {
     fn event(&self, event: Event, _cpu: usize) -> Result<(), Refused> {
         let asks = matches!(event, Event::UpPrepare | Event::DownPrepare);
         if asks && UNWILLING.get() { Err(Refused) } else { Ok(()) }
+    }
+}
+
+/// Grants everything, and expects a cancel to follow what it granted.
+struct Willing;
+
+impl Listener for Willing {
+    fn event(&self, event: Event, _cpu: usize) -> Result<(), Refused> {
+        match event {
+            Event::UpPrepare => GRANTED.set(1),
+            Event::UpCanceled if GRANTED.replace(0) == 0 => UNASKED.set(true),
+            _ => {}
+        }
+        Ok(())
     }
 }
 
@@ -181,6 +224,7 @@ impl Scenario {
             granules: GRANULES,
             fences: self.fences,
             protocol,
+            homes: self.homes.to_vec(),
             ..Machine::with_cpus(1)
         };
         let config = Config { max_caches: NAMES.len() + 1, population: Population::Eager, bad_free };
@@ -188,17 +232,18 @@ impl Scenario {
         let engine = unsafe { Engine::without_general(Fake::new(machine), config) }.expect("memory for an engine");
         if self.has_refusals() {
             engine.subscribe(&Unwilling).expect("room for a listener");
+            engine.subscribe(&Willing).expect("room for a listener");
         }
         let metadata = engine.meta_used();
         let world = Arc::new(World { engine, books: Mutex::default(), metadata });
         world.perform(&self.before);
         run_on(0);
-        let actors = self.actors;
+        let (actors, after) = (self.actors, self.after);
         let stage = world.clone();
         Stage {
             threads: actors.len(),
             act: Arc::new(move |thread| stage.perform(&actors[thread])),
-            check: Box::new(move || world.check()),
+            check: Box::new(move || world.check(after)),
         }
     }
 }
@@ -251,6 +296,25 @@ impl World {
             }
             Op::UpRefused(cpu) => self.refused(cpu, |cpu| engine.cpu_up(cpu), HotplugError::AlreadyOnline { cpu }),
             Op::DownRefused(cpu) => self.refused(cpu, |cpu| engine.cpu_down(cpu), HotplugError::AlreadyOffline { cpu }),
+            Op::UpStarved(cpu) => self.starved(cpu),
+            Op::CreateStarved(cache) => {
+                // The first call is for the descriptor.
+                starve_after(Some(1));
+                self.create(cache);
+                starve_after(None);
+            }
+            Op::Left(cpu) => {
+                if let Err(error) = engine.cpu_left(cpu)
+                    && error != (HotplugError::AlreadyOffline { cpu })
+                {
+                    self.books().complain(40, format!("leaving CPU {cpu} returned {error:?}"));
+                }
+            }
+            Op::Came(cpu) => match engine.cpu_came(cpu) {
+                Ok(()) | Err(HotplugError::AlreadyOnline { .. } | HotplugError::HeldDown { .. }) => {}
+                Err(error) => self.books().complain(40, format!("coming back to CPU {cpu} returned {error:?}")),
+            },
+            Op::Age => _ = engine.age(CpuSet::NONE),
             Op::Trim => {
                 if let Err(error) = engine.trim() {
                     self.books().complain(33, format!("trimming returned {error:?}"));
@@ -278,6 +342,7 @@ impl World {
                 None => books.complain(11, format!("\"{}\" was created and does not exist", NAMES[cache])),
             },
             Err(CreateError::NameTaken) if books.creates[cache] > 1 => {}
+            Err(CreateError::NoMemory) if is_starved() => {}
             Err(error) => books.complain(13, format!("creating \"{}\" returned {error:?}", NAMES[cache])),
         }
     }
@@ -352,10 +417,26 @@ impl World {
         if done != Err(HotplugError::Refused { cpu }) && done != Err(already) {
             self.books().complain(22, format!("a transition of CPU {cpu} was refused, and returned {done:?}"));
         }
+        if UNASKED.take() {
+            let text =
+                format!("a listener heard that CPU {cpu} was canceled, and had not been asked whether it may come");
+            self.books().complain(23, text);
+        }
+    }
+
+    /// Attempts to bring a CPU up without memory.
+    fn starved(&self, cpu: usize) {
+        starve_after(Some(0));
+        let done = self.engine.cpu_up(cpu);
+        starve_after(None);
+        if done != Err(HotplugError::NoMemory { cpu }) && done != Err(HotplugError::AlreadyOnline { cpu }) {
+            let text = format!("there was no memory for CPU {cpu} to come up, and cpu_up returned {done:?}");
+            self.books().complain(22, text);
+        }
     }
 
     /// Checks what must hold at the end.
-    fn check(&self) -> Result<(), Broken> {
+    fn check(&self, after: After) -> Result<(), Broken> {
         let broken = |invariant: u8, text: String| Err(Broken { invariant, text });
         let (caches, held, last) = {
             let mut books = self.books();
@@ -365,6 +446,10 @@ impl World {
             (books.caches, std::mem::take(&mut books.held), std::mem::take(&mut books.last))
         };
         let engine = &self.engine;
+        if after == After::UpkeepReaches {
+            run_on(0);
+            (0..2).for_each(|_| _ = engine.age(CpuSet::NONE));
+        }
         // SAFETY: the scenario's threads are done, and no other thread uses the engine.
         let report = match unsafe { engine.validate() } {
             Ok(report) => report,
@@ -372,6 +457,7 @@ impl World {
                 return broken(6, violation.to_string());
             }
             Err(violation @ Violation::EnabledOffline { .. }) => return broken(8, violation.to_string()),
+            Err(violation @ Violation::OutsideMagazine { .. }) => return broken(9, violation.to_string()),
             Err(violation) => return broken(7, violation.to_string()),
         };
         if report.held != held.len() {
@@ -379,6 +465,17 @@ impl World {
         }
         if report.stranded > 0 {
             return broken(8, format!("{} objects are stranded in slots of CPUs that are not online", report.stranded));
+        }
+        if after == After::NothingCached && report.in_slots + report.in_depot > 0 {
+            let cached = report.in_slots + report.in_depot;
+            return broken(
+                14,
+                format!("a cache was shrunk that no thread uses, and {cached} objects of it are cached"),
+            );
+        }
+        if after == After::UpkeepReaches && report.in_slots > 0 {
+            let text = format!("{} objects lie in slots that no turn of upkeep looks at", report.in_slots);
+            return broken(27, text);
         }
         if let Some((cpu, up)) = last.iter().find(|(cpu, up)| engine.online_cpus().contains(**cpu) != **up) {
             return broken(40, format!("CPU {cpu} was taken {} and is not {0}", if *up { "up" } else { "down" }));

@@ -4,7 +4,7 @@ use kmem_sim::Protocol;
 use kmem_sim::catalogue::SCENARIOS;
 use kmem_sim::explore::{Fault, Finding, Limits, Trouble};
 use kmem_sim::scenario::Scenario;
-use kmem_sim::story;
+use kmem_sim::story::{self, Voice};
 
 /// The scenarios of race 1 and race 2.
 fn of(race: u8) -> (&'static Scenario, Finding) {
@@ -15,7 +15,10 @@ fn of(race: u8) -> (&'static Scenario, Finding) {
 }
 
 fn told(scenario: &Scenario, finding: &Finding) -> Vec<(usize, String)> {
-    story::tell(scenario, &finding.events).into_iter().map(|line| (line.cpu, line.text)).collect()
+    story::tell(scenario, &Voice::of(Protocol::Y2004), &finding.events)
+        .into_iter()
+        .map(|line| (line.cpu, line.text))
+        .collect()
 }
 
 /// `text` is said on `cpu`, after what was looked for before.

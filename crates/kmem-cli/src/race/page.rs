@@ -11,9 +11,14 @@ use super::{Listed, Protocol, RaceArgs, number};
 /// Columns assumed if the terminal does not say how many it has.
 const WIDTH: usize = 120;
 
+/// The columns of the terminal.
+pub fn width() -> usize {
+    console::Term::stdout().size_checked().map_or(WIDTH, |(_, columns)| usize::from(columns)).max(60)
+}
+
 /// The report as text: each race of 2004 step by step, other faults in a sentence each.
 pub fn page(args: &RaceArgs, report: &Report, seconds: f64) -> String {
-    let width = console::Term::stdout().size_checked().map_or(WIDTH, |(_, columns)| usize::from(columns)).max(60);
+    let width = width();
     let mut out = String::new();
     // A schedule that was asked for is shown step by step in any case.
     let (stories, others): (Vec<&Violation>, Vec<&Violation>) =
@@ -78,9 +83,21 @@ fn replay_of(violation: &Violation, args: &RaceArgs) -> String {
 
 /// The schedule in columns, one per CPU.
 fn story(out: &mut String, violation: &Violation, args: &RaceArgs, width: usize) {
-    let scenario = violation.scenario;
     let race = violation.race.map_or_else(String::new, |race| format!("Race {race}: "));
-    let _ = writeln!(out, "{race}{}\n", scenario.name);
+    let _ = writeln!(out, "{race}{}\n", violation.scenario.name);
+    columns(out, violation, width);
+    let what = format!("I{}: {}.", violation.invariant, violation.what);
+    wrapped(&what, width - 2, 2).iter().for_each(|line| _ = writeln!(out, "  {line}"));
+    if args.replay.is_none() {
+        let after = HumanCount(violation.finding.after as u64);
+        let _ = writeln!(out, "  Found after {after} schedules; to see it again:\n  {}", replay_of(violation, args));
+    }
+    out.push('\n');
+}
+
+/// The state at the beginning, and the steps, with a column per CPU.
+pub fn columns(out: &mut String, violation: &Violation, width: usize) {
+    let scenario = violation.scenario;
     wrapped(&format!("Before: {}.", violation.opening()), width - 2, 2)
         .iter()
         .for_each(|line| _ = writeln!(out, "  {line}"));
@@ -98,15 +115,10 @@ fn story(out: &mut String, violation: &Violation, args: &RaceArgs, width: usize)
     let _ = writeln!(out, "  {}\n  {rule}", head.trim_end());
     for step in violation.steps() {
         for line in wrapped(&step.text, column, 2) {
+            // Red only on a terminal.
+            let line = if step.fatal { console::style(line).red().bold().to_string() } else { line };
             let _ = writeln!(out, "  {}{line}", " ".repeat(step.cpu * (column + 2)));
         }
-    }
-    out.push('\n');
-    let what = format!("I{}: {}.", violation.invariant, violation.what);
-    wrapped(&what, width - 2, 2).iter().for_each(|line| _ = writeln!(out, "  {line}"));
-    if args.replay.is_none() {
-        let after = HumanCount(violation.finding.after as u64);
-        let _ = writeln!(out, "  Found after {after} schedules; to see it again:\n  {}", replay_of(violation, args));
     }
     out.push('\n');
 }

@@ -102,6 +102,8 @@ pub enum Step<'a> {
         /// Who looked for it.
         place: Place,
     },
+    /// The thread has just done what the platform's [`Mistake`](crate::cpu::Mistake) is.
+    Mistaken,
 }
 
 /// A step in the life of a cache.
@@ -183,4 +185,8 @@ pub enum Place {
     Drain,
     /// alloc or free on an online CPU.
     Miss,
+    /// The undoing of a preparation: CPU_UP_CANCELED.
+    Canceled,
+    /// The way of freed objects to the node of their CPU, of which the cache has no part.
+    Node,
 }

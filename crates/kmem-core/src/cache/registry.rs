@@ -376,6 +376,17 @@ impl Registry {
         }
     }
 
+    /// The same with the registry's lock held meanwhile: a mistake of the past. A reader cannot end its pin then.
+    pub(crate) fn only_pin_under_lock<P: Host>(&self, pinned: Pinned<'_, P>) -> NonNull<CacheDesc> {
+        let platform = pinned.platform;
+        let state = self.state.lock(platform);
+        while let pins @ 2.. = pinned.pins.load(Ordering::Acquire) {
+            platform.wait(&pinned.pins, pins);
+        }
+        drop(state);
+        pinned.leave_pinned()
+    }
+
     /// Makes the index of an unlisted cache available again, under another generation (I20).
     pub(crate) fn recycle<P: Host>(&self, platform: &P, id: CacheId) {
         let mut state = self.state.lock(platform);

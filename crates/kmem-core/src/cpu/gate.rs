@@ -23,7 +23,7 @@
 use core::fmt;
 use core::marker::PhantomData;
 
-use super::{CpuSet, Cpus, Defences};
+use super::{CpuSet, Cpus, Defences, Mistake};
 use crate::sync::{
     self, AtomicUsize, Forker, Guard, LockStep, MODEL, Mutex, OfThread, Ordering, OtherFirst, Park, Rank, Word,
 };
@@ -46,7 +46,7 @@ pub struct Gate {
 
 /// The read side is held: no CPU changes its state. The thread that took it releases it (I30).
 #[must_use]
-pub struct ReadGuard<'a, P: Park> {
+pub struct ReadGuard<'a, P: Park + Defences> {
     /// `None`: a simulator has taken the gate away.
     place: Option<&'a Word>,
     park: &'a P,
@@ -69,7 +69,7 @@ pub struct OnlineCpus<'g> {
     cpus: &'g Cpus,
 }
 
-impl<P: Park> fmt::Debug for ReadGuard<'_, P> {
+impl<P: Park + Defences> fmt::Debug for ReadGuard<'_, P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ReadGuard").field("place", &self.place).finish_non_exhaustive()
     }
@@ -209,11 +209,11 @@ impl Default for Gate {
     }
 }
 
-impl<P: Park> Drop for ReadGuard<'_, P> {
+impl<P: Park + Defences> Drop for ReadGuard<'_, P> {
     fn drop(&mut self) {
         let Some(place) = self.place else { return };
         sync::unhold(self.park, Rank::Gate);
-        if place.release() {
+        if place.release() && self.park.mistake() != Some(Mistake::WakesNobody) {
             self.park.wake_all(&place.0);
         }
         self.park.at_lock(LockStep::Unlocked { rank: Rank::Gate });
@@ -226,15 +226,18 @@ impl<P: Park> Drop for WriteGuard<'_, P> {
     }
 }
 
-impl<'a, P: Park> ReadGuard<'a, P> {
+impl<'a, P: Park + Defences> ReadGuard<'a, P> {
     /// The guard of a thread that comes in by `enter`, which a simulator without a gate does not call.
     #[inline(always)]
-    fn inside<E>(park: &'a P, enter: impl FnOnce() -> Result<&'a Word, E>) -> Result<Self, E>
-    where
-        P: Defences,
-    {
+    fn inside<E>(park: &'a P, enter: impl FnOnce() -> Result<&'a Word, E>) -> Result<Self, E> {
         let place = park.has_gate().then(enter).transpose()?;
         Ok(Self { place, park, _thread: PhantomData })
+    }
+
+    /// The guard of a thread that is not inside, and behaves as if it were: a mistake of the past.
+    pub(crate) fn missing(park: &'a P) -> Self {
+        debug_assert!(park.mistake().is_some());
+        Self { place: None, park, _thread: PhantomData }
     }
 
     /// The proof.

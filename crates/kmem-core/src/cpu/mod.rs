@@ -7,12 +7,13 @@
 //! 2. **A dying cache stays listed, and its slots cannot be enabled.** So a CPU that goes down during a destroy still
 //!    finds the cache and drains its slot, and one that comes up cannot give it a new one (I14, I15).
 //!
-//! A simulator can take either away, or both: see [`Defences`].
+//! A simulator can take either away, or both, and ask for [mistakes](Mistake) of others: see [`Defences`].
 
 pub(crate) mod control;
 mod defences;
 pub(crate) mod gate;
 mod listener;
+mod mistake;
 pub(crate) mod proxy;
 pub(crate) mod state;
 mod stop;
@@ -24,6 +25,7 @@ pub use defences::Defences;
 pub(crate) use gate::{Gate, OnlineCpus, ReadGuard, WriteGuard};
 pub use listener::{Event, Listener, Refused};
 pub(crate) use listener::{Listeners, MAX_LISTENERS};
+pub use mistake::Mistake;
 pub(crate) use state::CpuEvent;
 pub use state::CpuState;
 pub(crate) use stop::Stopped;

@@ -14,8 +14,9 @@
 //! descriptor                   and only now its index and its slots may be used again
 //! ```
 
+use super::past::WAITS;
 use crate::cache::{CacheDesc, CacheId, CacheState, Pinned};
-use crate::cpu::{CpuSet, ReadGuard};
+use crate::cpu::{CpuSet, Mistake, ReadGuard};
 use crate::engine::Engine;
 use crate::error::DestroyError;
 use crate::platform::{CacheStep, Platform};
@@ -59,6 +60,9 @@ impl<P: Platform> Engine<P> {
         if self.inside.is_in(&self.platform, &cache) {
             return Err(DestroyError::InsideItself);
         }
+        if let Some(past) = self.past(&[Mistake::DrainsBeforeDying]) {
+            past.drain_first(&cache, &gate.online(&self.cpus));
+        }
         if !cache.begin_to_die(&self.platform) {
             return Err(DestroyError::NoSuchCache);
         }
@@ -77,6 +81,10 @@ impl<P: Platform> Engine<P> {
         *cache.life.lock(&self.platform) = CacheState::Drained;
         self.registry.unlist(&cache);
         self.tell(&cache, CacheStep::Unlisted);
+        if let Some(past) = self.past(&WAITS) {
+            past.wait_and_free(gate, cache, reclaim);
+            return Ok(());
+        }
         drop(gate);
         let desc = self.registry.only_pin(cache);
         let freeing = Freeing { engine: self, desc, id };

@@ -3,9 +3,11 @@
 //! One transition runs at a time, under the gate's write side. Each step is valid after none, part or all of the one
 //! before it, and undoing allocates nothing (I22 to I25).
 
+use super::past::CANCELS;
 use super::reclaim::Destination;
 use crate::cpu::{
-    CpuControl, CpuEvent, CpuSet, CpuState, Event, Listener, MAX_LISTENERS, OnlineCpus, Stopped, WriteGuard,
+    CpuControl, CpuEvent, CpuSet, CpuState, Event, Listener, MAX_LISTENERS, Mistake, OnlineCpus, Refused, Stopped,
+    WriteGuard,
 };
 use crate::engine::{Engine, Population};
 use crate::error::{HotplugError, SubscribeError};
@@ -15,9 +17,9 @@ use crate::slab::Reclaim;
 
 /// A possible CPU: its number was checked when this was made (I5).
 #[derive(Clone, Copy)]
-struct Cpu<'a> {
-    number: usize,
-    control: &'a CpuControl,
+pub(super) struct Cpu<'a> {
+    pub(super) number: usize,
+    pub(super) control: &'a CpuControl,
 }
 
 /// What brings a CPU back that goes down.
@@ -37,6 +39,7 @@ impl<P: Platform> Engine<P> {
         let cpu = self.possible_cpu(cpu)?;
         let gate = self.gate.write(&self.platform).map_err(|_| HotplugError::InsideCallback)?;
         self.up(gate, cpu)
+            .or_else(|error| self.past(&[Mistake::HidesError]).map_or(Err(error), |past| past.hide_error()))
     }
 
     /// Takes a CPU down: its objects go to the depot, its magazines are freed, and its area is unmapped, or kept for a
@@ -86,6 +89,9 @@ impl<P: Platform> Engine<P> {
     /// by itself; this also works if there are listeners.
     pub fn cpu_came(&self, cpu: usize) -> Result<(), HotplugError> {
         let cpu = self.possible_cpu(cpu)?;
+        if let Some(past) = self.past(&[Mistake::FollowsAtOneLook]) {
+            return past.come(cpu);
+        }
         let gate = self.gate.write(&self.platform).map_err(|_| HotplugError::InsideCallback)?;
         self.come(gate, cpu)
     }
@@ -138,7 +144,9 @@ impl<P: Platform> Engine<P> {
         }
         let Some(gate) = self.gate.try_write(&self.platform) else { return false };
         // Looked at again: the CPU may have been taken up and down, by name, before this thread took the gate.
-        let may_come = {
+        let may_come = if let Some(past) = self.past(&[Mistake::AdoptsAtOneLook]) {
+            past.adopt(cpu)
+        } else {
             let control = cpu.control.lock.lock(&self.platform);
             control.state() == CpuState::Offline && !control.held_down
         };
@@ -153,17 +161,17 @@ impl<P: Platform> Engine<P> {
     }
 
     /// Changes the state of a CPU.
-    fn apply(&self, cpu: Cpu<'_>, event: CpuEvent) {
+    pub(super) fn apply(&self, cpu: Cpu<'_>, event: CpuEvent) {
         cpu.control.lock.lock(&self.platform).apply(event);
     }
 
-    fn state(&self, cpu: Cpu<'_>) -> CpuState {
+    pub(super) fn state(&self, cpu: Cpu<'_>) -> CpuState {
         cpu.control.lock.lock(&self.platform).state()
     }
 
     /// Tells a simulator what was done with a CPU.
     #[inline(always)]
-    fn tell_step(&self, cpu: Cpu<'_>, did: CpuStep) {
+    pub(super) fn tell_step(&self, cpu: Cpu<'_>, did: CpuStep) {
         self.platform.step(Step::Cpu { cpu: cpu.number, did });
     }
 
@@ -173,7 +181,7 @@ impl<P: Platform> Engine<P> {
     }
 
     #[cold]
-    fn up(&self, gate: WriteGuard<'_, P>, cpu: Cpu<'_>) -> Result<(), HotplugError> {
+    pub(super) fn up(&self, gate: WriteGuard<'_, P>, cpu: Cpu<'_>) -> Result<(), HotplugError> {
         if self.state(cpu) == CpuState::Online {
             return Err(HotplugError::AlreadyOnline { cpu: cpu.number });
         }
@@ -211,7 +219,9 @@ impl<P: Platform> Engine<P> {
         }
         self.tell_step(cpu, CpuStep::Preparing);
         let mut enabled = true;
-        if self.config.population == Population::Eager {
+        if let Some(past) = self.past(&[Mistake::PreparesNothing]) {
+            past.slip();
+        } else if self.config.population == Population::Eager {
             self.registry.for_each(&self.platform, |cache| enabled = enabled && self.enable_waiting(cache, cpu.number));
         }
         self.tell_step(cpu, CpuStep::Prepared);
@@ -223,6 +233,9 @@ impl<P: Platform> Engine<P> {
     /// The CPU is offline before it is emptied: while it counts as prepared, a create that took its set of CPUs earlier
     /// may enable a slot behind the walk, where only the gate keeps it out (I8).
     fn cancel(&self, online: &OnlineCpus<'_>, cpu: Cpu<'_>) {
+        if let Some(past) = self.past(&CANCELS) {
+            return past.cancel(online, cpu);
+        }
         self.apply(cpu, CpuEvent::Cancel);
         self.drain_cpu(online, cpu, CpuEvent::Cancel);
         self.unmap_areas_without_decay();
@@ -254,8 +267,13 @@ impl<P: Platform> Engine<P> {
         }
         self.apply(cpu, CpuEvent::Down);
         let fail = Undo(|| self.apply(cpu, CpuEvent::DownFailed));
-        self.ask_listeners(Event::DownPrepare, Event::DownFailed, cpu.number)
-            .map_err(|_| HotplugError::Refused { cpu: cpu.number })?;
+        if let Err(Refused) = self.ask_listeners(Event::DownPrepare, Event::DownFailed, cpu.number) {
+            if let Some(past) = self.past(&[Mistake::ForgetsDownFailed]) {
+                past.slip();
+                fail.forget();
+            }
+            return Err(HotplugError::Refused { cpu: cpu.number });
+        }
         fail.forget();
         self.tell_step(cpu, CpuStep::Draining);
         cpu.control.lock.lock(&self.platform).held_down = comeback == Comeback::ByName;
@@ -279,7 +297,7 @@ impl<P: Platform> Engine<P> {
     /// Slabs that become empty stay where they are until the gate is free: see [`reclaim_empty`](Self::reclaim_empty).
     #[cold]
     #[inline(never)]
-    fn drain_cpu(&self, online: &OnlineCpus<'_>, cpu: Cpu<'_>, why: CpuEvent) {
+    pub(super) fn drain_cpu(&self, online: &OnlineCpus<'_>, cpu: Cpu<'_>, why: CpuEvent) {
         if let Some(order) = self.order_of_2004() {
             return order.drain_cpu(online, cpu.number, why);
         }
@@ -288,7 +306,11 @@ impl<P: Platform> Engine<P> {
         }
         let mut reclaim = Reclaim::closed();
         // Withdraws the area and fences. Dropping it does not publish the area again, because the CPU is not online.
-        drop(Stopped::new(online, &self.cpus, &self.table, &self.platform, &CpuSet::of(cpu.number)));
+        if let Some(past) = self.past(&[Mistake::BuriesWithoutFence]) {
+            past.withdraw(cpu);
+        } else {
+            drop(Stopped::new(online, &self.cpus, &self.table, &self.platform, &CpuSet::of(cpu.number)));
+        }
         self.registry.for_each(&self.platform, |cache| {
             let control = cpu.control.lock.lock(&self.platform);
             if let Some(area) = control.area {

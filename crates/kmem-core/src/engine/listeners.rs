@@ -1,13 +1,13 @@
 //! Telling the listeners of a transition, and asking them: see [`Listener`].
 
-use crate::cpu::{Event, Listener, Refused};
+use crate::cpu::{Event, Listener, Mistake, Refused};
 use crate::engine::Engine;
 use crate::platform::Platform;
 
 impl<P: Platform> Engine<P> {
     /// One of the listeners, looked up by itself so that it is called under no lock. They do not change during a
     /// transition: adding one needs the gate's write side, and none is ever removed.
-    fn listener(&self, index: usize) -> Option<&'static dyn Listener> {
+    pub(super) fn listener(&self, index: usize) -> Option<&'static dyn Listener> {
         self.listeners.lock(&self.platform).get(index)
     }
 
@@ -23,6 +23,9 @@ impl<P: Platform> Engine<P> {
     /// one first.
     #[cold]
     pub(super) fn ask_listeners(&self, event: Event, undo: Event, cpu: usize) -> Result<(), Refused> {
+        if let Some(past) = self.past(&[Mistake::CancelsUnasked]) {
+            return past.ask_up_to_a_refusal(event, undo, cpu);
+        }
         let (mut asked, mut granted) = (0, 0u32);
         while let Some(listener) = self.listener(asked) {
             granted |= u32::from(listener.event(event, cpu).is_ok()) << asked;

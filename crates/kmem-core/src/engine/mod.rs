@@ -13,7 +13,7 @@
 //! | `fork.rs` | what a fork takes, leaves and gives back |
 //! | [`stats`], [`validate`] | what there is, and whether it is as it should be |
 //! | [`outline`] | where all of that is, for a reader outside of the process |
-//! | `protocol_2004.rs` | the order of 2004, for a simulator |
+//! | `past` | the order of 2004 and the mistakes of others, for a simulator |
 //!
 //! The modules beside this one are the parts that it is made of; none of them knows of it.
 
@@ -39,7 +39,7 @@ pub mod general;
 mod hotplug;
 mod listeners;
 pub mod outline;
-mod protocol_2004;
+mod past;
 mod reclaim;
 mod slow_path;
 pub mod stats;

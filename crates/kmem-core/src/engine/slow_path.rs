@@ -10,6 +10,7 @@ use core::ptr::NonNull;
 use super::general::Fresh;
 use crate::batch::Batch;
 use crate::cache::{CacheDesc, Miss, ObjectOps};
+use crate::cpu::Mistake;
 use crate::engine::Engine;
 use crate::error::AllocError;
 use crate::hint::cold_path;
@@ -319,6 +320,9 @@ impl<P: Platform> Engine<P> {
         objects: &[usize],
         reclaim: &mut Reclaim,
     ) {
+        if let Some(past) = self.past(&[Mistake::TrustsTopology]) {
+            past.look_up_node(cache, cpu);
+        }
         let depot = &cache.node(self.platform.node_of(cpu)).depot;
         let taken = depot.put(&self.platform, &self.meta, objects);
         // SAFETY: the caller's promise.

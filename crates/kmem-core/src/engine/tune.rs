@@ -13,6 +13,7 @@
 //! No step depends on memory: if there is none for a slot's new magazine, the slot is disabled, and the next miss
 //! enables it again.
 
+use super::past::TUNES;
 use super::reclaim::{Destination, IN_HAND};
 use crate::cache::{CacheDesc, CacheId, CacheState};
 use crate::cpu::{CpuSet, OnlineCpus, Stopped};
@@ -91,6 +92,9 @@ impl<P: Platform> Engine<P> {
     /// error nothing has changed.
     pub fn tune(&self, id: CacheId, tuning: impl Into<Tuning>) -> Result<(), TuneError> {
         let tuning = tuning.into();
+        if let (Some(past), Some(limit)) = (self.past(&TUNES), tuning.limit) {
+            return past.tune(id, limit);
+        }
         let gate = self.gate.read(&self.platform).map_err(|_| TuneError::InsideCallback)?;
         let cache = self.registry.pin(&self.platform, id).ok_or(TuneError::NoSuchCache)?;
         {
@@ -178,7 +182,7 @@ impl<P: Platform> Engine<P> {
     ///
     /// # Safety
     /// The area is private to the caller: as for [`drain_slot`](Self::drain_slot).
-    unsafe fn resize_slot(&self, cache: &CacheDesc, cpu: usize, area: Area, reclaim: &mut Reclaim) {
+    pub(super) unsafe fn resize_slot(&self, cache: &CacheDesc, cpu: usize, area: Area, reclaim: &mut Reclaim) {
         let (slot, capacity) = (cache.slot(), cache.capacity());
         // SAFETY: the area is private, and the slot is below its number of slots; what comes out of it is the cache's.
         unsafe {

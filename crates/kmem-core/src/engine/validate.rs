@@ -74,6 +74,11 @@ pub enum Violation {
         /// The CPU.
         cpu: usize,
     },
+    /// The cursor of a slot lies outside of its magazine (I9).
+    OutsideMagazine {
+        /// The slot's CPU.
+        cpu: usize,
+    },
     /// The caller is a hotplug callback.
     InsideCallback,
 }
@@ -93,6 +98,9 @@ impl fmt::Display for Violation {
                 write!(f, "pages of the slab at {slab:#x} count as given back, but objects on them are not free")
             }
             Self::EnabledOffline { cpu } => write!(f, "a slot of CPU {cpu} is enabled although the CPU is not online"),
+            Self::OutsideMagazine { cpu } => {
+                write!(f, "the cursor of a slot of CPU {cpu} lies outside of its magazine")
+            }
             Self::InsideCallback => {
                 f.write_str("a hotplug callback cannot validate: the allocator is between two states")
             }
@@ -219,6 +227,9 @@ impl<P: Platform> Engine<P> {
             if let Some(area) = control.area {
                 // SAFETY: the control is held and the allocator is quiescent.
                 unsafe {
+                    if area.count(cache.slot()) > area.capacity(cache.slot()) {
+                        return Err(Violation::OutsideMagazine { cpu });
+                    }
                     if area.is_enabled(cache.slot()) && !online.contains(cpu) {
                         enabled_offline = Some(cpu);
                     }

@@ -3,8 +3,9 @@
 //!
 //! The threads are real ones, kept for all runs; each waits until it has the baton. A thread passes it on at a *pause*:
 //! before it takes a lock, after it releases one, inside a section, before a fence, after a named step, when it waits
-//! or is done. What a thread waits for is known (a word that must change, a lock that must be free), so a thread that
-//! cannot continue is never chosen; if none can, that is a deadlock, and the threads are left where they are.
+//! or is done. What a thread waits for is known (a wake, a lock that must be free), so a thread that cannot continue is
+//! never chosen; if none can, that is a deadlock, and the threads are left where they are. A thread that sleeps sleeps
+//! until another wakes it, so a wake that is forgotten is a deadlock too.
 //!
 //! Memory order is not explored: every run is sequentially consistent. Nor is what happens between two pauses: plain
 //! loads and stores of one thread between them count as one step. Other checkers cover both.
@@ -58,6 +59,8 @@ pub(super) struct Run {
     pub(super) decisions: Vec<Decision>,
     pub(super) events: Vec<Event>,
     pub(super) fault: Option<Fault>,
+    /// Threads are left in the middle of it, so the director cannot be used again.
+    pub(super) stuck: bool,
 }
 
 impl Run {
@@ -71,8 +74,8 @@ enum Pending {
     Ready,
     /// Until the word is this one.
     Until(*const AtomicUsize, usize),
-    /// While the word is this one.
-    While(*const AtomicUsize, usize),
+    /// Until another thread wakes those that sleep on the word.
+    Asleep(*const AtomicUsize),
     Done,
 }
 
@@ -83,8 +86,7 @@ impl Pending {
         match self {
             Self::Ready => true,
             Self::Until(word, value) => now(word) == value,
-            Self::While(word, value) => now(word) != value,
-            Self::Done => false,
+            Self::Asleep(_) | Self::Done => false,
         }
     }
 }
@@ -174,6 +176,7 @@ impl Director {
             decisions: std::mem::take(&mut state.decisions),
             events: std::mem::take(&mut state.events),
             fault: state.fault.take(),
+            stuck: state.pending.iter().any(|pending| !matches!(pending, Pending::Done)),
         }
     }
 
@@ -275,8 +278,18 @@ impl Director {
     /// Sleeps while `*word == expected`.
     pub(super) fn wait(&self, me: usize, word: &AtomicUsize, expected: usize) {
         let mut state = locked(&self.state);
-        state.pending[me] = Pending::While(word, expected);
+        // No other thread runs between this look and the sleep, so no wake is missed.
+        if word.load(Ordering::Relaxed) == expected {
+            state.pending[me] = Pending::Asleep(word);
+        }
         self.pass(state, me);
+    }
+
+    /// Wakes at most this many of the threads that sleep on the word.
+    pub(super) fn wake(&self, word: &AtomicUsize, most: usize) {
+        let mut state = locked(&self.state);
+        let asleep = |pending: &&mut Pending| matches!(pending, Pending::Asleep(on) if std::ptr::eq(*on, word));
+        state.pending.iter_mut().filter(asleep).take(most).for_each(|pending| *pending = Pending::Ready);
     }
 
     fn done(&self, me: usize, panic: Option<Box<dyn Any + Send>>) {
@@ -306,6 +319,7 @@ impl State {
         let next = match able.count_ones() {
             0 => {
                 if self.pending.iter().any(|pending| !matches!(pending, Pending::Done)) {
+                    self.note_stuck();
                     self.fault.get_or_insert(Fault::Deadlock);
                 }
                 return None;
@@ -321,6 +335,17 @@ impl State {
         };
         self.pending[usize::from(next)] = Pending::Ready;
         Some(usize::from(next))
+    }
+
+    /// Records which threads are left, and how.
+    fn note_stuck(&mut self) {
+        for (thread, pending) in self.pending.iter().enumerate() {
+            match pending {
+                Pending::Asleep(_) => self.events.push(Event { thread, what: What::Stuck { asleep: true } }),
+                Pending::Until(..) => self.events.push(Event { thread, what: What::Stuck { asleep: false } }),
+                Pending::Ready | Pending::Done => {}
+            }
+        }
     }
 
     /// Records a fault if a lock that is about to be taken is in memory that was freed.

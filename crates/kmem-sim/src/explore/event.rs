@@ -96,6 +96,15 @@ pub enum What {
         cpu: usize,
         place: Place,
     },
+    /// The step that kills: what the mistake of the protocol is.
+    Mistaken,
+    /// A section has read, and is still to commit.
+    InSection,
+    /// The thread cannot continue, and no other can.
+    Stuck {
+        /// It sleeps; otherwise it waits for a lock.
+        asleep: bool,
+    },
     /// The thread's `n`-th operation begins.
     Begins(usize),
     /// The thread's `n`-th operation is over.
@@ -120,6 +129,7 @@ impl What {
             Step::Cpu { cpu, did } => Self::Cpu { cpu, did },
             Step::Slot { cache, cpu, did } => Self::Slot { cache: name(cache), cpu, did },
             Step::NoSlot { cache, cpu, place } => Self::NoSlot { cache: name(cache), cpu, place },
+            Step::Mistaken => Self::Mistaken,
         }
     }
 
@@ -128,7 +138,13 @@ impl What {
         match self {
             Self::Cache { did, .. } => !matches!(did, CacheEvent::Described | CacheEvent::Listed | CacheEvent::Dying),
             Self::Cpu { .. } => true,
-            Self::Slot { .. } | Self::NoSlot { .. } | Self::Begins(_) | Self::Ends(_) => false,
+            Self::Slot { .. }
+            | Self::NoSlot { .. }
+            | Self::Mistaken
+            | Self::InSection
+            | Self::Stuck { .. }
+            | Self::Begins(_)
+            | Self::Ends(_) => false,
         }
     }
 }

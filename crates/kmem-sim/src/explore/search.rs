@@ -34,6 +34,8 @@ pub struct Limits {
     pub time: Option<Duration>,
     /// No schedule is begun once this is true.
     pub stop: Option<&'static AtomicBool>,
+    /// Whether no schedule is begun after one that failed.
+    pub until_found: bool,
 }
 
 impl Limits {
@@ -46,6 +48,7 @@ impl Limits {
             seed,
             time: None,
             stop: None,
+            until_found: false,
         }
     }
 }
@@ -114,6 +117,7 @@ struct Search<'a> {
     explored: Explored,
     deadline: Option<Instant>,
     stop: Option<&'static AtomicBool>,
+    until_found: bool,
     /// Decisions of the longest run.
     longest: usize,
 }
@@ -122,6 +126,7 @@ struct Search<'a> {
 pub fn explore(set_up: &dyn Fn() -> Stage, limits: &Limits) -> Explored {
     let deadline = limits.time.map(|time| Instant::now() + time);
     let mut search = Search::new(set_up, deadline, limits.stop);
+    search.until_found = limits.until_found;
     let mut random = Random::new(limits.seed);
     search.systematic(limits, &mut random);
     let wanted = search.explored.schedules + if search.explored.exhaustive { 0 } else { limits.random };
@@ -142,13 +147,22 @@ pub fn replay(set_up: &dyn Fn() -> Stage, schedule: &Schedule) -> Option<Finding
 
 impl<'a> Search<'a> {
     fn new(set_up: &'a dyn Fn() -> Stage, deadline: Option<Instant>, stop: Option<&'static AtomicBool>) -> Self {
-        Self { set_up, director: Director::new(), explored: Explored::default(), deadline, stop, longest: 0 }
+        Self {
+            set_up,
+            director: Director::new(),
+            explored: Explored::default(),
+            deadline,
+            stop,
+            until_found: false,
+            longest: 0,
+        }
     }
 
     fn may_go_on(&self, schedules: usize) -> bool {
         let in_time = self.deadline.is_none_or(|deadline| Instant::now() < deadline);
         let stopped = self.stop.is_some_and(|stop| stop.load(Ordering::Relaxed));
-        self.explored.schedules < schedules && in_time && !stopped
+        let found = self.until_found && self.explored.failures > 0;
+        self.explored.schedules < schedules && in_time && !stopped && !found
     }
 
     fn run(&mut self, plan: Plan) -> Run {
@@ -156,16 +170,17 @@ impl<'a> Search<'a> {
         let run = self.director.run(stage.threads, plan, stage.act);
         self.explored.schedules += 1;
         self.longest = self.longest.max(run.decisions.len());
+        if run.stuck {
+            // Its threads stay where they are, so a new director is needed.
+            self.director.dismiss();
+            self.director = Director::new();
+        }
         let trouble = match &run.fault {
             Some(fault) => Some(Trouble::Fault(fault.clone())),
             None => (stage.check)().err().map(Trouble::Broken),
         };
         if let Some(trouble) = trouble {
             self.explored.failures += 1;
-            if matches!(trouble, Trouble::Fault(Fault::Deadlock | Fault::Endless)) {
-                // Its threads stay where they are, so a new director is needed.
-                self.director = Director::new();
-            }
             if !self.explored.findings.iter().any(|finding| finding.trouble.is_like(&trouble)) {
                 let (schedule, events, after) = (run.schedule(), run.events.clone(), self.explored.schedules);
                 self.explored.findings.push(Finding { trouble, schedule, events, after });

@@ -47,7 +47,10 @@ pub(crate) fn step(step: Step<'_>) {
 
 /// A section has read, and has not committed yet.
 pub(crate) fn inside_section() {
-    ask(|seat| seat.director.pause(seat.thread));
+    ask(|seat| {
+        seat.director.note(seat.thread, What::InSection);
+        seat.director.pause(seat.thread);
+    });
 }
 
 /// An area has been withdrawn, and the fence is still to come.
@@ -55,9 +58,14 @@ pub(crate) fn before_fence() {
     ask(|seat| seat.director.pause(seat.thread));
 }
 
-/// Waits while `*word == expected`; `false` if the thread has no seat.
+/// Sleeps on the word if `*word == expected`; `false` if the thread has no seat.
 pub(crate) fn wait(word: &AtomicUsize, expected: usize) -> bool {
     ask(|seat| seat.director.wait(seat.thread, word, expected))
+}
+
+/// Wakes at most this many of the explored threads that sleep on the word.
+pub(crate) fn wake(word: &AtomicUsize, most: usize) {
+    ask(|seat| seat.director.wake(word, most));
 }
 
 /// Records that the run of the calling thread has failed; `false` if it has no seat.

@@ -3,8 +3,9 @@
 //! Every drain takes a slot away by the one protocol of [`percpu`](crate::percpu).
 
 use crate::cache::CacheDesc;
-use crate::cpu::{CpuSet, OnlineCpus, Stopped};
+use crate::cpu::{CpuSet, Mistake, OnlineCpus, Stopped};
 use crate::engine::Engine;
+use crate::engine::past::WALKS;
 use crate::percpu::{Area, section};
 use crate::platform::{CacheStep, Platform, SlotStep, Step};
 use crate::slab::Reclaim;
@@ -40,8 +41,13 @@ impl<P: Platform> Engine<P> {
     ) {
         let mut holders = cache.holders();
         holders.retain(|cpu| !spare.contains(cpu));
+        if let Some(past) = self.past(&WALKS) {
+            past.leave_out(cache, &mut holders);
+        }
         self.tell(cache, CacheStep::Draining { cpus: &holders });
-        if !holders.is_empty() {
+        if let Some(past) = self.past(&[Mistake::ShrinksWithoutFence]) {
+            past.drain_running(cache, &holders, reclaim);
+        } else if !holders.is_empty() {
             // One fence for all; then each CPU runs again as soon as its slot is empty.
             let stopped = Stopped::new(online, &self.cpus, &self.table, &self.platform, &holders);
             // SAFETY: the CPU is stopped.
@@ -53,6 +59,9 @@ impl<P: Platform> Engine<P> {
     /// Reaps the depots of the cache, and adds the empty slabs to `reclaim`.
     #[cold]
     pub(in crate::engine) fn reap(&self, cache: &CacheDesc, reclaim: &mut Reclaim) {
+        if let Some(past) = self.past(&[Mistake::ReapsByHand]) {
+            past.reap_by_hand(cache, reclaim);
+        }
         for node in cache.nodes() {
             // The objects are never in this thread's hands alone: a concurrent destroy would count them as in use
             // (I16).

@@ -31,7 +31,7 @@ use core::ptr::NonNull;
 use super::Destination;
 use crate::cache::CacheDesc;
 use crate::cache::Pinned;
-use crate::cpu::{CpuSet, OnlineCpus, Stopped};
+use crate::cpu::{CpuSet, Mistake, OnlineCpus, Stopped};
 use crate::engine::Engine;
 use crate::platform::Platform;
 use crate::slab::Reclaim;
@@ -106,6 +106,9 @@ impl<P: Platform> Engine<P> {
     /// callback, it does nothing. It runs none of the program's code: slabs that become empty stay with their caches.
     /// Costs O(caches used lately + enabled slots), and a fence for each 32 caches that have a still slot.
     pub fn age(&self, spare: &CpuSet) -> Aged {
+        if let Some(past) = self.past(&[Mistake::AgesWhereItRuns]) {
+            return past.age_here_only();
+        }
         self.drain_slots(How::Still, |cache, cpu| self.look(cache, cpu) && !spare.contains(cpu))
     }
 
