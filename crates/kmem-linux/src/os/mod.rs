@@ -5,7 +5,7 @@
 //! | [`sys`], `descriptors` | all system calls |
 //! | [`libc`], `weak` | what libc says of itself; names that it may lack |
 //! | `streams` | libc's lock of the list of streams, for fork |
-//! | `environment`, [`settings`], `profile_setting` | what the process was started with; the variables of it that kmem goes by |
+//! | `environment`, [`settings`], `profile_setting` | what the process was started with; variables that kmem goes by |
 //! | `pages`, `huge`, `geometry` | address space and memory; which of it may be huge pages; the sizes that both go by |
 //! | `bootstrap` | memory for the first tables |
 //! | `topology` | CPUs and nodes |
