@@ -6,7 +6,7 @@
 //! | [`libc`] | what libc says of itself |
 //! | `kernel` | kernels that break a promise |
 //! | `streams` | libc's lock of the list of streams, for fork |
-//! | `environment`, [`settings`], `profile_setting` | what the process was started with; the variables of it that kmem goes by |
+//! | `environment`, [`settings`], `profile_setting` | what the process was started with; variables that kmem goes by |
 //! | `pages`, `huge`, `geometry` | address space and memory; which of it may be huge pages; the sizes that both go by |
 //! | `text` | numbers as text |
 //! | `bootstrap` | memory for the first tables |

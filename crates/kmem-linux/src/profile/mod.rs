@@ -24,17 +24,17 @@
 //! a large object               takes the slow path in any case
 //! ```
 //! A slow path of free looks into a filter, without a lock, whether there can be a sample at the address. One that
-//! frees a neighbour in a watched granule finds none and goes on: some 30 ns instead of 3, for 3 % of all objects at one
+//! frees a neighbour in such a granule finds none and goes on: some 30 ns instead of 3, for 3 % of all objects at one
 //! sample in 512 KiB. When the last sample of a granule is freed, the granule's class is set again.
 //!
 //! # What a sample may do
-//! It runs on a stack that may have 4 KiB, in a process that may be in a sandbox, on behalf of a caller that holds locks
+//! It runs on a stack that may have 4 KiB, in a process that may be in a sandbox, for a caller that holds locks
 //! of libc's. So the walk works in memory of ours, under a lock that is a leaf; it takes no lock of the loader's
 //! ([`tables`]); and makes no system call but those that allocations make (mmap, munmap, madvise, sched_yield).
 //!
 //! # Fork
-//! The child goes on with its copy. The lock is taken before a fork and released after it, unless the forking thread has
-//! it already, further down in its stack.
+//! The child goes on with its copy. The lock is taken before a fork and released after it, unless that thread has it
+//! already, further down in its stack.
 //!
 //! # `KMEM_PROFILE=FILE`
 //! switches a profile on when the program starts, and writes it to FILE when it ends ([`write`](self::write)), in the

@@ -4,7 +4,7 @@
 //! pointers. A walk reads the stack above the frames that it knows, and no further than it is sure that there is stack:
 //! up to where the program's first stack began, and elsewhere page by page, for which the kernel is asked. (It is asked
 //! by `madvise`, a call that allocations make as well, to bring the page in for reading: where that fails the walk
-//! ends.) So the stack of a coroutine that ends at a page nobody may read is walked to its end, and a frame pointer that
+//! ends.) So the stack of a coroutine that ends at a page with no rights is walked to its end; and a frame pointer that
 //! is none leads nowhere.
 //!
 //! What the tables say of an instruction does not change, so it is kept in a small table of our own. A walk of twenty

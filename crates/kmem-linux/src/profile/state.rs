@@ -116,7 +116,7 @@ impl State {
         name: &str,
     ) -> Option<Site> {
         let [requested, usable, class] = object;
-        // SAFETY: it was mapped when the profile was switched on, and is the lock's; the callers are in it, and it is not
+        // SAFETY: it was mapped when the profile began, and is the lock's; the callers are in it, and it is not
         // used otherwise meanwhile.
         let callers = unsafe { (*self.walker).walk(registers, |pc| ours.contains(&pc)) };
         let of_cache = name.bytes().fold(class, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte as usize));

@@ -59,7 +59,7 @@ pub extern "C" fn at_end() {
     }
     let path = CStr::from_bytes_until_nul(&name).unwrap_or(c"");
     let Some(block) = pages::map(size_of::<Block>()) else { return };
-    // Writing takes the loader's lock, under which another thread may allocate: so no lock is held meanwhile, and what is
+    // Writing takes the loader's lock, under which another thread may allocate: so no lock is held here, and what is
     // written does not change.
     end();
     match sys::create(path) {
