@@ -25,3 +25,5 @@ pub mod settings;
 pub(crate) mod streams;
 pub mod sys;
 pub(crate) mod topology;
+
+pub use geometry::page as page_size;
