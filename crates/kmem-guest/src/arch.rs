@@ -31,7 +31,7 @@ impl Arch {
             // Time follows the instructions: there is no other hint to a kernel without PAUSE that its CPU waited.
             Self::Arm64 => Machine {
                 emulator: "qemu-system-aarch64",
-                kind: &["-M", "virt", "-cpu", "max,pauth-impdef=on", "-icount", "shift=1,sleep=off"],
+                kind: &["-M", "virt", "-cpu", "max,pauth-impdef=on", "-icount", "shift=3,sleep=off"],
                 kernel_arguments: "console=ttyAMA0 panic=-1 quiet rcupdate.rcu_expedited=1",
             },
         }

@@ -63,9 +63,9 @@ const STEPS: &[Check] = &[
 
 /// On arm64 programs are linked statically, with kmem in them: there is no loader in the guest.
 const ARM64_BLOCKS: &[Check] = &[
-    Check { name: "sections, rseq", run: || sections_for(Mode::Rseq, "2") },
-    Check { name: "sections, own registration", run: || sections_for(Mode::Own, "2") },
-    Check { name: "sections, fallback", run: || sections_for(Mode::Fallback, "1") },
+    Check { name: "sections, rseq", run: || sections_for(Mode::Rseq, "0.4") },
+    Check { name: "sections, own registration", run: || sections_for(Mode::Own, "0.4") },
+    Check { name: "sections, fallback", run: || sections_for(Mode::Fallback, "0.2") },
     Check { name: "control without fences, rseq", run: || control(Mode::Rseq) },
     Check { name: "programs in C, rseq", run: || programs_in_c(Mode::Rseq) },
     Check { name: "programs in C, own registration", run: || programs_in_c(Mode::Own) },
@@ -74,8 +74,8 @@ const ARM64_BLOCKS: &[Check] = &[
 const ARM64_STEPS: &[Check] = &[
     Check { name: "control without the bind, rseq", run: unbound },
     Check { name: "control without fences, rseq", run: || control(Mode::Rseq) },
-    Check { name: "sections, rseq", run: || sections_for(Mode::Rseq, "2") },
-    Check { name: "sections, own registration", run: || sections_for(Mode::Own, "2") },
+    Check { name: "sections, rseq", run: || sections_for(Mode::Rseq, "0.4") },
+    Check { name: "sections, own registration", run: || sections_for(Mode::Own, "0.4") },
 ];
 
 /// The longest time for one program: it may wait in the guest, and the guest on the host.
