@@ -12,8 +12,12 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
+use clap::ValueEnum;
+
+use crate::arch::Arch;
+
 /// How much the emulator executes before it checks for interrupts.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
 pub enum Pace {
     /// A translated block.
     Blocks,
@@ -32,6 +36,7 @@ impl fmt::Display for Pace {
 
 /// The configuration of a guest.
 pub struct Boot {
+    pub arch: Arch,
     pub pace: Pace,
     pub kernel: PathBuf,
     pub initrd: PathBuf,
@@ -40,11 +45,8 @@ pub struct Boot {
     pub only: Option<String>,
 }
 
-const EMULATOR: &str = "qemu-system-x86_64";
 const CPUS: &str = "4";
 const MEMORY: &str = "512";
-/// No delays for absent hardware, and a panic ends the emulator.
-const KERNEL_ARGUMENTS: &str = "console=ttyS0 panic=-1 quiet rcupdate.rcu_expedited=1 cpu_init_udelay=0 mce=off";
 
 impl Boot {
     /// Boots, waits for the verdict, and returns how many checks held. The error is the reason, and everything from the
@@ -54,7 +56,7 @@ impl Boot {
         let mut log = String::new();
         let mut emulator = match self.command().spawn() {
             Ok(child) => Emulator(child),
-            Err(e) => return Err((format!("{EMULATOR} cannot be started: {e}"), log)),
+            Err(e) => return Err((format!("{} cannot be started: {e}", self.arch.machine().emulator), log)),
         };
         let serial = emulator.0.stdout.take().expect("the serial line is piped");
         let mut input = emulator.0.stdin.take().expect("the serial line is piped");
@@ -101,13 +103,14 @@ impl Boot {
     }
 
     fn command(&self) -> Command {
-        let mut command = Command::new(EMULATOR);
+        let machine = self.arch.machine();
+        let mut command = Command::new(machine.emulator);
         // With `thread=multi` times vary by a factor of ten on a busy host; KVM is not available everywhere.
-        command.args(["-accel", "tcg,thread=single", "-M", "pc", "-cpu", "max", "-m", MEMORY, "-smp", CPUS]);
+        command.args(["-accel", "tcg,thread=single", "-m", MEMORY, "-smp", CPUS]).args(machine.kind);
         command.args(["-nodefaults", "-net", "none", "-display", "none", "-serial", "stdio", "-no-reboot"]);
         command.arg("-monitor").arg(format!("unix:{},server=on,wait=off", self.monitor().display()));
         let only = self.only.as_deref().unwrap_or_default();
-        command.args(["-append", &format!("{KERNEL_ARGUMENTS} -- {} {only}", self.pace)]);
+        command.args(["-append", &format!("{} -- {} {only}", machine.kernel_arguments, self.pace)]);
         command.arg("-kernel").arg(&self.kernel).arg("-initrd").arg(&self.initrd);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::inherit());
         command

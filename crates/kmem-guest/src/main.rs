@@ -6,6 +6,7 @@
 //! program reads and judges them.
 //!
 //! ```text
+//! arch     the processor that is emulated, and how
 //! kernel   the ELF file inside a vmlinuz, which QEMU starts without firmware (PVH)
 //! image    the file system, an archive in the format `newc` of cpio
 //! boot     one emulator: its serial line and a time limit
@@ -21,6 +22,7 @@
 
 #![forbid(unsafe_code)]
 
+mod arch;
 mod boot;
 mod image;
 mod kernel;
@@ -31,6 +33,7 @@ use std::time::Duration;
 
 use clap::Parser;
 
+use arch::Arch;
 use boot::{Boot, Pace};
 use image::Image;
 
@@ -38,6 +41,12 @@ use image::Image;
 #[derive(Parser)]
 #[command(name = "kmem-guest")]
 struct Args {
+    /// The processor of the guest
+    #[arg(long, value_enum, default_value_t = Arch::Amd64)]
+    arch: Arch,
+    /// Run only the guest of this pace
+    #[arg(long, value_enum)]
+    pace: Option<Pace>,
     /// The kernel: a vmlinuz of a distribution
     #[arg(long, value_name = "VMLINUZ")]
     kernel: PathBuf,
@@ -73,18 +82,30 @@ fn main() -> ExitCode {
 fn run(args: &Args) -> Result<bool, String> {
     let kernel = args.work.join("vmlinux");
     let initrd = args.work.join("image.cpio");
-    write(&kernel, &kernel::unpack(&read(&args.kernel)?).map_err(|e| format!("{}: {e}", args.kernel.display()))?)?;
+    let vmlinuz = read(&args.kernel)?;
+    let unpacked = match args.arch {
+        Arch::Amd64 => kernel::unpack(&vmlinuz).map_err(|e| format!("{}: {e}", args.kernel.display()))?,
+        // The emulator takes it as it is.
+        Arch::Arm64 => vmlinuz,
+    };
+    write(&kernel, &unpacked)?;
     write(&initrd, &image(args)?.finish())?;
-    let guests = [Pace::Blocks, Pace::Steps].map(|pace| Boot {
-        pace,
-        kernel: kernel.clone(),
-        initrd: initrd.clone(),
-        limit: Duration::from_secs(args.limit),
-        only: args.only.clone(),
-    });
+    let paces = [Pace::Blocks, Pace::Steps].into_iter().filter(|pace| args.pace.is_none_or(|only| only == *pace));
+    let guests: Vec<Boot> = paces
+        .map(|pace| Boot {
+            arch: args.arch,
+            pace,
+            kernel: kernel.clone(),
+            initrd: initrd.clone(),
+            limit: Duration::from_secs(args.limit),
+            only: args.only.clone(),
+        })
+        .collect();
     let verdicts = std::thread::scope(|scope| {
-        let running = guests.each_ref().map(|guest| scope.spawn(|| guest.run()));
-        running.map(|guest| guest.join().expect("a guest's thread does not panic"))
+        let running: Vec<_> = guests.iter().map(|guest| scope.spawn(|| guest.run())).collect();
+        let verdict =
+            |guest: std::thread::ScopedJoinHandle<'_, _>| guest.join().expect("a guest's thread does not panic");
+        running.into_iter().map(verdict).collect::<Vec<_>>()
     });
     let (mut good, mut held) = (true, 0);
     for (guest, verdict) in guests.iter().zip(verdicts) {

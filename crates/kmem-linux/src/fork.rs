@@ -23,7 +23,7 @@
 use kmem_core::sync::{AtomicU32, Ordering};
 
 use crate::instance::existing;
-use crate::os::{streams, sys};
+use crate::os::{libc, streams, sys};
 use crate::process::forking;
 use crate::{platform, profile, upkeep};
 
@@ -38,15 +38,6 @@ extern "C" fn at_start() {
 
 static REGISTERED: AtomicU32 = AtomicU32::new(0);
 
-#[link(name = "c")]
-unsafe extern "C" {
-    fn pthread_atfork(
-        prepare: Option<unsafe extern "C" fn()>,
-        parent: Option<unsafe extern "C" fn()>,
-        child: Option<unsafe extern "C" fn()>,
-    ) -> core::ffi::c_int;
-}
-
 /// Registers the handlers, once.
 #[cold]
 pub(crate) fn register() {
@@ -54,7 +45,7 @@ pub(crate) fn register() {
         return;
     }
     // SAFETY: the handlers are functions of ours, which stay mapped.
-    if unsafe { pthread_atfork(Some(before_fork), Some(after_fork), Some(after_fork_in_child)) } != 0 {
+    if unsafe { libc::at_fork(Some(before_fork), Some(after_fork), Some(after_fork_in_child)) } != 0 {
         // No memory. The next caller tries again.
         REGISTERED.store(0, Ordering::Relaxed);
     }

@@ -63,7 +63,7 @@ pub fn info() -> Info {
             online_cpus: CpuSet::of(0),
             unavailable: UnavailableSet::none(),
             nodes: 1,
-            page_size: 4096,
+            page_size: crate::os::page_size(),
             reservation: 0,
             version,
         },

@@ -254,7 +254,7 @@ unsafe impl Sections for Linux {
 // SAFETY: anonymous private mappings, and zero pages of the program, each given to one caller.
 unsafe impl PageSource for Linux {
     fn page_size(&self) -> usize {
-        geometry::PAGE
+        geometry::page()
     }
 
     fn unit(&self, addr: usize) -> usize {

@@ -13,11 +13,10 @@ use core::ffi::{CStr, c_char, c_int, c_void};
 use kmem_core::sync::{AtomicPtr, Ordering};
 
 use crate::arch;
-use crate::os::sys;
+use crate::os::{geometry, sys};
 
 /// How far up frame pointers are followed, in bytes.
 const FAR: usize = 1 << 20;
-const PAGE: usize = crate::os::geometry::PAGE;
 
 type Backtrace = unsafe extern "C" fn(extern "C" fn(*mut c_void, *mut c_void) -> c_int, *mut c_void) -> c_int;
 
@@ -102,9 +101,9 @@ impl Found<'_> {
 
 fn by_frame_pointers(found: &mut Found<'_>) {
     let (mut frame, stack) = arch::frame_and_stack();
-    let (mut below, mut mapped) = (stack, stack & !(PAGE - 1));
+    let (mut below, mut mapped) = (stack, stack & !(geometry::page() - 1));
     while frame > below && frame - stack < FAR && frame.is_multiple_of(8) {
-        let page = (frame + 8) & !(PAGE - 1);
+        let page = (frame + 8) & !(geometry::page() - 1);
         if page != mapped && sys::is_unmapped(page) {
             return;
         }

@@ -9,11 +9,11 @@ use core::ffi::{c_int, c_void};
 use core::ptr::{NonNull, null_mut};
 
 use kmem_core::AllocError;
+use kmem_linux::os::page_size;
 use kmem_linux::{checks, general};
 
 const ENOMEM: c_int = 12;
 const EINVAL: c_int = 22;
-const PAGE: usize = 4096;
 /// Larger objects cannot be: differences of their pointers would overflow.
 const SIZE_MAX: usize = isize::MAX as usize;
 
@@ -209,7 +209,7 @@ pub unsafe extern "C" fn memalign(align: usize, size: usize) -> *mut c_void {
 /// As in C.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn valloc(size: usize) -> *mut c_void {
-    aligned(size, PAGE)
+    aligned(size, page_size())
 }
 
 /// pvalloc(3): whole pages, at least one.
@@ -218,8 +218,8 @@ pub unsafe extern "C" fn valloc(size: usize) -> *mut c_void {
 /// As in C.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pvalloc(size: usize) -> *mut c_void {
-    match size.max(1).checked_next_multiple_of(PAGE) {
-        Some(size) => aligned(size, PAGE),
+    match size.max(1).checked_next_multiple_of(page_size()) {
+        Some(size) => aligned(size, page_size()),
         None => fail(ENOMEM),
     }
 }

@@ -14,7 +14,7 @@
 //! `dlmopen` is left alone. It loads another libc with a malloc of its own, and nobody's preloads. An object that
 //! crosses was always a fault of the program; `free` of one that is not ours names the namespaces as a likely reason.
 
-use core::ffi::{c_char, c_int, c_void};
+use core::ffi::{CStr, c_char, c_int, c_void};
 
 use kmem_core::sync::{AtomicU32, AtomicUsize, Ordering};
 use kmem_linux::os::settings::{self, Setting};
@@ -45,14 +45,19 @@ pub unsafe extern "C" fn dlopen(file: *const c_char, flags: c_int) -> *mut c_voi
     arch::dlopen_body!(NEXT, KEPT, find)
 }
 
+/// The definition of a name that comes after this library's, or null.
+pub(crate) fn next(name: &CStr) -> *const () {
+    // SAFETY: the name is a string; libc goes by the address that it returns to, which is in here.
+    unsafe { dlsym(RTLD_NEXT, name.as_ptr()) }.cast_const().cast()
+}
+
 /// Looks for the next `dlopen`, at the first call of ours: constructors of other libraries may come before this one's.
 /// Threads that do so at the same time find the same.
 #[cold]
 extern "C" fn find() -> usize {
     let kept = if settings::word(Setting::Deepbind) == Some("keep") { u32::MAX } else { !RTLD_DEEPBIND };
     KEPT.store(kept, Ordering::Release);
-    // SAFETY: the name is a string; libc goes by the address that it returns to, which is in here.
-    let next = unsafe { dlsym(RTLD_NEXT, c"dlopen".as_ptr()) } as usize;
+    let next = next(c"dlopen") as usize;
     NEXT.store(next, Ordering::Release);
     next
 }

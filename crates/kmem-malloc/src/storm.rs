@@ -10,7 +10,7 @@ use core::ptr::{NonNull, null, null_mut};
 
 use kmem_linux::RawCache;
 use kmem_linux::hotplug::{self, HotplugError};
-use kmem_linux::os::sys;
+use kmem_linux::os::{libc, sys};
 
 /// Words of libc's `sigset_t` and `pthread_attr_t` (64 and 56 bytes used), with room.
 type Words = [c_ulong; 16];
@@ -28,11 +28,6 @@ unsafe extern "C" {
     ) -> c_int;
     fn pthread_detach(thread: usize) -> c_int;
     fn pthread_sigmask(how: c_int, set: *const Words, old: *mut Words) -> c_int;
-    fn pthread_atfork(
-        prepare: Option<extern "C" fn()>,
-        parent: Option<extern "C" fn()>,
-        child: Option<extern "C" fn()>,
-    ) -> c_int;
 }
 
 /// Starts the thread.
@@ -42,7 +37,7 @@ pub fn start(rate: usize) {
     let (all, mut before, mut thread) = ([c_ulong::MAX; 16], [0; 16], 0);
     // SAFETY: the sets are as large as libc's; the thread runs a function of this library, which is never unmapped.
     unsafe {
-        pthread_atfork(None, None, Some(in_child));
+        libc::at_fork(None, None, Some(in_child));
         pthread_sigmask(SIG_SETMASK, &raw const all, &raw mut before);
         let started =
             pthread_create(&raw mut thread, null(), run, rate as *mut c_void) == 0 && pthread_detach(thread) == 0;
@@ -54,7 +49,7 @@ pub fn start(rate: usize) {
 }
 
 /// The storm's thread is not in the child, and what it had taken down would stay so.
-extern "C" fn in_child() {
+unsafe extern "C" fn in_child() {
     (0..hotplug::possible()).for_each(|cpu| {
         // Up already, or out of memory: served by the depot.
         let _ = hotplug::cpu_up(cpu);

@@ -75,20 +75,30 @@ pub unsafe extern "C" fn __vfork() -> c_int {
 }
 
 /// What a child begins with.
+#[cfg(target_env = "gnu")]
 type Begin = unsafe extern "C" fn(*mut c_void) -> c_int;
 
+/// `clone` as the C library has it. C passes the last three arguments only where the flags ask for them.
 #[cfg(target_env = "gnu")]
-#[link(name = "c")]
-unsafe extern "C" {
-    fn __clone(
-        begin: Option<Begin>,
-        stack: *mut c_void,
-        flags: c_int,
-        argument: *mut c_void,
-        parent_tid: *mut c_int,
-        tls: *mut c_void,
-        child_tid: *mut c_int,
-    ) -> c_int;
+type Clone = unsafe extern "C" fn(
+    Option<Begin>,
+    *mut c_void,
+    c_int,
+    *mut c_void,
+    parent_tid: *mut c_int,
+    tls: *mut c_void,
+    child_tid: *mut c_int,
+) -> c_int;
+
+/// The C library's `clone`: by glibc's other name, or the next of this name, as under musl.
+#[cfg(target_env = "gnu")]
+fn next_clone() -> Option<Clone> {
+    let mut next = kmem_linux::__weak_address!("__clone");
+    if next.is_null() {
+        next = crate::plugin::next(c"clone");
+    }
+    // SAFETY: the function has this signature in every C library; null is none.
+    unsafe { core::mem::transmute::<*const (), Option<Clone>>(next) }
 }
 
 /// clone(2) as the C library has it. A child that shares memory and thread pointer with its caller may allocate and
@@ -110,12 +120,17 @@ pub unsafe extern "C" fn clone(
     tls: *mut c_void,
     child_tid: *mut c_int,
 ) -> c_int {
+    const ENOSYS: c_int = 38;
     const CLONE_VM: c_int = 0x100;
     const CLONE_VFORK: c_int = 0x4000;
     const CLONE_SETTLS: c_int = 0x8_0000;
+    let Some(next) = next_clone() else {
+        set_errno(ENOSYS);
+        return -1;
+    };
     let lent = (flags & (CLONE_VM | CLONE_SETTLS) == CLONE_VM).then(|| lend());
     // SAFETY: the caller's promise.
-    let child = unsafe { __clone(begin, stack, flags, argument, parent_tid, tls, child_tid) };
+    let child = unsafe { next(begin, stack, flags, argument, parent_tid, tls, child_tid) };
     if let Some(lent) = lent
         && (flags & CLONE_VFORK != 0 || child < 0)
     {

@@ -25,10 +25,12 @@ pub struct Check {
 
 /// The checks for an emulator of this pace.
 pub fn of(pace: &str) -> &'static [Check] {
-    match pace {
-        "blocks" => BLOCKS,
-        "steps" => STEPS,
-        other => panic!("the pace '{other}' is neither blocks nor steps"),
+    match (std::env::consts::ARCH, pace) {
+        ("aarch64", "blocks") => ARM64_BLOCKS,
+        ("aarch64", "steps") => ARM64_STEPS,
+        (_, "blocks") => BLOCKS,
+        (_, "steps") => STEPS,
+        (_, other) => panic!("the pace '{other}' is neither blocks nor steps"),
     }
 }
 
@@ -57,6 +59,23 @@ const STEPS: &[Check] = &[
     Check { name: "sections, fallback", run: || sections(Mode::Fallback) },
     Check { name: "storm, rseq", run: || storm(Mode::Rseq, Way::Hotplug, 5) },
     Check { name: "storm, fallback", run: || storm(Mode::Fallback, Way::Hotplug, 5) },
+];
+
+/// On arm64 programs are linked statically, with kmem in them: there is no loader in the guest.
+const ARM64_BLOCKS: &[Check] = &[
+    Check { name: "sections, rseq", run: || sections_for(Mode::Rseq, "0.4") },
+    Check { name: "sections, own registration", run: || sections_for(Mode::Own, "0.4") },
+    Check { name: "sections, fallback", run: || sections_for(Mode::Fallback, "0.2") },
+    Check { name: "control without fences, rseq", run: || control(Mode::Rseq) },
+    Check { name: "programs in C, rseq", run: || programs_in_c(Mode::Rseq) },
+    Check { name: "programs in C, own registration", run: || programs_in_c(Mode::Own) },
+];
+
+const ARM64_STEPS: &[Check] = &[
+    Check { name: "control without the bind, rseq", run: unbound },
+    Check { name: "control without fences, rseq", run: || control(Mode::Rseq) },
+    Check { name: "sections, rseq", run: || sections_for(Mode::Rseq, "0.4") },
+    Check { name: "sections, own registration", run: || sections_for(Mode::Own, "0.4") },
 ];
 
 /// The longest time for one program: it may wait in the guest, and the guest on the host.
@@ -138,7 +157,12 @@ fn alone() -> Result<&'static str, String> {
 
 /// The stress test of the Linux platform: sections against a thread that drains.
 fn stress(mode: Mode, seconds: &str, fenced: bool) -> Result<(String, u64, u64), String> {
-    let mut command = mode.command("/bin/rseq_stress", &["--ignored", "--exact", "child", "--nocapture"]);
+    stress_by("/bin/rseq_stress", mode, seconds, fenced)
+}
+
+/// The same by another program.
+fn stress_by(program: &str, mode: Mode, seconds: &str, fenced: bool) -> Result<(String, u64, u64), String> {
+    let mut command = mode.command(program, &["--ignored", "--exact", "child", "--nocapture"]);
     command.env("KMEM_STRESS_SECONDS", seconds);
     if !fenced {
         command.env("KMEM_STRESS_NO_FENCE", "1");
@@ -156,6 +180,7 @@ fn stress(mode: Mode, seconds: &str, fenced: bool) -> Result<(String, u64, u64),
     };
     let word = match mode {
         Mode::Rseq => "mode=Rseq ",
+        Mode::Own => "mode=OwnRseq ",
         Mode::Cid => "mode=Cid ",
         Mode::Fallback => "mode=Fallback",
     };
@@ -167,7 +192,12 @@ fn stress(mode: Mode, seconds: &str, fenced: bool) -> Result<(String, u64, u64),
 
 /// Checks that with fences objects are conserved.
 fn sections(mode: Mode) -> Result<String, String> {
-    match stress(mode, "15", true)? {
+    sections_for(mode, "15")
+}
+
+/// The same within so many seconds.
+fn sections_for(mode: Mode, seconds: &str) -> Result<String, String> {
+    match stress(mode, seconds, true)? {
         (words, 0, 0) => Ok(words),
         (words, ..) => Err(words),
     }
@@ -185,4 +215,34 @@ fn control(mode: Mode) -> Result<String, String> {
 
 fn enough(what: &str, times: u32, least: u32) -> Result<(), String> {
     if times >= least { Ok(()) } else { Err(format!("{what} only {times} times, but {least} are needed")) }
+}
+
+/// Checks that sections which are never bound, so that no preemption aborts them, allocate an object twice.
+fn unbound() -> Result<String, String> {
+    match stress_by("/bin/rseq_stress.unbound", Mode::Rseq, "100", true)? {
+        (words, 0, 0) => Err(format!("no fault was found without the bind, so nothing here tests aborts: {words}")),
+        (words, ..) => Ok(words),
+    }
+}
+
+/// The programs in `/bin` whose names begin with `c-`: each says itself what it checked.
+fn programs_in_c(mode: Mode) -> Result<String, String> {
+    let mut all = Vec::new();
+    for entry in std::fs::read_dir("/bin").map_err(|e| e.to_string())? {
+        let name = entry.map_err(|e| e.to_string())?.file_name().to_string_lossy().into_owned();
+        let Some(program) = name.strip_prefix("c-") else { continue };
+        let mut command = mode.command(&format!("/bin/{name}"), &[]);
+        let printed = child::run(
+            {
+                command.env("KMEM_EXPECT", "static");
+                command
+            },
+            LIMIT,
+        )?;
+        if !printed.contains(" 0 failed") {
+            return Err(format!("{program}: {printed}"));
+        }
+        all.push(program.to_owned());
+    }
+    if all.is_empty() { Err("there are no programs".into()) } else { Ok(all.join(", ")) }
 }

@@ -12,6 +12,8 @@ use std::time::{Duration, Instant};
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Mode {
     Rseq,
+    /// Own registration.
+    Own,
     Cid,
     Fallback,
 }
@@ -21,6 +23,7 @@ impl Mode {
     pub fn word(self) -> &'static str {
         match self {
             Self::Rseq => "rseq",
+            Self::Own => "own",
             Self::Cid => "cid",
             Self::Fallback => "fallback",
         }
@@ -32,6 +35,7 @@ impl Mode {
         command.args(arguments).env_clear().env("PATH", "/bin");
         match self {
             Self::Rseq => &mut command,
+            Self::Own => command.env("GLIBC_TUNABLES", "glibc.pthread.rseq=0").env("KMEM_RSEQ", "own"),
             Self::Cid => command.env("KMEM_RSEQ", "cid"),
             Self::Fallback => command.env("GLIBC_TUNABLES", "glibc.pthread.rseq=0"),
         };

@@ -9,6 +9,8 @@ pub(crate) use super::generic as nr;
 use super::{Beginning, THREAD_FLAGS};
 use crate::process::thread::MAPPING;
 
+/// Bytes of the smallest page, and of the largest.
+pub(crate) const PAGES: (usize, usize) = (4096, 65536);
 pub(crate) const O_DIRECTORY: usize = 0o4_0000;
 /// The word before each abort handler, which the kernel compares. The encoding of an instruction that traps, shared
 /// with glibc.

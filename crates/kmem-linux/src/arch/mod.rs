@@ -10,6 +10,7 @@
 //! |---|---|
 //! | `call` | a system call: the kernel's answer, an error below zero |
 //! | `nr` | the numbers of the calls; `generic` has those that all processors but x86-64 share |
+//! | `PAGES` | the smallest and the largest page |
 //! | `O_DIRECTORY`, `RSEQ_SIGNATURE` | constants of the kernel's that are not the same everywhere |
 //! | `thread_pointer` | a number of the calling thread, by which its static thread-local storage is found |
 //! | `own_offset!` | how far from the thread pointer a thread-local symbol lies |

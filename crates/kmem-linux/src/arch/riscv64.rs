@@ -6,6 +6,8 @@ use core::arch::asm;
 use super::Beginning;
 pub(crate) use super::generic as nr;
 
+/// Bytes of the smallest page, and of the largest.
+pub(crate) const PAGES: (usize, usize) = (4096, 4096);
 pub(crate) const O_DIRECTORY: usize = 0o20_0000;
 /// Of an area that is never registered.
 pub(crate) const RSEQ_SIGNATURE: usize = 0xf140_1073;

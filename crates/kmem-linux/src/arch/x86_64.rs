@@ -55,6 +55,8 @@ pub(crate) mod nr {
     pub(crate) const PIDFD_GETFD: usize = 438;
 }
 
+/// Bytes of the smallest page, and of the largest.
+pub(crate) const PAGES: (usize, usize) = (4096, 4096);
 pub(crate) const O_DIRECTORY: usize = 0o20_0000;
 /// The word before each abort handler, which the kernel compares. The encoding of an instruction that traps, shared
 /// with glibc.

@@ -46,6 +46,7 @@ use self::options::Options;
 use self::region::{Fault, LIVE, Region, Shape};
 use self::track::Track;
 use self::zone::{PAGE, REGIONS};
+use crate::os::geometry::page;
 use crate::os::{environment, sys};
 
 /// Bytes of the largest packed slot, and the number of its region: regions of packed slots have the numbers of classes.
@@ -102,6 +103,12 @@ pub(crate) fn are_on() -> bool {
 #[cold]
 pub(crate) fn begin() {
     let (options, rate) = (options::read(), options::rate());
+    if page() != PAGE {
+        if options.any() || rate > 0 {
+            sys::report(&["kmem: memory can be checked only where pages have 4 KiB: it is served unchecked"]);
+        }
+        return;
+    }
     if options.is_secure() || rate > 0 {
         pool::begin(rate);
         ON.store(1, Ordering::Release);

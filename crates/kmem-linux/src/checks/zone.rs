@@ -14,8 +14,8 @@ use kmem_core::sync::{AtomicUsize, Ordering};
 
 use crate::os::sys::{self, MAP_NORESERVE, MAP_PRIVATE_ANON, PROT_NONE, PROT_READ, PROT_WRITE};
 
-/// Bytes of a page.
-pub(super) const PAGE: usize = crate::os::geometry::PAGE;
+/// Bytes of a page: where the kernel has others, nothing is checked.
+pub(super) const PAGE: usize = 4096;
 /// Regions of the zone: those of the classes, and those of named caches.
 pub(super) const REGIONS: usize = 256;
 /// log2 of the bytes of a region, the first that there is address space for.

@@ -10,7 +10,7 @@ use core::ptr::NonNull;
 
 use kmem_core::sync::{AtomicUsize, Ordering};
 
-use super::geometry::PAGE;
+use super::geometry::page;
 
 /// Bytes: the tables of an engine for 16,384 caches, most of them the area in which every slot is empty, the areas of a
 /// few CPUs, and a chunk of metadata.
@@ -42,11 +42,14 @@ impl<const N: usize> Pages<N> {
 
     /// The next `len` bytes, of which `taken` were taken before: it stands elsewhere, to need no page of its own.
     fn take(&self, taken: &AtomicUsize, len: usize) -> Option<NonNull<u8>> {
-        let len = len.checked_next_multiple_of(PAGE).filter(|len| *len <= N)?;
+        let len = len.checked_next_multiple_of(page()).filter(|len| *len <= N)?;
+        // Pages may be larger than what this is aligned to: the first begins later then.
+        let begin = self.0.get().addr();
+        let skipped = begin.next_multiple_of(page()) - begin;
         let mut from = taken.load(Ordering::Relaxed);
-        while from + len <= N {
+        while skipped + from + len <= N {
             match taken.compare_exchange_weak(from, from + len, Ordering::Relaxed, Ordering::Relaxed) {
-                Ok(_) => return NonNull::new(self.0.get().cast::<u8>().wrapping_add(from)),
+                Ok(_) => return NonNull::new(self.0.get().cast::<u8>().wrapping_add(skipped + from)),
                 Err(now) => from = now,
             }
         }
@@ -64,6 +67,7 @@ mod tests {
 
     #[test]
     fn pieces_are_whole_pages_apart_from_each_other_until_there_are_none() {
+        const PAGE: usize = 4096;
         static PAGES: Pages<{ 7 * PAGE }> = Pages::new();
         let taken = AtomicUsize::new(0);
         let take = |len| PAGES.take(&taken, len);

@@ -12,6 +12,8 @@ use kmem_core::sync::{AtomicU32, Ordering};
 
 use super::libc;
 
+/// AT_PAGESZ: bytes of a page.
+pub(super) const PAGE_SIZE: usize = 6;
 /// AT_RANDOM: the address of sixteen random bytes.
 const RANDOM: usize = 25;
 /// AT_SECURE: not 0 where the process has other rights than its caller.
@@ -76,7 +78,7 @@ pub(crate) fn random_words() -> [u64; 2] {
 /// environment that the program was started with: `None` also where that was made shorter since, for its end seems to
 /// be the vector's.
 pub(crate) fn auxiliary(kind: usize) -> Option<usize> {
-    if libc_is_ready() && matches!(kind, RANDOM | SECURE) {
+    if libc_is_ready() && matches!(kind, PAGE_SIZE | RANDOM | SECURE) {
         // SAFETY: reads what libc keeps.
         return Some(unsafe { getauxval(kind as c_ulong) as usize });
     }
@@ -108,8 +110,9 @@ mod tests {
 
     #[test]
     fn the_auxiliary_vector_is_found() {
-        const PAGE_SIZE: usize = 6;
-        assert_eq!(auxiliary(PAGE_SIZE), (!libc::initial_stack().is_null()).then_some(super::super::geometry::PAGE));
+        const CLOCK_TICKS: usize = 17;
+        assert_eq!(auxiliary(CLOCK_TICKS), (!libc::initial_stack().is_null()).then_some(100));
+        assert_eq!(auxiliary(PAGE_SIZE), Some(super::super::geometry::page()));
         assert_eq!(auxiliary(usize::MAX), None);
         assert!(!is_secure() && random_words() != [0; 2]);
     }

@@ -19,15 +19,19 @@
 //! until it is advised: a small program there would begin with two megabytes, and nobody would know what comes with the
 //! first object.
 //!
+//! With larger pages a huge page is no step (32 MiB with pages of 16 KiB, 512 MiB with 64): no advice is given there.
+//!
 //! All of it is advice: a kernel that refuses it, or whose setting is `never`, goes on with small pages. With
 //! `KMEM_HUGE=off` in the environment none is given.
 
 use kmem_core::sync::{AtomicU64, AtomicUsize, Ordering};
 
-use super::geometry::{HUGE_PAGE, PAGE, WINDOW_MAX};
+use super::geometry::{HUGE_PAGE, WINDOW_MAX, page};
 use super::settings::{self, Setting};
 use super::sys;
 
+/// The page size with which a step is a huge page.
+const SMALL_PAGE: usize = 4096;
 /// For [`FROM`]: nothing may be huge.
 const OFF: usize = usize::MAX;
 
@@ -39,7 +43,7 @@ static HUGE: [AtomicU64; WINDOW_MAX / HUGE_PAGE / 64] = [const { AtomicU64::new(
 
 /// Reads what is wanted, for a new window that begins there.
 pub(crate) fn begin(window: usize) {
-    let off = settings::word(Setting::Huge) == Some("off");
+    let off = page() > SMALL_PAGE || settings::word(Setting::Huge) == Some("off");
     FROM.store(if off { OFF } else { window & !(HUGE_PAGE - 1) }, Ordering::Relaxed);
 }
 
@@ -54,7 +58,7 @@ pub(crate) fn committed(addr: usize, len: usize) {
 /// Bytes of the piece around `addr` that comes into memory as a whole.
 pub(crate) fn unit(addr: usize) -> usize {
     let is_huge = bit_of(addr).is_some_and(|(word, bit)| word.load(Ordering::Relaxed) & bit != 0);
-    if is_huge { HUGE_PAGE } else { PAGE }
+    if is_huge { HUGE_PAGE } else { page() }
 }
 
 /// Untouched memory there is handed out, and will be filled.

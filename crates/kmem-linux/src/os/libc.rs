@@ -2,6 +2,8 @@
 //! under glibc and under musl. A weak name leaves a null address where it is missing, and no call of dlsym, which may
 //! allocate, is needed.
 
+use core::ffi::{c_int, c_void};
+
 use super::sys;
 use crate::__weak_address as weak;
 
@@ -49,4 +51,39 @@ pub fn initial_stack() -> *const usize {
     let end = weak!("__libc_stack_end").cast::<*const usize>();
     // SAFETY: libc's variable, which holds an address.
     if end.is_null() { core::ptr::null() } else { unsafe { end.read() } }
+}
+
+/// A fork handler.
+pub type ForkHandler = Option<unsafe extern "C" fn()>;
+
+/// `pthread_atfork`: 0, or an error.
+///
+/// glibc has that function in a part which is linked into each object, and which needs `__register_atfork`; musl has it
+/// in its library, and ends a program where a name is missing. So a shared object that serves under both names neither.
+/// A static program that has neither of them does not fork: glibc's `fork` brings the first along. musl's brings
+/// nothing, so what is built for musl asks for the function by its name.
+///
+/// # Safety
+/// The handlers stay mapped.
+#[cfg(not(target_env = "musl"))]
+pub unsafe fn at_fork(prepare: ForkHandler, parent: ForkHandler, child: ForkHandler) -> c_int {
+    type Register = unsafe extern "C" fn(ForkHandler, ForkHandler, ForkHandler, *mut c_void) -> c_int;
+    let mut register = weak!("__register_atfork");
+    if register.is_null() {
+        register = weak!("pthread_atfork");
+    }
+    if register.is_null() {
+        return 0;
+    }
+    // SAFETY: the functions take three handlers, and glibc's the object that they leave with, too: none, for this one
+    // stays. The other one does not look at it.
+    unsafe { core::mem::transmute::<*const (), Register>(register)(prepare, parent, child, core::ptr::null_mut()) }
+}
+
+#[cfg(target_env = "musl")]
+#[link(name = "c")]
+unsafe extern "C" {
+    #[link_name = "pthread_atfork"]
+    #[expect(missing_docs, reason = "the same in one name")]
+    pub fn at_fork(prepare: ForkHandler, parent: ForkHandler, child: ForkHandler) -> c_int;
 }

@@ -28,3 +28,5 @@ pub(crate) mod streams;
 pub mod sys;
 pub(crate) mod text;
 pub(crate) mod topology;
+
+pub use geometry::page as page_size;

@@ -7,6 +7,16 @@
 //! is what it uses, limits of address space hold and leave room for others whenever they are set, and strict overcommit
 //! counts no more than what is there. Under a limit at the start the window is as large as the limit.
 //!
+//! # Small address spaces
+//! A place counts only if a page can be mapped at its end: there may be no such address. Where no place for a terabyte
+//! counts there is one for 64 GiB; and at last the kernel is asked where it would put a mapping of that length, or of
+//! half of it, and so on.
+//!
+//! # Large pages
+//! With pages of 64 KiB four granules share one. What is released there is the pages that lie in the range as a whole;
+//! the rest is zeroed, which is what the engine counts on. Steps are multiples of any page, so all that is committed is
+//! whole pages.
+//!
 //! # Memory
 //! Committed and mapped memory is anonymous, so it is zero at first, and again after [`purge`] (MADV_DONTNEED).
 //!
@@ -21,7 +31,7 @@ use kmem_core::platform::{CommitError, MoveError, Window};
 use kmem_core::sync::{AtomicU32, Ordering};
 
 use super::fault::{self, Call};
-use super::geometry::{HUGE_PAGE, PAGE, WINDOW_MAX};
+use super::geometry::{HUGE_PAGE, WINDOW_MAX, page};
 use super::sys::{self, Errno, MAP_FIXED_NOREPLACE, MAP_NORESERVE, MAP_PRIVATE_ANON, PROT_NONE, PROT_READ, PROT_WRITE};
 use super::{bootstrap, environment, huge};
 
@@ -40,8 +50,11 @@ const PLACES: [(usize, usize); 4] = [
     (0x4000_0000_0000, 1 << 44),
     (0x6000_0000_0000, 1 << 42),
 ];
-/// Granules by which a window may begin after a whole step.
-const LATER: u64 = (ALIGN / GRANULE) as u64;
+/// The place of a small window, and how far up from there it may begin, for address spaces of 38 bits and more (RISC-V
+/// with three levels of page tables; arm64 may have 39 or 42): below where executables are there, at two thirds.
+const SMALL_PLACE: (usize, usize) = (1 << 36, 1 << 35);
+/// Bytes of that window.
+const SMALL_WINDOW: usize = 1 << 36;
 
 /// Whether the window is at a place that the kernel chose.
 static KERNEL_CHOSE: AtomicU32 = AtomicU32::new(0);
@@ -61,7 +74,8 @@ pub(crate) fn reserve() -> Option<Window> {
 /// # Safety
 /// The range is inside the window and is not committed.
 pub(crate) unsafe fn commit(addr: usize, len: usize) -> Result<(), CommitError> {
-    if fault::refused(Call::Commit) {
+    // Less than a step is asked for where there is no memory for one: there is none for whole pages then.
+    if fault::refused(Call::Commit) || whole_pages(addr, len) != (addr, addr + len) {
         return Err(CommitError::NoMemory);
     }
     // SAFETY: passed on; taken only where nothing is.
@@ -76,11 +90,21 @@ pub(crate) unsafe fn commit(addr: usize, len: usize) -> Result<(), CommitError> 
 /// The range is committed and holds nothing anybody needs.
 pub(crate) unsafe fn purge(addr: usize, len: usize) {
     huge::about_to_purge(addr, len);
+    let (first, end) = whole_pages(addr, len);
+    // What is purged reads as zero afterwards: what is no whole page is zeroed in place, and so are locked pages, which
+    // are refused.
+    let zero = |from: usize, to: usize| {
+        // SAFETY: the caller's promise, and committed memory is writable.
+        unsafe { core::ptr::write_bytes(from as *mut u8, 0, to - from) };
+    };
     // SAFETY: the caller's promise.
-    if unsafe { sys::madvise_dontneed(addr, len) }.is_err() {
-        // Locked pages are refused. They are zeroed in place: what is purged reads as zero afterwards.
-        // SAFETY: as above, and committed memory is writable.
-        unsafe { core::ptr::write_bytes(addr as *mut u8, 0, len) };
+    if first < end && unsafe { sys::madvise_dontneed(first, end - first) }.is_ok() {
+        if (first, end) != (addr, addr + len) {
+            zero(addr, first);
+            zero(end, addr + len);
+        }
+    } else {
+        zero(addr, addr + len);
     }
 }
 
@@ -93,8 +117,8 @@ pub(crate) unsafe fn uncommit(addr: usize, len: usize) {
     // What was huge no longer is; there is nothing that could be huge afterwards.
     huge::about_to_purge(addr, len);
     // SAFETY: passed on.
-    if unsafe { sys::munmap(addr, len) }.is_err() {
-        // Too many mappings to split one more: an empty mapping takes its place, or nothing does.
+    if whole_pages(addr, len) != (addr, addr + len) || unsafe { sys::munmap(addr, len) }.is_err() {
+        // No whole pages, or too many mappings to split one more: an empty mapping takes its place, or nothing does.
         // SAFETY: passed on; the pages stay ours, and will refuse to be committed, which is an obstacle like any other.
         unsafe { purge(addr, len) };
     }
@@ -115,7 +139,11 @@ pub(crate) unsafe fn uncommit(addr: usize, len: usize) {
 #[cold]
 pub(crate) unsafe fn move_pages(from: usize, len: usize, to: usize, longer: usize) -> Result<(), MoveError> {
     debug_assert!(longer > len);
-    if KERNEL_CHOSE.load(Ordering::Relaxed) != 0 || fault::refused(Call::Move) {
+    let whole = |addr: usize, len: usize| whole_pages(addr, len) == (addr, addr + len);
+    if KERNEL_CHOSE.load(Ordering::Relaxed) != 0
+        || !(whole(from, len) && whole(to, longer))
+        || fault::refused(Call::Move)
+    {
         return Err(MoveError::Refused);
     }
     huge::about_to_purge(to, longer);
@@ -139,7 +167,7 @@ pub(crate) fn map(len: usize) -> Option<NonNull<u8>> {
     }
     bootstrap::take(len).or_else(|| {
         // SAFETY: a new mapping covers no other.
-        let address = unsafe { sys::mmap(0, len.next_multiple_of(PAGE), READ_WRITE, MAP_PRIVATE_ANON) }.ok()?;
+        let address = unsafe { sys::mmap(0, len.next_multiple_of(page()), READ_WRITE, MAP_PRIVATE_ANON) }.ok()?;
         NonNull::new(address as *mut u8)
     })
 }
@@ -149,35 +177,53 @@ pub(crate) fn map(len: usize) -> Option<NonNull<u8>> {
 /// # Safety
 /// `ptr` and `len` are those of the mapping, which is no longer in use.
 pub(crate) unsafe fn unmap(ptr: NonNull<u8>, len: usize) {
-    let (address, len) = (ptr.as_ptr() as usize, len.next_multiple_of(PAGE));
+    let (address, len) = (ptr.as_ptr() as usize, len.next_multiple_of(page()));
     // SAFETY: the caller's promise. A refusal (too many mappings, locked pages) leaves the memory where it is, which
     // harms nothing.
     let _ =
         unsafe { if bootstrap::has(ptr) { sys::madvise_dontneed(address, len) } else { sys::munmap(address, len) } };
 }
 
-/// Chooses a place of `len` bytes whose two ends are free. That the steps of 2 MiB up to 32 TiB and the granules of
-/// [`LATER`] are as likely as each other makes 31 bits that an attacker would have to guess.
-fn claim(len: usize) -> Option<Window> {
-    let random = random();
-    let later = (random >> 48) % LATER * GRANULE as u64;
-    let place = |(from, spread): &(usize, usize)| {
-        let base = from + (random as usize & (spread - 1) & !(ALIGN - 1)) + later as usize;
-        (sys::is_unmapped(base) && sys::is_unmapped(base + len - PAGE)).then_some(Window { base, len })
-    };
-    PLACES.iter().find_map(place).or_else(|| anywhere(len))
+/// From the first to the end of the whole pages of a range; the end is before the first where there are none.
+fn whole_pages(addr: usize, len: usize) -> (usize, usize) {
+    let page = page();
+    (addr.next_multiple_of(page), (addr + len) & !(page - 1))
 }
 
-/// Where all places are taken (a sanitizer's shadow): wherever the kernel would put a mapping of this length.
-fn anywhere(len: usize) -> Option<Window> {
-    // SAFETY: a new mapping covers no other, and just that one is ended.
-    let start = unsafe {
-        let start = sys::mmap(0, len + ALIGN, PROT_NONE, MAP_PRIVATE_ANON | MAP_NORESERVE).ok()?;
-        let _ = sys::munmap(start, len + ALIGN);
-        start
+/// Chooses a place of `len` bytes whose two ends are free. That the steps of 2 MiB up to 32 TiB and the granules, or
+/// pages, of a step are as likely as each other makes 31 bits that an attacker would have to guess (in a small address
+/// space 21).
+fn claim(len: usize) -> Option<Window> {
+    let random = random();
+    let unit = GRANULE.max(page());
+    let later = (random >> 48) as usize % (ALIGN / unit) * unit;
+    let place = |(from, spread): &(usize, usize), len: usize| {
+        let base = from + (random as usize & (spread - 1) & !(ALIGN - 1)) + later;
+        let free = sys::is_unmapped(base) && sys::is_mappable(base + len - page(), page());
+        free.then_some(Window { base, len })
     };
-    KERNEL_CHOSE.store(1, Ordering::Relaxed);
-    Some(Window { base: start.next_multiple_of(ALIGN), len })
+    let small = len.min(SMALL_WINDOW);
+    PLACES.iter().find_map(|at| place(at, len)).or_else(|| place(&SMALL_PLACE, small)).or_else(|| anywhere(len))
+}
+
+/// Where all places are taken (a sanitizer's shadow): wherever the kernel would put a mapping of this length, or of the
+/// largest half, quarter and so on of it that it has room for.
+fn anywhere(mut len: usize) -> Option<Window> {
+    loop {
+        // SAFETY: a new mapping covers no other, and just that one is ended.
+        let made = unsafe {
+            sys::mmap(0, len + ALIGN, PROT_NONE, MAP_PRIVATE_ANON | MAP_NORESERVE)
+                .inspect(|start| _ = sys::munmap(*start, len + ALIGN))
+        };
+        if let Ok(start) = made {
+            KERNEL_CHOSE.store(1, Ordering::Relaxed);
+            return Some(Window { base: start.next_multiple_of(ALIGN), len });
+        }
+        len = (len / 2).next_multiple_of(ALIGN);
+        if len <= ALIGN {
+            return None;
+        }
+    }
 }
 
 /// Maps memory at `addr`, if nothing is mapped there.

@@ -129,6 +129,15 @@ pub(crate) fn is_unmapped(page: usize) -> bool {
     asked == Err(Errno::NOMEM)
 }
 
+/// Whether a page at this address could be mapped, and nothing is there: it is tried.
+pub(crate) fn is_mappable(page: usize, len: usize) -> bool {
+    // SAFETY: an existing mapping is not replaced; what was made is ended, wherever it is.
+    unsafe {
+        let made = mmap(page, len, PROT_NONE, MAP_PRIVATE_ANON | MAP_NORESERVE | MAP_FIXED_NOREPLACE);
+        made.is_ok_and(|at| munmap(at, len).is_ok() && at == page)
+    }
+}
+
 /// Changes what may be done to pages.
 ///
 /// # Safety

@@ -38,7 +38,7 @@
 use kmem_core::sync::{AtomicU32, AtomicUsize, Ordering};
 
 use crate::arch::{self, ABOVE, Beginning};
-use crate::os::geometry::PAGE;
+use crate::os::geometry::page;
 use crate::os::libc;
 use crate::os::sys::{self, MAP_NORESERVE, MAP_PRIVATE_ANON, PROT_NONE, PROT_READ, PROT_WRITE};
 use crate::rseq::thread_data::{self, RseqArea, ThreadBlock};
@@ -122,18 +122,18 @@ struct Memory {
 impl Memory {
     fn map() -> Option<Self> {
         let (below, above) = thread_data::bytes_around_pointer();
-        let below = below.next_multiple_of(PAGE);
-        let len = PAGE + STACK + below + above.next_multiple_of(PAGE).max(ABOVE);
+        let below = below.next_multiple_of(page());
+        let len = page() + STACK + below + above.next_multiple_of(page()).max(ABOVE);
         // SAFETY: a new mapping is in no one's way, and is opened but for its first page.
         let base = unsafe {
             let base = sys::mmap(0, len, PROT_NONE, MAP_PRIVATE_ANON | MAP_NORESERVE).ok()?;
-            if sys::mprotect(base + PAGE, len - PAGE, PROT_READ | PROT_WRITE).is_err() {
+            if sys::mprotect(base + page(), len - page(), PROT_READ | PROT_WRITE).is_err() {
                 let _ = sys::munmap(base, len);
                 return None;
             }
             base
         };
-        let memory = Self { base, len, pointer: base + PAGE + STACK + below };
+        let memory = Self { base, len, pointer: base + page() + STACK + below };
         memory.lay_out();
         Some(memory)
     }
@@ -152,7 +152,7 @@ impl Memory {
 
     /// The top of the stack, as a function finds it that is about to be called.
     fn stack(&self) -> usize {
-        self.base + PAGE + STACK
+        self.base + page() + STACK
     }
 
     fn unmap(&self) {

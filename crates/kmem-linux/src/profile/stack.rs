@@ -12,7 +12,7 @@
 
 use super::registers::{COUNT, FP, KEPT, RETURN, Registers, SP};
 use super::tables::{self, Frame, Rule, Scratch};
-use crate::os::geometry::PAGE;
+use crate::os::geometry::page;
 use crate::os::{libc, sys};
 
 /// Callers that are noted at most, the innermost ones.
@@ -67,7 +67,7 @@ struct Memory {
 impl Memory {
     fn above(sp: usize) -> Self {
         let first = libc::initial_stack().addr();
-        let to = if sp < first && first - sp < FIRST_STACK { first } else { (sp + 1).next_multiple_of(PAGE) };
+        let to = if sp < first && first - sp < FIRST_STACK { first } else { (sp + 1).next_multiple_of(page()) };
         Self { from: sp, to }
     }
 
@@ -76,10 +76,10 @@ impl Memory {
             return None;
         }
         while at >= self.to {
-            if at - self.to >= FRAME_MAX || !sys::can_be_read(self.to, PAGE) {
+            if at - self.to >= FRAME_MAX || !sys::can_be_read(self.to, page()) {
                 return None;
             }
-            self.to += PAGE;
+            self.to += page();
         }
         // SAFETY: the page is there, and the stack of this thread; frames above the callee's do not go meanwhile.
         Some(unsafe { (at as *const usize).read() })
@@ -123,7 +123,7 @@ fn walk(walker: &mut Walker, ours: impl Fn(usize) -> bool) -> usize {
         let Some(next_is_call) = step(registers, at, known, scratch, &mut memory) else { break };
         is_call = next_is_call;
         let pc = registers.0[RETURN];
-        if pc < PAGE {
+        if pc < page() {
             break;
         }
         if count == 0 && ours(pc) {
