@@ -156,3 +156,22 @@ fn keys_do_what_slabtops_do_in_eighty_columns() {
 fn sixty_columns_suffice() {
     driven(60);
 }
+
+/// A terminal that goes away, with the shell that would tell its jobs so: nothing stays behind.
+#[test]
+fn a_terminal_that_is_gone_ends_the_command() {
+    let Some(terminal) = Terminal::open("gone", 80, 24) else { return };
+    let held = Held::start(&[("KMEM_UPKEEP", "always")]);
+    terminal.keys(&[&format!("trap '' HUP; exec {} top {}", cargo_bin("kmem").display(), held.pid()), "Enter"]);
+    terminal.until("OBJ SIZE");
+    let pid = terminal.tmux(&["display-message", "-p", "#{pane_pid}"]).trim().to_string();
+    let begins =
+        |pid: &str| std::fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.starts_with("kmem"));
+    assert!(begins(&pid), "the shell's number is the command's");
+    drop(terminal);
+    let since = Instant::now();
+    while begins(&pid) {
+        assert!(since.elapsed() < Duration::from_secs(5), "process {pid} stayed");
+        sleep(Duration::from_millis(50));
+    }
+}

@@ -10,7 +10,9 @@ use ratatui::crossterm::event::{self, Event, KeyCode, KeyEventKind, KeyModifiers
 use ratatui::style::{Modifier, Style};
 use ratatui::text::{Line, Text};
 use ratatui::widgets::Paragraph;
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
 
 use super::choice::{self, Running};
@@ -34,6 +36,22 @@ pub enum End {
     Failed(OutsideError),
     /// The terminal is gone.
     Terminal(io::Error),
+}
+
+/// The next event within `patience`. The library's own wait never ends, and never rests, where the terminal is gone.
+fn next_event(patience: Duration) -> io::Result<Option<Event>> {
+    let input = io::stdin();
+    let mut wanted = [PollFd::new(&input, PollFlags::IN)];
+    let patience = Timespec::try_from(patience).map_err(io::Error::other)?;
+    match poll(&mut wanted, Some(&patience)) {
+        // The window has another size, perhaps: the library knows.
+        Ok(_) | Err(Errno::INTR) => {}
+        Err(error) => return Err(error.into()),
+    }
+    if wanted[0].revents().intersects(PollFlags::HUP | PollFlags::ERR | PollFlags::NVAL) {
+        return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the terminal is gone"));
+    }
+    event::poll(Duration::ZERO)?.then(event::read).transpose()
 }
 
 /// The terminal, ours until this is dropped.
@@ -68,7 +86,8 @@ impl Screen {
     /// Takes the terminal. A panic gives it back first.
     pub fn open() -> io::Result<Self> {
         let stopped = Arc::new(AtomicBool::new(false));
-        for signal in [SIGINT, SIGTERM, SIGHUP] {
+        // Not SIGHUP: where the terminal is gone there is nothing to give back.
+        for signal in [SIGINT, SIGTERM] {
             flag::register(signal, Arc::clone(&stopped))?;
         }
         let terminal = ratatui::try_init()?;
@@ -167,7 +186,7 @@ impl Screen {
             if left.is_zero() {
                 return Asked::Look;
             }
-            match event::poll(left.min(SOON)).and_then(|there| there.then(event::read).transpose()) {
+            match next_event(left.min(SOON)) {
                 Ok(Some(Event::Key(key))) if key.kind != KeyEventKind::Release => {
                     if key.modifiers.contains(KeyModifiers::CONTROL) && key.code == KeyCode::Char('c') {
                         return Asked::End(End::Stopped);

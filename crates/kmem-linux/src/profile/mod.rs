@@ -11,7 +11,7 @@
 //! malloc, operator new         the limits of sizes that have a class are 0, as before there is an engine
 //! sections in line             the table that they go by is one in which every CPU has the empty area (I3)
 //! ```
-//! A slow path that was made to miss takes its object out of the slot by a section of its own, and counts: [`account`].
+//! A slow path that was made to miss takes its object out of the slot by a section of its own, and counts: `account`.
 //! Each thread counts by itself, in its 64 bytes.
 //!
 //! # How a free of a sample is noticed
@@ -30,14 +30,14 @@
 //! # What a sample may do
 //! It runs on a stack that may have 4 KiB, in a process that may be in a sandbox, for a caller that holds locks
 //! of libc's. So the walk works in memory of ours, under a lock that is a leaf; it takes no lock of the loader's
-//! ([`tables`]); and makes no system call but those that allocations make (mmap, munmap, madvise, sched_yield).
+//! (`tables`); and makes no system call but those that allocations make (mmap, munmap, madvise, sched_yield).
 //!
 //! # Fork
 //! The child goes on with its copy. The lock is taken before a fork and released after it, unless that thread has it
 //! already, further down in its stack.
 //!
 //! # `KMEM_PROFILE=FILE`
-//! switches a profile on when the program starts, and writes it to FILE when it ends ([`write`](self::write)), in the
+//! switches a profile on when the program starts, and writes it to FILE when it ends (`write`), in the
 //! format of pprof. `%p` in FILE is the number of the process. Without it a child of fork writes nothing, because it
 //! would write over its parent's.
 

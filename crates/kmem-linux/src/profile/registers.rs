@@ -1,4 +1,4 @@
-//! The registers that unwinding follows, by their DWARF numbers, which [`arch`] has.
+//! The registers that unwinding follows, by their DWARF numbers, which the room of the processor has.
 
 pub(super) use crate::arch::dwarf::{COUNT, FP, KEPT, RETURN, SP};
 

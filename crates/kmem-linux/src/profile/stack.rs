@@ -1,6 +1,6 @@
 //! The callers of an allocation.
 //!
-//! From frame to frame by the [tables](super::tables), and where code has none (a just-in-time compiler's) by frame
+//! From frame to frame by the tables, and where code has none (a just-in-time compiler's) by frame
 //! pointers. A walk reads the stack above the frames that it knows, and no further than it is sure that there is stack:
 //! up to where the program's first stack began, and elsewhere page by page, for which the kernel is asked. (It is asked
 //! by `madvise`, a call that allocations make as well, to bring the page in for reading: where that fails the walk
