@@ -71,7 +71,7 @@ unsafe extern "C" fn before_fork() {
     }
     undisturbed(|| {
         if engine.before_fork() {
-            profile::before_fork();
+            profile::before_fork(engine);
         }
     });
 }
@@ -99,7 +99,7 @@ unsafe extern "C" fn after_fork_in_child() {
         undisturbed(|| unsafe {
             engine.inherit();
             if engine.after_fork() {
-                profile::after_fork();
+                profile::after_fork_in_child();
             }
         });
     } else {

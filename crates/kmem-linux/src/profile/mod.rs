@@ -34,7 +34,9 @@
 //!
 //! # Fork
 //! The child goes on with its copy. The lock is taken before a fork and released after it, unless that thread has it
-//! already, further down in its stack.
+//! already, further down in its stack. Between the two that thread uses the profile as usual, in fork handlers of the
+//! program. A fork waits a limited time for the lock, because its holder may have been interrupted by a signal, and fork
+//! in the handler: then the child has no profile.
 //!
 //! # `KMEM_PROFILE=FILE`
 //! switches a profile on when the program starts, and writes it to FILE when it ends (`write`), in the
@@ -60,7 +62,7 @@ use kmem_core::classes::{self, CLASSES};
 use kmem_core::general::{Extent, stays};
 use kmem_core::pages::{CLASS_STEP, GRANULE, GRANULE_SHIFT};
 use kmem_core::platform::{Clock, PageSource};
-use kmem_core::sync::{AtomicPtr, AtomicU32, AtomicUsize, Ordering};
+use kmem_core::sync::{AtomicPtr, AtomicU32, Ordering, Park};
 use kmem_core::{AllocError, Engine};
 
 use crate::__weak_address as weak;
@@ -71,7 +73,7 @@ use crate::rseq::{entry, thread_data};
 
 use layout::{head, site};
 use registers::Registers;
-use state::{Held, State, get_head, may_be_sampled, set_head};
+use state::{HEAD, Held, State, get_head, may_be_sampled, set_head};
 
 pub use write::at_end;
 pub(crate) use write::at_start;
@@ -143,7 +145,10 @@ unsafe fn due(engine: &Engine<Linux>, object: NonNull<u8>, [requested, usable]: 
 /// Notes an object, and who allocated it.
 #[inline(never)]
 fn sample(engine: &Engine<Linux>, object: NonNull<u8>, sizes: [usize; 2], of: Of<'_>, registers: &Registers) {
-    let Some(mut held) = Held::take() else { return };
+    let Some(mut held) = Held::take_soon() else {
+        HEAD[head::LOST].fetch_add(1, Ordering::Relaxed);
+        return;
+    };
     if !is_on() {
         return;
     }
@@ -160,7 +165,7 @@ fn sample(engine: &Engine<Linux>, object: NonNull<u8>, sizes: [usize; 2], of: Of
         held.note(address, *site)
     });
     match noted {
-        None => set_head(head::LOST, get_head(head::LOST) + 1),
+        None => _ = HEAD[head::LOST].fetch_add(1, Ordering::Relaxed),
         Some(_) if class != 0 => watch(&mut held, engine, address),
         Some(_) => {}
     }
@@ -367,8 +372,10 @@ pub fn switch_off() {
             && let Some(site) = NonNull::new(value as *mut u64)
         {
             let class = State::word(site, site::CLASS);
-            if class != 0 {
-                // The sample is live: a thread that frees it comes by the lock first.
+            // A thread that frees the sample comes by the lock first, unless it was a signal handler that interrupted
+            // the lock's holder.
+            let is_live = matches!(engine.extent(key), Ok(Extent::Class(found)) if usize::from(found) == class);
+            if class != 0 && is_live {
                 set_class(engine, key, class as u8);
             }
         }
@@ -410,21 +417,29 @@ fn find_ours() -> Range<usize> {
     if !is_program && ours.contains(&weak!("malloc").addr()) { ours } else { 0..0 }
 }
 
-/// Threads that hold the lock for a fork.
-static FORKS: AtomicUsize = AtomicUsize::new(0);
-
-/// Takes the lock, so that a child finds it free and whole.
-pub(crate) fn before_fork() {
-    if let Some(held) = Held::take() {
-        core::mem::forget(held);
-        FORKS.store(1, Ordering::Relaxed);
+/// Takes the lock, so that a child finds it free and whole. If another thread keeps it, it is left: a signal may have
+/// interrupted that thread, and it may fork in the handler, which waits for the locks that this fork holds already.
+pub(crate) fn before_fork(engine: &Engine<Linux>) {
+    if let Some(held) = Held::take_for_fork(|tries| engine.platform().rest(tries)) {
+        held.keep_for_fork();
     }
 }
 
-/// Releases it, in the parent and in the child.
+/// Releases it.
 pub(crate) fn after_fork() {
-    if FORKS.swap(0, Ordering::Relaxed) == 1 {
-        // SAFETY: `before_fork` took it on this thread.
-        drop(unsafe { Held::taken() });
+    Held::end_fork();
+}
+
+/// Releases it in the child. Where the lock was left, the child has no profile.
+pub(crate) fn after_fork_in_child() {
+    if Held::end_fork() || !Held::is_lost() {
+        return;
+    }
+    let Some(engine) = crate::instance::existing() else { return };
+    if ON.swap(0, Ordering::AcqRel) != 0 {
+        set_head(head::ON, 0);
+        entry::count_for(0);
+        // SAFETY: this is the engine's table.
+        unsafe { engine.platform().miss_allocations(None, engine.table()) };
     }
 }

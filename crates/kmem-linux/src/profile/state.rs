@@ -245,28 +245,84 @@ static PLACE: Place = Place {
     }),
 };
 
+/// Whether the lock is held for a fork, by its holder: [`NOT`], [`IDLE`], or [`BUSY`] while the thread that forks uses
+/// the state.
+static FORK: AtomicUsize = AtomicUsize::new(NOT);
+const NOT: usize = 0;
+const IDLE: usize = 1;
+const BUSY: usize = 2;
+
+/// 1 in a child that was forked while another thread held the lock for good: its state may be unfinished.
+static LOST: AtomicUsize = AtomicUsize::new(0);
+
+/// How often a fork, or a sample, looks again for the lock before it goes on without it.
+const LOOKS: u32 = 1000;
+
 /// Having this is having the state.
-pub(super) struct Held(());
+pub(super) struct Held {
+    is_of_fork: bool,
+}
 
 impl Held {
     /// Takes the lock; `None` if this thread has it, further down in its stack (a signal handler that allocates).
     pub(super) fn take() -> Option<Self> {
-        let own = thread_data::pointer();
-        loop {
-            match PLACE.holder.compare_exchange(0, own, Ordering::Acquire, Ordering::Relaxed) {
-                Ok(_) => return Some(Self(())),
-                Err(holder) if holder == own => return None,
-                Err(_) => sys::sched_yield(),
-            }
-        }
+        Self::take_within(u32::MAX, |_| sys::sched_yield())
     }
-}
 
-impl Held {
-    /// # Safety
-    /// This thread took the lock, and forgot that it has it.
-    pub(super) unsafe fn taken() -> Self {
-        Self(())
+    /// The same, or `None` if another thread keeps the lock: a signal may have interrupted that thread, and its handler
+    /// may wait for this one.
+    pub(super) fn take_soon() -> Option<Self> {
+        Self::take_within(LOOKS, |_| sys::sched_yield())
+    }
+
+    /// The same for a fork, which may sleep by `rest`.
+    pub(super) fn take_for_fork(rest: impl Fn(u32)) -> Option<Self> {
+        Self::take_within(LOOKS, rest)
+    }
+
+    fn take_within(looks: u32, rest: impl Fn(u32)) -> Option<Self> {
+        let (own, mut tries) = (thread_data::pointer(), 0);
+        while LOST.load(Ordering::Relaxed) == 0 {
+            match PLACE.holder.compare_exchange(0, own, Ordering::Acquire, Ordering::Relaxed) {
+                Ok(_) => return Some(Self { is_of_fork: false }),
+                // Between the handlers of a fork the state is whole, and the thread may use it.
+                Err(holder) if holder == own => {
+                    let is_idle = FORK.compare_exchange(IDLE, BUSY, Ordering::Acquire, Ordering::Relaxed).is_ok();
+                    return is_idle.then_some(Self { is_of_fork: true });
+                }
+                Err(_) if tries == looks && looks != u32::MAX => return None,
+                Err(_) => rest(tries),
+            }
+            tries = tries.saturating_add(1);
+        }
+        None
+    }
+
+    /// Keeps the lock for a fork.
+    pub(super) fn keep_for_fork(self) {
+        core::mem::forget(self);
+        FORK.store(IDLE, Ordering::Release);
+    }
+
+    /// Releases the lock that this thread kept for a fork; `false` if it kept none. Another thread may fork at the same
+    /// time, where each of the two left a lock of the other's.
+    pub(super) fn end_fork() -> bool {
+        let is_own = PLACE.holder.load(Ordering::Relaxed) == thread_data::pointer();
+        let was_kept = is_own && FORK.swap(NOT, Ordering::Acquire) != NOT;
+        if was_kept {
+            PLACE.holder.store(0, Ordering::Release);
+        }
+        was_kept
+    }
+
+    /// In a child: whether a thread has the lock that does not exist here. From here on no thread obtains it.
+    pub(super) fn is_lost() -> bool {
+        let is_lost = ![0, thread_data::pointer()].contains(&PLACE.holder.load(Ordering::Relaxed));
+        if is_lost {
+            LOST.store(1, Ordering::Relaxed);
+            COUNTS.store(null_mut(), Ordering::Release);
+        }
+        is_lost
     }
 }
 
@@ -287,6 +343,10 @@ impl DerefMut for Held {
 
 impl Drop for Held {
     fn drop(&mut self) {
-        PLACE.holder.store(0, Ordering::Release);
+        if self.is_of_fork {
+            FORK.store(IDLE, Ordering::Release);
+        } else {
+            PLACE.holder.store(0, Ordering::Release);
+        }
     }
 }

@@ -170,7 +170,9 @@ impl<S: Sink> Writer<'_, S> {
             };
             let mut rest = &words[chunk::WORDS..];
             while rest.len() >= site::CALLERS {
-                let (one, others) = rest.split_at(site::CALLERS + rest[site::DEPTH] as usize);
+                let depth = rest[site::DEPTH] as usize;
+                // The end of a program must not fail because of a site that is unfinished.
+                let Some((one, others)) = rest.split_at_checked(site::CALLERS.saturating_add(depth)) else { break };
                 self.site(one, labels);
                 rest = others;
             }
