@@ -240,7 +240,9 @@ fn what_cannot_be_profiled_is_refused() {
 #[test]
 fn a_value_that_is_not_understood_is_said_once() {
     let program = built("said");
-    let output = on_kmem(&program).env("KMEM_PROFILE", "heap.pb.gz,rat=4").output().unwrap();
+    // Set by a program in between: the command reads its environment too, before it becomes the program.
+    let mut command = on_kmem(Path::new("env"));
+    let output = command.arg("KMEM_PROFILE=heap.pb.gz,rat=4").arg(&program).output().unwrap();
     let errors = String::from_utf8(output.stderr).unwrap();
     assert!(output.status.success());
     assert_eq!(errors.matches("KMEM_PROFILE=heap.pb.gz,rat=4 is not understood: a file").count(), 1, "{errors}");

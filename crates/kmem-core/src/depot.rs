@@ -362,7 +362,7 @@ pub(crate) mod at {
     use super::*;
 
     pub(crate) const OBJECTS: usize = offset_of!(Depot, objects);
-    pub(crate) const MARKS: usize = AT_LIMIT;
+    pub(crate) const NUMBER_BITS: usize = AT_LIMIT.trailing_zeros() as usize;
     pub(crate) const BATCH: usize = offset_of!(Depot, batch);
     pub(crate) const FULL: usize = offset_of!(Depot, state) + Mutex::<State>::DATA + offset_of!(State, full.head);
     pub(crate) const LOOSE: usize = offset_of!(Depot, state) + Mutex::<State>::DATA + offset_of!(State, loose);

@@ -176,7 +176,8 @@ impl Cache {
         stats.capacity = self.capacity as usize;
         stats.failures = self.failures as usize;
         stats.total = sum(outline.total);
-        let depots = parts.iter().map(|node| word(node, outline.depot_objects) & !outline.depot_marks);
+        let number = (1 << outline.depot_number_bits.min(63)) - 1;
+        let depots = parts.iter().map(|node| word(node, outline.depot_objects) & number);
         stats.in_depot = depots.fold(0, |sum, objects| sum.saturating_add(objects as usize));
         stats.slabs = sum(outline.slabs);
         stats.empty_slabs = sum(outline.empty_slabs);

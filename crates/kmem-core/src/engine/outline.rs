@@ -138,8 +138,8 @@ outline! {
     node_size = descriptor::at::NODE_SIZE;
     /// Objects in the depot.
     depot_objects = DEPOT + depot::at::OBJECTS;
-    /// The bits of that word which are no number.
-    depot_marks = depot::at::MARKS;
+    /// The bits of that word which are a number; what is above is none.
+    depot_number_bits = depot::at::NUMBER_BITS;
     /// Objects that a magazine of the depot holds at most.
     depot_batch = DEPOT + depot::at::BATCH;
     /// The address of the first full magazine, or 0.
