@@ -207,7 +207,7 @@ fn a_running_process_is_profiled_and_its_leak_has_a_line() {
         let (text, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
         assert!(output.status.success() && errors.is_empty(), "{errors}");
         let first = text.lines().nth(2).expect("a site");
-        assert!(first.contains("kmalloc-64") && first.contains("leak_here sites-running.c:13"), "{text}");
+        assert!(first.contains("kmalloc-64") && first.contains("leak_here sites-running.c:11"), "{text}");
         let [_, bytes, _, live] = by_size(&file)[&64];
         let kept = live as f64 / bytes as f64;
         assert!((kept - 0.2).abs() < 0.08, "{kept} of what is allocated is kept: {text}");
