@@ -123,7 +123,8 @@ fn with_a_thread_of_ours_it_need_do_nothing() {
 fn what_is_out_of_range_or_unknown_is_refused_with_a_reason() {
     let mut busy = Busy::start("refused", &[], &[]);
     let pid = busy.pid();
-    assert!(refused(pid, &["nobody", "limit=7"], 1).contains("no cache is named 'nobody'"));
+    let why = refused(pid, &["nobody", "limit=7"], 1);
+    assert!(why.contains("no cache is named 'nobody'"), "{why}");
     assert!(refused(pid, &["kmalloc-64", "limit=0"], 1).contains("limit=0: a CPU caches 1 to 2047 objects"));
     assert!(refused(pid, &["kmalloc-64", "limit=2048"], 1).contains("limit=2048"));
     assert!(refused(pid, &["kmalloc-64", "limit=18446744073709551614"], 1).contains("limit=18446744073709551614"));
