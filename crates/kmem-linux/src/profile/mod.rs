@@ -35,8 +35,8 @@
 //! # Fork
 //! The child goes on with its copy. The lock is taken before a fork and released after it, unless that thread has it
 //! already, further down in its stack. Between the two that thread uses the profile as usual, in fork handlers of the
-//! program. A fork waits a limited time for the lock, because its holder may have been interrupted by a signal, and fork
-//! in the handler: then the child has no profile.
+//! program. A fork waits a limited time for the lock, because its holder may have been interrupted by a signal, and
+//! fork in the handler: then the child has no profile.
 //!
 //! # `KMEM_PROFILE=FILE`
 //! switches a profile on when the program starts, and writes it to FILE when it ends (`write`), in the

@@ -305,8 +305,8 @@ impl Held {
     }
 
     /// Releases the lock that this thread kept for a fork; `false` if it kept none. Another thread may fork at the same
-    /// time, where each of the two left a lock of the other's. So may a signal handler of this thread, while it uses the
-    /// state between the handlers of its fork: that lock is the outer fork's to release.
+    /// time, where each of the two left a lock of the other's. So may a signal handler of this thread, while it uses
+    /// the state between the handlers of its fork: that lock is the outer fork's to release.
     pub(super) fn end_fork() -> bool {
         let is_own = PLACE.holder.load(Ordering::Relaxed) == thread_data::pointer();
         let was_kept = is_own && FORK.compare_exchange(IDLE, NOT, Ordering::Acquire, Ordering::Relaxed).is_ok();
