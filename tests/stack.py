@@ -34,11 +34,19 @@ RSP = 7  # in unwind tables
 
 # The program ends in these, so their frames do not matter.
 ENDS = re.compile(r"4core9panicking|\d+\w*_fail(ed)?(17h|$)|rust_begin_unwind")
+# More is allowed while memory is checked or a profile is on: see crates/kmem-linux/src/watched.rs.
+WATCHED = re.compile(r"10kmem_linux7watched|10kmem_linux6checks|7profile5write8at_start")
+# Loads malloc's address, to compare it.
+NO_CALL = re.compile(r"7profile9find_ours")
 # These begin on a thread of the library's own; or on the loader's stack, in a test that the environment asked for.
 NOT_ON_A_CALLERS_STACK = re.compile(r"6upkeep6thread|5storm3run|8at_start")
 BAD_FREE = re.compile(r"8instance8bad_free")
 # Functions that call themselves, with the maximum depth: LINKS of sync/waiters.rs, plus the first call.
 CALLS_ITSELF, TIMES = re.compile(r"7waiters.*8chain_of"), 11
+
+
+def is_exempt(mangled):
+    return ENDS.search(mangled) or WATCHED.search(mangled) or NO_CALL.search(mangled)
 
 
 class Function:
@@ -195,7 +203,7 @@ class Library:
             best = (before + function.most, ())
             for depth, callee in function.calls:
                 callee = through_pointer if callee is None else callee
-                if callee is None or ENDS.search(self.functions[callee].mangled):
+                if callee is None or is_exempt(self.functions[callee].mangled):
                     continue
                 below, chain = look(callee)
                 best = max(best, (before + depth + below, chain))
@@ -212,7 +220,7 @@ class Library:
             named.setdefault(address, self.functions[address].name)
         for address, name in named.items():
             function = self.functions.get(address)
-            if function and not NOT_ON_A_CALLERS_STACK.search(function.mangled) and not ENDS.search(function.mangled):
+            if function and not NOT_ON_A_CALLERS_STACK.search(function.mangled) and not is_exempt(function.mangled):
                 yield name, address
 
 

@@ -13,10 +13,10 @@ use kmem_core::general::{Fresh, stays};
 use kmem_core::hint::cold_path;
 use kmem_core::percpu::SlotIndex;
 
-use crate::profile::{self, Of};
+use crate::profile::Of;
 use crate::rseq::hot::{self, class_at};
 use crate::start::engine;
-use crate::{checks, rseq, slow_path, upkeep};
+use crate::{checks, rseq, slow_path, upkeep, watched};
 
 /// Bytes that every address is aligned to at least.
 pub const MIN_ALIGN: usize = classes::MIN_ALIGN;
@@ -192,14 +192,8 @@ pub unsafe fn free_sized(address: NonNull<u8>, size: usize, align: usize) {
 pub unsafe fn realloc(address: NonNull<u8>, size: usize) -> Result<NonNull<u8>, AllocError> {
     let class = class_at(address.as_ptr() as usize);
     if class == 0 || !(address.as_ptr() as usize).is_multiple_of(MIN_ALIGN) {
-        let engine = engine().ok_or(AllocError)?;
-        if checks::are_on()
-            && let Some(moved) = checks::realloc(address, size, MIN_ALIGN)
-        {
-            return moved;
-        }
         // SAFETY: passed on.
-        return unsafe { slow_path::realloc_bytes(engine, address, size, MIN_ALIGN) };
+        return unsafe { realloc_bytes(address, size, MIN_ALIGN) };
     }
     let usable = classes::size_of_class(class);
     if stays(usable, size) {
@@ -229,16 +223,13 @@ pub unsafe fn realloc(address: NonNull<u8>, size: usize) -> Result<NonNull<u8>, 
 /// # Safety
 /// As for [`free_sized`], with `old`.
 pub unsafe fn realloc_sized(address: NonNull<u8>, old: Layout, new: Layout) -> Result<NonNull<u8>, AllocError> {
-    if checks::are_on()
-        && let Some(moved) = checks::realloc(address, new.size(), new.align())
-    {
-        return moved;
+    if checks::are_on() {
+        // SAFETY: passed on; what is checked is freed by its address.
+        return unsafe { watched::realloc(address, new.size(), new.align()) };
     }
     let Some(class) = classes::class_told_by(new.size(), new.align()) else {
-        let engine = engine().ok_or(AllocError)?;
-        slow_path::enter(engine);
         // SAFETY: passed on.
-        return unsafe { slow_path::realloc_bytes(engine, address, new.size(), new.align()) };
+        return unsafe { realloc_bytes(address, new.size(), new.align()) };
     };
     if classes::class_told_by(old.size(), old.align()) == Some(class) {
         return Ok(address);
@@ -302,32 +293,47 @@ fn alloc_class(class: u8, size: usize, align: usize) -> Result<NonNull<u8>, Allo
 
 #[inline(never)]
 fn alloc_slow(class: u8, size: usize, align: usize) -> Result<NonNull<u8>, AllocError> {
-    let engine = engine().ok_or(AllocError)?;
-    if checks::are_on()
-        && let Some(checked) = checks::alloc(Some(class), size, align)
-    {
-        return checked;
+    if watched::is_on() {
+        return watched::alloc(class, size, align);
     }
+    let engine = engine().ok_or(AllocError)?;
     // SAFETY: general caches live for ever.
-    unsafe { slow_path::alloc_missed(engine, engine.general_cache(class)?, size) }
+    unsafe { slow_path::alloc_missed(engine, engine.general_cache(class)?) }
+}
+
+/// The same content in memory of `size` bytes, which was no object of a class, or will be none.
+///
+/// # Safety
+/// As for [`realloc`].
+#[inline(never)]
+unsafe fn realloc_bytes(address: NonNull<u8>, size: usize, align: usize) -> Result<NonNull<u8>, AllocError> {
+    // SAFETY: passed on.
+    unsafe {
+        if watched::is_on() {
+            return watched::realloc(address, size, align);
+        }
+        let engine = engine().ok_or(AllocError)?;
+        slow_path::enter(engine);
+        engine.realloc_bytes(address, size, align)
+    }
 }
 
 /// An object of a class of which it counts whether it reads as zero.
 #[inline(never)]
 fn alloc_for_zeros(class: u8, size: usize, align: usize) -> Result<Fresh, AllocError> {
-    let engine = engine().ok_or(AllocError)?;
-    if checks::are_on()
-        && let Some(checked) = checks::alloc(Some(class), size, align)
+    if watched::is_on()
+        && let Some(checked) = watched::alloc_checked(Some(class), size, align)
     {
-        return checked.map(|address| Fresh { address, zero: checks::is_zero() });
+        return checked;
     }
+    let engine = engine().ok_or(AllocError)?;
     slow_path::enter(engine);
     let cache = engine.general_cache(class)?;
     // SAFETY: general caches live for ever; the object is new.
     unsafe {
         let fresh = engine.alloc_for_zeros(cache)?;
-        if profile::is_on() {
-            profile::account(engine, fresh.address, size, Of::Cache(cache));
+        if watched::is_on() {
+            watched::account(engine, fresh.address, size, Of::Cache(cache));
         }
         Ok(fresh)
     }
@@ -335,17 +341,17 @@ fn alloc_for_zeros(class: u8, size: usize, align: usize) -> Result<Fresh, AllocE
 
 #[inline(never)]
 fn alloc_large(size: usize, align: usize) -> Result<Fresh, AllocError> {
-    let engine = engine().ok_or(AllocError)?;
-    if checks::are_on()
-        && let Some(checked) = checks::alloc(None, size, align)
+    if watched::is_on()
+        && let Some(checked) = watched::alloc_checked(None, size, align)
     {
-        return checked.map(|address| Fresh { address, zero: checks::is_zero() });
+        return checked;
     }
+    let engine = engine().ok_or(AllocError)?;
     upkeep::poke(engine);
     let fresh = engine.alloc_large(size, align)?;
-    if profile::is_on() {
+    if watched::is_on() {
         // SAFETY: the object is new.
-        unsafe { profile::account(engine, fresh.address, size, Of::Large) };
+        unsafe { watched::account(engine, fresh.address, size, Of::Large) };
     }
     Ok(fresh)
 }
@@ -366,11 +372,8 @@ unsafe fn free_large(address: NonNull<u8>, size: usize) {
 /// As for [`free_sized`].
 #[inline(never)]
 pub unsafe fn free_missed_sized(address: NonNull<u8>, size: usize) {
-    if checks::are_on() && checks::free(address, Some(size)) {
-        return;
-    }
     // SAFETY: passed on.
-    unsafe { free_missed(address) }
+    unsafe { if watched::is_on() { watched::free(address, Some(size)) } else { free_missed(address) } }
 }
 
 /// What [`free`] does where the slot takes no object, or the address has no class.
@@ -379,20 +382,21 @@ pub unsafe fn free_missed_sized(address: NonNull<u8>, size: usize) {
 /// As for [`free`].
 #[inline(never)]
 pub unsafe fn free_missed(address: NonNull<u8>) {
-    let Some(engine) = engine() else { return };
-    if checks::are_on() && checks::free(address, None) {
-        return;
+    if watched::is_on() {
+        // SAFETY: passed on.
+        return unsafe { watched::free(address, None) };
     }
+    let Some(engine) = engine() else { return };
     let class = class_at(address.as_ptr() as usize);
     // SAFETY: passed on; a general cache lives for ever, and what has its class is its object.
     unsafe {
         if class == 0 || !(address.as_ptr() as usize).is_multiple_of(MIN_ALIGN) {
             slow_path::enter(engine);
-            return slow_path::free_bytes(engine, address);
+            return engine.free_bytes(address);
         }
         match engine.general_cache(class) {
             Ok(cache) => slow_path::free_missed(engine, cache, address),
-            Err(_) => slow_path::free_bytes(engine, address),
+            Err(_) => engine.free_bytes(address),
         }
     }
 }

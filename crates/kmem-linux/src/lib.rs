@@ -71,6 +71,7 @@ pub mod stack;
 pub mod start;
 pub mod status;
 pub mod upkeep;
+mod watched;
 
 pub use error::{DestroyError, InsideCallback};
 pub use fork::is_registered as fork_handlers_are_registered;

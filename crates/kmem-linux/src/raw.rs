@@ -13,7 +13,7 @@ use crate::error::{DestroyError, InsideCallback};
 use crate::instance::existing;
 use crate::platform::Linux;
 use crate::start::engine;
-use crate::{checks, profile, rseq, slow_path};
+use crate::{checks, rseq, slow_path, watched};
 
 /// A cache of objects of one [`Layout`].
 ///
@@ -346,13 +346,13 @@ impl Handle {
     #[cold]
     #[inline(never)]
     unsafe fn alloc_slow(self) -> Result<NonNull<u8>, AllocError> {
-        let engine = engine().ok_or(AllocError)?;
         // SAFETY: passed on.
-        if let Some(checked) = unsafe { checked(self) } {
-            return checked;
+        unsafe {
+            if watched::is_on() {
+                return watched::alloc_in(self.desc());
+            }
+            slow_path::alloc_missed(engine().ok_or(AllocError)?, self.desc())
         }
-        // SAFETY: passed on.
-        unsafe { slow_path::alloc_missed(engine, self.desc(), self.desc().object_size()) }
     }
 
     /// # Safety
@@ -362,11 +362,12 @@ impl Handle {
     unsafe fn free_slow(self, object: NonNull<u8>) {
         let Some(engine) = existing() else { return };
         // SAFETY: passed on.
-        if checks::are_on() && checks::free_in(unsafe { self.desc() }, object) {
-            return;
+        unsafe {
+            if watched::is_on() {
+                return watched::free_in(self.desc(), object);
+            }
+            slow_path::free_missed(engine, self.desc(), object)
         }
-        // SAFETY: passed on.
-        unsafe { slow_path::free_missed(engine, self.desc(), object) }
     }
 
     /// # Safety
@@ -375,7 +376,7 @@ impl Handle {
     #[inline(never)]
     unsafe fn alloc_bulk_slow(self, out: &mut [usize]) -> usize {
         let Some(engine) = existing() else { return 0 };
-        if profile::is_on() {
+        if watched::is_on() {
             let each = |place: &mut usize| {
                 // SAFETY: passed on.
                 let object = unsafe { self.alloc_slow() };
@@ -384,18 +385,6 @@ impl Handle {
             return out.iter_mut().map_while(|place| each(place).then_some(())).count();
         }
         slow_path::enter(engine);
-        let count = out.len();
-        for (done, place) in out.iter_mut().enumerate() {
-            // SAFETY: passed on.
-            match unsafe { checked(self) } {
-                Some(Ok(object)) => *place = object.as_ptr() as usize,
-                Some(Err(AllocError)) => return done,
-                None => break,
-            }
-            if done + 1 == count {
-                return done + 1;
-            }
-        }
         // SAFETY: passed on.
         unsafe { engine.alloc_bulk(self.desc(), out) }
     }
@@ -407,27 +396,13 @@ impl Handle {
     unsafe fn free_bulk_slow(self, objects: &[usize]) {
         let Some(engine) = existing() else { return };
         slow_path::enter(engine);
-        if checks::are_on() {
+        if watched::is_on() {
             // SAFETY: passed on, one by one.
             return objects.iter().filter_map(|object| NonNull::new(*object as *mut u8)).for_each(|object| unsafe {
                 self.free_slow(object);
             });
         }
-        if profile::is_on() {
-            let objects = objects.iter().filter_map(|object| NonNull::new(*object as *mut u8));
-            objects.for_each(|object| profile::freed(engine, object));
-        }
         // SAFETY: passed on.
         unsafe { engine.free_bulk(self.desc(), objects) }
     }
-}
-
-/// An object of a cache that is checked; `None`: it is not.
-///
-/// # Safety
-/// The cache lives.
-#[inline(always)]
-unsafe fn checked(cache: Handle) -> Option<Result<NonNull<u8>, AllocError>> {
-    // SAFETY: passed on.
-    if checks::are_on() { checks::alloc_in(unsafe { cache.desc() }) } else { None }
 }

@@ -8,7 +8,6 @@ use kmem_core::{AllocError, Engine};
 
 use crate::platform::Linux;
 use crate::process::mode::Mode;
-use crate::profile::{self, Of};
 use crate::upkeep;
 
 /// The first thing on a slow path of any kind, with no lock of the engine held: sees to upkeep and to the thread's
@@ -20,7 +19,6 @@ pub(crate) fn enter(engine: &'static Engine<Linux>) {
 }
 
 /// What an alloc in line does where its section missed. In a mode whose sections are not in line it has not tried yet.
-/// `size` is what was asked for.
 ///
 /// # Safety
 /// As for `Engine::alloc`.
@@ -28,12 +26,7 @@ pub(crate) fn enter(engine: &'static Engine<Linux>) {
 pub(crate) unsafe fn alloc_missed(
     engine: &'static Engine<Linux>,
     cache: &CacheDesc,
-    size: usize,
 ) -> Result<NonNull<u8>, AllocError> {
-    if profile::is_on() {
-        // SAFETY: passed on.
-        return unsafe { alloc_counted(engine, cache, size) };
-    }
     upkeep::poke(engine);
     // SAFETY: passed on.
     unsafe {
@@ -53,10 +46,6 @@ pub(crate) unsafe fn alloc_missed(
 /// As for `Engine::free`.
 #[inline(always)]
 pub(crate) unsafe fn free_missed(engine: &'static Engine<Linux>, cache: &CacheDesc, object: NonNull<u8>) {
-    if profile::is_on() {
-        // SAFETY: passed on.
-        return unsafe { free_counted(engine, cache, object) };
-    }
     upkeep::poke(engine);
     // SAFETY: passed on.
     unsafe {
@@ -70,29 +59,23 @@ pub(crate) unsafe fn free_missed(engine: &'static Engine<Linux>, cache: &CacheDe
     }
 }
 
-/// An alloc while a profile is on, which made the section in line miss: it has not tried the slot yet.
+/// An alloc whose section was made to miss: it has not tried the slot in any mode.
 ///
 /// # Safety
 /// As for `Engine::alloc`.
-#[cold]
-#[inline(never)]
-unsafe fn alloc_counted(
+pub(crate) unsafe fn alloc_untried(
     engine: &'static Engine<Linux>,
     cache: &CacheDesc,
-    size: usize,
 ) -> Result<NonNull<u8>, AllocError> {
-    upkeep::poke(engine);
-    // SAFETY: the slot is the cache's; the object is new.
+    // SAFETY: the slot is the cache's; the rest is passed on.
     unsafe {
-        let object = match engine.platform().pop(engine.table(), cache.slot()) {
-            Some(object) => object,
+        match engine.platform().pop(engine.table(), cache.slot()) {
+            Some(object) => Ok(object),
             None => {
                 engine.platform().slow_path_enter();
-                engine.alloc(cache)?
+                engine.alloc(cache)
             }
-        };
-        profile::account(engine, object, size, Of::Cache(cache));
-        Ok(object)
+        }
     }
 }
 
@@ -100,61 +83,12 @@ unsafe fn alloc_counted(
 ///
 /// # Safety
 /// As for `Engine::free`.
-#[cold]
-#[inline(never)]
-unsafe fn free_counted(engine: &'static Engine<Linux>, cache: &CacheDesc, object: NonNull<u8>) {
-    profile::freed(engine, object);
+pub(crate) unsafe fn free_untried(engine: &'static Engine<Linux>, cache: &CacheDesc, object: NonNull<u8>) {
     // SAFETY: passed on.
     unsafe {
         if !engine.platform().push(engine.table(), cache.slot(), object) {
             enter(engine);
             engine.free(cache, object);
         }
-    }
-}
-
-/// Frees memory by its address alone.
-///
-/// # Safety
-/// As for `Engine::free_bytes`.
-#[inline(always)]
-pub(crate) unsafe fn free_bytes(engine: &'static Engine<Linux>, address: NonNull<u8>) {
-    if profile::is_on() {
-        // SAFETY: passed on.
-        return unsafe { free_bytes_counted(engine, address) };
-    }
-    // SAFETY: passed on.
-    unsafe { engine.free_bytes(address) };
-}
-
-/// The same while a profile is on.
-///
-/// # Safety
-/// As for `Engine::free_bytes`.
-#[cold]
-#[inline(never)]
-unsafe fn free_bytes_counted(engine: &'static Engine<Linux>, address: NonNull<u8>) {
-    profile::freed(engine, address);
-    // SAFETY: passed on.
-    unsafe { engine.free_bytes(address) };
-}
-
-/// The same content in memory of `size` bytes.
-///
-/// # Safety
-/// As for `Engine::realloc_bytes`.
-#[inline(always)]
-pub(crate) unsafe fn realloc_bytes(
-    engine: &'static Engine<Linux>,
-    old: NonNull<u8>,
-    size: usize,
-    align: usize,
-) -> Result<NonNull<u8>, AllocError> {
-    // SAFETY: passed on.
-    unsafe {
-        if profile::is_on() {
-            return profile::realloc(engine, old, size, align);
-        }
-        engine.realloc_bytes(old, size, align)
     }
 }

@@ -4,7 +4,7 @@ use kmem_core::Engine;
 
 use crate::instance::{self, existing};
 use crate::platform::Linux;
-use crate::{checks, control, fork, profile, upkeep};
+use crate::{checks, control, fork, profile, upkeep, watched};
 
 /// The engine, made now if it does not exist; `None` where there is no memory for it.
 #[inline]
@@ -16,11 +16,12 @@ pub fn engine() -> Option<&'static Engine<Linux>> {
 #[inline(never)]
 fn make() -> Option<&'static Engine<Linux>> {
     let engine = instance::make();
-    if engine.is_some() {
+    if let Some(engine) = engine {
         control::engine_exists();
         // Last, because libc may allocate here, which is served already.
         fork::register();
-        profile::at_start();
+        profile::at_start(engine);
+        watched::is_known();
     }
     engine
 }

@@ -48,6 +48,7 @@ use self::track::Track;
 use self::zone::{PAGE, REGIONS};
 use crate::os::geometry::page;
 use crate::os::{environment, sys};
+use crate::watched;
 
 /// Bytes of the largest packed slot, and the number of its region: regions of packed slots have the numbers of classes.
 const PACKED_MAX: usize = 2048;
@@ -112,6 +113,7 @@ pub(crate) fn begin() {
     if options.is_secure() || rate > 0 {
         pool::begin(rate);
         ON.store(1, Ordering::Release);
+        watched::set(watched::CHECKED);
     }
     if !options.any() {
         return;
@@ -133,6 +135,7 @@ pub(crate) fn begin() {
         }
     }
     ON.store(1, Ordering::Release);
+    watched::set(watched::CHECKED);
 }
 
 fn heap_if_on() -> Option<&'static Heap> {

@@ -179,7 +179,8 @@ fn profile(request: &Request) -> Outcome {
         crate::profile::switch_off();
         return Outcome::Done([crate::profile::head_address() as u64, 0, 0, 0]);
     }
-    match crate::profile::switch_on(rate) {
+    let Some(engine) = crate::instance::existing() else { return Outcome::Later };
+    match crate::profile::switch_on(engine, rate) {
         Ok(()) => Outcome::Done([crate::profile::head_address() as u64, 0, 0, 0]),
         Err(Refused::IsOn) => Outcome::Done([crate::profile::head_address() as u64, 1, 0, 0]),
         Err(Refused::NoMemory) => Outcome::Refused(Refusal::NoMemory, [0; message::NUMBERS]),

@@ -63,10 +63,15 @@ impl Map {
         if (self.used + 1) * 4 > self.len * 3 && !self.grow() {
             return false;
         }
+        self.put(key, value);
+        true
+    }
+
+    /// Sets a key, for which there is room.
+    fn put(&mut self, key: usize, value: usize) {
         let place = self.place(key);
         self.used += usize::from(self.at(place).key == 0);
         *self.at(place) = Entry { key, value };
-        true
     }
 
     /// Takes a key out, and returns its value.
@@ -115,7 +120,7 @@ impl Map {
         let len = (self.len * 2).max(FIRST);
         let Some(memory) = pages::map(len * size_of::<Entry>()) else { return false };
         let mut wide = Self { entries: memory.as_ptr().cast(), len, used: 0 };
-        self.for_each(|key, value| _ = wide.set(key, value));
+        self.for_each(|key, value| wide.put(key, value));
         self.clear();
         *self = wide;
         true

@@ -66,10 +66,10 @@ use kmem_core::sync::{AtomicPtr, AtomicU32, Ordering, Park};
 use kmem_core::{AllocError, Engine};
 
 use crate::__weak_address as weak;
-use crate::general;
 use crate::os::environment;
 use crate::platform::Linux;
 use crate::rseq::{entry, thread_data};
+use crate::{general, watched};
 
 use layout::{head, site};
 use registers::Registers;
@@ -311,8 +311,7 @@ pub enum Refused {
 /// # Errors
 /// See [`Refused`].
 #[cold]
-pub fn switch_on(rate: usize) -> Result<(), Refused> {
-    let engine = crate::start::engine().ok_or(Refused::NoMemory)?;
+pub fn switch_on(engine: &Engine<Linux>, rate: usize) -> Result<(), Refused> {
     if !(1..=RATE_MAX).contains(&rate) {
         return Err(Refused::Rate);
     }
@@ -341,6 +340,7 @@ pub fn switch_on(rate: usize) -> Result<(), Refused> {
     // SAFETY: the table has the shape of the engine's, and stays.
     unsafe { engine.platform().miss_allocations(Some(held.nowhere), engine.table()) };
     ON.store(u32::from(held.session), Ordering::Release);
+    watched::set(watched::COUNTED);
     if !engine.platform().goes_by_id() {
         entry::count_for(u32::from(held.session));
     }
@@ -363,6 +363,7 @@ pub fn switch_off() {
     if ON.swap(0, Ordering::AcqRel) == 0 {
         return;
     }
+    watched::clear(watched::COUNTED);
     set_head(head::ON, 0);
     entry::count_for(0);
     // SAFETY: this is the engine's table.
@@ -409,6 +410,7 @@ fn make_nowhere(state: &mut State, engine: &Engine<Linux>) -> bool {
 }
 
 /// The object that this library is, if it serves the malloc of a program that it is not part of.
+#[inline(never)]
 fn find_ours() -> Range<usize> {
     const PHDR: usize = 3;
     let object = |at: usize| tables::object_of(at).map(|(_, start, end)| start..end);
@@ -437,6 +439,7 @@ pub(crate) fn after_fork_in_child() {
     }
     let Some(engine) = crate::instance::existing() else { return };
     if ON.swap(0, Ordering::AcqRel) != 0 {
+        watched::clear(watched::COUNTED);
         set_head(head::ON, 0);
         entry::count_for(0);
         // SAFETY: this is the engine's table.

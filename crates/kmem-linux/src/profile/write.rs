@@ -7,6 +7,7 @@
 use core::ffi::CStr;
 use core::ptr::NonNull;
 
+use kmem_core::Engine;
 use kmem_core::platform::Clock;
 use kmem_core::sync::{AtomicUsize, Ordering};
 
@@ -20,6 +21,7 @@ use super::{RATE, end, switch_on};
 use crate::instance::existing;
 use crate::os::settings::{self, Setting};
 use crate::os::{pages, profile_setting, sys};
+use crate::platform::Linux;
 
 /// Bytes of the file's name at most.
 const NAME_MAX: usize = 1100;
@@ -34,11 +36,11 @@ static BEGUN_BY: AtomicUsize = AtomicUsize::new(0);
 /// Switches a profile on, if the environment says so. Called once the engine exists.
 #[cold]
 #[inline(never)]
-pub(crate) fn at_start() {
+pub(crate) fn at_start(engine: &Engine<Linux>) {
     if !settings::is_said(Setting::Profile) {
         return;
     }
-    match switch_on(profile_setting::rate().unwrap_or(RATE)) {
+    match switch_on(engine, profile_setting::rate().unwrap_or(RATE)) {
         Ok(()) => BEGUN_BY.store(sys::getpid(), Ordering::Relaxed),
         Err(_) => sys::report(&["kmem: there is no memory for the profile of KMEM_PROFILE"]),
     }
