@@ -4,8 +4,8 @@
 narrowest test that then fails. If an anchor no longer matches, a mutant does not compile, or a named test does not
 exist or does not pass without the mutant, the run fails, so the table cannot become stale.
 
-Works on a copy of the tree in target/mutants. Models (`kmem-models`, under loom) are built as .ci/loom builds them, and
-share its dependencies.
+Works on copies of the tree in target/mutants, one for each lane: two lanes run at a time, one of models
+(`kmem-models`, under loom, built as .ci/loom builds them, with its dependencies), and one of all other tests.
 """
 
 import argparse
@@ -16,13 +16,15 @@ import subprocess
 import sys
 import time
 import tomllib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from ending import group
 from tree import ROOT, copy_tree
 
 WORK = ROOT / "target" / "mutants"
-TREE = WORK / "tree"
+# A copy of the tree for each lane.
+TREES = {True: WORK / "models", False: WORK / "tree"}
 # Seconds that a test may take with a mutant in place; a test that hangs has noticed it.
 PATIENCE = 60
 # Seconds that a run should take in CI on two CPUs.
@@ -42,12 +44,13 @@ class Test:
             stop(f"a test is 'package target name', not '{text}'")
         self.text, (self.package, self.target, self.name) = text, parts
         self.is_model = self.package == "kmem-models"
+        self.tree = TREES[self.is_model]
 
     def environment(self):
         if self.is_model:
             flags = {"CARGO_TARGET_DIR": str(ROOT / "target" / "loom")}
         else:
-            flags = {"CARGO_TARGET_DIR": str(WORK / "target"), "CARGO_PROFILE_DEV_DEBUG": "0"}
+            flags = {"CARGO_TARGET_DIR": str(WORK / "target"), "CARGO_PROFILE_DEV_DEBUG": "0", "KMEM_TEST_PATIENCE": "3"}
         return {**os.environ, "CARGO_INCREMENTAL": "1", "RUST_BACKTRACE": "0", **flags}
 
     def build(self):
@@ -59,7 +62,7 @@ class Test:
             # saves time.
             command += ["--release", "--features", self.target, "--config", "profile.release.package.kmem-models.opt-level=1"]
         # The package's folder determines its workspace.
-        folder = TREE / "crates" / self.package
+        folder = self.tree / "crates" / self.package
         done = subprocess.run(command, cwd=folder, env=self.environment(), capture_output=True, text=True)
         if done.returncode != 0:
             lines = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
@@ -73,7 +76,7 @@ class Test:
 
     def run(self, executable):
         """Whether the test passed, how it ended, and what it said."""
-        options = {"cwd": TREE / "crates" / self.package, "env": self.environment(), "text": True, "errors": "replace"}
+        options = {"cwd": self.tree / "crates" / self.package, "env": self.environment(), "text": True, "errors": "replace"}
         command = [executable, self.name, "--exact"]
         with group(command, PATIENCE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, **options) as process:
             output, _ = process.communicate()
@@ -102,7 +105,7 @@ def check_anchors(mutants):
 
 
 def check_unmutated(tests):
-    """Checks that every named test exists and passes without a mutant."""
+    """Checks that every named test of a lane exists and passes without a mutant."""
     executables = {}
     for test in tests:
         place = (test.package, test.target)
@@ -117,7 +120,7 @@ def check_unmutated(tests):
 
 def try_mutant(mutant, test):
     """How the test fails with the mutant in place; None if it passes."""
-    path = TREE / mutant["file"]
+    path = test.tree / mutant["file"]
     original = path.read_text()
     path.write_text(original.replace(mutant["anchor"], mutant["mutated"]))
     try:
@@ -129,6 +132,24 @@ def try_mutant(mutant, test):
     finally:
         # Written now, so that it is newer than the build of the mutant.
         path.write_text(original)
+
+
+def run_lane(pairs):
+    """Tries the mutants of a lane with their tests, and returns the names of those that survive."""
+    begun = time.monotonic()
+    tests = {test.text: test for _, test in pairs}
+    copy_tree(pairs[0][1].tree)
+    check_unmutated(tests.values())
+    print(f"{len(tests)} tests pass without a mutant, {time.monotonic() - begun:.0f} s", flush=True)
+    survivors = []
+    # Tests of one target follow each other, so that their dependencies stay built.
+    for mutant, test in sorted(pairs, key=lambda pair: (pair[1].package, pair[1].target)):
+        since = time.monotonic()
+        how = try_mutant(mutant, test)
+        print(f"{time.monotonic() - since:5.1f} s  {mutant['name']}: {test.name} {how or 'PASSES'}", flush=True)
+        if how is None:
+            survivors.append(mutant["name"])
+    return survivors
 
 
 def main():
@@ -146,19 +167,11 @@ def main():
         return print(f"{len(mutants + table['unnoticed'])} anchors occur exactly once")
     if options.only:
         mutants = [mutant for mutant in mutants if any(part in mutant["name"] for part in options.only)]
-    tests = [Test(mutant["test"]) for mutant in mutants]
     begun = time.monotonic()
-    copy_tree(TREE)
-    check_unmutated({test.text: test for test in tests}.values())
-    print(f"{len({test.text for test in tests})} tests pass without a mutant, {time.monotonic() - begun:.0f} s", flush=True)
-    survivors = []
-    # Tests of one target follow each other, and models come last, so that their dependencies stay built.
-    for mutant, test in sorted(zip(mutants, tests), key=lambda pair: (pair[1].is_model, pair[1].package, pair[1].target)):
-        since = time.monotonic()
-        how = try_mutant(mutant, test)
-        print(f"{time.monotonic() - since:5.1f} s  {mutant['name']}: {test.name} {how or 'PASSES'}", flush=True)
-        if how is None:
-            survivors.append(mutant["name"])
+    pairs = [(mutant, Test(mutant["test"])) for mutant in mutants]
+    lanes = [[pair for pair in pairs if pair[1].is_model == is_model] for is_model in TREES]
+    with ThreadPoolExecutor(len(lanes)) as pool:
+        survivors = [name for names in pool.map(run_lane, filter(None, lanes)) for name in names]
     seconds = time.monotonic() - begun
     print(f"{len(mutants) - len(survivors)} of {len(mutants)} mutants are noticed, {seconds:.0f} s (budget on two CPUs: {BUDGET} s)")
     if survivors:

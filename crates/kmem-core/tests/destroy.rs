@@ -214,7 +214,7 @@ fn during_destroy<R: Send + 'static>(
         .at_next_fence(move || send.send(std::thread::spawn(code).join().expect("no panic")).expect("the test waits"));
     let cache = cache.clone();
     let answer = ends(move || cache.destroy());
-    (answer, receive.recv_timeout(Duration::from_secs(10)).expect("there was a fence"))
+    (answer, receive.recv_timeout(common::patience()).expect("there was a fence"))
 }
 
 #[test]

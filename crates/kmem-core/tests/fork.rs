@@ -531,5 +531,5 @@ fn cpus_that_a_thread_had_stopped_run_again_in_the_child() {
         })));
         cache.free_bulk(&objects);
     });
-    assert_eq!(receive.recv_timeout(Duration::from_secs(10)), Ok((2, [true; 2])));
+    assert_eq!(receive.recv_timeout(common::patience()), Ok((2, [true; 2])));
 }

@@ -239,6 +239,12 @@ pub fn distinct(objects: &[usize]) -> bool {
     sorted.windows(2).all(|pair| pair[0] != pair[1])
 }
 
+/// How long a test waits for what should happen at once: ten seconds, or as many as `KMEM_TEST_PATIENCE` says.
+pub fn patience() -> Duration {
+    let seconds = std::env::var("KMEM_TEST_PATIENCE").ok().and_then(|seconds| seconds.parse().ok());
+    Duration::from_secs(seconds.unwrap_or(10))
+}
+
 /// Runs `test` on a thread of its own and fails if it hangs.
 #[track_caller]
 pub fn ends<R: Send + 'static>(test: impl FnOnce() -> R + Send + 'static) -> R {
@@ -248,7 +254,7 @@ pub fn ends<R: Send + 'static>(test: impl FnOnce() -> R + Send + 'static) -> R {
         let _ = done.send(());
         result
     });
-    if wait.recv_timeout(Duration::from_secs(10)) == Err(mpsc::RecvTimeoutError::Timeout) {
+    if wait.recv_timeout(patience()) == Err(mpsc::RecvTimeoutError::Timeout) {
         panic!("it hangs");
     }
     thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
