@@ -1,6 +1,6 @@
 //! The fake platform: virtual CPUs in one process, for tests. It is deterministic if the test is.
 //!
-//! A thread runs on the virtual CPU that it chose with [`run_on`]. Sections are [modelled](crate::modelled): between
+//! A thread runs on the virtual CPU that it chose with [`run_on`]. Sections are modelled (`modelled.rs`): between
 //! what one reads and its commit there may be an interrupt, where a test puts code with [`interrupt_next_section`].
 //!
 //! What other threads do while one waits for a fence is code of the test as well ([`Fake::at_next_fence`]).

@@ -296,7 +296,8 @@ unsafe impl PageSource for Model {
     }
 
     fn reserve(&self) -> Option<Window> {
-        (!self.refused()).then(|| Window { base: self.window.0.as_ptr() as usize, len: self.machine.granules * GRANULE })
+        (!self.refused())
+            .then(|| Window { base: self.window.0.as_ptr() as usize, len: self.machine.granules * GRANULE })
     }
 
     unsafe fn commit(&self, _addr: usize, _len: usize) -> Result<(), CommitError> {
