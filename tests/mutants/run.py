@@ -26,7 +26,7 @@ WORK = ROOT / "target" / "mutants"
 # A copy of the tree for each lane.
 TREES = {True: WORK / "models", False: WORK / "tree"}
 # Seconds that a test may take with a mutant in place; a test that hangs has noticed it.
-PATIENCE = 60
+PATIENCE = 150
 # Seconds that a run should take in CI on two CPUs.
 BUDGET = 600
 
@@ -50,7 +50,7 @@ class Test:
         if self.is_model:
             flags = {"CARGO_TARGET_DIR": str(ROOT / "target" / "loom")}
         else:
-            flags = {"CARGO_TARGET_DIR": str(WORK / "target"), "CARGO_PROFILE_DEV_DEBUG": "0", "KMEM_TEST_PATIENCE": "3"}
+            flags = {"CARGO_TARGET_DIR": str(WORK / "target"), "CARGO_PROFILE_DEV_DEBUG": "0", "KMEM_TEST_PATIENCE": "6"}
         return {**os.environ, "CARGO_INCREMENTAL": "1", "RUST_BACKTRACE": "0", **flags}
 
     def build(self):

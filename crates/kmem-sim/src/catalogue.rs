@@ -142,7 +142,7 @@ pub static SCENARIOS: [Scenario; 17] = [
         &[actor("rmmod minix", 0, &[Destroy(0)]), actor("rmmod minix", 0, &[Destroy(0)]), DOWN_UP],
     ),
     scenario(
-        "a cache is created while a CPU goes down and its return is refused",
+        "a CPU goes down and is refused its return while a cache is created",
         ALL,
         NOTHING,
         &[

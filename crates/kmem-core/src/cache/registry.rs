@@ -205,6 +205,15 @@ fn hash(name: &str) -> u32 {
     name.bytes().fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193))
 }
 
+/// Calls `visit` with each cache that `next` pins after the index of the one before.
+fn walk<'a, P: Host + 'a>(next: impl Fn(u32) -> Option<Pinned<'a, P>>, mut visit: impl FnMut(&CacheDesc)) {
+    let mut after = 0;
+    while let Some(pinned) = next(after) {
+        after = pinned.id().index;
+        visit(&pinned);
+    }
+}
+
 impl Registry {
     /// A list for caches with indexes below `max`, the first `general` of which are those of the general caches.
     pub(crate) fn map<P: Host>(platform: &P, max: usize, general: usize) -> Option<Self> {
@@ -453,21 +462,13 @@ impl Registry {
     }
 
     /// Calls `visit` with every listed cache, one at a time, with a pin and no lock held.
-    pub(crate) fn for_each<P: Host>(&self, platform: &P, mut visit: impl FnMut(&CacheDesc)) {
-        let mut after = 0;
-        while let Some(pinned) = self.pin_next(platform, after) {
-            after = pinned.id().index;
-            visit(&pinned);
-        }
+    pub(crate) fn for_each<P: Host>(&self, platform: &P, visit: impl FnMut(&CacheDesc)) {
+        walk(|after| self.pin_next(platform, after), visit);
     }
 
     /// The same with every listed cache that does not [rest](super::rest).
-    pub(crate) fn for_each_awake<P: Host>(&self, platform: &P, mut visit: impl FnMut(&CacheDesc)) {
-        let mut after = 0;
-        while let Some(pinned) = self.pin_next_awake(platform, after) {
-            after = pinned.id().index;
-            visit(&pinned);
-        }
+    pub(crate) fn for_each_awake<P: Host>(&self, platform: &P, visit: impl FnMut(&CacheDesc)) {
+        walk(|after| self.pin_next_awake(platform, after), visit);
     }
 
     /// The word of the lock, for fork.

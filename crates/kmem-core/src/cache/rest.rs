@@ -2,7 +2,8 @@
 //!
 //! A process may have thousands of caches and use ten of them. Each period of decay would take three locks of each, to
 //! find what it found the last time. So decay notes that a cache rests, if no slot of it is enabled and no later period
-//! has anything to release; whatever adds to slots, depots or slabs wakes it.
+//! has anything to release; whatever adds to slots, depots or slabs wakes it. A cache with a destructor never rests:
+//! decay leaves it alone, so what its depots hold is counted and reaped by others.
 //!
 //! The note must not be lost to a thread that adds something meanwhile:
 //! ```text

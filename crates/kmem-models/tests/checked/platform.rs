@@ -115,7 +115,7 @@ impl PlaceOfWindow {
     /// At least a step of the heap.
     const ALIGN: usize = 2 << 20;
     /// Granules of the largest machine.
-    const GRANULES: usize = 16;
+    const GRANULES: usize = 64;
 
     /// A place for so many granules, of which the first, where the heap's table will be, is zero; no model touches the
     /// others.

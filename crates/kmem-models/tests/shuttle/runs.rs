@@ -3,6 +3,7 @@
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
+use std::sync::Mutex;
 use std::time::Instant;
 
 use shuttle::scheduler::{PctScheduler, RandomScheduler, ReplayScheduler};
@@ -59,8 +60,11 @@ pub fn run(name: &str, scheduler: Scheduler, count: usize, storm: impl Fn() + Se
     println!("{name}: {count} schedules, {:.1} s", begun.elapsed().as_secs_f64());
 }
 
-/// Runs what must fail: how it did, and the file with its schedule.
+/// Runs what must fail: how it did, and the file with its schedule, which it knows by its being new. So one such run is
+/// at a time: shuttle has one folder for a process.
 pub fn caught(run: impl FnOnce()) -> (String, Option<PathBuf>) {
+    static ONE: Mutex<()> = Mutex::new(());
+    let _one = ONE.lock().unwrap_or_else(|dead| dead.into_inner());
     let before = schedules();
     let panic = catch_unwind(AssertUnwindSafe(run)).expect_err("a run that fails");
     let said =
