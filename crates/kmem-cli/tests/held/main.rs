@@ -101,7 +101,9 @@ fn the_first_screen_says_what_holds_the_memory() {
     assert!(lines[first + 1].contains("large blocks") && lines[first + 1].contains("15.00 MiB"), "{text}");
     assert!(lines[first + 2].contains("large blocks") && lines[first + 2].contains("12.00 MiB"), "{text}");
     assert!(lines[first + 3].contains("kmalloc-3072"), "{text}");
-    assert!(lines.iter().all(|line| line.chars().count() <= 100), "{text}");
+    // But for the reasons of what is off, which are sentences.
+    let figures = lines.iter().filter(|line| !line.starts_with("mode") && !line.starts_with("off"));
+    assert!(figures.into_iter().all(|line| line.chars().count() <= 100), "{text}");
 }
 
 #[test]
