@@ -49,8 +49,11 @@ def common(corner):
 def today(corner):
     def list_cache(s, c: Cache):
         return And(s.life(c) == ABSENT, gate_open(corner, s)), s.but(
-            life=put(s.life, c, to=LIVE), listed=put(s.listed, c, to=T),
-            to_make=lambda d, k: If(d == c, s.online(k), s.to_make(d, k)))
+            life=put(s.life, c, to=LIVE), listed=put(s.listed, c, to=T))
+
+    def count_cpus(s, c: Cache):
+        """Create looks which CPUs are online."""
+        return s.life(c) == LIVE, s.but(to_make=lambda d, k: If(d == c, s.online(k), s.to_make(d, k)))
 
     # --- slots
     def lock_life(s, t: Thread, c: Cache):

@@ -39,7 +39,7 @@ class Corner:
 
     # A dying cache stays listed until it is drained, and gets no slot.
     listed: bool = True
-    # Creates and destroys exclude transitions.
+    # Creates and destroys exclude transitions. A formula, where that is to be said later.
     gate: bool = True
     # Users keep the contract: nobody is inside alloc or free of a cache while it is destroyed.
     contract: bool = True

@@ -122,7 +122,7 @@ def executions():
              + "lock withdraw {} take_out bring pop")
     race_1 = "begin_transition go_down go_offline create list_cache begin_walk lock visit"
     race_2 = "create list_cache begin_transition die prepare come_online choose_online lock withdraw fence_afar slot_drained"
-    refused = ("list_cache begin_transition go_down go_offline begin_walk lock visit resume end_walk end_transition "
+    refused = ("list_cache count_cpus begin_transition go_down go_offline begin_walk lock visit resume end_walk end_transition "
                "begin_transition prepare {} begin_walk lock visit resume lock_life enable_created end_walk")
     unfenced, emptied_first = Corner(without="fence"), Corner(gate=False, without="offline before it is emptied")
     yield "no fence: an object in a depot and in a hand", unfenced, drain.format(""), in_two_places, True

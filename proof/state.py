@@ -35,7 +35,7 @@ SIGNATURE = dict(
     enabled=(Cpu, Cache, B),         # the slot has a magazine
     life=(Cache, Life), listed=(Cache, B),
     to_drain=(Cache, Cpu, B),        # the destroy has still to drain this CPU's slot
-    to_make=(Cache, Cpu, B),         # the CPU was online when the cache was created (in 2004: and has no slot yet)
+    to_make=(Cache, Cpu, B),         # the CPU was online when create looked (in 2004: and has no slot yet)
     # --- the order of 2004
     oops=(B,),                       # somebody counted on a slot that is not there
 )
@@ -70,12 +70,12 @@ def no_section(s, t):
 
 def gate_open(corner, s):
     """No writer, so readers get in: the writer is the transition."""
-    return every(Cpu)(lambda k: Not(s.transition(k))) if corner.gate else T
+    return Implies(corner.gate, every(Cpu)(lambda k: Not(s.transition(k))))
 
 
 def gate_empty(corner, s):
     """No reader, so a writer gets in: the readers are the caches that are being made or destroyed."""
-    return every(Cache)(lambda c: is_in(s.life(c), ABSENT, LIVE, UNLISTED)) if corner.gate else T
+    return Implies(corner.gate, every(Cache)(lambda c: is_in(s.life(c), ABSENT, LIVE, UNLISTED)))
 
 
 def bare(s, k, c):
