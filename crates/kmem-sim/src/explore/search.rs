@@ -36,6 +36,8 @@ pub struct Limits {
     pub stop: Option<&'static AtomicBool>,
     /// Whether no schedule is begun after one that failed.
     pub until_found: bool,
+    /// Called, on the caller's thread, with what happened in each run that came to its end.
+    pub watch: Option<fn(&[Event])>,
 }
 
 impl Limits {
@@ -49,6 +51,7 @@ impl Limits {
             time: None,
             stop: None,
             until_found: false,
+            watch: None,
         }
     }
 }
@@ -118,6 +121,7 @@ struct Search<'a> {
     deadline: Option<Instant>,
     stop: Option<&'static AtomicBool>,
     until_found: bool,
+    watch: Option<fn(&[Event])>,
     /// Decisions of the longest run.
     longest: usize,
 }
@@ -126,7 +130,7 @@ struct Search<'a> {
 pub fn explore(set_up: &dyn Fn() -> Stage, limits: &Limits) -> Explored {
     let deadline = limits.time.map(|time| Instant::now() + time);
     let mut search = Search::new(set_up, deadline, limits.stop);
-    search.until_found = limits.until_found;
+    (search.until_found, search.watch) = (limits.until_found, limits.watch);
     let mut random = Random::new(limits.seed);
     search.systematic(limits, &mut random);
     let wanted = search.explored.schedules + if search.explored.exhaustive { 0 } else { limits.random };
@@ -154,6 +158,7 @@ impl<'a> Search<'a> {
             deadline,
             stop,
             until_found: false,
+            watch: None,
             longest: 0,
         }
     }
@@ -174,6 +179,9 @@ impl<'a> Search<'a> {
             // Its threads stay where they are, so a new director is needed.
             self.director.dismiss();
             self.director = Director::new();
+        }
+        if let (None, Some(watch)) = (&run.fault, self.watch) {
+            watch(&run.events);
         }
         let trouble = match &run.fault {
             Some(fault) => Some(Trouble::Fault(fault.clone())),
