@@ -43,6 +43,8 @@
 //! format of pprof. `%p` in FILE is the number of the process. Without it a child of fork writes nothing, because it
 //! would write over its parent's.
 
+mod chunks;
+mod document;
 mod hash;
 pub mod interval;
 pub mod layout;
