@@ -9,9 +9,10 @@ use core::ffi::CStr;
 use kmem_core::Engine;
 use kmem_core::sync::{AtomicUsize, Ordering};
 
+use super::RATE;
 use super::document::{self, Paper};
 use super::pprof::{Block, Gzip};
-use super::{RATE, end, switch_on};
+use super::switch::{end, switch_on};
 use crate::instance::existing;
 use crate::os::settings::{self, Setting};
 use crate::os::{pages, profile_setting, sys};
