@@ -37,7 +37,7 @@ ENDS = re.compile(r"4core9panicking|\d+\w*_fail(ed)?(17h|$)|rust_begin_unwind")
 # More is allowed while memory is checked or a profile is on: see crates/kmem-linux/src/watched.rs.
 WATCHED = re.compile(r"10kmem_linux7watched|10kmem_linux6checks|7profile5write8at_start")
 # Loads malloc's address, to compare it.
-NO_CALL = re.compile(r"7profile9find_ours")
+NO_CALL = re.compile(r"7profile6switch9find_ours")
 # These begin on a thread of the library's own; or on the loader's stack, in a test that the environment asked for.
 NOT_ON_A_CALLERS_STACK = re.compile(r"6upkeep6thread|5storm3run|8at_start")
 BAD_FREE = re.compile(r"8instance8bad_free")

@@ -137,8 +137,10 @@ pub unsafe fn free(address: NonNull<u8>) {
         return unsafe { free_missed(address) };
     }
     let class = class_at(address.as_ptr() as usize);
+    // By the published table, and not by the one for sections in line, which miss while a profile is on: the free of a
+    // sample misses by its class.
     // SAFETY: what has a class is an object of an engine that was published; the slot is that of its own cache.
-    if class == 0 || !unsafe { rseq::push(SlotIndex(u32::from(class)), address) } {
+    if class == 0 || !unsafe { rseq::given::push(hot::table(), SlotIndex(u32::from(class)), address) } {
         // SAFETY: passed on.
         unsafe { free_missed(address) }
     }

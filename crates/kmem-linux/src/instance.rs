@@ -129,20 +129,23 @@ fn bad_free(object: usize, error: FreeError) {
     }
     let mut digits = [0; 18];
     let pointer = hexadecimal(object, &mut digits);
-    match error {
-        FreeError::NotAnObject => sys::fatal(&[
-            "kmem: free of ",
-            pointer,
-            ", which is not the beginning of anything that kmem handed out (foreign, interior or stale pointer)",
-            if namespaces::are_several() {
-                ". There are libraries here that dlmopen loaded, or an auditor: each such namespace has a malloc of its \
-                 own, and memory must be freed in the one that allocated it"
-            } else {
-                ""
-            },
-        ]),
-        FreeError::DoubleFree => sys::fatal(&["kmem: free of ", pointer, ", which is free already (double free)"]),
+    sys::report(&[
+        "kmem: free of ",
+        pointer,
+        match error {
+            FreeError::NotAnObject => {
+                ", which is not the beginning of anything that kmem handed out (foreign, interior or stale pointer)"
+            }
+            FreeError::DoubleFree => ", which is free already (double free)",
+        },
+    ]);
+    if error == FreeError::NotAnObject && namespaces::are_several() {
+        sys::report(&[
+            "kmem: there are libraries here that dlmopen loaded, or an auditor: each such namespace has a malloc of its \
+             own, and memory must be freed in the one that allocated it",
+        ]);
     }
+    sys::end()
 }
 
 /// What the dynamic linker tells a debugger of namespaces: each loads another libc, and so another malloc.

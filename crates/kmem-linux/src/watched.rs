@@ -53,6 +53,17 @@ pub(crate) fn is_known() {
 #[cold]
 #[inline(never)]
 pub(crate) fn alloc(class: u8, size: usize, align: usize) -> Result<NonNull<u8>, AllocError> {
+    if !checks::are_on()
+        && let Some(object) = profile::pop(class)
+    {
+        return Ok(object);
+    }
+    alloc_slowly(class, size, align)
+}
+
+/// The same by way of the engine. Apart, so that what is above keeps nothing on the stack.
+#[inline(never)]
+fn alloc_slowly(class: u8, size: usize, align: usize) -> Result<NonNull<u8>, AllocError> {
     let engine = engine().ok_or(AllocError)?;
     if checks::are_on()
         && let Some(checked) = checks::alloc(Some(class), size, align)
@@ -95,6 +106,20 @@ pub(crate) unsafe fn account(engine: &'static Engine<Linux>, fresh: NonNull<u8>,
 #[cold]
 #[inline(never)]
 pub(crate) unsafe fn free(address: NonNull<u8>, said: Option<usize>) {
+    // SAFETY: passed on.
+    unsafe {
+        if checks::are_on() || !profile::is_on() || !profile::push(address) {
+            free_slowly(address, said);
+        }
+    }
+}
+
+/// The same by way of the engine.
+///
+/// # Safety
+/// As for [`free`].
+#[inline(never)]
+unsafe fn free_slowly(address: NonNull<u8>, said: Option<usize>) {
     let Some(engine) = engine() else { return };
     if checks::are_on() && checks::free(address, said) {
         return;

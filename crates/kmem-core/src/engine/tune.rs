@@ -91,7 +91,12 @@ impl<P: Platform> Engine<P> {
     /// value of [`Tuning`] is out of range; the cache is gone or dying; or the caller is a hotplug callback. On an
     /// error nothing has changed.
     pub fn tune(&self, id: CacheId, tuning: impl Into<Tuning>) -> Result<(), TuneError> {
-        let tuning = tuning.into();
+        self.tune_to(id, tuning.into())
+    }
+
+    /// The same. Out of line, because its caller would keep all that it needs of the stack.
+    #[inline(never)]
+    fn tune_to(&self, id: CacheId, tuning: Tuning) -> Result<(), TuneError> {
         if let (Some(past), Some(limit)) = (self.past(&TUNES), tuning.limit) {
             return past.tune(id, limit);
         }
@@ -103,17 +108,25 @@ impl<P: Platform> Engine<P> {
         }
         let mut reclaim = Reclaim::new();
         self.reap_beyond_limit(&cache, &mut reclaim);
-        let holders = if tuning.limit.is_some() { cache.holders() } else { CpuSet::new() };
-        if !holders.is_empty() {
-            let online = gate.online(&self.cpus);
-            Stopped::new(&online, &self.cpus, &self.table, &self.platform, &holders)
-                // SAFETY: the CPU is stopped.
-                .for_each(|cpu, area| unsafe { self.resize_slot(&cache, cpu, area, &mut reclaim) });
+        if tuning.limit.is_some() {
+            self.resize_slots(&gate.online(&self.cpus), &cache, &mut reclaim);
         }
         drop(gate);
         // The pin keeps the slabs' cache meanwhile (I19).
         self.reclaim(reclaim);
         Ok(())
+    }
+
+    /// Gives all enabled slots of `cache` the capacity that was asked for. Out of line, like the other steps, so that
+    /// what one of them needs of the stack is not below the next one.
+    #[inline(never)]
+    fn resize_slots(&self, online: &OnlineCpus<'_>, cache: &CacheDesc, reclaim: &mut Reclaim) {
+        let holders = cache.holders();
+        if !holders.is_empty() {
+            Stopped::new(online, &self.cpus, &self.table, &self.platform, &holders)
+                // SAFETY: the CPU is stopped.
+                .for_each(|cpu, area| unsafe { self.resize_slot(cache, cpu, area, reclaim) });
+        }
     }
 
     /// The same for a caller that may wait for no other thread and run none of the program's code: on a slow path of

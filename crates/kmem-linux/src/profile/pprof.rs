@@ -21,18 +21,25 @@ pub(super) mod field {
     pub(in super::super) const DEFAULT_TYPE: u32 = 14;
 }
 
-/// Bytes of the longest message: a sample with its callers, which take up to ten bytes each.
-const LONGEST: usize = 1024;
-
-/// A message under way. What does not fit is left out, which no message of ours is so long for.
-pub(super) struct Message {
+/// A message with a place for so many bytes. What does not fit is left out, which no message of ours is so long for.
+pub(super) struct Message<const N: usize> {
     len: usize,
-    bytes: [u8; LONGEST],
+    bytes: [u8; N],
 }
 
-impl Message {
+/// One that a short stack has room for: seven numbers.
+pub(super) type Short = Message<80>;
+/// The longest one, for memory: a sample with its callers, which take up to ten bytes each. It may be zero at first.
+pub(super) type Long = Message<1024>;
+
+impl<const N: usize> Message<N> {
     pub(super) const fn new() -> Self {
-        Self { len: 0, bytes: [0; LONGEST] }
+        Self { len: 0, bytes: [0; N] }
+    }
+
+    /// Begins anew.
+    pub(super) fn clear(&mut self) {
+        self.len = 0;
     }
 
     fn byte(&mut self, byte: u8) {
@@ -82,13 +89,13 @@ impl Message {
 
 /// Writes a number as a field of the profile.
 pub(super) fn put_number(field: u32, value: u64, sink: &mut impl Sink) {
-    let mut message = Message::new();
+    let mut message = Short::new();
     sink.put(message.number(field, value).as_slice());
 }
 
 /// Writes bytes as a field of the profile.
 pub(super) fn put_bytes(field: u32, bytes: &[u8], sink: &mut impl Sink) {
-    let mut head = Message::new();
+    let mut head = Short::new();
     head.varint(u64::from(field) << 3 | 2);
     head.varint(bytes.len() as u64);
     sink.put(head.as_slice());
@@ -160,7 +167,7 @@ mod tests {
 
     #[test]
     fn a_message_is_what_protocol_buffers_say() {
-        let mut message = Message::new();
+        let mut message = Short::new();
         message.number(1, 150).bytes(2, b"testing");
         assert_eq!(message.as_slice(), b"\x08\x96\x01\x12\x07testing");
     }

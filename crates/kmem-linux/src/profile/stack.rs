@@ -10,6 +10,7 @@
 //! What the tables say of an instruction does not change, so it is kept in a small table of our own. A walk of twenty
 //! frames takes a microsecond by it.
 
+use super::expression::evaluate;
 use super::registers::{COUNT, FP, KEPT, RETURN, Registers, SP};
 use super::tables::{self, Frame, Rule, Scratch};
 use crate::os::geometry::page;
@@ -176,7 +177,7 @@ fn by_rules(registers: &mut Registers, frame: &Frame, memory: &mut Memory) -> Op
     let callee = registers.0;
     let address = match frame.expression {
         0 => callee.get(frame.register as usize)?.wrapping_add_signed(frame.offset as isize),
-        at => tables::evaluate(at, None, &callee, |at| memory.read(at))?,
+        at => evaluate(at, None, &callee, |at| memory.read(at))?,
     };
     for (register, rule) in frame.rules.iter().enumerate() {
         let at = |offset: i32| address.wrapping_add_signed(offset as isize);
@@ -190,10 +191,10 @@ fn by_rules(registers: &mut Registers, frame: &Frame, memory: &mut Memory) -> Op
             Rule::Is(offset) => at(offset),
             Rule::In(other) => *callee.get(other as usize)?,
             Rule::AtExpression(from) => {
-                let at = tables::evaluate(from, Some(address), &callee, |at| memory.read(at))?;
+                let at = evaluate(from, Some(address), &callee, |at| memory.read(at))?;
                 memory.read(at)?
             }
-            Rule::IsExpression(from) => tables::evaluate(from, Some(address), &callee, |at| memory.read(at))?,
+            Rule::IsExpression(from) => evaluate(from, Some(address), &callee, |at| memory.read(at))?,
         };
     }
     // A handler may run on a stack of its own, so the interrupted frame may lie anywhere.

@@ -6,14 +6,13 @@ use core::ptr::{NonNull, null_mut};
 
 use kmem_core::sync::{AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
+use super::chunks::Chunks;
 use super::hash::Map;
-use super::layout::{CHUNK, chunk, head, site};
+use super::layout::{head, site};
 use super::stack::Walker;
 use crate::os::{pages, sys};
 use crate::rseq::thread_data;
 
-/// Bytes of chunks at most: a profile with so many sites has no use for more.
-const CHUNKS_MAX: usize = 64 << 20;
 /// Counters of the filter.
 const FILTER: usize = 1 << 15;
 
@@ -52,8 +51,7 @@ pub(super) struct State {
     /// A hash -> the site.
     sites: Map,
     walker: *mut Walker,
-    chunk: *mut u64,
-    chunks: usize,
+    chunks: Chunks,
     /// A table in which every CPU has the empty area.
     pub(super) nowhere: *mut AtomicPtr<u8>,
     /// The number of the profile, from 1 to 255, as threads note it.
@@ -81,17 +79,8 @@ impl State {
 
     /// Forgets the sites of the profile before.
     pub(super) fn forget_sites(&mut self) {
-        let mut chunk = get_head(head::CHUNKS);
-        set_head(head::CHUNKS, 0);
-        while let Some(memory) = NonNull::new(chunk as *mut u64) {
-            // SAFETY: the chunk is ours, and no longer in use.
-            unsafe {
-                chunk = memory.add(chunk::NEXT).read() as usize;
-                pages::unmap(memory.cast(), CHUNK);
-            }
-        }
+        self.chunks.forget();
         self.sites.clear();
-        (self.chunk, self.chunks) = (null_mut(), 0);
     }
 
     /// Forgets the samples that live.
@@ -138,7 +127,8 @@ impl State {
             }
             hash = hash.wrapping_add(2);
         }
-        let made = self.new_site(site::CALLERS + callers.len())?;
+        let words = site::CALLERS + callers.len();
+        let made = self.chunks.room(words)?;
         if !self.sites.set(hash, made.as_ptr() as usize) {
             return None;
         }
@@ -157,36 +147,9 @@ impl State {
             made.add(site::CALLERS)
                 .cast::<usize>()
                 .copy_from_nonoverlapping(NonNull::from(callers).cast(), callers.len());
-            // Readers look at no more than is used.
-            let used = AtomicU64::from_ptr(self.chunk.add(chunk::USED));
-            used.fetch_add((site::CALLERS + callers.len()) as u64, Ordering::Release);
         }
+        self.chunks.filled(words);
         Some(made)
-    }
-
-    /// Room for a site of so many words, which does not count as used yet.
-    fn new_site(&mut self, words: usize) -> Option<Site> {
-        // SAFETY: the chunk is ours.
-        let used = if self.chunk.is_null() { CHUNK } else { unsafe { self.chunk.add(chunk::USED).read() as usize } };
-        if (used + words) * size_of::<u64>() > CHUNK {
-            if self.chunks >= CHUNKS_MAX {
-                return None;
-            }
-            let memory = pages::map(CHUNK)?.cast::<u64>();
-            // SAFETY: the mapping is ours and zero; the last chunk's link is read from outside only.
-            unsafe {
-                memory.add(chunk::USED).write(chunk::WORDS as u64);
-                if self.chunk.is_null() {
-                    set_head(head::CHUNKS, memory.as_ptr() as usize);
-                } else {
-                    AtomicU64::from_ptr(self.chunk.add(chunk::NEXT)).store(memory.as_ptr() as u64, Ordering::Release);
-                }
-            }
-            (self.chunk, self.chunks) = (memory.as_ptr(), self.chunks + CHUNK);
-            return self.new_site(words);
-        }
-        // SAFETY: there is as much room.
-        NonNull::new(unsafe { self.chunk.add(used) })
     }
 
     /// Notes that a live sample of a site is at this address.
@@ -238,8 +201,7 @@ static PLACE: Place = Place {
         live: Map::new(),
         sites: Map::new(),
         walker: null_mut(),
-        chunk: null_mut(),
-        chunks: 0,
+        chunks: Chunks::new(),
         nowhere: null_mut(),
         session: 0,
     }),

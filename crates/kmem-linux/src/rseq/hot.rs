@@ -174,6 +174,12 @@ pub fn is_published() -> bool {
     !HOT.table.load(Ordering::Acquire).is_null()
 }
 
+/// The table that was published: the entry of CPU 0.
+#[inline(always)]
+pub(crate) fn table() -> *const AtomicPtr<u8> {
+    HOT.table.load(Ordering::Relaxed)
+}
+
 /// The class of the general object at `address`; 0 for all else (large, foreign, null, of a named cache).
 #[inline(always)]
 pub fn class_at(address: usize) -> u8 {

@@ -131,21 +131,9 @@ impl<P: Platform> Engine<P> {
         };
         let online = gate.online(&self.cpus);
         let mut group = Group::new(self);
-        let (mut after, mut enabled, mut slots) = (0, 0, 0);
-        while let Some(cache) = self.registry.pin_next_awake(&self.platform, after) {
-            after = cache.id().index;
-            let mut is_meant = false;
-            for cpu in cache.each_holder() {
-                enabled += 1;
-                if wanted(&cache, cpu) {
-                    group.cpus.insert(cpu);
-                    is_meant = true;
-                }
-            }
-            if !is_meant {
-                continue;
-            }
-            group.add(cache);
+        let (mut after, mut enabled, mut slots) = (Some(0), 0, 0);
+        while let Some(last) = after {
+            after = self.gather(last, &mut group, &mut enabled, &wanted);
             if group.len == AT_ONCE {
                 slots += self.drain_group(&online, &group, how);
                 group.clear();
@@ -153,6 +141,32 @@ impl<P: Platform> Engine<P> {
         }
         slots += self.drain_group(&online, &group, how);
         Aged { slots, left: enabled > slots }
+    }
+
+    /// Adds the next cache after the one of number `after` to the group, if slots of it are wanted, and counts those
+    /// that are enabled. Returns the cache's number; `None`: there is no further one. Out of line, so that what it needs
+    /// of the stack is not below that of a drain.
+    #[inline(never)]
+    fn gather<'a>(
+        &'a self,
+        after: u32,
+        group: &mut Group<'a, P>,
+        enabled: &mut usize,
+        wanted: impl Fn(&CacheDesc, usize) -> bool,
+    ) -> Option<u32> {
+        let cache = self.registry.pin_next_awake(&self.platform, after)?;
+        let (number, mut is_meant) = (cache.id().index, false);
+        for cpu in cache.each_holder() {
+            *enabled += 1;
+            if wanted(&cache, cpu) {
+                group.cpus.insert(cpu);
+                is_meant = true;
+            }
+        }
+        if is_meant {
+            group.add(cache);
+        }
+        Some(number)
     }
 
     /// Looks at one slot.

@@ -101,6 +101,12 @@ pub(crate) fn count_for(session: u32) {
     COUNTED.session.store(session, Ordering::Release);
 }
 
+/// Whether entries count, and a thread whose block has this number does so for the same profile.
+#[inline]
+pub(crate) fn counts_for(session: u8) -> bool {
+    session != 0 && COUNTED.session.load(Ordering::Acquire) == u32::from(session)
+}
+
 /// Where templates find what they count by.
 #[doc(hidden)]
 pub mod counted {
