@@ -254,6 +254,7 @@ in_each_mode!(locked_memory, |mode| limits(mode, "locked"));
 in_each_mode!(zeros_of_half_a_granule_and_more, |mode| limits(mode, "zeros"));
 in_each_mode!(misuse, is_reported);
 in_each_mode!(stack, takes_little_stack);
+in_each_mode!(api, |mode| linked(mode, "api.c"));
 
 /// What the environment says to other allocators means nothing here, and nobody says a word about it.
 mod settings_of_others {
@@ -321,6 +322,16 @@ mod storm {
 fn takes_little_stack(mode: &Mode) {
     let limit = if library().is_ours() && !cfg!(debug_assertions) { "limited" } else { "unlimited" };
     must_succeed(mode, "stack", built("stack.c"), &[OsStr::new(limit)]);
+}
+
+/// A program that calls what kmem offers beside malloc is linked with the library, which serves it in this way alone.
+fn linked(mode: &Mode, source: &'static str) {
+    let Library::Kmem(library) = library() else {
+        return println!("not our library: it has none of these functions");
+    };
+    let name = source.split('.').next().unwrap_or(source);
+    let program = compile(source, &format!("{name}-{}", mode.name), &[library.as_os_str()]);
+    must_succeed(mode, name, program, &[]);
 }
 
 /// `lifecycle.c` is linked against one copy of its plugin, and loads another.
@@ -458,7 +469,9 @@ fn exports_only_what_it_serves() {
     let wanted: BTreeSet<&str> =
         [MALLOC_FAMILY, NEW, DELETE, CHILDREN].iter().flat_map(|names| names.split_whitespace()).collect();
     let missing: Vec<_> = wanted.difference(&exported).collect();
-    let surplus: Vec<_> = exported.difference(&wanted).filter(|name| !name.starts_with("kmem_")).collect();
+    let header = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("include/kmem.h")).expect("kmem.h");
+    let is_declared = |name: &str| header.contains(&format!("{name}("));
+    let surplus: Vec<_> = exported.difference(&wanted).filter(|name| !is_declared(name)).collect();
     assert!(missing.is_empty(), "expected {library:?} to export these: {missing:?}");
     assert!(surplus.is_empty(), "expected {library:?} not to export these: {surplus:?}");
 }
