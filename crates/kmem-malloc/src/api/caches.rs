@@ -89,7 +89,7 @@ unsafe fn destruct(hooks: *mut (), object: *mut u8) {
 }
 
 /// What `errno` says of a cache that was not created.
-pub(super) fn errno_of(error: CreateError) -> c_int {
+fn errno_of(error: CreateError) -> c_int {
     match error {
         CreateError::NameTooLong { .. } => ENAMETOOLONG,
         CreateError::NameTaken => EEXIST,

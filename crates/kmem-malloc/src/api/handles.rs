@@ -45,6 +45,8 @@ const INDEX: usize = (1 << GENERATION_AT) - 1;
 pub(super) enum Kind {
     /// `kmem_cache`.
     Kmem = 0x6b6d,
+    /// `umem_cache_t`.
+    Umem = 0x756d,
 }
 
 /// A cache, and what its interface keeps beside it.

@@ -6,6 +6,7 @@
 //! | [`caches`] | `kmem_cache_*`: caches of objects of one size |
 //! | [`memory`] | sizes, figures and release of memory |
 //! | [`cpus`] | CPUs that come and go |
+//! | [`umem`] | libumem's interface |
 //! | `handles` | nothing: what the pointers to caches mean |
 //!
 //! # Input of every kind
@@ -24,11 +25,13 @@ pub mod caches;
 pub mod cpus;
 mod handles;
 pub mod memory;
+pub mod umem;
 
 use core::ffi::c_int;
 
 use crate::c::set_errno;
 
+pub(crate) const EAGAIN: c_int = 11;
 pub(crate) const ENOMEM: c_int = 12;
 pub(crate) const EBUSY: c_int = 16;
 pub(crate) const EEXIST: c_int = 17;
