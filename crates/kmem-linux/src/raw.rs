@@ -318,6 +318,20 @@ impl Handle {
         }
     }
 
+    /// Whether an object of the cache begins at `object`. Where memory is checked the answer is left to the free, which
+    /// reports more than this can.
+    ///
+    /// # Safety
+    /// The cache lives. If an object of kmem begins there, it is the caller's.
+    #[inline]
+    pub unsafe fn owns(self, object: NonNull<u8>) -> bool {
+        // SAFETY: passed on.
+        unsafe {
+            existing().is_some_and(|engine| engine.is_object_of(self.desc(), object.as_ptr() as usize))
+                || (checks::are_on() && checks::covers(self.desc()))
+        }
+    }
+
     /// # Safety
     /// The cache lives.
     #[inline]

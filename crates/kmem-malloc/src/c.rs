@@ -51,7 +51,7 @@ fn answer(memory: Result<NonNull<u8>, AllocError>) -> *mut c_void {
 
 #[cold]
 #[inline(never)]
-fn fail(error: c_int) -> *mut c_void {
+pub(crate) fn fail(error: c_int) -> *mut c_void {
     set_errno(error);
     null_mut()
 }

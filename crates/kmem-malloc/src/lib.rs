@@ -7,6 +7,7 @@
 //! | [`glibc`] | mallinfo, mallopt and what else glibc adds |
 //! | [`vfork`] | vfork and clone, for children that run on a thread of their parent's |
 //! | [`plugin`] | dlopen, without RTLD_DEEPBIND |
+//! | [`api`] | what C programs call beside malloc: caches, figures, CPUs |
 //! | `arch` | nothing: what differs from processor to processor |
 //! | `start` | nothing: what happens when the library is loaded and when the program ends |
 //! | `table` | nothing: the slab table of `KMEM_STATS=1` |
@@ -47,6 +48,7 @@ macro_rules! also {
     };
 }
 
+pub mod api;
 mod arch;
 pub mod c;
 #[cfg(target_arch = "x86_64")]

@@ -8,7 +8,7 @@
 //! or to `none` for the C library's own malloc; then nothing is asked that is ours alone.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
@@ -254,6 +254,8 @@ in_each_mode!(locked_memory, |mode| limits(mode, "locked"));
 in_each_mode!(zeros_of_half_a_granule_and_more, |mode| limits(mode, "zeros"));
 in_each_mode!(misuse, is_reported);
 in_each_mode!(stack, takes_little_stack);
+in_each_mode!(api, |mode| linked(mode, "api.c"));
+in_each_mode!(umem, written_for_libumem);
 
 /// What the environment says to other allocators means nothing here, and nobody says a word about it.
 mod settings_of_others {
@@ -321,6 +323,38 @@ mod storm {
 fn takes_little_stack(mode: &Mode) {
     let limit = if library().is_ours() && !cfg!(debug_assertions) { "limited" } else { "unlimited" };
     must_succeed(mode, "stack", built("stack.c"), &[OsStr::new(limit)]);
+}
+
+/// A program that calls what kmem offers beside malloc is linked with the library, which serves it in this way alone.
+fn linked(mode: &Mode, source: &'static str) {
+    let Library::Kmem(library) = library() else {
+        return println!("not our library: it has none of these functions");
+    };
+    let name = source.split('.').next().unwrap_or(source);
+    let program = compile(source, &format!("{name}-{}", mode.name), &[library.as_os_str()]);
+    must_succeed(mode, name, program, &[]);
+}
+
+/// `umem.c` is compiled and linked as its authors would with libumem: by the name of the header and of the library.
+fn written_for_libumem(mode: &Mode) {
+    static NAMED: OnceLock<Option<(OsString, OsString)>> = OnceLock::new();
+    let named = NAMED.get_or_init(|| {
+        let Library::Kmem(library) = library() else { return None };
+        let folder = WORKSHOP.join("libumem");
+        fs::create_dir_all(&folder).expect("a folder for the library's other name");
+        let link = folder.join("libumem.so");
+        let _ = fs::remove_file(&link);
+        std::os::unix::fs::symlink(library, link).expect("a link");
+        let place = |option: &str| [OsStr::new(option), folder.as_os_str()].into_iter().collect::<OsString>();
+        Some((place("-L"), place("-Wl,-rpath,")))
+    });
+    let Some((folder, at_run)) = named else {
+        return println!("not our library: it has none of these functions");
+    };
+    let headers = concat!("-I", env!("CARGO_MANIFEST_DIR"), "/include");
+    let program =
+        compile("umem.c", &format!("umem-{}", mode.name), &[OsStr::new(headers), folder, at_run, OsStr::new("-lumem")]);
+    must_succeed(mode, "umem", program, &[]);
 }
 
 /// `lifecycle.c` is linked against one copy of its plugin, and loads another.
@@ -454,11 +488,15 @@ fn exports_only_what_it_serves() {
     // Address, kind, name; a version follows its name after '@'.
     let exported: BTreeSet<&str> =
         listing.lines().filter_map(|line| line.split_whitespace().last()?.split('@').next()).collect();
+    const UMEM: &str = "umem_alloc umem_zalloc umem_alloc_align umem_free umem_free_align umem_nofail_callback \
+        umem_cache_create umem_cache_destroy umem_cache_alloc umem_cache_free";
     const CHILDREN: &str = "vfork __vfork clone";
     let wanted: BTreeSet<&str> =
-        [MALLOC_FAMILY, NEW, DELETE, CHILDREN].iter().flat_map(|names| names.split_whitespace()).collect();
+        [MALLOC_FAMILY, NEW, DELETE, CHILDREN, UMEM].iter().flat_map(|names| names.split_whitespace()).collect();
     let missing: Vec<_> = wanted.difference(&exported).collect();
-    let surplus: Vec<_> = exported.difference(&wanted).filter(|name| !name.starts_with("kmem_")).collect();
+    let header = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("include/kmem.h")).expect("kmem.h");
+    let is_declared = |name: &str| header.contains(&format!("{name}("));
+    let surplus: Vec<_> = exported.difference(&wanted).filter(|name| !is_declared(name)).collect();
     assert!(missing.is_empty(), "expected {library:?} to export these: {missing:?}");
     assert!(surplus.is_empty(), "expected {library:?} not to export these: {surplus:?}");
 }

@@ -220,6 +220,17 @@ impl<P: Platform> Engine<P> {
         }
     }
 
+    /// Whether an object of `cache` begins at `address`. Takes no lock.
+    ///
+    /// # Safety
+    /// If an object of this engine begins there, it is the caller's: not freed before or meanwhile.
+    pub unsafe fn is_object_of(&self, cache: &CacheDesc, address: usize) -> bool {
+        // SAFETY: the object lives, by the caller's word; so do its slab and its cache.
+        unsafe {
+            slab::find(&self.heap, address).is_some_and(|(slab, _)| core::ptr::eq(slab::Slab::home_of(slab).0, cache))
+        }
+    }
+
     /// Frees memory of [`alloc_bytes`](Self::alloc_bytes), or any object of any cache. A pointer that is neither is
     /// reported and ignored.
     ///

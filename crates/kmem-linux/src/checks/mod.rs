@@ -92,7 +92,7 @@ struct Heap {
     seed: AtomicU64,
 }
 
-pub(crate) use named::{adopt, alloc_in, begin_destroy, end_destroy, free_in, live_in};
+pub(crate) use named::{adopt, alloc_in, begin_destroy, covers, end_destroy, free_in, live_in};
 
 /// Whether anything is checked.
 #[inline(always)]

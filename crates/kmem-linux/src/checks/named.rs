@@ -56,6 +56,11 @@ fn region_of(cache: &CacheDesc) -> Option<(&'static Heap, &'static Region)> {
     }
 }
 
+/// Whether the objects of a cache come from here.
+pub(crate) fn covers(cache: &CacheDesc) -> bool {
+    region_of(cache).is_some()
+}
+
 /// An object of a cache; `None`: the cache is not checked.
 #[cold]
 #[inline(never)]
