@@ -1,7 +1,8 @@
 //! Every run of the explorer is a path of the model that is proved: see docs/proof.md.
 //!
 //! [`path`] turns what happened in a run into actions of the model, which `proof/export.py` writes down from the same
-//! table that the solver proves. A run with an event taken out is no path, nor is a run with a mistake in this protocol.
+//! table that the solver proves. A run with an event taken out is no path, and neither is a run with a mistake in this
+//! protocol.
 
 #[rustfmt::skip]
 mod actions;
