@@ -70,7 +70,17 @@ impl RawCache {
     /// See [`CreateError`]; nothing of the cache is left.
     #[doc(hidden)]
     pub fn with_ops(name: &str, layout: Layout, ops: Option<ObjectOps>) -> Result<Self, CreateError> {
-        let engine = engine().ok_or(CreateError::NoMemory)?;
+        Self::on(engine().ok_or(CreateError::NoMemory)?, name, layout, ops)
+    }
+
+    /// The same with the engine. Out of line, so that what it needs of the stack is not below the making of the engine.
+    #[inline(never)]
+    fn on(
+        engine: &'static Engine<Linux>,
+        name: &str,
+        layout: Layout,
+        ops: Option<ObjectOps>,
+    ) -> Result<Self, CreateError> {
         let id = engine.create(&CacheSpec { name, size: layout.size(), align: layout.align(), ops })?;
         let desc = engine.descriptor(id).ok_or(CreateError::NoMemory)?;
         if ops.is_none() && checks::are_on() {

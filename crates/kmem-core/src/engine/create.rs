@@ -8,7 +8,7 @@
 use core::ptr::NonNull;
 
 use crate::cache::{CacheDesc, CacheId, CacheSpec};
-use crate::cpu::OnlineCpus;
+use crate::cpu::{OnlineCpus, ReadGuard};
 use crate::engine::{Engine, Population};
 use crate::error::CreateError;
 use crate::percpu::SlotIndex;
@@ -21,8 +21,24 @@ impl<P: Platform> Engine<P> {
     /// CPUs (with [`Population::Eager`], O(online CPUs)). On an error nothing of the cache is left.
     #[inline(never)]
     pub fn create(&self, spec: &CacheSpec<'_>) -> Result<CacheId, CreateError> {
-        let layout = spec.check()?;
+        spec.check()?;
         let gate = self.gate.read(&self.platform).map_err(|_| CreateError::InsideCallback)?;
+        let id = self.list_new(spec, &gate)?;
+        if self.order_of_2004().is_some() || self.make_ready(id, &gate.online(&self.cpus)) {
+            return Ok(id);
+        }
+        drop(gate);
+        // No user knows the cache yet: it cannot be busy.
+        // SAFETY: for the same reason no thread is inside alloc or free of it.
+        let undone = unsafe { self.destroy(id) };
+        debug_assert!(undone.is_ok());
+        Err(CreateError::NoMemory)
+    }
+
+    /// Makes a cache and lists it. Out of line, so that what it needs of the stack is not below that of a destroy.
+    #[inline(never)]
+    fn list_new(&self, spec: &CacheSpec<'_>, gate: &ReadGuard<'_, P>) -> Result<CacheId, CreateError> {
+        let layout = spec.check()?;
         let desc = CacheDesc::new(spec.name, spec.size, layout, 0, spec.ops, &self.meta, &self.platform)
             .ok_or(CreateError::NoMemory)?;
         // SAFETY: the descriptor is new and known to no other thread; it is freed only while that is still so.
@@ -42,19 +58,14 @@ impl<P: Platform> Engine<P> {
         let id = unsafe { self.registry.list(&self.platform, desc) }.inspect_err(not_listed)?;
         // SAFETY: only this create knows the id, so no other thread can destroy the cache.
         self.tell(unsafe { desc.as_ref() }, CacheStep::Listed);
-        let mut made = self.widen_areas(&gate.online(&self.cpus), SlotIndex(id.index));
-        if made && self.config.population == Population::Eager {
-            made = self.make_slots(id, &gate.online(&self.cpus));
-        }
-        if !made {
-            drop(gate);
-            // No user knows the cache yet: it cannot be busy.
-            // SAFETY: for the same reason no thread is inside alloc or free of it.
-            let undone = unsafe { self.destroy(id) };
-            debug_assert!(undone.is_ok());
-            return Err(CreateError::NoMemory);
-        }
         Ok(id)
+    }
+
+    /// Makes room for a listed cache in the areas, and slots, if the embedder wants them eagerly. Returns `false` if
+    /// there is no memory.
+    fn make_ready(&self, id: CacheId, online: &OnlineCpus<'_>) -> bool {
+        self.widen_areas(online, SlotIndex(id.index))
+            && (self.config.population != Population::Eager || self.make_slots(id, online))
     }
 
     /// Enables the slots of a new cache on the online CPUs. Returns `false` if it could not enable all of them.

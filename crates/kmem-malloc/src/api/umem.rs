@@ -233,11 +233,13 @@ impl Name {
         }
     }
 
-    fn numbered(wanted: &[u8], number: u32) -> Self {
-        let (mut name, mut digits) = (Self::new(wanted), [0; 20]);
-        name.push(b'.');
-        decimal(number as usize, &mut digits).bytes().for_each(|digit| name.push(digit));
-        name
+    /// Adds a number, in place of another one. Out of line, as its digits need no stack while the cache is made.
+    #[inline(never)]
+    fn number(&mut self, wanted: usize, number: u32) {
+        let mut digits = [0; 20];
+        self.len = wanted;
+        self.push(b'.');
+        decimal(number as usize, &mut digits).bytes().for_each(|digit| self.push(digit));
     }
 
     fn as_str(&self) -> &str {
@@ -249,18 +251,19 @@ impl Name {
 fn make(wanted: &[u8], layout: core::alloc::Layout, ops: Option<ObjectOps>) -> Result<RawCache, CreateError> {
     static NUMBER: AtomicU32 = AtomicU32::new(1);
     let mut name = Name::new(wanted);
+    let wanted = name.len;
     loop {
         match RawCache::with_ops(name.as_str(), layout, ops) {
-            Err(CreateError::NameTaken) => name = Name::numbered(wanted, NUMBER.fetch_add(1, Ordering::Relaxed)),
+            Err(CreateError::NameTaken) => name.number(wanted, NUMBER.fetch_add(1, Ordering::Relaxed)),
             made => return made,
         }
     }
 }
 
-fn create(wanted: &[u8], size: usize, align: usize, hooks: Hooks) -> Result<usize, c_int> {
+fn create(wanted: &[u8], size: usize, align: usize, mut hooks: Hooks) -> Result<usize, c_int> {
     let has_word = hooks.constructor.is_some() || hooks.destructor.is_some();
-    let word_at = if has_word { size.checked_next_multiple_of(size_of::<usize>()).ok_or(EINVAL)? } else { 0 };
-    let whole = if has_word { word_at.checked_add(size_of::<usize>()).ok_or(EINVAL)? } else { size };
+    hooks.word_at = if has_word { size.checked_next_multiple_of(size_of::<usize>()).ok_or(EINVAL)? } else { 0 };
+    let whole = if has_word { hooks.word_at.checked_add(size_of::<usize>()).ok_or(EINVAL)? } else { size };
     let align = match align {
         0 => 0,
         _ if !align.is_power_of_two() => return Err(EINVAL),
@@ -268,15 +271,15 @@ fn create(wanted: &[u8], size: usize, align: usize, hooks: Hooks) -> Result<usiz
         _ => align,
     };
     let layout = layout(whole, align)?;
+    let destruct = hooks.destructor.map(|_| destruct as ObjectFn);
     let make = |address: *mut Hooks| {
-        let destruct = hooks.destructor.map(|_| destruct as ObjectFn);
         // SAFETY: the hooks stay at the address as long as the cache; the program's callbacks may be called by any
         // thread.
         let ops = has_word.then(|| unsafe { ObjectOps::new(address.cast(), clear, destruct) });
         make(wanted, layout, ops)
     };
     // SAFETY: handles of this kind have these hooks.
-    unsafe { handles::create(Kind::Umem, Hooks { word_at, ..hooks }, make) }.map_err(|error| match error {
+    unsafe { handles::create(Kind::Umem, hooks, make) }.map_err(|error| match error {
         NoHandle::Memory | NoHandle::Refused(CreateError::NoMemory) => ENOMEM,
         NoHandle::TooMany | NoHandle::Refused(CreateError::TooManyCaches { .. }) => EAGAIN,
         NoHandle::Refused(CreateError::InsideCallback) => EDEADLK,
