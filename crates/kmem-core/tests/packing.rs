@@ -63,6 +63,45 @@ fn what_is_sparse_moves_until_slabs_are_full() {
     kept.into_iter().for_each(|object| cache.free(object));
 }
 
+/// Of every other slab most objects stay, of the others few. Only the few move, and they fill the holes of the many.
+#[test]
+fn dense_slabs_are_filled_and_keep_what_they_have() {
+    let engine = wide();
+    let cache = Cache::new(&engine, "dense", 64);
+    let mut all = cache.bulk(20_000);
+    while cache.figures().total > all.len() {
+        all.push(cache.alloc());
+    }
+    all.sort_unstable();
+    let each = all.len() / cache.figures().slabs;
+    let (mut kept, mut few) = (Vec::new(), 0);
+    let mut thin_out = |slab: &[usize], part: usize| {
+        let (stays, goes) = slab.split_at(slab.len() * part / 16);
+        goes.iter().for_each(|object| cache.free(*object));
+        kept.extend_from_slice(stays);
+        stays.len()
+    };
+    // The sparse ones last, so that they are the first of the partial ones.
+    let slabs: Vec<&[usize]> = all.chunks(each).collect();
+    slabs.iter().step_by(2).for_each(|slab| drop(thin_out(slab, 14)));
+    slabs.iter().skip(1).step_by(2).for_each(|slab| few += thin_out(slab, 1));
+    cache.shrink();
+    let mut moves = 0;
+    for _ in 0..3 {
+        for object in &mut kept {
+            if worth_moving(&engine, *object) {
+                move_to_packed(&cache, object);
+                moves += 1;
+            }
+        }
+    }
+    cache.shrink();
+    assert_eq!(cache.figures().slabs, slabs.len().div_ceil(2));
+    assert!(moves <= few * 5 / 4, "{moves} moves of {few} objects");
+    valid(&engine, kept.len());
+    kept.into_iter().for_each(|object| cache.free(object));
+}
+
 #[test]
 fn what_has_no_better_place_stays() {
     let engine = wide();

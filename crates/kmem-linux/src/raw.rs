@@ -362,7 +362,7 @@ impl Handle {
     #[inline(never)]
     pub unsafe fn alloc_packed(self) -> Result<NonNull<u8>, AllocError> {
         // SAFETY: passed on.
-        unsafe {
+        let object = unsafe {
             match existing() {
                 Some(engine) if !watched::is_on() => {
                     slow_path::enter(engine);
@@ -370,7 +370,9 @@ impl Handle {
                 }
                 _ => self.alloc(),
             }
-        }
+        };
+        // So that neither is a jump at the end, behind which the compiler's unwind information is wrong (.ci/sections).
+        core::hint::black_box(object)
     }
 
     /// # Safety

@@ -6,9 +6,9 @@
 //! and depots come from any slab, and keep it from becoming empty while they are there.)
 //!
 //! A slab is *sparse* if it has no more objects in use than the slabs of its cache on this node have on average, the
-//! empty ones not counted, and is not the first of the partial ones, from which objects are taken. So the objects that
-//! have the fewest neighbours move first, and the average rises by each slab that becomes empty, until no slab is
-//! partial but the first, or all that are have more than the average.
+//! empty ones not counted; is not the first of the partial ones, from which objects are taken; and all objects would
+//! fit into the other slabs. So the objects that have the fewest neighbours move first, the average rises by each slab
+//! that becomes empty, and it ends when there are as few slabs as there can be.
 //!
 //! Slabs that are all about equally full are near the average, on either side of it. Until they are nearly full an
 //! eighth above it still counts as sparse, so that one walk over such objects moves most of them.
@@ -34,7 +34,11 @@ impl Node {
         let lists = self.lists.lock(platform);
         // SAFETY: the slab lives, and the lock is held.
         let this = unsafe { slab.as_ref() };
-        this.list == ListId::Partial && lists.partial.head != Some(slab) && !lists.is_dense(this)
+        let others = (lists.stats.slabs - lists.stats.empty).saturating_sub(1);
+        this.list == ListId::Partial
+            && lists.partial.head != Some(slab)
+            && lists.stats.in_use <= others * this.objects()
+            && !lists.is_dense(this)
     }
 
     /// Puts a dense slab first, so that the next refill takes its objects.

@@ -42,7 +42,7 @@ pub extern "C" fn kmem_usable_size(address: *const c_void) -> usize {
 
 /// Whether moving what is at an address (memory of malloc, or an object of a cache) helps to empty a slab, so that its
 /// memory can be released: 1, or 0. It helps if the slab has fewer objects in use than those of its cache have on
-/// average, and there is another one to move to. O(1), but takes a lock. 0 for large blocks, for what is not kmem's,
+/// average, and all of them fit into the others. O(1), but takes a lock. 0 for large blocks, for what is not kmem's,
 /// and where memory is checked.
 ///
 /// To move it: take memory by kmem_alloc_packed, copy, free the old place by kmem_free_packed, and change the pointers
