@@ -13,6 +13,7 @@ use kmem_core::general::{Fresh, stays};
 use kmem_core::hint::cold_path;
 use kmem_core::percpu::SlotIndex;
 
+use crate::instance::existing;
 use crate::profile::Of;
 use crate::rseq::hot::{self, class_at};
 use crate::start::engine;
@@ -279,6 +280,83 @@ fn usable_size_slow(address: NonNull<u8>) -> usize {
         checks::refuse("malloc_usable_size", address);
     }
     size
+}
+
+/// Whether moving what is at `address` to memory of [`alloc_packed`] helps to empty a slab, so that its memory can be
+/// released: the slab has fewer objects in use than those of its cache have on average. O(1), but takes a lock. `false`
+/// for large memory, for what is not kmem's, and where memory is checked.
+///
+/// # Safety
+/// The memory is the caller's, or none of kmem's: not freed before or meanwhile.
+///
+/// # Examples
+/// ```
+/// use kmem::general;
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let mut all: Vec<_> = (0..20_000).map(|_| general::alloc(64)).collect::<Result<_, _>>()?;
+/// // SAFETY: the memory is ours, 64 bytes each, and not used after it was freed.
+/// unsafe {
+///     (0..all.len()).filter(|i| i % 4 > 0).for_each(|i| general::free(all[i]));
+///     let mut kept = 0;
+///     all.retain(|_| (kept % 4 == 0, kept += 1).0);
+///     for place in &mut all {
+///         if general::worth_moving(*place) {
+///             let moved = general::alloc_packed(64)?;
+///             moved.copy_from_nonoverlapping(*place, 64);
+///             general::free_packed(*place);
+///             *place = moved;
+///         }
+///     }
+///     all.into_iter().for_each(|place| general::free(place));
+/// }
+/// # Ok(())
+/// # }
+/// ```
+#[doc(alias = "je_get_defrag_hint")]
+pub unsafe fn worth_moving(address: NonNull<u8>) -> bool {
+    // SAFETY: passed on.
+    existing().is_some_and(|engine| unsafe { engine.worth_moving(address.as_ptr() as usize) })
+}
+
+/// Memory as of [`alloc`], on a slab that is densely used: the new place of what is [worth moving](worth_moving). Costs
+/// two locks, where [`alloc`] ordinarily takes none.
+///
+/// # Errors
+/// There is no memory.
+///
+/// # Examples
+/// See [`worth_moving`].
+#[inline(never)]
+pub fn alloc_packed(size: usize) -> Result<NonNull<u8>, AllocError> {
+    match (classes::class_of(size), engine()) {
+        (Some(class), Some(engine)) if !watched::is_on() => {
+            slow_path::enter(engine);
+            // SAFETY: general caches live for ever.
+            unsafe { engine.alloc_packed(engine.general_cache(class)?) }
+        }
+        _ => alloc(size),
+    }
+}
+
+/// Frees memory to its slab at once, for the old place of what was [worth moving](worth_moving).
+///
+/// # Safety
+/// As for [`free`].
+///
+/// # Examples
+/// See [`worth_moving`].
+#[inline(never)]
+pub unsafe fn free_packed(address: NonNull<u8>) {
+    // SAFETY: passed on.
+    unsafe {
+        match engine() {
+            Some(engine) if !watched::is_on() => {
+                slow_path::enter(engine);
+                engine.free_packed(address);
+            }
+            _ => free(address),
+        }
+    }
 }
 
 #[inline(always)]

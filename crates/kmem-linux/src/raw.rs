@@ -365,6 +365,42 @@ impl Handle {
         }
     }
 
+    /// An object of a slab that is densely used.
+    ///
+    /// # Safety
+    /// As for [`alloc`](Self::alloc).
+    #[inline(never)]
+    pub unsafe fn alloc_packed(self) -> Result<NonNull<u8>, AllocError> {
+        // SAFETY: passed on.
+        let object = unsafe {
+            match existing() {
+                Some(engine) if !watched::is_on() => {
+                    slow_path::enter(engine);
+                    engine.alloc_packed(self.desc())
+                }
+                _ => self.alloc(),
+            }
+        };
+        // So that neither is a jump at the end, behind which the compiler's unwind information is wrong (.ci/sections).
+        core::hint::black_box(object)
+    }
+
+    /// # Safety
+    /// As for [`free`](Self::free).
+    #[inline(never)]
+    pub unsafe fn free_packed(self, object: NonNull<u8>) {
+        // SAFETY: passed on.
+        unsafe {
+            match existing() {
+                Some(engine) if !watched::is_on() => {
+                    slow_path::enter(engine);
+                    engine.free_packed(object);
+                }
+                _ => self.free(object),
+            }
+        }
+    }
+
     /// # Safety
     /// As for [`alloc`](Self::alloc).
     #[cold]

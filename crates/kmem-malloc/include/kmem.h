@@ -3,7 +3,8 @@
  *
  * A function that fails says why by errno. A handle of a cache that is gone, a null pointer, an address that is not an
  * object's: each is refused with EINVAL, except where a comment says otherwise. Each function may be called where malloc
- * may be called, and none in a signal handler.
+ * may be called, and none in a signal handler. None takes more than 2,560 bytes of its caller's stack (malloc: 2,048),
+ * beside what constructors and destructors take.
  */
 
 #ifndef KMEM_H
@@ -173,6 +174,15 @@ int kmem_cache_destroy(struct kmem_cache *cache);
 void *kmem_cache_alloc(struct kmem_cache *cache);
 
 /**
+ * The same of a slab that is densely used: the new place of an object that is worth moving (kmem_worth_moving). Takes
+ * locks.
+ *
+ * The caller's part:
+ * As for kmem_cache_alloc.
+ */
+void *kmem_cache_alloc_packed(struct kmem_cache *cache);
+
+/**
  * Frees an object, on any thread. NULL is no object, and nothing happens.
  *
  * Returns 0, or -1 with errno, and frees nothing: EINVAL if there is no such cache, or the address is not that of an
@@ -248,6 +258,37 @@ int kmem_cache_stats(struct kmem_cache *cache, struct kmem_cache_figures *figure
  * hardened memory (KMEM_SECURE=1) the program ends there.
  */
 size_t kmem_usable_size(const void *address);
+
+/**
+ * Whether moving what is at an address (memory of malloc, or an object of a cache) helps to empty a slab, so that its
+ * memory can be released: 1, or 0. It helps if the slab has fewer objects in use than those of its cache have on
+ * average, and all of them fit into the others. O(1), but takes a lock. 0 for large blocks, for what is not kmem's,
+ * and where memory is checked.
+ *
+ * To move it: take memory by kmem_alloc_packed, copy, free the old place by kmem_free_packed, and change the pointers
+ * to it. Call it for each object that can be moved, in any order, again and again, until few are worth it.
+ *
+ * The caller's part:
+ * The memory is the caller's, or none of kmem's: not freed before or meanwhile.
+ */
+int kmem_worth_moving(const void *address);
+
+/**
+ * As malloc, but the memory is on a slab that is densely used: the new place of what is worth moving. Takes locks, so
+ * it costs more than malloc.
+ *
+ * Returns NULL with errno: ENOMEM.
+ */
+void *kmem_alloc_packed(size_t size);
+
+/**
+ * As free, but the memory is free on its slab at once: for the old place of what was moved. Frees objects of caches
+ * too. NULL is no memory, and nothing happens.
+ *
+ * The caller's part:
+ * As for free.
+ */
+void kmem_free_packed(void *address);
 
 /**
  * Releases to the system all memory that nothing in use needs: cached objects of all caches, empty slabs, free pages.

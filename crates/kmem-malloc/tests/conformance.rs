@@ -256,6 +256,7 @@ in_each_mode!(misuse, is_reported);
 in_each_mode!(stack, takes_little_stack);
 in_each_mode!(api, |mode| linked(mode, "api.c"));
 in_each_mode!(umem, written_for_libumem);
+in_each_mode!(defrag, |mode| linked(mode, "defrag.c"));
 
 /// What the environment says to other allocators means nothing here, and nobody says a word about it.
 mod settings_of_others {

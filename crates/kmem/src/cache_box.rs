@@ -6,6 +6,7 @@ use core::mem::{ManuallyDrop, MaybeUninit};
 use core::ops::{Deref, DerefMut};
 use core::ptr::NonNull;
 
+use kmem_linux::general;
 use kmem_linux::raw::Handle;
 
 use crate::Cache;
@@ -52,6 +53,50 @@ unsafe impl<T: Send> Send for CacheBox<'_, T> {}
 unsafe impl<T: Sync> Sync for CacheBox<'_, T> {}
 
 impl<'c, T> CacheBox<'c, T> {
+    /// Whether [moving](Self::moved) the value to another object helps to empty a slab, so that its memory can be
+    /// released: the slab has fewer objects in use than those of the cache have on average. O(1), but takes a lock.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use kmem::{Cache, CacheBox};
+    ///
+    /// let entries = Cache::<[u64; 8]>::new("doc_worth_moving")?;
+    /// let all: Vec<_> = (0..20_000).map(|i| entries.alloc([i; 8])).collect::<Result<_, _>>()?;
+    /// // One of four stays, on slabs that are mostly free.
+    /// let kept: Vec<_> = all.into_iter().filter(|entry| entry[0] % 4 == 0).collect();
+    /// entries.shrink()?;
+    /// let before = entries.stats().bytes;
+    /// let mut packed = Vec::new();
+    /// for entry in kept {
+    ///     packed.push(if CacheBox::is_worth_moving(&entry) { CacheBox::moved(entry) } else { entry });
+    /// }
+    /// entries.shrink()?;
+    /// assert!(entries.stats().bytes <= before / 2);
+    /// assert!(packed.iter().all(|entry| entry[0] == entry[7]));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn is_worth_moving(this: &Self) -> bool {
+        // SAFETY: the object is the box's.
+        unsafe { general::worth_moving(this.object.cast()) }
+    }
+
+    /// The value in an object of a slab that is densely used; where there is no memory, where it is.
+    pub fn moved(this: Self) -> Self {
+        let this = ManuallyDrop::new(this);
+        // SAFETY: the cache is borrowed for 'c. The new object is the box's, and the value moves there; the old one
+        // holds none from then on.
+        unsafe {
+            let object = match this.handle.alloc_packed() {
+                Ok(object) => object.cast::<T>(),
+                Err(_) => return ManuallyDrop::into_inner(this),
+            };
+            object.copy_from_nonoverlapping(this.object, 1);
+            this.handle.free_packed(this.object.cast());
+            Self::from_parts(this.handle, object)
+        }
+    }
+
     /// # Safety
     /// The object is one of the cache's, the caller's, and holds a `T`; the cache lives for `'c`.
     #[inline(always)]

@@ -63,6 +63,7 @@ impl<P: Platform> Engine<P> {
 
     /// Makes room for a listed cache in the areas, and slots, if the embedder wants them eagerly. Returns `false` if
     /// there is no memory.
+    #[inline(never)]
     fn make_ready(&self, id: CacheId, online: &OnlineCpus<'_>) -> bool {
         self.widen_areas(online, SlotIndex(id.index))
             && (self.config.population != Population::Eager || self.make_slots(id, online))

@@ -10,6 +10,7 @@
 //! | `enable.rs`, `widen.rs` | a slot of a cache on a CPU; room for it in the areas |
 //! | `hotplug.rs`, `listeners.rs` | CPUs that come and go, and who is told |
 //! | `reclaim` | everything that takes memory out of caches |
+//! | `pack.rs` | moving objects together |
 //! | `fork.rs` | what a fork takes, leaves and gives back |
 //! | [`stats`], [`validate`] | what there is, and whether it is as it should be |
 //! | [`outline`] | where all of that is, for a reader outside of the process |
@@ -39,6 +40,7 @@ pub mod general;
 mod hotplug;
 mod listeners;
 pub mod outline;
+mod pack;
 mod past;
 mod reclaim;
 mod slow_path;

@@ -282,7 +282,7 @@ impl<P: Platform> Engine<P> {
     /// Takes objects from the slabs, constructed, the lowest address last. Small ones are spread, so that a thread
     /// which allocates for other threads does not give two of them parts of one cache line. Returns whether it took
     /// any, all of which are known to read as zero.
-    fn refill(&self, cache: &CacheDesc, node: usize, want: usize, batch: &mut Batch) -> bool {
+    pub(super) fn refill(&self, cache: &CacheDesc, node: usize, want: usize, batch: &mut Batch) -> bool {
         let refill = cache.node(node).slabs.refill(cache, node % cache.node_count(), want, batch, &self.env());
         if refill.made {
             self.platform.event(Event::SlabMade { cache, bytes: cache.layout().bytes() });
@@ -369,7 +369,7 @@ fn freed_twice(slot: &[usize], now: usize) -> Option<usize> {
 }
 
 /// Takes out the object that is to be handed out first.
-fn newest(batch: &mut Batch) -> Result<NonNull<u8>, AllocError> {
+pub(super) fn newest(batch: &mut Batch) -> Result<NonNull<u8>, AllocError> {
     batch.pop().and_then(|object| NonNull::new(object as *mut u8)).ok_or(AllocError)
 }
 

@@ -16,6 +16,7 @@ mod idle;
 mod layout;
 mod list;
 pub(crate) mod node;
+mod pack;
 mod reclaim;
 mod sweep;
 

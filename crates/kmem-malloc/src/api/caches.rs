@@ -216,6 +216,18 @@ pub unsafe extern "C" fn kmem_cache_alloc(cache: *mut kmem_cache) -> *mut c_void
     }
 }
 
+/// The same of a slab that is densely used: the new place of an object that is worth moving (kmem_worth_moving). Takes
+/// locks.
+///
+/// # Safety
+/// As for kmem_cache_alloc.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kmem_cache_alloc_packed(cache: *mut kmem_cache) -> *mut c_void {
+    // SAFETY: passed on.
+    let object = unsafe { found(cache).and_then(|cache| cache.handle().alloc_packed().map_err(|_| ENOMEM)) };
+    object.map_or_else(fail, |object| object.as_ptr().cast())
+}
+
 /// Frees an object, on any thread. NULL is no object, and nothing happens.
 ///
 /// Returns 0, or -1 with errno, and frees nothing: EINVAL if there is no such cache, or the address is not that of an

@@ -3,9 +3,11 @@
 use core::ffi::{c_int, c_void};
 use core::ptr::NonNull;
 
+use kmem_core::AllocError;
 use kmem_linux::{general, info};
 
-use super::{EDEADLK, copy_out, outcome};
+use super::{EDEADLK, ENOMEM, copy_out, outcome};
+use crate::c::fail;
 
 /// What the memory of the process is used for, in bytes. Figures of different places are of slightly different moments.
 #[allow(non_camel_case_types)]
@@ -36,6 +38,47 @@ pub struct kmem_memory_figures {
 #[unsafe(no_mangle)]
 pub extern "C" fn kmem_usable_size(address: *const c_void) -> usize {
     NonNull::new(address.cast_mut().cast()).map_or(0, general::usable_size)
+}
+
+/// Whether moving what is at an address (memory of malloc, or an object of a cache) helps to empty a slab, so that its
+/// memory can be released: 1, or 0. It helps if the slab has fewer objects in use than those of its cache have on
+/// average, and all of them fit into the others. O(1), but takes a lock. 0 for large blocks, for what is not kmem's,
+/// and where memory is checked.
+///
+/// To move it: take memory by kmem_alloc_packed, copy, free the old place by kmem_free_packed, and change the pointers
+/// to it. Call it for each object that can be moved, in any order, again and again, until few are worth it.
+///
+/// # Safety
+/// The memory is the caller's, or none of kmem's: not freed before or meanwhile.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kmem_worth_moving(address: *const c_void) -> c_int {
+    // SAFETY: passed on.
+    c_int::from(
+        NonNull::new(address.cast_mut().cast()).is_some_and(|address| unsafe { general::worth_moving(address) }),
+    )
+}
+
+/// As malloc, but the memory is on a slab that is densely used: the new place of what is worth moving. Takes locks, so
+/// it costs more than malloc.
+///
+/// Returns NULL with errno: ENOMEM.
+#[unsafe(no_mangle)]
+pub extern "C" fn kmem_alloc_packed(size: usize) -> *mut c_void {
+    let memory = if size > isize::MAX as usize { Err(AllocError) } else { general::alloc_packed(size) };
+    memory.map_or_else(|_| fail(ENOMEM), |address| address.as_ptr().cast())
+}
+
+/// As free, but the memory is free on its slab at once: for the old place of what was moved. Frees objects of caches
+/// too. NULL is no memory, and nothing happens.
+///
+/// # Safety
+/// As for free.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kmem_free_packed(address: *mut c_void) {
+    if let Some(address) = NonNull::new(address.cast()) {
+        // SAFETY: passed on.
+        unsafe { general::free_packed(address) }
+    }
 }
 
 /// Releases to the system all memory that nothing in use needs: cached objects of all caches, empty slabs, free pages.

@@ -212,38 +212,42 @@ pub unsafe extern "C" fn umem_free_align(buffer: *mut c_void, size: usize) {
     unsafe { umem_free(buffer, size) }
 }
 
-/// A name that no other cache has.
+/// Bytes of the program's name for a cache that are kept.
+const NAME_KEPT: usize = 36;
+
+/// A name that no other cache has: the program's, and a number if it must be.
 struct Name {
-    bytes: [u8; 63],
-    len: usize,
+    bytes: [u8; NAME_KEPT + 12],
+    len: u32,
 }
 
 impl Name {
-    /// At most 40 bytes of `wanted`, with `_` for what is not printable ASCII.
+    /// The beginning of `wanted`, with `_` for what is not printable ASCII.
+    #[inline(never)]
     fn new(wanted: &[u8]) -> Self {
-        let mut name = Self { bytes: [0; 63], len: 0 };
-        wanted.iter().take(40).for_each(|byte| name.push(if byte.is_ascii_graphic() { *byte } else { b'_' }));
+        let mut name = Self { bytes: [0; NAME_KEPT + 12], len: 0 };
+        wanted.iter().take(NAME_KEPT).for_each(|byte| name.push(if byte.is_ascii_graphic() { *byte } else { b'_' }));
         name
     }
 
     fn push(&mut self, byte: u8) {
-        if let Some(place) = self.bytes.get_mut(self.len) {
+        if let Some(place) = self.bytes.get_mut(self.len as usize) {
             *place = byte;
             self.len += 1;
         }
     }
 
-    /// Adds a number, in place of another one. Out of line, as its digits need no stack while the cache is made.
+    /// The name with a number in the place of the one that it has.
     #[inline(never)]
     fn number(&mut self, wanted: usize, number: u32) {
-        let mut digits = [0; 20];
-        self.len = wanted;
+        self.len = wanted.min(NAME_KEPT) as u32;
         self.push(b'.');
+        let mut digits = [0; 20];
         decimal(number as usize, &mut digits).bytes().for_each(|digit| self.push(digit));
     }
 
     fn as_str(&self) -> &str {
-        core::str::from_utf8(&self.bytes[..self.len]).unwrap_or("umem")
+        core::str::from_utf8(self.bytes.get(..self.len as usize).unwrap_or_default()).unwrap_or("umem")
     }
 }
 
@@ -251,10 +255,9 @@ impl Name {
 fn make(wanted: &[u8], layout: core::alloc::Layout, ops: Option<ObjectOps>) -> Result<RawCache, CreateError> {
     static NUMBER: AtomicU32 = AtomicU32::new(1);
     let mut name = Name::new(wanted);
-    let wanted = name.len;
     loop {
         match RawCache::with_ops(name.as_str(), layout, ops) {
-            Err(CreateError::NameTaken) => name.number(wanted, NUMBER.fetch_add(1, Ordering::Relaxed)),
+            Err(CreateError::NameTaken) => name.number(wanted.len(), NUMBER.fetch_add(1, Ordering::Relaxed)),
             made => return made,
         }
     }
