@@ -318,8 +318,8 @@ mod storm {
     }
 }
 
-/// Programs that fork and that may make few system calls, while a heap profile samples them. A profile that is not whole
-/// at the end would be said.
+/// Programs that fork and that may make few system calls, while a heap profile samples them. A profile that is not
+/// whole at the end would be said.
 mod profiled {
     use super::*;
 

@@ -1,7 +1,7 @@
 //! A profile in the format of pprof, as it is written at the end of a program.
 //!
-//! It has addresses and the builds that they belong to, and no names of functions: pprof finds these in the files of the
-//! program. (`kmem profile` finds them itself.)
+//! It has addresses and the builds that they belong to, and no names of functions: pprof finds these in the files of
+//! the program. (`kmem profile` finds them itself.)
 
 use kmem_core::platform::Clock;
 

@@ -23,8 +23,8 @@ pub(crate) fn pop(class: u8) -> Option<NonNull<u8>> {
     if !entry::counts_for(block.session.get()) || block.left.get() <= size {
         return None;
     }
-    // SAFETY: a profile is on, so there is a table; the slot of a class is its general cache's, which lives for ever, or
-    // has no cache yet: a miss (I3).
+    // SAFETY: a profile is on, so there is a table; the slot of a class is its general cache's, which lives for ever,
+    // or has no cache yet: a miss (I3).
     let object = unsafe { rseq::given::pop(hot::table(), SlotIndex(u32::from(class))) }?;
     // A signal handler may have counted meanwhile.
     block.left.set(block.left.get().saturating_sub(size));

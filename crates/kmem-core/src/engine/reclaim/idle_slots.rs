@@ -144,8 +144,8 @@ impl<P: Platform> Engine<P> {
     }
 
     /// Adds the next cache after the one of number `after` to the group, if slots of it are wanted, and counts those
-    /// that are enabled. Returns the cache's number; `None`: there is no further one. Out of line, so that what it needs
-    /// of the stack is not below that of a drain.
+    /// that are enabled. Returns the cache's number; `None`: there is no further one. Out of line, so that what it
+    /// needs of the stack is not below that of a drain.
     #[inline(never)]
     fn gather<'a>(
         &'a self,
