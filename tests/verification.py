@@ -52,7 +52,9 @@ def main():
     wrong += [f"the line '{line['name']}' is not named" for line in table["unnoticed"] if line["name"] not in TEXT]
     for mutant in table["mutant"]:
         package, target, name = mutant["test"].split()
-        places = f"{package}/tests/{target}", f"{package}/tests/{target}/{'/'.join(name.split('::')[:-1])}"
+        inside = "/".join(part for part in name.split("::")[:-1] if target != "lib" or part != "tests")
+        folder = f"{package}/src" if target == "lib" else f"{package}/tests/{target}"
+        places = folder, f"{folder}/{inside}"
         if not any(is_test(place.rstrip("/"), name.split("::")[-1]) for place in places):
             wrong.append(f"there is no test {mutant['test']}, which the mutant '{mutant['name']}' names")
     if wrong:

@@ -143,7 +143,7 @@ pub unsafe extern "C" fn realloc(address: *mut c_void, size: usize) -> *mut c_vo
     // SAFETY: the caller's promise.
     unsafe {
         if size == 0 {
-            general::free(old);
+            free(address);
             return null_mut();
         }
         answer(general::realloc(old, size))

@@ -141,6 +141,7 @@ fn run(mode: &Mode, name: &str, program: impl AsRef<OsStr>, arguments: &[&OsStr]
         .env_remove("KMEM_RSEQ")
         .env_remove("KMEM_STATS")
         .env_remove("KMEM_STORM")
+        .env_remove("KMEM_PROFILE")
         .env_remove("KMEM_DEEPBIND")
         .envs(mode.variables.iter().copied())
         // A group of its own, so that a hanging program can be ended with all its children.
@@ -317,6 +318,34 @@ mod storm {
     fn stress_by_concurrency_id() {
         const CID: Mode = Mode { name: "storm_cid", variables: &[("KMEM_STORM", "200"), ("KMEM_RSEQ", "cid")] };
         must_succeed(&CID, "stress", built("stress.cc"), &[]);
+    }
+}
+
+/// Programs that fork and that may make few system calls, while a heap profile samples them. A profile that is not
+/// whole at the end would be said.
+mod profiled {
+    use super::*;
+
+    const PROFILED: Mode = Mode { name: "profiled", variables: &[("KMEM_PROFILE", "/dev/null,rate=1024")] };
+
+    #[test]
+    fn forks_in_signal_handlers() {
+        must_succeed(&PROFILED, "signal_fork", built("signal_fork.c"), &[]);
+    }
+
+    #[test]
+    fn fork_handlers() {
+        must_succeed(&PROFILED, "atfork", built("atfork.c"), &[]);
+    }
+
+    #[test]
+    fn children_on_a_thread() {
+        must_succeed(&PROFILED, "vfork", built("vfork.c"), &[]);
+    }
+
+    #[test]
+    fn sandbox() {
+        must_succeed(&PROFILED, "sandbox", built("sandbox.c"), &[]);
     }
 }
 

@@ -24,7 +24,7 @@
 //! a large object               takes the slow path in any case
 //! ```
 //! A slow path of free looks into a filter, without a lock, whether there can be a sample at the address. One that
-//! frees a neighbour in such a granule finds none, and the class in another table, and goes on at the slot (`watch.rs`).
+//! frees a neighbour in such a granule finds none, and the class in another table, and goes on at the slot (`watch`).
 //! When the last sample of a granule is freed, the granule's class is set again.
 //!
 //! # What a sample may do

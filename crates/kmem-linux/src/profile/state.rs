@@ -186,17 +186,24 @@ impl State {
 }
 
 /// The lock: a leaf, because nothing is called under it but the kernel for memory.
+///
+/// All of its state is one word, so that a step that a thread takes can only be from what that thread made of it:
+/// ```text
+/// 0           free
+/// p           held by the thread whose pointer is p
+/// p | KEPT    held by it for a fork, and between two handlers of that; the state is whole, and p may use it
+/// p | USED    the same, while p uses it
+/// ```
 struct Place {
-    /// The token of the thread that has it, or 0.
-    holder: AtomicUsize,
+    word: AtomicUsize,
     state: UnsafeCell<State>,
 }
 
-// SAFETY: the thread that made `holder` its own has the state alone.
+// SAFETY: the thread that made `word` its own has the state alone.
 unsafe impl Sync for Place {}
 
 static PLACE: Place = Place {
-    holder: AtomicUsize::new(0),
+    word: AtomicUsize::new(0),
     state: UnsafeCell::new(State {
         live: Map::new(),
         sites: Map::new(),
@@ -207,18 +214,21 @@ static PLACE: Place = Place {
     }),
 };
 
-/// Whether the lock is held for a fork, by its holder: [`NOT`], [`IDLE`], or [`BUSY`] while the thread that forks uses
-/// the state.
-static FORK: AtomicUsize = AtomicUsize::new(NOT);
-const NOT: usize = 0;
-const IDLE: usize = 1;
-const BUSY: usize = 2;
+const KEPT: usize = 1;
+const USED: usize = 2;
+/// A thread pointer is aligned so far at least.
+const POINTER: usize = !(KEPT | USED);
 
 /// 1 in a child that was forked while another thread held the lock for good: its state may be unfinished.
 static LOST: AtomicUsize = AtomicUsize::new(0);
 
 /// How often a fork, or a sample, looks again for the lock before it goes on without it.
 const LOOKS: u32 = 1000;
+
+/// A step of the lock; whether it was taken.
+fn step(from: usize, to: usize) -> bool {
+    PLACE.word.compare_exchange(from, to, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+}
 
 /// Having this is having the state.
 pub(super) struct Held {
@@ -245,12 +255,11 @@ impl Held {
     fn take_within(looks: u32, rest: impl Fn(u32)) -> Option<Self> {
         let (own, mut tries) = (thread_data::pointer(), 0);
         while LOST.load(Ordering::Relaxed) == 0 {
-            match PLACE.holder.compare_exchange(0, own, Ordering::Acquire, Ordering::Relaxed) {
+            match PLACE.word.compare_exchange(0, own, Ordering::Acquire, Ordering::Relaxed) {
                 Ok(_) => return Some(Self { is_of_fork: false }),
                 // Between the handlers of a fork the state is whole, and the thread may use it.
-                Err(holder) if holder == own => {
-                    let is_idle = FORK.compare_exchange(IDLE, BUSY, Ordering::Acquire, Ordering::Relaxed).is_ok();
-                    return is_idle.then_some(Self { is_of_fork: true });
+                Err(word) if word & POINTER == own => {
+                    return step(own | KEPT, own | USED).then_some(Self { is_of_fork: true });
                 }
                 Err(_) if tries == looks && looks != u32::MAX => return None,
                 Err(_) => rest(tries),
@@ -262,25 +271,21 @@ impl Held {
 
     /// Keeps the lock for a fork.
     pub(super) fn keep_for_fork(self) {
+        let own = thread_data::pointer();
+        step(if self.is_of_fork { own | USED } else { own }, own | KEPT);
         core::mem::forget(self);
-        FORK.store(IDLE, Ordering::Release);
     }
 
     /// Releases the lock that this thread kept for a fork; `false` if it kept none. Another thread may fork at the same
-    /// time, where each of the two left a lock of the other's. So may a signal handler of this thread, while it uses
-    /// the state between the handlers of its fork: that lock is the outer fork's to release.
+    /// time, where each of the two left a lock of the other's. So may a signal handler of this thread, while it holds
+    /// the lock, or uses the state between the handlers of its fork: that lock is not the inner fork's to release.
     pub(super) fn end_fork() -> bool {
-        let is_own = PLACE.holder.load(Ordering::Relaxed) == thread_data::pointer();
-        let was_kept = is_own && FORK.compare_exchange(IDLE, NOT, Ordering::Acquire, Ordering::Relaxed).is_ok();
-        if was_kept {
-            PLACE.holder.store(0, Ordering::Release);
-        }
-        was_kept
+        step(thread_data::pointer() | KEPT, 0)
     }
 
     /// In a child: whether a thread has the lock that does not exist here. From here on no thread obtains it.
     pub(super) fn is_lost() -> bool {
-        let is_lost = ![0, thread_data::pointer()].contains(&PLACE.holder.load(Ordering::Relaxed));
+        let is_lost = ![0, thread_data::pointer()].contains(&(PLACE.word.load(Ordering::Relaxed) & POINTER));
         if is_lost {
             LOST.store(1, Ordering::Relaxed);
             COUNTS.store(null_mut(), Ordering::Release);
@@ -306,10 +311,11 @@ impl DerefMut for Held {
 
 impl Drop for Held {
     fn drop(&mut self) {
+        let own = thread_data::pointer();
         if self.is_of_fork {
-            FORK.store(IDLE, Ordering::Release);
+            step(own | USED, own | KEPT)
         } else {
-            PLACE.holder.store(0, Ordering::Release);
-        }
+            step(own, 0)
+        };
     }
 }
