@@ -1,5 +1,5 @@
-//! Pages of 16 KiB, which are a granule, and of 64 KiB, of which each holds four: there a page source commits and releases
-//! only what is whole pages. The model test runs on such machines too.
+//! Pages of 16 KiB, which are a granule, and of 64 KiB, of which each holds four: there a page source commits whole
+//! pages only, and nothing is uncommitted. The model test runs on such machines too.
 
 mod common;
 
