@@ -1,6 +1,6 @@
-//! Which pages of the window are committed. Committing one twice, uncommitting one that is not committed, or less than a
-//! page, breaks the contract of the page source and panics. An access to memory that is not committed is reported by the
-//! address sanitizer (`--cfg asan`, see `.ci/sanitize`), and not checked otherwise.
+//! Which pages of the window are committed. Committing one twice, uncommitting one that is not committed, or less than
+//! a page, breaks the contract of the page source and panics. An access to memory that is not committed is reported by
+//! the address sanitizer (`--cfg asan`, see `.ci/sanitize`), and not checked otherwise.
 
 use std::ops::Range;
 use std::sync::Mutex;
