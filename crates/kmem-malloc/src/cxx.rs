@@ -14,8 +14,10 @@
 //! The C++ library may have come with the program, or later by dlopen (a plugin, an extension of an interpreter), or
 //! not at all. Its functions are looked for only here, where memory has ended or an exception is on its way
 //! (`library`).
+//!
+//! The bodies are those of a processor, a file each: `cxx/x86_64.rs` and `cxx/aarch64.rs`. On others the C++ library's
+//! own operators serve, which call malloc.
 
-use core::arch::{asm, naked_asm};
 use core::ffi::{CStr, c_char, c_int, c_void};
 use core::ptr::null_mut;
 
@@ -23,6 +25,12 @@ use kmem_linux::os::sys;
 use kmem_linux::{checks, general};
 
 use crate::c::{free, free_by_id};
+
+#[cfg_attr(target_arch = "x86_64", path = "cxx/x86_64.rs")]
+#[cfg_attr(target_arch = "aarch64", path = "cxx/aarch64.rs")]
+mod processor;
+
+use processor::{align_is_second, catching_body, jump_body, landing_pad, nothrow_body, sized_body, throwing_body};
 
 const RTLD_LAZY: c_int = 1;
 const RTLD_NOLOAD: c_int = 4;
@@ -94,8 +102,7 @@ extern "C" fn forget_exception(exception: *mut c_void) {
     }
 }
 
-/// Memory from `get`, or the handler and once more, or `std::bad_alloc`. Size and alignment, as the operators get them,
-/// are kept in rbx and r14.
+/// Memory from `get`, or the handler and once more, or `std::bad_alloc`.
 macro_rules! throwing {
     ($(#[$attribute:meta])* $visible:vis $name:ident, $get:path) => {
         $(#[$attribute])*
@@ -104,48 +111,7 @@ macro_rules! throwing {
         /// As in C++.
         #[unsafe(naked)]
         $visible unsafe extern "C" fn $name(size: usize, align: usize) -> *mut c_void {
-            naked_asm!(
-                ".cfi_startproc",
-                "push rbx",
-                ".cfi_adjust_cfa_offset 8",
-                ".cfi_rel_offset rbx, 0",
-                "push r14",
-                ".cfi_adjust_cfa_offset 8",
-                ".cfi_rel_offset r14, 0",
-                "sub rsp, 8",
-                ".cfi_adjust_cfa_offset 8",
-                "mov rbx, rdi",
-                "mov r14, rsi",
-                "2:",
-                "mov rdi, rbx",
-                "mov rsi, r14",
-                "call {get}",
-                "test rax, rax",
-                "jnz 4f",
-                "call {handler}",
-                "test rax, rax",
-                "jz 3f",
-                "call rax",
-                "jmp 2b",
-                "3:",
-                "call {thrower}",
-                "call rax",
-                "ud2",
-                "4:",
-                "add rsp, 8",
-                ".cfi_adjust_cfa_offset -8",
-                "pop r14",
-                ".cfi_adjust_cfa_offset -8",
-                ".cfi_restore r14",
-                "pop rbx",
-                ".cfi_adjust_cfa_offset -8",
-                ".cfi_restore rbx",
-                "ret",
-                ".cfi_endproc",
-                get = sym $get,
-                handler = sym handler,
-                thrower = sym thrower,
-            )
+            throwing_body!($get)
         }
     };
 }
@@ -202,10 +168,9 @@ pub unsafe extern "C" fn _ZdlPvSt11align_val_t(address: *mut c_void, _align: usi
     unsafe { free(address) }
 }
 
-/// Forms that are another form under a further name, or with arguments that it does not need; what it does need is
-/// where it expects it.
+/// Forms that are another form under a further name, or with further arguments after those that it needs.
 macro_rules! jumps {
-    ($($(#[$doc:meta])* $name:ident -> $basic:literal $(, $first:literal)?;)*) => {$(
+    ($($(#[$doc:meta])* $name:ident -> $basic:literal;)*) => {$(
         $(#[$doc])*
         ///
         /// # Safety
@@ -213,12 +178,7 @@ macro_rules! jumps {
         #[unsafe(naked)]
         #[unsafe(no_mangle)]
         pub unsafe extern "C" fn $name() {
-            naked_asm!(
-                ".cfi_startproc",
-                $($first,)?
-                concat!("jmp qword ptr [rip + ", $basic, "@GOTPCREL]"),
-                ".cfi_endproc",
-            )
+            jump_body!($basic)
         }
     )*};
 }
@@ -244,7 +204,7 @@ jumps! {
 
 /// Sized forms: jumps as well, but where memory is checked the size is looked at before.
 macro_rules! sized {
-    ($($(#[$doc:meta])* $name:ident -> $basic:literal $(, $first:literal)?;)*) => {$(
+    ($($(#[$doc:meta])* $name:ident -> $basic:literal, $($first:expr)?;)*) => {$(
         $(#[$doc])*
         ///
         /// # Safety
@@ -252,32 +212,7 @@ macro_rules! sized {
         #[unsafe(naked)]
         #[unsafe(no_mangle)]
         pub unsafe extern "C" fn $name() {
-            naked_asm!(
-                ".cfi_startproc",
-                "cmp dword ptr [rip + {on}], 0",
-                "jne 3f",
-                "2:",
-                $($first,)?
-                concat!("jmp qword ptr [rip + ", $basic, "@GOTPCREL]"),
-                "3:",
-                "push rdi",
-                ".cfi_adjust_cfa_offset 8",
-                "push rdx",
-                ".cfi_adjust_cfa_offset 8",
-                "sub rsp, 8",
-                ".cfi_adjust_cfa_offset 8",
-                "call {check}",
-                "add rsp, 8",
-                ".cfi_adjust_cfa_offset -8",
-                "pop rdx",
-                ".cfi_adjust_cfa_offset -8",
-                "pop rdi",
-                ".cfi_adjust_cfa_offset -8",
-                "jmp 2b",
-                ".cfi_endproc",
-                on = sym checks::ON,
-                check = sym check,
-            )
+            sized_body!($basic, $($first)?)
         }
     )*};
 }
@@ -289,13 +224,13 @@ extern "C" fn check(address: *mut c_void, size: usize) {
 
 sized! {
     /// `operator delete(void*, size_t)`
-    _ZdlPvm -> "_ZdlPv";
+    _ZdlPvm -> "_ZdlPv",;
     /// `operator delete[](void*, size_t)`
-    _ZdaPvm -> "_ZdaPv";
+    _ZdaPvm -> "_ZdaPv",;
     /// `operator delete(void*, size_t, align_val_t)`
-    _ZdlPvmSt11align_val_t -> "_ZdlPvSt11align_val_t", "mov rsi, rdx";
+    _ZdlPvmSt11align_val_t -> "_ZdlPvSt11align_val_t", align_is_second!();
     /// `operator delete[](void*, size_t, align_val_t)`
-    _ZdaPvmSt11align_val_t -> "_ZdaPvSt11align_val_t", "mov rsi, rdx";
+    _ZdaPvmSt11align_val_t -> "_ZdaPvSt11align_val_t", align_is_second!();
 }
 
 /// What the unwinder asks about the frame of a nothrow form: it catches everything but a forced unwind (a thread that
@@ -307,8 +242,8 @@ extern "C" fn personality(_version: i32, actions: i32, _class: u64, exception: u
     const HANDLER_FOUND: i32 = 6;
     const INSTALL_CONTEXT: i32 = 7;
     const CONTINUE: i32 = 8;
-    /// The number of rax in unwind tables.
-    const RAX: i32 = 0;
+    /// The number of the first register of results in unwind tables.
+    const RESULT: i32 = 0;
     if actions & FORCED != 0 {
         return CONTINUE;
     }
@@ -327,50 +262,21 @@ extern "C" fn personality(_version: i32, actions: i32, _class: u64, exception: u
     // frame that it asks about.
     unsafe {
         core::mem::transmute::<*mut c_void, extern "C" fn(*mut c_void, i32, usize)>(set_register)(
-            context, RAX, exception,
+            context, RESULT, exception,
         );
         core::mem::transmute::<*mut c_void, extern "C" fn(*mut c_void, usize)>(set_address)(context, landing_pad());
     }
     INSTALL_CONTEXT
 }
 
-/// Where the frame of [`nothrow`] goes on with an exception in rax.
-fn landing_pad() -> usize {
-    let address;
-    // SAFETY: computes an address.
-    unsafe { asm!("lea {}, [rip + kmem_cxx_landing_pad]", out(reg) address, options(nomem, nostack, preserves_flags)) };
-    address
-}
-
-/// Calls the form in rax with the arguments as they are; returns null where it throws.
+/// Calls the form whose address a nothrow form has put into a register, with the arguments as they are; returns null
+/// where it throws.
 ///
 /// # Safety
 /// Jumped to by the nothrow forms only.
 #[unsafe(naked)]
 unsafe extern "C" fn nothrow() {
-    naked_asm!(
-        ".cfi_startproc",
-        ".cfi_personality 0x1b, {personality}",
-        "sub rsp, 8",
-        ".cfi_adjust_cfa_offset 8",
-        "call rax",
-        "add rsp, 8",
-        ".cfi_adjust_cfa_offset -8",
-        "ret",
-        ".cfi_adjust_cfa_offset 8",
-        ".globl kmem_cxx_landing_pad",
-        ".hidden kmem_cxx_landing_pad",
-        "kmem_cxx_landing_pad:",
-        "mov rdi, rax",
-        "call {forget}",
-        "xor eax, eax",
-        "add rsp, 8",
-        ".cfi_adjust_cfa_offset -8",
-        "ret",
-        ".cfi_endproc",
-        personality = sym personality,
-        forget = sym forget_exception,
-    )
+    nothrow_body!()
 }
 
 macro_rules! catching {
@@ -382,13 +288,7 @@ macro_rules! catching {
         #[unsafe(naked)]
         #[unsafe(no_mangle)]
         pub unsafe extern "C" fn $name() {
-            naked_asm!(
-                ".cfi_startproc",
-                concat!("mov rax, qword ptr [rip + ", $basic, "@GOTPCREL]"),
-                "jmp {nothrow}",
-                ".cfi_endproc",
-                nothrow = sym nothrow,
-            )
+            catching_body!($basic)
         }
     )*};
 }

@@ -3,7 +3,7 @@
 //! | file | what it exports |
 //! |---|---|
 //! | [`c`] | malloc, free, calloc, realloc and their kin |
-//! | `cxx` | operator new and delete, plain, array, sized, aligned, nothrow: on x86-64 |
+//! | `cxx` | operator new and delete, plain, array, sized, aligned, nothrow: on x86-64 and arm64 |
 //! | [`glibc`] | mallinfo, mallopt and what else glibc adds |
 //! | [`vfork`] | vfork and clone, for children that run on a thread of their parent's |
 //! | [`plugin`] | dlopen, without RTLD_DEEPBIND |
@@ -51,7 +51,7 @@ macro_rules! also {
 pub mod api;
 mod arch;
 pub mod c;
-#[cfg(target_arch = "x86_64")]
+#[cfg(not(target_arch = "riscv64"))]
 pub mod cxx;
 pub mod glibc;
 pub mod plugin;

@@ -28,7 +28,7 @@ use kmem_core::sync::{AtomicU64, AtomicUsize, HeldRanks, Ordering, Waiters};
 
 use crate::Protocol;
 use crate::explore::seat;
-use crate::guarded::{Guarded, PAGE};
+use crate::guarded::Guarded;
 use crate::modelled;
 use crate::sleepers::Sleepers;
 use crate::tsan_lock::taken;
@@ -49,6 +49,8 @@ pub struct Machine {
     pub homes: Vec<usize>,
     /// Granules of the window.
     pub granules: usize,
+    /// Bytes of a page. If it is larger than a granule, only whole pages are committed, and none is uncommitted.
+    pub page: usize,
     /// Whether a fence aborts sections. If it does not, objects are allocated twice: the negative control.
     pub fences: bool,
     /// Whether the CPU hint is wrong: any number, even one out of range (I4).
@@ -73,6 +75,7 @@ impl Machine {
             nodes: 1,
             homes: Vec::new(),
             granules: 4096,
+            page: 4096,
             fences: true,
             hint_lies: false,
             hint_is_checked: false,
@@ -184,7 +187,7 @@ impl Fake {
         Self {
             epochs: (0..machine.possible).map(|_| StdMutex::new(0)).collect(),
             blocks: StdMutex::new(vec![(block.as_ptr() as usize, layout)]),
-            guarded: Guarded::new(window.as_ptr() as usize, machine.granules * GRANULE),
+            guarded: Guarded::new(window.as_ptr() as usize, machine.granules * GRANULE, machine.page),
             machine,
             window,
             obstacle: StdMutex::new((0, 0)),
@@ -361,11 +364,11 @@ unsafe impl Sections for Fake {
 // SAFETY: blocks are fresh, zeroed, page-aligned and kept until the platform is dropped.
 unsafe impl PageSource for Fake {
     fn page_size(&self) -> usize {
-        PAGE
+        self.machine.page
     }
 
     fn unit(&self, addr: usize) -> usize {
-        if taken(&self.units).contains(&(addr & !(UNIT - 1))) { UNIT } else { PAGE }
+        if taken(&self.units).contains(&(addr & !(UNIT - 1))) { UNIT } else { self.machine.page }
     }
 
     fn fills(&self, addr: usize, len: usize) {
@@ -384,7 +387,7 @@ unsafe impl PageSource for Fake {
         let first = (addr - self.window.as_ptr() as usize) / GRANULE;
         let (obstacle, granules) = *taken(&self.obstacle);
         match () {
-            () if self.refused() => Err(CommitError::NoMemory),
+            () if self.refused() || !self.guarded.are_whole(addr, len) => Err(CommitError::NoMemory),
             () if first < obstacle + granules && obstacle < first + len / GRANULE => Err(CommitError::Taken),
             () => {
                 self.guarded.commit(addr, len);
@@ -432,7 +435,7 @@ unsafe impl PageSource for Fake {
         if self.refused() {
             return None;
         }
-        let layout = Layout::from_size_align(len.max(1).next_multiple_of(PAGE), PAGE).ok()?;
+        let layout = Layout::from_size_align(len.max(1).next_multiple_of(self.machine.page), self.machine.page).ok()?;
         // SAFETY: the layout is not empty.
         let block = NonNull::new(unsafe { alloc_zeroed(layout) })?;
         taken(&self.blocks).push((block.as_ptr() as usize, layout));

@@ -1,12 +1,13 @@
-//! Which pages of the window are committed. Committing one twice, or uncommitting one that is not committed, breaks the
-//! contract of the page source and panics. An access to memory that is not committed is reported by the address
-//! sanitizer (`--cfg asan`, see `.ci/sanitize`), and not checked otherwise.
+//! Which pages of the window are committed. Committing one twice, uncommitting one that is not committed, or less than
+//! a page, breaks the contract of the page source and panics. An access to memory that is not committed is reported by
+//! the address sanitizer (`--cfg asan`, see `.ci/sanitize`), and not checked otherwise.
 
+use std::ops::Range;
 use std::sync::Mutex;
 
-use crate::tsan_lock::taken;
+use kmem_core::pages::GRANULE;
 
-pub(crate) const PAGE: usize = 4096;
+use crate::tsan_lock::taken;
 
 #[cfg(asan)]
 unsafe extern "C" {
@@ -31,14 +32,18 @@ fn allow(_address: usize, _len: usize) {
 /// A window, in which nothing is committed at first.
 pub(crate) struct Guarded {
     base: usize,
-    /// Whether a page is committed.
-    pages: Mutex<Vec<bool>>,
+    page: usize,
+    /// What is committed or not: a page, or a granule where that is smaller.
+    piece: usize,
+    /// Whether a piece is committed.
+    pieces: Mutex<Vec<bool>>,
 }
 
 impl Guarded {
-    pub(crate) fn new(base: usize, len: usize) -> Self {
+    pub(crate) fn new(base: usize, len: usize, page: usize) -> Self {
         forbid(base, len);
-        Self { base, pages: Mutex::new(vec![false; len / PAGE]) }
+        let piece = page.min(GRANULE);
+        Self { base, page, piece, pieces: Mutex::new(vec![false; len / piece]) }
     }
 
     /// The range is committed from here on.
@@ -51,33 +56,44 @@ impl Guarded {
     /// The range is no longer committed.
     #[track_caller]
     pub(crate) fn uncommit(&self, addr: usize, len: usize) {
+        assert!(self.are_whole(addr, len), "uncommitted by less than a page");
         self.set(addr, len, false);
         forbid(addr, len);
     }
 
     #[track_caller]
     fn set(&self, addr: usize, len: usize, committed: bool) {
-        let first = (addr - self.base) / PAGE;
-        for page in &mut taken(&self.pages)[first..first + len / PAGE] {
-            assert_ne!(*page, committed, "committed twice, or uncommitted without being committed");
-            *page = committed;
+        for piece in &mut taken(&self.pieces)[self.pieces_of(addr, len)] {
+            assert_ne!(*piece, committed, "committed twice, or uncommitted without being committed");
+            *piece = committed;
         }
+    }
+
+    #[track_caller]
+    fn pieces_of(&self, addr: usize, len: usize) -> Range<usize> {
+        let at = addr - self.base;
+        assert!(at.is_multiple_of(self.piece) && len.is_multiple_of(self.piece), "{len} bytes from {at} on");
+        at / self.piece..(at + len) / self.piece
+    }
+
+    /// Whether the range is one of whole pages.
+    pub(crate) fn are_whole(&self, addr: usize, len: usize) -> bool {
+        (addr - self.base).is_multiple_of(self.page) && len.is_multiple_of(self.page)
     }
 
     /// Panics unless the range is committed.
     #[track_caller]
     pub(crate) fn expect_committed(&self, addr: usize, len: usize) {
-        let first = (addr - self.base) / PAGE;
-        assert!(taken(&self.pages)[first..first + len / PAGE].iter().all(|page| *page), "it is not committed");
+        assert!(taken(&self.pieces)[self.pieces_of(addr, len)].iter().all(|piece| *piece), "it is not committed");
     }
 
     /// Bytes that are committed.
     pub(crate) fn committed(&self) -> usize {
-        taken(&self.pages).iter().filter(|page| **page).count() * PAGE
+        taken(&self.pieces).iter().filter(|piece| **piece).count() * self.piece
     }
 
     /// Makes the whole window accessible again, before it is dropped.
     pub(crate) fn open(&self) {
-        allow(self.base, taken(&self.pages).len() * PAGE);
+        allow(self.base, taken(&self.pieces).len() * self.piece);
     }
 }

@@ -9,7 +9,8 @@
 //! If the source moves pages by changing mappings, moved ones stay apart from their neighbours for ever, and a process
 //! may have only so many mappings. So a run remembers that it was *moved*; when it is freed its address space is
 //! released (the run becomes raw, and is mapped afresh, in one piece with its neighbours, when it serves again), and
-//! only so many runs may be moved at a time. Beyond that, they are copied.
+//! only so many runs may be moved at a time. Beyond that, they are copied, as they are where runs share pages: what is
+//! raw there could not be committed again.
 
 use super::state::{Found, PageHeap, State, Use};
 use super::table::{GRANULE, KIND_CLEAN, KIND_DIRTY, KIND_NONE, KIND_RAW};
@@ -47,6 +48,7 @@ impl PageHeap {
         if old < MOVE_LEAST
             || new <= old
             || !self.could_hold(new, align)
+            || platform.page_size() > GRANULE
             || self.state.lock(platform).moved >= MOVED_MAX
         {
             return None;

@@ -69,8 +69,13 @@ impl PageHeap {
     }
 
     /// Releases the memory and the address space of all free runs, which have to be committed before they serve again:
-    /// for the moment when something else in the process finds no room.
+    /// for the moment when something else in the process finds no room. Where runs share pages only the memory goes: a
+    /// source commits whole pages, so a run that begins or ends inside of one could never be committed again.
     pub(crate) fn uncommit<P: Host>(&self, platform: &P) {
+        if platform.page_size() > GRANULE {
+            self.purge(platform);
+            return;
+        }
         let stats = self.state.lock(platform).stats;
         let mut budget = stats.dirty + stats.clean;
         for list in [DIRTY, CLEAN] {

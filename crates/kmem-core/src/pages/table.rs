@@ -140,8 +140,8 @@ impl Maps {
     pub(super) fn of<P: PageSource>(source: &P, start: usize, len: usize) -> Option<Self> {
         let (each, page) = (size_of::<AtomicU8>() + size_of::<Entry>(), source.page_size());
         let all = len >> GRANULE_SHIFT;
-        // The bytes may leave some of a page in front of the table.
-        let head = (all * each + page).div_ceil(GRANULE).min(all);
+        // The bytes may leave some of a page in front of the table, and the first granule begins a page.
+        let head = ((all * each + page).next_multiple_of(page.max(GRANULE)) / GRANULE).min(all);
         let granules = (all - head).min((1 << LEN_BITS) - 1);
         let table = start + (granules * size_of::<AtomicU8>()).next_multiple_of(page);
         Some(Self {

@@ -75,6 +75,20 @@ fn as_many_cpus_as_there_can_be() {
     for_all(71..=1024, 12, 80);
 }
 
+/// Pages of a granule, and of four.
+#[test]
+fn larger_pages() {
+    for page in [16 << 10, 64 << 10] {
+        let paged = cases(1..=4, 300).prop_map(move |mut case| {
+            case.machine.page = page;
+            case
+        });
+        if let Err(failure) = search(paged, 40) {
+            panic!("pages of {page}: {failure}");
+        }
+    }
+}
+
 /// The control: were there no fence, a list would be found, and a short one.
 #[test]
 fn without_the_fence_a_list_is_found() {
