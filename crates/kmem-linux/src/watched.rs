@@ -1,8 +1,8 @@
 //! Watched memory: what slow paths do while memory is [checked](crate::checks) or a [profile](crate::profile) is on.
 //!
-//! Slow paths look at one word, [`is_on`], and leave for here. So a process that asks for neither pays for one test, and
-//! keeps nothing on its stack for the sake of those that do. At first the word says yes, because only making the engine
-//! tells what is asked for.
+//! Slow paths look at one word, [`is_on`], and leave for here. So a process that asks for neither pays for one test,
+//! and keeps nothing on its stack for the sake of those that do. At first the word says yes, because only making the
+//! engine tells what is asked for.
 //!
 //! What is here is out of line, and may use more of its caller's stack than the other slow paths: a report has the
 //! stacks of those who allocated and freed.
