@@ -1,4 +1,4 @@
-//! Watched memory: what slow paths do while memory is [checked](crate::checks) or a [profile](crate::profile) is on.
+//! Watched memory: what slow paths do while memory is [checked](crate::checks) or a [profile] is on.
 //!
 //! Slow paths look at one word, [`is_on`], and leave for here. So a process that asks for neither pays for one test,
 //! and keeps nothing on its stack for the sake of those that do. At first the word says yes, because only making the
