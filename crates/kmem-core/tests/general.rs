@@ -261,11 +261,11 @@ fn copies_of_an_object_are_found_whenever_they_reach_the_slab() {
 }
 
 #[test]
-fn a_full_slot_is_looked_through_for_what_was_freed_twice() {
+fn what_is_freed_twice_in_a_row_is_found_soon_after_its_slot_is_full() {
     let engine = recording(1);
     let cache = common::Cache::new(&engine, "full", 64);
     let objects = cache.bulk(4000);
-    // So that the slot is full, and what is freed now leaves it with the next batch, for the depot: no slab is asked.
+    // So that the slot is full, and what is freed now leaves it with one of the next batches.
     cache.free_bulk(&objects[..1000]);
     cache.free(objects[1000]);
     cache.free(objects[1000]);
@@ -273,7 +273,7 @@ fn a_full_slot_is_looked_through_for_what_was_freed_twice() {
     while bad_frees().is_empty() {
         cache.free(*others.next().expect("the slot is full before"));
     }
-    assert!(others.len() > 2500, "{}", others.len());
+    assert!(others.len() > 2930, "{}", others.len());
 }
 
 #[test]
