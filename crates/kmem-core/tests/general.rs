@@ -236,6 +236,47 @@ fn a_double_free_is_reported_when_it_reaches_the_slab() {
 }
 
 #[test]
+fn copies_of_an_object_are_found_whenever_they_reach_the_slab() {
+    let engine = recording(2);
+    let cache = common::Cache::new(&engine, "apart", 64);
+    let objects = cache.bulk(2000);
+    // In different batches: many others are freed between the two.
+    cache.free(objects[0]);
+    cache.free_bulk(&objects[1..1000]);
+    cache.free(objects[0]);
+    cache.free_bulk(&objects[1000..]);
+    cache.shrink();
+    assert_eq!(bad_frees(), [(objects[0], FreeError::DoubleFree)]);
+    valid(&engine, 0);
+    // In slots of two CPUs.
+    let object = cache.alloc();
+    cache.free(object);
+    fake::run_on(1);
+    cache.free(object);
+    fake::run_on(0);
+    cache.shrink();
+    assert_eq!(bad_frees(), [(object, FreeError::DoubleFree)]);
+    valid(&engine, 0);
+    cache.destroy().expect("nobody uses it");
+}
+
+#[test]
+fn what_is_freed_twice_in_a_row_is_found_soon_after_its_slot_is_full() {
+    let engine = recording(1);
+    let cache = common::Cache::new(&engine, "full", 64);
+    let objects = cache.bulk(4000);
+    // So that the slot is full, and what is freed now leaves it with one of the next batches.
+    cache.free_bulk(&objects[..1000]);
+    cache.free(objects[1000]);
+    cache.free(objects[1000]);
+    let mut others = objects[1001..].iter();
+    while bad_frees().is_empty() {
+        cache.free(*others.next().expect("the slot is full before"));
+    }
+    assert!(others.len() > 2930, "{}", others.len());
+}
+
+#[test]
 fn validate_names_what_is_wrong_and_leaves_it_as_it_is() {
     use kmem_core::validate::Violation;
     let engine = recording(2);

@@ -21,6 +21,9 @@ use crate::{checks, rseq, slow_path, upkeep, watched};
 
 /// Bytes that every address is aligned to at least.
 pub const MIN_ALIGN: usize = classes::MIN_ALIGN;
+/// What a request is served by that names no alignment, if memory is checked: less than 16 bytes may end where a guard
+/// begins.
+const PLAIN_ALIGN: usize = 8;
 
 /// Memory of at least `size` bytes, aligned to 16. Size 0 counts as 1.
 ///
@@ -57,7 +60,7 @@ pub fn alloc(size: usize) -> Result<NonNull<u8>, AllocError> {
 #[inline]
 pub fn alloc_missed(size: usize) -> Result<NonNull<u8>, AllocError> {
     match classes::class_of(size) {
-        Some(class) => alloc_slow(class, size, MIN_ALIGN),
+        Some(class) => alloc_slow(class, size, PLAIN_ALIGN),
         None => alloc_large(size, MIN_ALIGN).map(|fresh| fresh.address),
     }
 }

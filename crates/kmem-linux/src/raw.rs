@@ -222,17 +222,18 @@ impl RawCache {
     pub fn destroy(self) -> Result<(), DestroyError<Self>> {
         let this = ManuallyDrop::new(self);
         // SAFETY: the cache lives as long as its handle.
-        let (slot, live) = unsafe { (this.desc.as_ref().slot().0, checks::begin_destroy(this.desc.as_ref())) };
-        if live > 0 {
-            return Err(DestroyError::Busy { live, cache: ManuallyDrop::into_inner(this) });
-        }
+        let leaving = match unsafe { checks::begin_destroy(this.desc.as_ref()) } {
+            Ok(leaving) => leaving,
+            Err(live) => return Err(DestroyError::Busy { live, cache: ManuallyDrop::into_inner(this) }),
+        };
         // SAFETY: the handle is the caller's alone, and what borrows it is gone; objects in use make it busy.
         match unsafe { this.engine.destroy(this.id) } {
             Ok(()) => {
-                checks::end_destroy(slot);
+                leaving.ends();
                 Ok(())
             }
             Err(error) => {
+                leaving.stays();
                 let cache = ManuallyDrop::into_inner(this);
                 Err(match error {
                     kmem_core::DestroyError::Busy { live } => DestroyError::Busy { live, cache },
@@ -255,10 +256,12 @@ impl RawCache {
             if self.engine.descriptor(self.id) != Some(self.desc) {
                 return false;
             }
-            let (slot, live) = (self.desc.as_ref().slot().0, checks::begin_destroy(self.desc.as_ref()));
-            let gone = live == 0 && self.engine.destroy(self.id).is_ok();
+            let Ok(leaving) = checks::begin_destroy(self.desc.as_ref()) else { return false };
+            let gone = self.engine.destroy(self.id).is_ok();
             if gone {
-                checks::end_destroy(slot);
+                leaving.ends()
+            } else {
+                leaving.stays()
             }
             gone
         }

@@ -349,6 +349,31 @@ mod profiled {
     }
 }
 
+/// Programs that fork, are sandboxed and have many threads, while all memory is checked.
+mod checked {
+    use super::*;
+
+    const DEBUG: Mode = Mode { name: "debug", variables: &[("KMEM_DEBUG", "FZPU")] };
+    const SECURE: Mode = Mode { name: "secure", variables: &[("KMEM_SECURE", "1")] };
+
+    #[test]
+    fn sandbox() {
+        must_succeed(&DEBUG, "sandbox", built("sandbox.c"), &[]);
+        must_succeed(&SECURE, "sandbox", built("sandbox.c"), &[]);
+    }
+
+    #[test]
+    fn forks_in_signal_handlers() {
+        must_succeed(&DEBUG, "signal_fork", built("signal_fork.c"), &[]);
+        must_succeed(&SECURE, "signal_fork", built("signal_fork.c"), &[]);
+    }
+
+    #[test]
+    fn vfork() {
+        must_succeed(&SECURE, "vfork", built("vfork.c"), &[]);
+    }
+}
+
 /// What is shipped takes at most 2 KiB of its caller's stack. A debug build takes what it likes, and so do others.
 fn takes_little_stack(mode: &Mode) {
     let limit = if library().is_ours() && !cfg!(debug_assertions) { "limited" } else { "unlimited" };

@@ -23,9 +23,8 @@ const KEPT: usize = 64;
 const NEAR: usize = 32;
 
 const NEVER: usize = 0;
-const GONE: usize = 1;
 
-/// A large object: `address` is [`NEVER`] or [`GONE`] where there is none.
+/// A large object: `address` is [`NEVER`] where there is none.
 #[derive(Clone, Copy)]
 #[repr(C)]
 struct Entry {
@@ -66,7 +65,7 @@ impl Table {
 
     /// The entry of an object that begins at `address`.
     fn find(&mut self, address: usize) -> Option<&mut Entry> {
-        if self.entries == 0 || address <= GONE {
+        if self.entries == 0 || address == NEVER {
             return None;
         }
         let first = Self::place_of(address);
@@ -78,14 +77,26 @@ impl Table {
         Some(self.entry(found))
     }
 
-    /// Forgets an object; returns the mapping that it had.
+    /// Forgets an object; returns the mapping that it had. Others move up to its place, so that all entries from the
+    /// one where an object would stand first to the one where it stands are in use.
     fn forget(&mut self, address: usize) -> (usize, usize) {
         let Some(entry) = self.find(address) else { return (0, 0) };
         let ended = (entry.base, entry.len);
-        let index = (core::ptr::from_mut(entry) as usize - self.entries) / size_of::<Entry>();
-        // A place is looked beyond only if some entry may lie there.
-        let is_last = self.entry(index + 1).address == NEVER;
-        self.entry(index).address = if is_last { NEVER } else { GONE };
+        let mut hole = (core::ptr::from_mut(entry) as usize - self.entries) / size_of::<Entry>();
+        let mut at = hole;
+        loop {
+            at = (at + 1) % ENTRIES;
+            let entry = *self.entry(at);
+            if entry.address == NEVER {
+                break;
+            }
+            let from_home = |place: usize| place.wrapping_sub(Self::place_of(entry.address)) % ENTRIES;
+            if from_home(hole) < from_home(at) {
+                *self.entry(hole) = entry;
+                hole = at;
+            }
+        }
+        self.entry(hole).address = NEVER;
         self.count -= 1;
         ended
     }
@@ -101,7 +112,7 @@ impl Table {
             return false;
         }
         let first = Self::place_of(new.address);
-        let place = (first..first + ENTRIES).find(|index| self.entry(*index).address <= GONE);
+        let place = (first..first + ENTRIES).find(|index| self.entry(*index).address == NEVER);
         place.is_some_and(|index| {
             *self.entry(index) = new;
             self.count += 1;
@@ -178,7 +189,7 @@ pub(super) fn free(address: usize, size: Option<usize>) -> Result<bool, Fault> {
             check(entry)?;
             entry.is_free = 1;
             entry.track.freed(mark);
-            zone::reset(entry.base, entry.len);
+            let _ = zone::reset(entry.base, entry.len);
         }
         table.bytes -= table.find(address).map_or(0, |entry| entry.size);
         let at = table.at;
@@ -210,35 +221,28 @@ pub(super) fn covering(address: usize) -> Option<(usize, usize, bool, Track)> {
         }
         (0..ENTRIES).find_map(|index| {
             let entry = *table.entry(index);
-            let inside = entry.address > GONE && address.wrapping_sub(entry.base) < entry.len;
+            let inside = entry.address != NEVER && address.wrapping_sub(entry.base) < entry.len;
             inside.then_some((entry.address, entry.size, entry.is_free != 0, entry.track))
         })
     })
 }
 
-/// Whether an address is in one of these mappings, or in the table of them.
-pub(super) fn has(address: usize) -> bool {
-    TABLE.with(|table| {
-        address.wrapping_sub(table.entries) < ENTRIES * size_of::<Entry>()
-            || (0..table.entries.min(ENTRIES)).any(|index| {
-                let entry = table.entry(index);
-                entry.address > GONE && address.wrapping_sub(entry.base) < entry.len
-            })
-    })
+/// Where the table is, and how long: nowhere, if there is none.
+pub(super) fn table() -> (usize, usize) {
+    TABLE.with(|table| (table.entries, if table.entries == 0 { 0 } else { ENTRIES * size_of::<Entry>() }))
 }
 
-/// Notes that a search found the live object that an address is in; returns it where it was not found before.
+/// Whether a search found the object that begins at an address.
+pub(super) fn is_reached(address: usize) -> bool {
+    TABLE.with(|table| table.find(address).is_some_and(|entry| entry.reached != 0))
+}
+
+/// Notes that a search found the live object that begins at an address; returns it where it was not found before.
 pub(super) fn reach(address: usize) -> Option<(usize, usize)> {
     TABLE.with(|table| {
-        (0..table.entries.min(ENTRIES)).find_map(|index| {
-            let entry = table.entry(index);
-            let inside = entry.address > GONE && address.wrapping_sub(entry.address) < entry.size;
-            if !inside || entry.is_free != 0 || entry.reached != 0 {
-                return None;
-            }
-            entry.reached = 1;
-            Some((entry.address, entry.size))
-        })
+        let entry = table.find(address).filter(|entry| entry.is_free == 0 && entry.reached == 0)?;
+        entry.reached = 1;
+        Some((entry.address, entry.size))
     })
 }
 
@@ -247,7 +251,7 @@ pub(super) fn for_each_live(mut visit: impl FnMut(usize, usize, bool, Mark)) {
     TABLE.with(|table| {
         for index in 0..table.entries.min(ENTRIES) {
             let entry = *table.entry(index);
-            if entry.address > GONE && entry.is_free == 0 {
+            if entry.address != NEVER && entry.is_free == 0 {
                 visit(entry.address, entry.size, entry.reached != 0, entry.track.allocated);
             }
         }

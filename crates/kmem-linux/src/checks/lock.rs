@@ -3,11 +3,15 @@
 //! A holder needs some hundred instructions, and a system call now and then. A fork takes the words with those of the
 //! engine ([`Park::for_each_word`](kmem_core::platform::Park::for_each_word)), and a thread that forks passes through
 //! what it took for that.
+//!
+//! So does a thread that reports a fault which the processor found while the thread held the word: an object's
+//! surroundings that the program made unreadable, say. It only reads from then on, and ends the program.
 
 use core::cell::UnsafeCell;
 
-use kmem_core::sync::Word;
+use kmem_core::sync::{Word, owner};
 
+use super::report;
 use crate::os::sys;
 use crate::rseq::thread_data;
 
@@ -34,7 +38,8 @@ impl<T> Locked<T> {
     pub(super) fn with<R>(&self, work: impl FnOnce(&mut T) -> R) -> R {
         let me = thread_data::pointer();
         if !self.word.take_free(me) && !self.wait(me) {
-            // SAFETY: the word was taken for a fork by this thread, between two operations.
+            // SAFETY: the word was taken for a fork by this thread, between two operations; or by an operation of this
+            // thread that a fault ended, which does not go on.
             return work(unsafe { &mut *self.value.get() });
         }
         // SAFETY: the word is this thread's.
@@ -43,13 +48,13 @@ impl<T> Locked<T> {
         result
     }
 
-    /// Takes the word; `false`: it is the thread's already, for a fork.
+    /// Takes the word; `false`: it is the thread's already, for a fork or a report.
     #[cold]
     #[inline(never)]
     fn wait(&self, me: usize) -> bool {
         let mut tries = 0;
         while !self.word.take_free(me) {
-            if self.word.is_mine_for_fork(me) {
+            if self.word.is_mine_for_fork(me) || (owner(self.word.value()) == me && report::is_mine(me)) {
                 return false;
             }
             if tries < YIELDS {

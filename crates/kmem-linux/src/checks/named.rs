@@ -12,10 +12,11 @@ use kmem_core::AllocError;
 use kmem_core::cache::CacheDesc;
 use kmem_core::sync::Ordering;
 
+use super::heap::{AROUND, CACHES, Heap, LEAD, NAMED, PACKED_MAX, heap_if_on};
 use super::options::Options;
 use super::region::{Fault, Region, Shape};
 use super::zone::{PAGE, REGIONS};
-use super::{AROUND, CACHES, Heap, LEAD, NAMED, PACKED_MAX, heap_if_on, report, zone};
+use super::{report, zone};
 use crate::os::sys;
 use crate::os::text::decimal;
 
@@ -42,8 +43,7 @@ pub(crate) fn adopt(cache: &CacheDesc, layout: Layout) {
         .find(|index| heap.region_or_new(*index, cache.name(), shape).is_some_and(|region| region.claim()));
     let Some(index) = free else { return };
     if let Some(region) = heap.region(index) {
-        // SAFETY: the region was claimed, and no other thread looks at it before the cache is known to it.
-        unsafe { region.renew(cache.name(), shape) };
+        region.begin(cache.name(), shape);
         heap.region_of[slot].store(index as u8, Ordering::Release);
     }
 }
@@ -108,12 +108,26 @@ pub(crate) fn live_in(cache: &CacheDesc) -> usize {
     region_of(cache).map_or(0, |(_, region)| region.in_use().0)
 }
 
-/// How many objects of a checked cache keep it from being destroyed: they are named on standard error.
+/// A cache that is about to be destroyed, and that its region no longer serves: the index of its slot may be another's
+/// as soon as it is gone.
+pub(crate) struct Leaving {
+    slot: u32,
+    /// The number of its region; 0: it was not checked.
+    region: u8,
+}
+
+/// Begins to destroy a cache, of which no other thread takes or frees objects; `Err`: so many keep it from that, which
+/// are named on standard error.
 #[cold]
-pub(crate) fn begin_destroy(cache: &CacheDesc) -> usize {
-    let Some((_, region)) = region_of(cache) else { return 0 };
+pub(crate) fn begin_destroy(cache: &CacheDesc) -> Result<Leaving, usize> {
+    let slot = cache.slot().0;
+    let Some((heap, region)) = region_of(cache) else { return Ok(Leaving { slot, region: 0 }) };
     let (live, mut digits) = (region.in_use().0, [0; 20]);
-    if live > 0 && !Options::chosen().is_secure() {
+    if live == 0 {
+        heap.region_of[slot as usize].store(0, Ordering::Release);
+        return Ok(Leaving { slot, region: region.index as u8 });
+    }
+    if !Options::chosen().is_secure() {
         sys::report(&["kmem: BUG ", cache.name(), ": destroyed with ", decimal(live, &mut digits), " objects in use"]);
         let mut shown = 0;
         region.for_each_live(|address, size, _, mark| {
@@ -123,20 +137,29 @@ pub(crate) fn begin_destroy(cache: &CacheDesc) -> usize {
             shown += 1;
         });
     }
-    live
+    Err(live)
 }
 
-/// Lets the region of a cache that is gone serve another: the index of its slot is what it was.
-#[cold]
-pub(crate) fn end_destroy(slot: u32) {
-    let Some(heap) = heap_if_on() else { return };
-    let Some(entry) = heap.region_of.get(slot as usize) else { return };
-    let index = entry.swap(0, Ordering::AcqRel) as usize;
-    if index != 0
-        && let Some(region) = heap.region(index)
-    {
-        // SAFETY: no object of the cache is in use, and the cache is gone.
-        unsafe { zone::recycle(index) };
-        region.give_up();
+impl Leaving {
+    /// The cache stays: its region serves it again.
+    #[cold]
+    pub(crate) fn stays(self) {
+        if let Some(heap) = heap_if_on()
+            && self.region != 0
+        {
+            heap.region_of[self.slot as usize].store(self.region, Ordering::Release);
+        }
+    }
+
+    /// The cache is gone: its region may serve another.
+    #[cold]
+    pub(crate) fn ends(self) {
+        // What could not be emptied serves no other cache.
+        if let Some(region) = heap_if_on().and_then(|heap| heap.region(self.region.into()))
+            && self.region != 0
+            && region.end()
+        {
+            region.give_up();
+        }
     }
 }

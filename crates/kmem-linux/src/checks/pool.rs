@@ -3,7 +3,8 @@
 //! ```text
 //! | guard | object | guard | object | guard | ...
 //! ```
-//! An object ends where the guard begins (objects of less than 16 bytes are aligned to 8 for that), and its page is
+//! An object ends where the guard begins (what malloc returns of less than 16 bytes is aligned to 8 for that), and its
+//! page is
 //! closed when it is freed: a use after free, and an access beyond it, end the program at once, with a report of the
 //! place ([`signal`](super::signal)). The page of the object that was freed longest ago is used again first.
 //!
@@ -135,7 +136,7 @@ pub(super) fn alloc(size: usize, align: usize) -> Option<usize> {
             return None;
         }
         let end = page(index) + PAGE;
-        let align = if size < 16 && align <= 16 { 8 } else { align.max(16) };
+        let align = if size < 16 && align < 16 { 8 } else { align.max(16) };
         let address = (end - size) & !(align - 1);
         // SAFETY: the page is open, and this thread's.
         unsafe {
@@ -184,7 +185,9 @@ pub(super) fn free(address: usize, size: Option<usize>) -> Option<Result<(), Fau
                 return Some(Err(Fault::Before(at)));
             }
             // Its memory goes with it: what reads it later finds nothing.
-            zone::reset(page(index), PAGE);
+            if !zone::reset(page(index), PAGE) {
+                core::ptr::write_bytes(page(index) as *mut u8, 0, PAGE);
+            }
         }
         table.slot(index).live = false;
         table.slot(index).track.freed(mark);
@@ -216,11 +219,15 @@ pub(super) fn reach(address: usize) -> Option<(usize, usize)> {
     })
 }
 
-/// Whether an address is among these pages, or in the table of what is on them.
-pub(super) fn has(address: usize) -> bool {
-    let table = TABLE.with(|table| table.slots);
-    let (base, bytes) = (BASE.load(Ordering::Relaxed), SLOTS * size_of::<Slot>());
-    address.wrapping_sub(base) < BYTES || address.wrapping_sub(table) < bytes
+/// Where the pages are, and how long: nowhere, if there are none.
+pub(super) fn pages() -> (usize, usize) {
+    let base = BASE.load(Ordering::Relaxed);
+    (base, if base == 0 { 0 } else { BYTES })
+}
+
+/// The same for the table of what is on them.
+pub(super) fn table() -> (usize, usize) {
+    TABLE.with(|table| (table.slots, if table.slots == 0 { 0 } else { SLOTS * size_of::<Slot>() }))
 }
 
 /// Calls `visit` with each live object, as [`Region::for_each_live`](super::region::Region::for_each_live).

@@ -5,12 +5,48 @@
 //! is given with the file that it is in and its place there, `(file+0x1234)`, which `kmem symbolize` turns into a
 //! function, a file and a line.
 
+use kmem_core::sync::{AtomicUsize, Ordering};
+
+use super::fill;
+use super::options::Options;
+use super::place::{Place, covering};
 use super::region::Fault;
 use super::track::{self, Mark};
-use super::{Options, Place, fill};
 use crate::os::sys;
 use crate::os::text::{decimal, hexadecimal};
+use crate::rseq::thread_data;
 use crate::stack;
+
+/// The thread that reports, by its pointer; 0: none does.
+static REPORTER: AtomicUsize = AtomicUsize::new(0);
+/// How long a thread waits for another's report, in naps of so many nanoseconds: in the child of a fork there may be no
+/// such thread.
+const NAPS: u32 = 1000;
+const NAP: u64 = 1_000_000;
+
+/// Whether this thread reports.
+pub(super) fn is_mine(me: usize) -> bool {
+    REPORTER.load(Ordering::Relaxed) == me
+}
+
+/// Makes the calling thread the one that reports, so that no two reports mix; `false`: it is already, because the
+/// report met a fault itself.
+fn enter() -> bool {
+    let me = thread_data::pointer();
+    for _ in 0..NAPS {
+        match REPORTER.compare_exchange(0, me, Ordering::Acquire, Ordering::Relaxed) {
+            Ok(_) => return true,
+            Err(reporter) if reporter == me => return false,
+            Err(_) => sys::sleep(NAP),
+        }
+    }
+    REPORTER.store(me, Ordering::Relaxed);
+    true
+}
+
+fn leave() {
+    REPORTER.store(0, Ordering::Release);
+}
 
 const RULE: &str = "=============================================================================";
 
@@ -18,12 +54,13 @@ const RULE: &str = "============================================================
 #[cold]
 #[inline(never)]
 pub(super) fn fault(what: &str, address: usize, fault: Fault) -> ! {
+    enter();
     let details = Options::chosen().notes_users() || !Options::chosen().is_secure();
     let at = match fault {
         Fault::After(at) | Fault::Before(at) | Fault::Stale(at) => Some(at),
         _ => None,
     };
-    let place = super::covering(match fault {
+    let place = covering(match fault {
         Fault::Stale(at) => at,
         _ => address,
     });
@@ -41,6 +78,7 @@ pub(super) fn fault(what: &str, address: usize, fault: Fault) -> ! {
         }
         sys::report(&[RULE]);
     }
+    leave();
     sys::end()
 }
 
@@ -48,7 +86,7 @@ pub(super) fn fault(what: &str, address: usize, fault: Fault) -> ! {
 #[inline(never)]
 fn headline(what: &str, address: usize, fault: Fault, place: Option<Place>) {
     let (mut first, mut second) = ([0; 18], [0; 18]);
-    let cache = place.map_or("", |place| place.cache());
+    let cache = place.as_ref().map_or("", Place::cache);
     let pointer = hexadecimal(address, &mut first);
     let (text, at) = match fault {
         Fault::NotAnObject => {
@@ -170,7 +208,16 @@ pub(super) fn code(address: usize) {
 #[cold]
 #[inline(never)]
 pub(super) fn access(address: usize) {
-    let Some(place) = super::covering(address) else { return };
+    if enter() {
+        if let Some(place) = covering(address) {
+            touched(address, place);
+        }
+        leave();
+    }
+}
+
+#[inline(never)]
+fn touched(address: usize, place: Place) {
     let (mut first, mut second, mut third) = ([0; 18], [0; 18], [0; 20]);
     let end = place.address + place.size;
     let what = match place.live {
@@ -207,10 +254,10 @@ pub(super) fn live(address: usize, size: usize, mark: Mark) {
 #[inline(never)]
 pub(super) fn trace(what: &str, address: usize, size: usize) {
     let (mut first, mut second, mut third) = ([0; 18], [0; 20], [0; 20]);
-    let place = super::covering(address);
+    let place = covering(address);
     sys::report(&[
         "kmem: TRACE ",
-        place.map_or("", |place| place.cache()),
+        place.as_ref().map_or("", Place::cache),
         what,
         hexadecimal(address, &mut first),
         " ",

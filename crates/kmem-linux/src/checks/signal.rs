@@ -9,8 +9,13 @@ use core::ffi::{c_int, c_void};
 use kmem_core::sync::{AtomicUsize, Ordering};
 
 use super::report;
+use crate::os::sys;
 
+/// Bytes of `siginfo_t` before the reason, and before the address.
+const REASON: usize = 8;
+const ADDRESS: usize = 16;
 const SIGSEGV: c_int = 11;
+const SIG_IGN: usize = 1;
 const SA_SIGINFO: c_int = 4;
 const SA_ONSTACK: c_int = 0x0800_0000;
 const SA_NODEFER: c_int = 0x4000_0000;
@@ -51,15 +56,26 @@ pub(super) fn begin() {
 }
 
 extern "C" fn on_fault(signal: c_int, info: *const u8, context: *mut c_void) {
-    // SAFETY: the kernel says where the fault was, 16 bytes into what it passes.
-    let address = unsafe { info.add(16).cast::<usize>().read() };
-    report::access(address);
+    // SAFETY: the kernel says why, and where the fault was, in what it passes.
+    let (reason, address) =
+        unsafe { (info.add(REASON).cast::<c_int>().read(), info.add(ADDRESS).cast::<usize>().read()) };
+    // Otherwise a process or a thread sent it, which may be this one.
+    let is_a_fault = reason > 0;
+    if is_a_fault {
+        report::access(address);
+    }
     let before = BEFORE.load(Ordering::Relaxed);
-    if before <= 1 {
-        // The default action, at the instruction that faulted, which runs again.
+    if before <= SIG_IGN {
+        if before == SIG_IGN && !is_a_fault {
+            return;
+        }
+        // The default action, at the instruction that faulted, which runs again, or by the signal once more.
         let default = Action::NOTHING;
         // SAFETY: the default action is always one.
         unsafe { sigaction(SIGSEGV, &raw const default, core::ptr::null_mut()) };
+        if !is_a_fault {
+            sys::raise(SIGSEGV as usize);
+        }
         return;
     }
     // SAFETY: the handler that the program had, called as its flags say.

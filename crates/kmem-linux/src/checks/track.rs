@@ -2,6 +2,8 @@
 //!
 //! Stacks are kept once each, in a table that only grows, and named by their number.
 
+use core::ffi::c_int;
+
 use kmem_core::sync::Word;
 
 use super::lock::Locked;
@@ -15,6 +17,7 @@ pub(super) const FRAMES: usize = 16;
 /// Words of the table of stacks, a power of two: each stack takes a length, a link and its frames.
 const WORDS: usize = 1 << 22;
 const BUCKETS: usize = 1 << 14;
+const BYTES: usize = WORDS * 8 + BUCKETS * 4;
 
 /// Who did something, when: all 0 where that is not known.
 #[derive(Clone, Copy, Default)]
@@ -56,14 +59,21 @@ impl Mark {
     pub(super) fn taken() -> Self {
         let mut frames = [0; FRAMES];
         let count = stack::capture(&mut frames);
-        let now = if crate::os::environment::libc_is_ready() { sys::clock_monotonic().unwrap_or(0) } else { 0 };
+        let is_ready = crate::os::environment::libc_is_ready();
+        let now = if is_ready { sys::clock_monotonic().unwrap_or(0) } else { 0 };
         Self {
             stack: keep(&frames[..count]),
             thread: sys::gettid() as u32,
-            cpu: sys::getcpu().map_or(0, |(cpu, _)| cpu as u32),
+            // By libc, which asks no system call: a sandbox may end the program for one.
+            cpu: if is_ready { sched_getcpu() as u32 } else { 0 },
             at: (now / 1_000_000) as u32,
         }
     }
+}
+
+#[link(name = "c")]
+unsafe extern "C" {
+    safe fn sched_getcpu() -> c_int;
 }
 
 struct Stacks {
@@ -79,9 +89,9 @@ pub(super) fn word() -> &'static Word {
     &STACKS.word
 }
 
-/// Whether an address is where the table begins.
-pub(super) fn has(address: usize) -> bool {
-    STACKS.with(|stacks| stacks.words == address)
+/// Where the table is, and how long: nowhere, if there is none.
+pub(super) fn table() -> (usize, usize) {
+    STACKS.with(|stacks| (stacks.words, if stacks.words == 0 { 0 } else { BYTES }))
 }
 
 /// The number of a stack, which is kept; 0 where it has no frame, or there is no memory.
@@ -93,7 +103,7 @@ fn keep(frames: &[usize]) -> u32 {
         frames.iter().fold(0usize, |hash, frame| (hash ^ frame).wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(29));
     STACKS.with(|stacks| {
         if stacks.words == 0 {
-            let table = zone::map(WORDS * 8 + BUCKETS * 4, PROT_READ | PROT_WRITE);
+            let table = zone::map(BYTES, PROT_READ | PROT_WRITE);
             let Some(table) = table else { return 0 };
             (stacks.words, stacks.buckets) = (table, table + WORDS * 8);
         }

@@ -38,7 +38,10 @@ pub(super) fn reserve(tracks: bool) -> bool {
         let zone = REGIONS << shift;
         let books = zone / 16 * BOOKS_A_SLOT;
         let all = zone + books + if tracks { zone / 16 * TRACK } else { 0 };
-        let Some(base) = map(all, PROT_NONE) else { return false };
+        // At most half of what there is: the program needs some, and may have little by a limit.
+        let Some(base) = map(2 * all, PROT_NONE) else { return false };
+        // SAFETY: the second half of the new mapping.
+        let _ = unsafe { sys::munmap(base + all, all) };
         BOOKS.store(base + zone, Ordering::Relaxed);
         TRACKS.store(if tracks { base + zone + books } else { 0 }, Ordering::Relaxed);
         END.store(base + all, Ordering::Relaxed);
@@ -77,24 +80,21 @@ pub(super) fn tracks(index: usize) -> usize {
     }
 }
 
-/// Whether an address is in any of this.
-pub(super) fn has(address: usize) -> bool {
-    (BASE.load(Ordering::Relaxed)..END.load(Ordering::Relaxed)).contains(&address)
+/// Where all of this is, and how long.
+pub(super) fn all() -> (usize, usize) {
+    let base = BASE.load(Ordering::Relaxed);
+    (base, END.load(Ordering::Relaxed) - base)
 }
 
-/// Ends what a region and its books hold, so that it can be another cache's.
+/// Ends what a region and its books hold, so that it can be another cache's; `false`: the kernel refused some of it.
 ///
 /// # Safety
 /// The region is not in use.
-pub(super) unsafe fn recycle(index: usize) {
+pub(super) unsafe fn recycle(index: usize) -> bool {
     let ((at, len), (books, books_len)) = (region(index), self::books(index));
     // SAFETY: the caller's promise.
     unsafe {
-        reset(at, len);
-        reset(books, books_len);
-        if tracks(index) != 0 {
-            reset(tracks(index), len / 16 * TRACK);
-        }
+        reset(at, len) && reset(books, books_len) && (tracks(index) == 0 || reset(tracks(index), len / 16 * TRACK))
     }
 }
 
@@ -127,16 +127,16 @@ pub(super) unsafe fn close(at: usize, len: usize) -> bool {
 /// # Safety
 /// As for `close`.
 pub(super) unsafe fn reopen(at: usize, len: usize) -> bool {
-    // SAFETY: the caller's promise.
-    unsafe { sys::madvise_guard(at, len, false) }.is_ok()
+    // SAFETY: the caller's promise. A sandbox may know neither kind of advice, and allow new mappings.
+    unsafe { sys::madvise_guard(at, len, false).is_ok() || (reset(at, len) && open(at, len)) }
 }
 
-/// Gives all of a range back, so that it is as [`reserve`] left it.
+/// Releases all of a range to the system, so that it is as [`reserve`] left it; `false`: refused.
 ///
 /// # Safety
 /// The range is the checked heap's, and not in use.
-pub(super) unsafe fn reset(at: usize, len: usize) {
+pub(super) unsafe fn reset(at: usize, len: usize) -> bool {
     const MAP_FIXED: usize = 0x10;
     // SAFETY: the caller's promise: what is replaced is a mapping of ours.
-    let _ = unsafe { sys::mmap(at, len, PROT_NONE, MAP_PRIVATE_ANON | MAP_NORESERVE | MAP_FIXED) };
+    unsafe { sys::mmap(at, len, PROT_NONE, MAP_PRIVATE_ANON | MAP_NORESERVE | MAP_FIXED) }.is_ok()
 }

@@ -503,6 +503,12 @@ pub fn fatal(parts: &[&str]) -> ! {
     end()
 }
 
+/// Sends a signal to the calling thread.
+pub(crate) fn raise(signal: usize) {
+    // SAFETY: touches no memory.
+    let _ = unsafe { call(nr::TGKILL, [getpid(), gettid(), signal, 0, 0, 0]) };
+}
+
 /// Ends the process by SIGABRT, or, where that is handled or ignored, with exit code 134.
 #[cold]
 pub(crate) fn end() -> ! {
@@ -510,8 +516,8 @@ pub(crate) fn end() -> ! {
     // SAFETY: the kernel reads the mask; the signal goes to the calling thread.
     unsafe {
         let _ = call(nr::RT_SIGPROCMASK, [SIG_UNBLOCK, &raw const mask as usize, 0, size_of::<u64>(), 0, 0]);
-        let _ = call(nr::TGKILL, [getpid(), gettid(), SIGABRT, 0, 0, 0]);
     }
+    raise(SIGABRT);
     loop {
         // SAFETY: ends the process.
         let _ = unsafe { call(nr::EXIT_GROUP, [134, 0, 0, 0, 0, 0]) };
