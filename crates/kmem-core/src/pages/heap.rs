@@ -8,7 +8,7 @@ use core::ptr::NonNull;
 use super::bounds::{Bounds, EXCHANGE, HOLDS};
 use super::mix::Mix;
 use super::state::{BINS, COMMIT_TRIES, Found, NIL, PageHeap, PageStats, Run, State, Use};
-use super::table::{CLASS_STEP, GRANULE, KIND_CLEAN, KIND_DIRTY, KIND_RAW, Maps, Owner};
+use super::table::{GRANULE, KIND_CLEAN, KIND_DIRTY, KIND_RAW, Maps, Owner};
 use crate::host::{CommitError, Host};
 use crate::sync::{AtomicU8, AtomicU32, Mutex, Ordering, Rank, Word};
 
@@ -55,10 +55,13 @@ impl PageHeap {
     }
 
     /// The class of `address`; 0 outside of the window.
+    #[cfg(feature = "internals")]
     pub(crate) fn class_at(&self, address: usize) -> u8 {
         match self.maps.granule_of(address) {
             // SAFETY: the granule is below the reach.
-            Some(granule) => unsafe { self.maps.classes().add(granule).as_ref() }.load(Ordering::Relaxed) / CLASS_STEP,
+            Some(granule) => {
+                unsafe { self.maps.classes().add(granule).as_ref() }.load(Ordering::Relaxed) / super::table::CLASS_STEP
+            }
             None => 0,
         }
     }
