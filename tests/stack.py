@@ -28,8 +28,6 @@ from elftools.dwarf.callframe import FDE
 from elftools.elf.elffile import ELFFile
 
 LIMIT = 2048
-# Functions that a program calls because it knows of kmem: kmem.h and umem.h say so.
-BY_NAME, LIMIT_BY_NAME = re.compile(r"^(kmem|umem)_"), 2560
 WORD = 8
 RELATIVE = 8  # R_X86_64_RELATIVE
 RSP = 7  # in unwind tables
@@ -226,22 +224,18 @@ class Library:
                 yield name, address
 
 
-def limit(name):
-    return LIMIT_BY_NAME if BY_NAME.match(name) else LIMIT
-
-
 def main(path, verbose):
     library = Library(Path(path))
     figures = sorted(((*library.deepest(address), name) for name, address in library.entry_points()), reverse=True)
     for depth, chain, name in figures:
-        if verbose or depth > limit(name):
+        if verbose or depth > LIMIT:
             print(f"stack: {depth:6} {name}")
             for most, address in chain:
                 print(f"stack:          {most:6} {library.functions[address].name}")
     names = {name: depth for depth, _, name in figures}
     told = ", ".join(f"{name} {names[name]}" for name in ("malloc", "free", "calloc", "realloc", "malloc_trim") if name in names)
     print(f"stack: {len(figures)} entry points, the deepest {figures[0][2]} with {figures[0][0]} of {LIMIT} bytes ({told})")
-    return any(depth > limit(name) for depth, _, name in figures) or "malloc" not in names
+    return figures[0][0] > LIMIT or "malloc" not in names
 
 
 if __name__ == "__main__":

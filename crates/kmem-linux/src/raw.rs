@@ -61,21 +61,17 @@ impl RawCache {
     #[doc(alias = "kmem_cache_create")]
     #[doc(alias = "umem_cache_create")]
     pub fn new(name: &str, layout: Layout) -> Result<Self, CreateError> {
-        Self::with_ops(name, layout, None)
+        Self::with_ops(engine().ok_or(CreateError::NoMemory)?, name, layout, None)
     }
 
-    /// The same, with objects that are constructed and destructed by `ops`.
+    /// The same, with objects that are constructed and destructed by `ops`. Out of line, so that what it needs of the
+    /// stack is not below the making of the engine.
     ///
     /// # Errors
     /// See [`CreateError`]; nothing of the cache is left.
     #[doc(hidden)]
-    pub fn with_ops(name: &str, layout: Layout, ops: Option<ObjectOps>) -> Result<Self, CreateError> {
-        Self::on(engine().ok_or(CreateError::NoMemory)?, name, layout, ops)
-    }
-
-    /// The same with the engine. Out of line, so that what it needs of the stack is not below the making of the engine.
     #[inline(never)]
-    fn on(
+    pub fn with_ops(
         engine: &'static Engine<Linux>,
         name: &str,
         layout: Layout,

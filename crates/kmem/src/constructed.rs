@@ -136,6 +136,7 @@ impl<'n, T: Send + 'static, F: Fn() -> T + Send + Sync + 'static> ConstructedBui
     #[doc(alias = "kmem_cache_create")]
     pub fn build(self) -> Result<ObjectCache<T>, CreateError> {
         let layout = self.builder.layout()?;
+        let engine = kmem_linux::engine().ok_or(CreateError::NoMemory)?;
         let constructor = Constructor::new(self.construct)?;
         // SAFETY: the context is a closure of this type, the object memory for a `T`.
         let construct: ObjectFn = |closure, object| unsafe { object.cast::<T>().write((*closure.cast::<F>())()) };
@@ -144,7 +145,7 @@ impl<'n, T: Send + 'static, F: Fn() -> T + Send + Sync + 'static> ConstructedBui
         // SAFETY: any thread may call the closure, which is `Sync`, and it lives as long as the cache; any thread may
         // drop a `T`, which is `Send`, and there is nothing to drop where the type has no drop glue.
         let ops = unsafe { ObjectOps::new(constructor.closure, construct, needs_drop::<T>().then_some(destruct)) };
-        match RawCache::with_ops(self.builder.name, layout, Some(ops)) {
+        match RawCache::with_ops(engine, self.builder.name, layout, Some(ops)) {
             Ok(raw) => Ok(ObjectCache { raw, constructor, _values: PhantomData }),
             Err(error) => {
                 // SAFETY: there is no cache.

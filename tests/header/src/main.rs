@@ -19,7 +19,7 @@ const HEAD: &str = "\
  *
  * A function that fails says why by errno. A handle of a cache that is gone, a null pointer, an address that is not an
  * object's: each is refused with EINVAL, except where a comment says otherwise. Each function may be called where malloc
- * may be called, and none in a signal handler. None takes more than 2,560 bytes of its caller's stack (malloc: 2,048),
+ * may be called, and none in a signal handler. None takes more than 2,048 bytes of its caller's stack,
  * beside what constructors and destructors take.
  */";
 

@@ -27,11 +27,12 @@ impl<P: Platform> Engine<P> {
         if self.order_of_2004().is_some() || self.make_ready(id, &gate.online(&self.cpus)) {
             return Ok(id);
         }
-        drop(gate);
-        // No user knows the cache yet: it cannot be busy.
-        // SAFETY: for the same reason no thread is inside alloc or free of it.
-        let undone = unsafe { self.destroy(id) };
-        debug_assert!(undone.is_ok());
+        if let Some(cache) = self.registry.pin(&self.platform, id) {
+            // No user knows the cache yet: it cannot be busy.
+            // SAFETY: for the same reason no thread is inside alloc or free of it.
+            let undone = unsafe { self.destroy_pinned(gate, cache) };
+            debug_assert!(undone.is_ok());
+        }
         Err(CreateError::NoMemory)
     }
 

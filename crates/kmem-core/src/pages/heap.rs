@@ -58,9 +58,10 @@ impl PageHeap {
     #[cfg(feature = "internals")]
     pub(crate) fn class_at(&self, address: usize) -> u8 {
         match self.maps.granule_of(address) {
-            // SAFETY: the granule is below the reach.
             Some(granule) => {
-                unsafe { self.maps.classes().add(granule).as_ref() }.load(Ordering::Relaxed) / super::table::CLASS_STEP
+                // SAFETY: the granule is below the reach.
+                let class = unsafe { self.maps.classes().add(granule).as_ref() };
+                class.load(Ordering::Relaxed) / super::table::CLASS_STEP
             }
             None => 0,
         }

@@ -6,7 +6,7 @@ use core::ptr::NonNull;
 
 use kmem_core::cache::{ObjectFn, ObjectOps};
 use kmem_core::{CreateError, TuneError, Tuning};
-use kmem_linux::RawCache;
+use kmem_linux::{RawCache, existing};
 
 use super::handles::{self, Kept, Kind, NoHandle, Record};
 use super::{EBUSY, EDEADLK, EEXIST, EINVAL, ENAMETOOLONG, ENOMEM, ENOSPC, copy_out, outcome};
@@ -138,7 +138,8 @@ unsafe fn create(name: *const c_char, layout: Layout, hooks: Hooks) -> Result<us
         // SAFETY: the hooks stay at the address as long as the cache; the caller's constructor may be called by any
         // thread, and so may the destructor.
         let ops = hooks.constructor.map(|_| unsafe { ObjectOps::new(address.cast(), construct, destruct) });
-        RawCache::with_ops(name, layout, ops)
+        // The record was allocated, so the engine exists.
+        RawCache::with_ops(existing().ok_or(CreateError::NoMemory)?, name, layout, ops)
     };
     // SAFETY: handles of this kind have these hooks.
     unsafe { handles::create(Kind::Kmem, hooks, make) }.map_err(|error| match error {

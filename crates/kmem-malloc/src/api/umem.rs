@@ -28,7 +28,7 @@ use kmem_core::cache::{ObjectFn, ObjectOps};
 use kmem_core::sync::{AtomicPtr, AtomicU32, Ordering};
 use kmem_core::{AllocError, CreateError};
 use kmem_linux::os::sys;
-use kmem_linux::{RawCache, checks, general};
+use kmem_linux::{RawCache, checks, existing, general};
 
 use super::handles::{self, Kept, Kind, NoHandle, Record};
 use super::{EAGAIN, EBUSY, EDEADLK, EINVAL, ENOMEM};
@@ -213,25 +213,25 @@ pub unsafe extern "C" fn umem_free_align(buffer: *mut c_void, size: usize) {
 }
 
 /// Bytes of the program's name for a cache that are kept.
-const NAME_KEPT: usize = 36;
+const NAME_KEPT: usize = 28;
 
 /// A name that no other cache has: the program's, and a number if it must be.
 struct Name {
-    bytes: [u8; NAME_KEPT + 12],
-    len: u32,
+    bytes: [u8; NAME_KEPT + 11],
+    len: u8,
 }
 
 impl Name {
     /// The beginning of `wanted`, with `_` for what is not printable ASCII.
     #[inline(never)]
     fn new(wanted: &[u8]) -> Self {
-        let mut name = Self { bytes: [0; NAME_KEPT + 12], len: 0 };
+        let mut name = Self { bytes: [0; NAME_KEPT + 11], len: 0 };
         wanted.iter().take(NAME_KEPT).for_each(|byte| name.push(if byte.is_ascii_graphic() { *byte } else { b'_' }));
         name
     }
 
     fn push(&mut self, byte: u8) {
-        if let Some(place) = self.bytes.get_mut(self.len as usize) {
+        if let Some(place) = self.bytes.get_mut(usize::from(self.len)) {
             *place = byte;
             self.len += 1;
         }
@@ -240,27 +240,31 @@ impl Name {
     /// The name with a number in the place of the one that it has.
     #[inline(never)]
     fn number(&mut self, wanted: usize, number: u32) {
-        self.len = wanted.min(NAME_KEPT) as u32;
+        self.len = wanted.min(NAME_KEPT) as u8;
         self.push(b'.');
         let mut digits = [0; 20];
         decimal(number as usize, &mut digits).bytes().for_each(|digit| self.push(digit));
     }
 
     fn as_str(&self) -> &str {
-        core::str::from_utf8(self.bytes.get(..self.len as usize).unwrap_or_default()).unwrap_or("umem")
+        core::str::from_utf8(self.bytes.get(..usize::from(self.len)).unwrap_or_default()).unwrap_or("umem")
     }
 }
 
-/// The engine's cache for such hooks, under this name or one with a number.
+/// The engine's cache for such hooks, under this name or one with a number. Out of line, so that the name needs no stack
+/// while what was made for a cache that is refused is freed.
+#[inline(never)]
 fn make(wanted: &[u8], layout: core::alloc::Layout, ops: Option<ObjectOps>) -> Result<RawCache, CreateError> {
     static NUMBER: AtomicU32 = AtomicU32::new(1);
+    // The record was allocated, so the engine exists.
+    let engine = existing().ok_or(CreateError::NoMemory)?;
     let mut name = Name::new(wanted);
-    loop {
-        match RawCache::with_ops(name.as_str(), layout, ops) {
-            Err(CreateError::NameTaken) => name.number(wanted.len(), NUMBER.fetch_add(1, Ordering::Relaxed)),
-            made => return made,
-        }
+    let mut made = RawCache::with_ops(engine, name.as_str(), layout, ops);
+    while matches!(made, Err(CreateError::NameTaken)) {
+        name.number(wanted.len(), NUMBER.fetch_add(1, Ordering::Relaxed));
+        made = RawCache::with_ops(engine, name.as_str(), layout, ops);
     }
+    made
 }
 
 fn create(wanted: &[u8], size: usize, align: usize, mut hooks: Hooks) -> Result<usize, c_int> {
