@@ -251,8 +251,8 @@ impl Name {
     }
 }
 
-/// The engine's cache for such hooks, under this name or one with a number. Out of line, so that the name needs no stack
-/// while what was made for a cache that is refused is freed.
+/// The engine's cache for such hooks, under this name or one with a number. Out of line, so that the name needs no
+/// stack while what was made for a cache that is refused is freed.
 #[inline(never)]
 fn make(wanted: &[u8], layout: core::alloc::Layout, ops: Option<ObjectOps>) -> Result<RawCache, CreateError> {
     static NUMBER: AtomicU32 = AtomicU32::new(1);
