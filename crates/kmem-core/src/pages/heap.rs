@@ -44,7 +44,7 @@ impl PageHeap {
         self.maps.reach()
     }
 
-    /// The class map: [`CLASS_STEP`] times the class, a byte a granule of the window up to its [`reach`](Self::reach).
+    /// The class map: `CLASS_STEP` times the class, a byte a granule of the window up to its [`reach`](Self::reach).
     pub fn class_map(&self) -> NonNull<AtomicU8> {
         self.maps.classes()
     }
