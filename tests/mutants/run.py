@@ -70,7 +70,8 @@ class Test:
             return None, "".join(errors) + done.stderr
         for line in done.stdout.splitlines():
             artifact = json.loads(line) if line.startswith("{") else {}
-            if artifact.get("reason") == "compiler-artifact" and artifact.get("executable"):
+            # Not a program of the package, which its tests run.
+            if artifact.get("reason") == "compiler-artifact" and artifact.get("executable") and artifact["profile"]["test"]:
                 return artifact["executable"], ""
         return None, done.stderr
 

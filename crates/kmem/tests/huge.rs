@@ -105,7 +105,8 @@ fn grown() {
     assert!(held.iter().all(|object| object.iter().all(|byte| *byte == object[0])), "objects changed in use");
 }
 
-/// Large objects of which little is used have small pages, also behind small ones.
+/// Large objects of which little is used have small pages, also after small ones: but for two steps of 2 MiB at most,
+/// in which the small ones still are a quarter of what was handed out lately.
 fn untouched() {
     let held = objects(32);
     let before = all_mappings("Rss:");
@@ -113,5 +114,5 @@ fn untouched() {
     // SAFETY: the capacity is there.
     large.iter().for_each(|one| unsafe { one.as_ptr().cast_mut().write_volatile(1) });
     let more = all_mappings("Rss:") - before;
-    assert!(more < 4 << 10, "{more} KiB for a page of each of 64 MiB, beside {} objects", held.len());
+    assert!(more < 5 << 10, "{more} KiB for a page of each of 64 MiB, beside {} objects", held.len());
 }
