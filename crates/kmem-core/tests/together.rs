@@ -42,6 +42,10 @@ mod model;
 mod moving;
 #[path = "order.rs"]
 mod order;
+#[path = "packing.rs"]
+mod packing;
+#[path = "page_sizes.rs"]
+mod page_sizes;
 #[path = "pages.rs"]
 mod pages;
 #[path = "readable.rs"]
