@@ -406,6 +406,10 @@ impl Clock for Linux {
     fn now(&self) -> u64 {
         if environment::libc_is_ready() { sys::clock_monotonic().unwrap_or(0) } else { 0 }
     }
+
+    fn seconds(&self) -> u32 {
+        if environment::libc_is_ready() { sys::coarse_seconds().unwrap_or(0) as u32 } else { 0 }
+    }
 }
 
 /// Whether the calling thread is the only one of the process. Then no section is under way anywhere, and a fence has

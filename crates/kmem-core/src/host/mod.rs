@@ -35,4 +35,9 @@ pub trait Topology {
 pub trait Clock {
     /// Nanoseconds.
     fn now(&self) -> u64;
+
+    /// Whole seconds of the same clock, by which slabs are dated. They may lag, where that makes them cheaper to read.
+    fn seconds(&self) -> u32 {
+        (self.now() / 1_000_000_000) as u32
+    }
 }

@@ -20,9 +20,6 @@ pub(super) struct Taken {
     pub(super) zero: u64,
 }
 
-/// In nanoseconds.
-const SECOND: u64 = 1_000_000_000;
-
 /// Which list of its node a slab is on.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum ListId {
@@ -123,7 +120,7 @@ impl Slab {
                 list: ListId::None,
                 touched: false,
                 dry: if untouched { layout.pages() as u32 } else { 0 },
-                born: (platform.now() / SECOND) as u32,
+                born: platform.seconds(),
                 free,
                 purged,
                 constructed,

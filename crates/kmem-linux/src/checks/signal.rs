@@ -39,9 +39,8 @@ unsafe extern "C" {
     fn sigaction(signal: c_int, new: *const Action, old: *mut Action) -> c_int;
 }
 
-/// The handler that was there before, and its flags.
+/// The handler that was there before.
 static BEFORE: AtomicUsize = AtomicUsize::new(0);
-static FLAGS: AtomicUsize = AtomicUsize::new(0);
 
 /// Sets the handler.
 #[cold]
@@ -52,7 +51,6 @@ pub(super) fn begin() {
     // SAFETY: the handler is a function of ours, which stays mapped.
     unsafe { sigaction(SIGSEGV, &raw const action, &raw mut before) };
     BEFORE.store(before.handler, Ordering::Relaxed);
-    FLAGS.store(before.flags as usize, Ordering::Relaxed);
 }
 
 extern "C" fn on_fault(signal: c_int, info: *const u8, context: *mut c_void) {
@@ -78,12 +76,9 @@ extern "C" fn on_fault(signal: c_int, info: *const u8, context: *mut c_void) {
         }
         return;
     }
-    // SAFETY: the handler that the program had, called as its flags say.
+    // SAFETY: the handler that the program had, called as the kernel calls one of either kind: with all three, of which
+    // one without SA_SIGINFO looks at the first alone.
     unsafe {
-        if FLAGS.load(Ordering::Relaxed) as c_int & SA_SIGINFO != 0 {
-            core::mem::transmute::<usize, extern "C" fn(c_int, *const u8, *mut c_void)>(before)(signal, info, context);
-        } else {
-            core::mem::transmute::<usize, extern "C" fn(c_int)>(before)(signal);
-        }
+        core::mem::transmute::<usize, extern "C" fn(c_int, *const u8, *mut c_void)>(before)(signal, info, context);
     }
 }

@@ -72,6 +72,7 @@ const F_DUPFD_CLOEXEC: usize = 1030;
 const FUTEX_WAIT_PRIVATE: usize = 128;
 const FUTEX_WAKE_PRIVATE: usize = 1 | 128;
 const CLOCK_MONOTONIC: c_int = 1;
+const CLOCK_MONOTONIC_COARSE: c_int = 6;
 const SCHED_OTHER: usize = 0;
 const PR_SET_NO_NEW_PRIVS: usize = 38;
 const LINUX_CAPABILITY_VERSION_3: u32 = 0x2008_0522;
@@ -300,6 +301,15 @@ pub(crate) fn mems_allowed(mask: &mut [u64]) -> Result<usize, Errno> {
 #[link(name = "c")]
 unsafe extern "C" {
     fn clock_gettime(clock: c_int, time: *mut [u64; 2]) -> c_int;
+}
+
+/// Whole seconds of the same clock, as of the last tick: without the instruction that reads the processor's counter,
+/// which debuggers that record a program may not know.
+pub(crate) fn coarse_seconds() -> Option<u64> {
+    let mut time = [0; 2];
+    // SAFETY: libc writes the two words.
+    let answer = unsafe { clock_gettime(CLOCK_MONOTONIC_COARSE, &raw mut time) };
+    (answer == 0).then_some(time[0])
 }
 
 /// Nanoseconds since some fixed point. This is the one thing that is asked of libc: it reads the clock from the page
