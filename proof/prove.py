@@ -48,9 +48,13 @@ def actions(corner):
     return {name: f for part in (threads, stopping, cpus, caches) for name, f in part.actions(corner).items()}
 
 
+def formulas_of(corner):
+    return {**claims(corner), **lemmas(corner)}
+
+
 def questions(corner):
     """(action, claim or lemma, formulas that must not hold together)."""
-    hold, s = {**claims(corner), **lemmas(corner)}, fresh(SIGNATURE)
+    hold, s = formulas_of(corner), fresh(SIGNATURE)
     before = [formula(s) for formula in hold.values()]
     for name, formula in hold.items():
         yield "at first", name, [at_first(s), Not(formula(s))]
@@ -72,7 +76,7 @@ def questions(corner):
 def never_happen(corner):
     """The actions that are possible in no state in which all claims and lemmas hold."""
     s = fresh(SIGNATURE)
-    before = [formula(s) for formula in {**claims(corner), **lemmas(corner)}.values()]
+    before = [formula(s) for formula in formulas_of(corner).values()]
     return [name for name, f in actions(corner).items() if ask(*before, f(s, **parameters(f))[0])[0] != sat]
 
 

@@ -83,6 +83,13 @@ def bare(s, k, c):
     return every(Obj)(lambda o: Implies(cache_of(o) == c, Not(Or(s.slot(k, o), s.drained(k, o)))))
 
 
+def new_number(s, k, asked):
+    """The CPU's request gets its next number, so what anybody read or did for an older one counts no longer."""
+    elsewhere = lambda relation: lambda t, j: And(relation(t, j), j != k)
+    return dict(asked=put(s.asked, k, to=asked), read_request=elsewhere(s.read_request),
+                fenced_here=elsewhere(s.fenced_here))
+
+
 def end_sections(s, of):
     """The sections of these threads begin anew: what the kernel does to one that is preempted or fenced."""
     out = lambda relation: lambda t, *x: And(relation(t, *x), Not(of(t)))

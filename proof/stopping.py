@@ -27,15 +27,10 @@ def actions(corner):
         return And(s.control(k, t), withdrawn), s.but(fenced=put(s.fenced, k, to=T), **ends)
 
     def ask_proxy(s, t: Thread, k: Cpu):
-        """The request gets a new number, so whoever read an older one reports nothing."""
-        at = lambda relation: lambda u, j: And(relation(u, j), j != k)
-        return And(s.control(k, t), Not(s.published(k)), Not(s.fenced(k)), Not(s.asked(k))), s.but(
-            asked=put(s.asked, k, to=T), read_request=at(s.read_request), fenced_here=at(s.fenced_here))
+        return And(s.control(k, t), Not(s.published(k)), Not(s.fenced(k)), Not(s.asked(k))), s.but(**new_number(s, k, T))
 
     def settle(s, t: Thread, k: Cpu):
-        at = lambda relation: lambda u, j: And(relation(u, j), j != k)
-        return And(s.control(k, t), s.fenced(k)), s.but(
-            asked=put(s.asked, k, to=F), read_request=at(s.read_request), fenced_here=at(s.fenced_here))
+        return And(s.control(k, t), s.fenced(k)), s.but(**new_number(s, k, F))
 
     def take_out(s, t: Thread, k: Cpu, o: Obj):
         return And(private(corner, s, t, k), s.slot(k, o)), s.but(

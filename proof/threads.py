@@ -96,9 +96,6 @@ def actions(corner):
         return And(s.read_request(t, k), there, outside), s.but(fenced_here=put(s.fenced_here, t, k, to=T))
 
     def report(s, t: Thread, k: Cpu):
-        at = lambda relation: lambda u, j: And(relation(u, j), j != k)
-        return And(s.fenced_here(t, k), s.asked(k)), s.but(
-            asked=put(s.asked, k, to=F), fenced=put(s.fenced, k, to=T),
-            read_request=at(s.read_request), fenced_here=at(s.fenced_here))
+        return And(s.fenced_here(t, k), s.asked(k)), s.but(fenced=put(s.fenced, k, to=T), **new_number(s, k, F))
 
     return public(locals())

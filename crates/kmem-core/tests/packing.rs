@@ -27,6 +27,20 @@ fn move_to_packed(cache: &Cache, place: &mut usize) {
     }
 }
 
+/// Moves what is worth moving of `kept`, in so many walks over it; returns how many moves that took.
+fn walk(engine: &E, cache: &Cache, kept: &mut [usize], times: usize) -> usize {
+    let mut moves = 0;
+    for _ in 0..times {
+        for object in kept.iter_mut() {
+            if worth_moving(engine, *object) {
+                move_to_packed(cache, object);
+                moves += 1;
+            }
+        }
+    }
+    moves
+}
+
 /// `of` objects, of which one in `keep` stays, by chance; the others are on their slabs.
 fn sparse(cache: &Cache, of: usize, keep: usize) -> Vec<usize> {
     let mut rng = Rng::new(7);
@@ -43,15 +57,7 @@ fn what_is_sparse_moves_until_slabs_are_full() {
     let cache = Cache::new(&engine, "sparse", 64);
     let mut kept = sparse(&cache, 20_000, 5);
     let (live, before) = (kept.len(), cache.figures().slabs);
-    let mut moves = 0;
-    for _ in 0..20 {
-        for object in &mut kept {
-            if worth_moving(&engine, *object) {
-                move_to_packed(&cache, object);
-                moves += 1;
-            }
-        }
-    }
+    let moves = walk(&engine, &cache, &mut kept, 20);
     cache.shrink();
     let after = cache.figures();
     assert_eq!(after.live, live);
@@ -88,15 +94,7 @@ fn dense_slabs_are_filled_and_keep_what_they_have() {
     }
     slabs.iter().skip(1).step_by(2).for_each(|slab| few += thin_out(slab, 1));
     cache.shrink();
-    let mut moves = 0;
-    for _ in 0..3 {
-        for object in &mut kept {
-            if worth_moving(&engine, *object) {
-                move_to_packed(&cache, object);
-                moves += 1;
-            }
-        }
-    }
+    let moves = walk(&engine, &cache, &mut kept, 3);
     cache.shrink();
     assert_eq!(cache.figures().slabs, slabs.len().div_ceil(2));
     assert!(moves <= few * 5 / 4, "{moves} moves of {few} objects");

@@ -306,20 +306,22 @@ unsafe extern "C" {
 /// Whole seconds of the same clock, as of the last tick: without the instruction that reads the processor's counter,
 /// which debuggers that record a program may not know.
 pub(crate) fn coarse_seconds() -> Option<u64> {
-    let mut time = [0; 2];
-    // SAFETY: libc writes the two words.
-    let answer = unsafe { clock_gettime(CLOCK_MONOTONIC_COARSE, &raw mut time) };
-    (answer == 0).then_some(time[0])
+    read_clock(CLOCK_MONOTONIC_COARSE).map(|[seconds, _]| seconds)
 }
 
-/// Nanoseconds since some fixed point. This is the one thing that is asked of libc: it reads the clock from the page
-/// that the kernel maps for that, in 30 ns and without a system call, of which some sandboxes kill the process. libc
-/// has to be set up.
+/// Nanoseconds since some fixed point.
 pub(crate) fn clock_monotonic() -> Option<u64> {
+    read_clock(CLOCK_MONOTONIC).map(|[seconds, nanoseconds]| seconds * 1_000_000_000 + nanoseconds)
+}
+
+/// Seconds and nanoseconds. This is the one thing that is asked of libc: it reads the clock from the page that the
+/// kernel maps for that, in 30 ns and without a system call, of which some sandboxes kill the process. libc has to be
+/// set up.
+fn read_clock(clock: c_int) -> Option<[u64; 2]> {
     let mut time = [0; 2];
     // SAFETY: libc writes the two words.
-    let answer = unsafe { clock_gettime(CLOCK_MONOTONIC, &raw mut time) };
-    (answer == 0).then(|| time[0] * 1_000_000_000 + time[1])
+    let answer = unsafe { clock_gettime(clock, &raw mut time) };
+    (answer == 0).then_some(time)
 }
 
 /// Blocks all signals on the calling thread, libc's own among them; returns the mask of before.
