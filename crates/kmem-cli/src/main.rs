@@ -48,6 +48,7 @@ mod remote_status;
 mod run;
 mod slabinfo;
 mod storm;
+mod supervise;
 mod symbolize;
 mod top;
 mod tune;
@@ -86,7 +87,7 @@ enum Command {
     /// Measure kmem and other allocators side by side
     Bench(bench::BenchArgs),
     /// Add functions, files and lines to reports of KMEM_DEBUG, KMEM_SECURE, KMEM_GUARD and KMEM_LEAKS
-    Symbolize(symbolize::SymbolizeArgs),
+    Symbolize,
     /// Print the completion script for a shell
     Completions(completions::CompletionsArgs),
     /// Write the manual pages of this command
@@ -111,7 +112,7 @@ fn main() -> ExitCode {
         Command::Profile(args) => profile::profile(&args),
         Command::Race(args) => race::race(&args),
         Command::Bench(args) => bench::bench(&args),
-        Command::Symbolize(args) => symbolize::symbolize(&args),
+        Command::Symbolize => symbolize::symbolize(),
         Command::Completions(args) => completions::completions(&args, &Cli::command()),
         Command::Man(args) => completions::man(&args, Cli::command()),
         Command::BenchCaches(args) => bench::caches(&args),

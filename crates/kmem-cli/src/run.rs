@@ -3,7 +3,8 @@
 //! The command finds `libkmem_malloc.so` beside itself, prepends it to `LD_PRELOAD`, passes options to the library in
 //! its environment (`KMEM_STATS`, `KMEM_STORM`, and what checks memory), and then *becomes* the program by `execvp`.
 //! Nothing remains between the program and its caller: process id, terminal, exit code and signals are the program's
-//! own.
+//! own. Only if it was asked for reports with stacks (`--debug`, `--guard`, `--leaks`) does it stay, as the program's
+//! parent, to name the places in them ([`supervise`]).
 //!
 //! Where the library is depends on how cargo was called: `cargo build` copies it next to the executable, but a build
 //! that needs it only as a dependency (`cargo run`, `cargo test`) leaves it in `deps/`. If both exist one may be stale,
@@ -30,7 +31,7 @@ use clap::Args;
 use kmem::Mode;
 
 use crate::loadable::obstacle;
-use crate::symbolize;
+use crate::supervise;
 
 /// The file that is preloaded.
 const LIBRARY: &str = "libkmem_malloc.so";
@@ -71,7 +72,7 @@ pub struct RunArgs {
     program: Vec<OsString>,
 }
 
-/// Becomes the program. Returns only if that failed.
+/// Becomes the program, or is its parent for as long as its reports need a filter.
 pub fn run(args: &RunArgs) -> ExitCode {
     let mut command = match served(&args.program) {
         Ok(command) => command,
@@ -89,16 +90,19 @@ pub fn run(args: &RunArgs) -> ExitCode {
     if let Some(warning) = (!args.quiet).then(|| warning(&args.program[0])).flatten() {
         eprintln!("kmem run: {warning}");
     }
-    if let Err(e) = check(args, &mut command) {
-        eprintln!("kmem run: {e}");
-        return ExitCode::from(EXIT_SETUP);
-    }
-    let error = command.exec();
+    let error = if check(args, &mut command) {
+        match supervise::run(&mut command) {
+            Ok(code) => return code,
+            Err(error) => error,
+        }
+    } else {
+        command.exec()
+    };
     say_not_started("run", &args.program[0], &error)
 }
 
-/// Has memory checked as the arguments say, and lets reports pass through `kmem symbolize`.
-fn check(args: &RunArgs, command: &mut Command) -> io::Result<()> {
+/// Has memory checked as the arguments say. Returns whether that leads to reports with places to be named.
+fn check(args: &RunArgs, command: &mut Command) -> bool {
     if let Some(letters) = &args.debug {
         command.env("KMEM_DEBUG", letters);
     }
@@ -111,10 +115,7 @@ fn check(args: &RunArgs, command: &mut Command) -> io::Result<()> {
     if args.leaks {
         command.env("KMEM_LEAKS", "1");
     }
-    if args.debug.is_some() || args.guard.is_some() || args.leaks {
-        command.stderr(symbolize::pipe()?);
-    }
-    Ok(())
+    args.debug.is_some() || args.guard.is_some() || args.leaks
 }
 
 /// What the caller should know about the malloc that the program will run on.

@@ -4,62 +4,71 @@
 //! process that may allocate, addr2line(1) turns this into a function and a line by the debug information of that file.
 //! Text without such places passes unchanged, and so does all text where there is no addr2line.
 //!
-//! `kmem run --debug` lets the program's standard error pass through this command. It is started before the program,
-//! and is no child of it: the program keeps its process id, exit code and signals.
+//! `kmem run --debug` passes the program's standard error through the same filter ([`crate::supervise`]). What a program
+//! writes is passed on at once, also half a line: only what is added waits for the line's end.
 
 #![forbid(unsafe_code)]
 
 use std::collections::HashMap;
-use std::io::{self, BufRead, Write};
+use std::io::{self, Read, Write};
 use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 
-use clap::Args;
-
-/// Arguments of `kmem symbolize`.
-#[derive(Args)]
-pub struct SymbolizeArgs {
-    /// Write to standard error, in the background: for `kmem run`
-    #[arg(long, hide = true)]
-    beside: bool,
-}
+/// Of a longer line only this much is looked at.
+const LONGEST_LINE: usize = 16 << 10;
 
 /// Copies standard input to standard output, with functions, files and lines added.
-pub fn symbolize(args: &SymbolizeArgs) -> ExitCode {
-    if args.beside {
-        return begin_beside();
-    }
-    let mut files = Files::default();
+pub fn symbolize() -> ExitCode {
     let (mut input, mut out) = (io::stdin().lock(), io::stdout().lock());
-    let mut line = Vec::new();
-    while input.read_until(b'\n', &mut line).is_ok_and(|count| count > 0) {
-        let text = String::from_utf8_lossy(&line);
-        let place = text.strip_suffix('\n').and_then(|text| files.place_of(text));
-        let written = match place {
-            Some(place) => writeln!(out, "{} {place}", text.trim_end_matches('\n')),
-            None => out.write_all(&line),
-        };
-        if written.and_then(|()| out.flush()).is_err() {
-            break;
+    let mut filter = Filter::default();
+    let mut chunk = vec![0; LONGEST_LINE];
+    loop {
+        match input.read(&mut chunk) {
+            Ok(0) => return ExitCode::SUCCESS,
+            Ok(count) => {
+                let text = filter.pass(&chunk[..count]);
+                // A reader that has closed the pipe has seen enough.
+                if out.write_all(&text).and_then(|()| out.flush()).is_err() {
+                    return ExitCode::SUCCESS;
+                }
+            }
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => {
+                eprintln!("kmem symbolize: standard input cannot be read: {e}");
+                return ExitCode::FAILURE;
+            }
         }
-        line.clear();
     }
-    ExitCode::SUCCESS
 }
 
-/// Starts this command again, and does not wait for it: so it is no child of the process that called.
-fn begin_beside() -> ExitCode {
-    let started = std::env::current_exe().and_then(|own| {
-        let stderr = io::stderr();
-        let out = rustix::io::dup(&stderr)?;
-        Command::new(own).arg("symbolize").stdout(Stdio::from(out)).spawn()
-    });
-    match started {
-        Ok(_) => ExitCode::SUCCESS,
-        Err(e) => {
-            eprintln!("kmem symbolize: {e}");
-            ExitCode::FAILURE
+/// Adds to a text, which comes in pieces, what its lines lack.
+#[derive(Default)]
+pub struct Filter {
+    files: Files,
+    /// The line that has begun.
+    line: Vec<u8>,
+}
+
+impl Filter {
+    /// The next piece of the text, with places added to the lines that end in it.
+    pub fn pass(&mut self, piece: &[u8]) -> Vec<u8> {
+        let mut out = Vec::with_capacity(piece.len());
+        for part in piece.split_inclusive(|byte| *byte == b'\n') {
+            let text = part.strip_suffix(b"\n");
+            let begun = text.unwrap_or(part);
+            out.extend_from_slice(begun);
+            let room = LONGEST_LINE.saturating_sub(self.line.len());
+            self.line.extend_from_slice(&begun[..begun.len().min(room)]);
+            if text.is_some() {
+                if let Some(place) = str::from_utf8(&self.line).ok().and_then(|line| self.files.place_of(line)) {
+                    out.push(b' ');
+                    out.extend_from_slice(place.as_bytes());
+                }
+                out.push(b'\n');
+                self.line.clear();
+            }
         }
+        out
     }
 }
 
@@ -104,10 +113,41 @@ fn lowest_address(file: &Path) -> Option<u64> {
     loads.filter_map(|at| word(at + 16)).min()
 }
 
-/// The end of a pipe to write to, of which this command takes what is written.
-pub fn pipe() -> io::Result<Stdio> {
-    let (reader, writer) = io::pipe()?;
-    let own = std::env::current_exe()?;
-    let status = Command::new(own).args(["symbolize", "--beside"]).stdin(reader).status()?;
-    if status.success() { Ok(writer.into()) } else { Err(io::Error::other("`kmem symbolize` did not start")) }
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_in_pieces_passes_unchanged() {
+        let text = b"one\n\xff\xfe (no+0x12)\n (/nowhere+0x12)\nprompt> ";
+        for size in 1..=text.len() {
+            let mut filter = Filter::default();
+            let out: Vec<u8> = text.chunks(size).flat_map(|piece| filter.pass(piece)).collect();
+            assert_eq!(out, text);
+        }
+    }
+
+    #[test]
+    fn half_a_line_is_passed_on_at_once() {
+        let mut filter = Filter::default();
+        assert_eq!(filter.pass(b"a\nWhat now? "), b"a\nWhat now? ");
+        assert_eq!(filter.pass(b"b\n"), b"b\n");
+    }
+
+    #[test]
+    fn a_place_is_added_to_a_line_that_came_in_halves() {
+        let own = std::env::current_exe().unwrap();
+        let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+        let first = maps.lines().find(|line| line.ends_with(own.to_str().unwrap())).unwrap();
+        let base = u64::from_str_radix(first.split_once('-').unwrap().0, 16).unwrap();
+        let offset = lowest_address as *const () as u64 - base + 1;
+        let line = format!("    ({}+{offset:#x})", own.display());
+        let mut filter = Filter::default();
+        let (begin, end) = line.as_bytes().split_at(line.len() / 2);
+        let mut out = filter.pass(begin);
+        out.extend(filter.pass(end));
+        assert_eq!(out, line.as_bytes());
+        let rest = String::from_utf8(filter.pass(b"\nnext\n")).unwrap();
+        assert!(rest.contains("lowest_address at ") && rest.ends_with("\nnext\n"), "{rest}");
+    }
 }

@@ -55,7 +55,7 @@ fn run(folder: &Path, command: &mut Command) -> (i32, String) {
         std::thread::sleep(Duration::from_millis(5));
     };
     let code = status.code().unwrap_or(0);
-    // `kmem run` becomes the program, or ends as it did.
+    // `kmem run` becomes the program, or is its parent.
     let signal = status.signal().unwrap_or(if code > 128 { code - 128 } else { -code });
     (signal, std::fs::read_to_string(said).unwrap())
 }

@@ -1,10 +1,12 @@
-//! `kmem run` becomes the program: its exit code, signal, arguments and environment are the program's own.
+//! `kmem run` becomes the program: its exit code, signal, arguments and environment are the program's own. With reports
+//! to name places in, it is the parent of a program that ends as it would.
 
 use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::process::Stdio;
+use std::time::{Duration, Instant, SystemTime};
 
 use assert_cmd::Command;
 use assert_cmd::cargo::cargo_bin;
@@ -277,4 +279,59 @@ fn the_fallback_mode_is_said_with_its_reason() {
     };
     fallback(&[]).stderr(contains("kmem run: fallback").and(contains("KMEM_RSEQ=off")));
     fallback(&["-q"]).stderr("");
+}
+
+/// With reports to name places in, the command is the program's parent.
+fn with_reports(script: &str) -> Command {
+    let mut kmem = kmem();
+    kmem.args(["run", "--quiet", "--guard=1000000", "--", "sh", "-c", script]);
+    kmem
+}
+
+#[test]
+fn a_program_with_reports_ends_as_it_would() {
+    with_reports("cat; echo said >&2; exit 7").write_stdin("read\n").assert().code(7).stdout("read\n").stderr("said\n");
+    for (name, number) in [("TERM", 15), ("KILL", 9), ("SEGV", 11)] {
+        with_reports(&format!("kill -{name} $$")).assert().code(128 + number);
+    }
+    kmem().args(["run", "--leaks", "--", "/not/there"]).assert().code(127).stderr(contains("/not/there: not found"));
+}
+
+#[test]
+fn signals_to_end_reach_a_program_with_reports() {
+    let script = "trap 'echo asked; exit 3' TERM; kill -TERM $PPID; while :; do sleep 0.01; done";
+    with_reports(script).timeout(Duration::from_secs(30)).assert().code(3).stdout("asked\n");
+    // What the terminal sends to all is the program's to take or to ignore.
+    let script = "kill -INT $PPID; kill -QUIT $PPID; sleep 0.2; exit 4";
+    with_reports(script).timeout(Duration::from_secs(30)).assert().code(4);
+}
+
+#[test]
+fn what_a_program_with_reports_leaves_behind_is_not_waited_for() {
+    let begun = Instant::now();
+    // It keeps standard error open, and is silent.
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let mut command = std::process::Command::new(cargo_bin("kmem"));
+    command.args(["run", "--quiet", "--guard=1000000", "--", "sh", "-c", "sleep 20 & echo $! >&2; exit 5"]);
+    let status = command.env_remove("LD_PRELOAD").stderr(file.reopen().unwrap()).status().unwrap();
+    assert_eq!(status.code(), Some(5));
+    assert!(begun.elapsed() < Duration::from_secs(15), "{:?}", begun.elapsed());
+    let sleeper = fs::read_to_string(file.path()).unwrap();
+    assert!(std::process::Command::new("kill").arg(sleeper.trim()).status().unwrap().success());
+}
+
+#[test]
+fn a_prompt_does_not_wait_for_its_line() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let mut command = std::process::Command::new(cargo_bin("kmem"));
+    command.args(["run", "--quiet", "--guard=1000000", "--", "sh", "-c", "printf 'Name? ' >&2; read name; echo $name"]);
+    let stderr = file.reopen().unwrap();
+    let mut child = command.env_remove("LD_PRELOAD").stderr(stderr).stdin(Stdio::piped()).spawn().unwrap();
+    let begun = Instant::now();
+    while fs::read_to_string(file.path()).unwrap() != "Name? " {
+        assert!(begun.elapsed() < Duration::from_secs(30), "no prompt");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    drop(child.stdin.take());
+    assert!(child.wait().unwrap().code() == Some(0));
 }
