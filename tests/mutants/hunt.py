@@ -15,7 +15,6 @@ named, none may survive.
 """
 
 import argparse
-import hashlib
 import json
 import math
 import os
@@ -27,7 +26,7 @@ import tomllib
 from pathlib import Path
 
 from ending import group
-from tree import ROOT, copy_tree
+from tree import ROOT, copy_tree, head, rank
 
 WORK = ROOT / "target" / "mutation"
 TREE = WORK / "tree"
@@ -62,9 +61,6 @@ class Mutant:
 
     def __str__(self):
         return f"{self.file.removeprefix(SOURCE + '/')}:{self.span['start']['line']}: {self.change}: {self.line}"
-
-    def order(self, seed):
-        return hashlib.sha256(f"{seed} {self}".encode()).digest()
 
     def applied_to(self, text):
         lines = text.splitlines(keepends=True)
@@ -189,10 +185,6 @@ def try_mutant(mutant, phases):
         path.write_text(original)
 
 
-def head():
-    return subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout.strip()
-
-
 def allowed(tried):
     """The most survivors that a sample has in 99 of 100 cases, if nine of ten mutants are noticed."""
     chances = [math.comb(tried, n) * 0.1**n * 0.9 ** (tried - n) for n in range(tried + 1)]
@@ -222,7 +214,7 @@ def main():
     phases = [Phase(target, arguments, executables) for target, arguments in PHASES]
     print(f"{len(mutants)} mutants; without one the tests pass, {time.monotonic() - begun:.0f} s", flush=True)
     tried, unviable, equivalent, survivors = 0, 0, 0, []
-    for mutant in sorted(mutants, key=lambda mutant: mutant.order(options.commit)):
+    for mutant in sorted(mutants, key=lambda mutant: rank(options.commit, mutant)):
         if not options.all and time.monotonic() - begun > options.seconds:
             break
         why = equivalents.why(mutant)

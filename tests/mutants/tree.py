@@ -1,5 +1,7 @@
-"""A copy of the tree in which mutants are tried, with a target directory of its own for incremental builds."""
+"""A copy of the tree in which mutants are tried, with a target directory of its own for incremental builds; and the
+commit that decides which of them are."""
 
+import hashlib
 import subprocess
 from pathlib import Path
 
@@ -21,3 +23,13 @@ def copy_tree(tree):
     for copy in [path for path in tree.rglob("*") if path.is_file()]:
         if str(copy.relative_to(tree)) not in wanted:
             copy.unlink()
+
+
+def head():
+    """The commit that is checked out."""
+    return subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout.strip()
+
+
+def rank(commit, mutant):
+    """Where a mutant stands in the order that a commit decides."""
+    return hashlib.sha256(f"{commit} {mutant}".encode()).digest()

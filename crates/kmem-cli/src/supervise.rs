@@ -1,4 +1,4 @@
-//! Runs a program whose standard error passes through the filter of `kmem symbolize`, and returns after both have ended.
+//! Runs a program whose standard error passes through the filter of `kmem symbolize`, and returns after both ended.
 //!
 //! Otherwise `kmem run` becomes the program. A filter beside it would then outlive the program, so a caller that reads
 //! the report as soon as the program has ended could find half of it. Here `kmem run` stays, as the program's parent:

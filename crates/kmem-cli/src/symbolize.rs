@@ -4,8 +4,8 @@
 //! process that may allocate, addr2line(1) turns this into a function and a line by the debug information of that file.
 //! Text without such places passes unchanged, and so does all text where there is no addr2line.
 //!
-//! `kmem run --debug` passes the program's standard error through the same filter ([`crate::supervise`]). What a program
-//! writes is passed on at once, also half a line: only what is added waits for the line's end.
+//! `kmem run --debug` passes the program's standard error through the same filter ([`crate::supervise`]). What a
+//! program writes is passed on at once, also half a line: only what is added waits for the line's end.
 
 #![forbid(unsafe_code)]
 
