@@ -248,26 +248,35 @@ fn resists() {
     // The affinity tracker sees no mask from here on but one of the first CPU only.
     pin_all(&[first]);
     soon("the CPU is gone", || {}, || of(second).0 == Some(CpuState::Gone));
-    let hidden = std::thread::spawn(move || {
-        let since = Instant::now();
-        let mut downs = 0;
-        let mut was_up = false;
-        while since.elapsed() < Duration::from_secs(6) {
-            // Nearly always it is seen on the first CPU: whoever sees it on the second holds that to be allowed again.
-            pin(0, &[second]);
-            churn(9, 200);
-            pin(0, &[first]);
-            std::thread::sleep(Duration::from_millis(50));
-            let is_up = of(second).0 == Some(CpuState::Online);
-            downs += usize::from(was_up && !is_up);
-            was_up = is_up;
+    // A turn that finds the thread below on the second CPU takes that to be allowed again, as it should, and its
+    // patience begins anew. On a busy machine this happens more often than not, so the test may be unlucky twice.
+    for last in [false, false, true] {
+        let hidden = std::thread::spawn(move || downs_of_a_hidden_user(first, second));
+        let downs = hidden.join().expect("it is served");
+        // With no patience it would be taken down at each of 24 turns.
+        println!("case resists: taken down {downs} times in 6 s");
+        if downs <= 8 {
+            return;
         }
-        downs
-    });
-    let downs = hidden.join().expect("it is served");
-    // With no patience it would be taken down at each of 24 turns.
-    println!("case resists: taken down {downs} times in 6 s");
-    assert!(downs <= 8, "it flaps: {downs} times in 6 s");
+        assert!(!last, "it flaps: {downs} times in 6 s");
+    }
+}
+
+/// How often the second CPU is taken down within six seconds, while this thread uses it without being seen there.
+fn downs_of_a_hidden_user(first: usize, second: usize) -> usize {
+    let since = Instant::now();
+    let mut downs = 0;
+    let mut was_up = false;
+    while since.elapsed() < Duration::from_secs(6) {
+        pin(0, &[second]);
+        churn(9, 200);
+        pin(0, &[first]);
+        std::thread::sleep(Duration::from_millis(50));
+        let is_up = of(second).0 == Some(CpuState::Online);
+        downs += usize::from(was_up && !is_up);
+        was_up = is_up;
+    }
+    downs
 }
 
 fn off() {
