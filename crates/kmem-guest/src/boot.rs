@@ -1,8 +1,8 @@
 //! One guest: an emulator, its serial line and a time limit.
 //!
 //! The guest prints `ready` and waits for a line; then it prints `check NAME: ok: ...` or `check NAME: FAILED: ...` for
-//! each check, and ends with `verdict: N held, M failed`. A guest without a verdict has failed, whatever it printed
-//! before: it hung, panicked, or never started.
+//! each check, perhaps a `sample {...}` of what it measures, and ends with `verdict: N held, M failed`. A guest without
+//! a verdict has failed, whatever it printed before: it hung, panicked, or never started.
 
 use std::fmt;
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -41,17 +41,16 @@ pub struct Boot {
     pub kernel: PathBuf,
     pub initrd: PathBuf,
     pub limit: Duration,
-    /// Run only checks whose name contains this.
-    pub only: Option<String>,
+    /// How many CPUs, and how many MiB of memory.
+    pub size: (usize, usize),
+    /// The words for process 1: which checks.
+    pub checks: String,
 }
 
-const CPUS: &str = "4";
-const MEMORY: &str = "512";
-
 impl Boot {
-    /// Boots, waits for the verdict, and returns how many checks held. The error is the reason, and everything from the
-    /// serial line.
-    pub fn run(&self) -> Result<usize, (String, String)> {
+    /// Boots, waits for the verdict, and returns how many checks held, and the samples. The error is the reason, and
+    /// everything from the serial line.
+    pub fn run(&self) -> Result<(usize, Vec<String>), (String, String)> {
         let began = Instant::now();
         let mut log = String::new();
         let mut emulator = match self.command().spawn() {
@@ -68,7 +67,7 @@ impl Boot {
                 }
             }
         });
-        let mut verdict = None;
+        let (mut verdict, mut samples) = (None, Vec::new());
         loop {
             match lines.recv_timeout(self.limit.saturating_sub(began.elapsed())) {
                 Ok(line) => {
@@ -86,6 +85,9 @@ impl Boot {
                     if line.starts_with("check ") || line.starts_with("verdict: ") {
                         println!("guest {:<6} {:>5.1} s  {line}", self.pace, began.elapsed().as_secs_f64());
                     }
+                    if let Some(sample) = line.strip_prefix("sample ") {
+                        samples.push(sample.to_owned());
+                    }
                     log.push_str(&line);
                     log.push('\n');
                 }
@@ -97,7 +99,7 @@ impl Boot {
         }
         let Some(words) = verdict else { return Err(("the guest ended without a verdict".into(), log)) };
         match words.strip_suffix(" held, 0 failed").and_then(|held| held.parse().ok()) {
-            Some(held) => Ok(held),
+            Some(held) => Ok((held, samples)),
             None => Err((words, log)),
         }
     }
@@ -106,11 +108,11 @@ impl Boot {
         let machine = self.arch.machine();
         let mut command = Command::new(machine.emulator);
         // With `thread=multi` times vary by a factor of ten on a busy host; KVM is not available everywhere.
-        command.args(["-accel", "tcg,thread=single", "-m", MEMORY, "-smp", CPUS]).args(machine.kind);
+        let (cpus, memory) = (self.size.0.to_string(), self.size.1.to_string());
+        command.args(["-accel", "tcg,thread=single", "-m", &memory, "-smp", &cpus]).args(machine.kind);
         command.args(["-nodefaults", "-net", "none", "-display", "none", "-serial", "stdio", "-no-reboot"]);
         command.arg("-monitor").arg(format!("unix:{},server=on,wait=off", self.monitor().display()));
-        let only = self.only.as_deref().unwrap_or_default();
-        command.args(["-append", &format!("{} -- {} {only}", machine.kernel_arguments, self.pace)]);
+        command.args(["-append", &format!("{} -- {}", machine.kernel_arguments, self.checks)]);
         command.arg("-kernel").arg(&self.kernel).arg("-initrd").arg(&self.initrd);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::inherit());
         command

@@ -62,6 +62,10 @@ struct Args {
     /// Run only checks whose name contains this
     #[arg(long, value_name = "PART")]
     only: Option<String>,
+    /// Instead of the checks, shrink and grow a container under a server in a guest with 8 CPUs, and write the samples
+    /// to this file, a line of JSON each
+    #[arg(long, value_name = "FILE", conflicts_with = "pace")]
+    elastic: Option<PathBuf>,
     /// Programs for the guest's /bin; their libraries are included
     #[arg(value_name = "FILE", required = true)]
     programs: Vec<PathBuf>,
@@ -90,15 +94,25 @@ fn run(args: &Args) -> Result<bool, String> {
     };
     write(&kernel, &unpacked)?;
     write(&initrd, &image(args)?.finish())?;
-    let paces = [Pace::Blocks, Pace::Steps].into_iter().filter(|pace| args.pace.is_none_or(|only| only == *pace));
-    let guests: Vec<Boot> = paces
-        .map(|pace| Boot {
+    let only = args.only.as_deref().unwrap_or_default();
+    let guests = match args.elastic {
+        Some(_) => vec![(Pace::Blocks, (8, 1024), format!("elastic {only}"))],
+        None => {
+            let paces = [Pace::Blocks, Pace::Steps].into_iter();
+            let wanted = paces.filter(|pace| args.pace.is_none_or(|only| only == *pace));
+            wanted.map(|pace| (pace, (4, 512), format!("{pace} {only}"))).collect()
+        }
+    };
+    let guests: Vec<Boot> = guests
+        .into_iter()
+        .map(|(pace, size, checks)| Boot {
             arch: args.arch,
             pace,
             kernel: kernel.clone(),
             initrd: initrd.clone(),
             limit: Duration::from_secs(args.limit),
-            only: args.only.clone(),
+            size,
+            checks,
         })
         .collect();
     let verdicts = std::thread::scope(|scope| {
@@ -110,7 +124,12 @@ fn run(args: &Args) -> Result<bool, String> {
     let (mut good, mut held) = (true, 0);
     for (guest, verdict) in guests.iter().zip(verdicts) {
         match verdict {
-            Ok(checks) => held += checks,
+            Ok((checks, samples)) => {
+                held += checks;
+                if let Some(file) = &args.elastic {
+                    write(file, (samples.join("\n") + "\n").as_bytes())?;
+                }
+            }
             Err((why, log)) => {
                 good = false;
                 println!("---- the serial line of the guest '{}'\n{log}\n---- {}: {why}", guest.pace, guest.pace);

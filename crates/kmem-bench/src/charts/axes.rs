@@ -132,6 +132,26 @@ impl Chart {
         self.plot.area(class, points.into_iter());
     }
 
+    /// A time at which something happened, with its name.
+    pub fn mark(&mut self, x: f64, name: &str) {
+        let at = self.x.place(x);
+        self.plot.line("grid", (at, TOP), (at, TOP + self.height));
+        self.plot.text("axis", (at, TOP + 10.0), 4.0, name);
+    }
+
+    /// The names of lines, in their colours, above the chart.
+    pub fn legend(&mut self, names: &[(&str, &str)]) {
+        for (number, (class, name)) in names.iter().enumerate() {
+            let at = 0.22 + 0.78 * number as f64 / names.len() as f64;
+            self.plot.text(class, (at, TOP - 9.0), 0.0, name);
+        }
+    }
+
+    /// The chart as a file, `width` pixels wide.
+    pub fn file(&self, width: f64) -> String {
+        self.plot.file(width)
+    }
+
     /// The chart, for a page.
     pub fn finish(self) -> Markup {
         self.plot.inline()

@@ -45,13 +45,31 @@ impl Set {
     pub fn new(name: &str) -> io::Result<Self> {
         let set = Self { directory: format!("{CGROUPS}/{name}") };
         fs::create_dir(&set.directory)?;
-        set.allow(&format!("0-{LAST}"))?;
+        set.allow_all()?;
         Ok(set)
     }
 
     /// The file by which processes join the group.
     pub fn members(&self) -> String {
         format!("{}/cgroup.procs", self.directory)
+    }
+
+    /// Grows the set to all CPUs.
+    pub fn allow_all(&self) -> io::Result<()> {
+        self.allow(fs::read_to_string("/sys/devices/system/cpu/possible")?.trim())
+    }
+
+    /// Bytes that the group uses.
+    pub fn used(&self) -> Result<u64, String> {
+        let path = format!("{}/memory.current", self.directory);
+        let text = fs::read_to_string(&path).map_err(|e| format!("{path}: {e}"))?;
+        text.trim().parse().map_err(|e| format!("{path}: {e}: {text}"))
+    }
+
+    /// Has the kernel reclaim memory, and delay the group, if that uses more.
+    pub fn limit(&self, bytes: u64) -> Result<(), String> {
+        let path = format!("{}/memory.high", self.directory);
+        fs::write(&path, bytes.to_string()).map_err(|e| format!("{path}: {e}"))
     }
 
     /// Shrinks or grows the set to a list of CPUs like `0-1,3`.

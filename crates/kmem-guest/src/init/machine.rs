@@ -9,7 +9,7 @@ use rustix::system::{RebootCommand, reboot};
 /// The mount point of cgroups.
 pub const CGROUPS: &str = "/sys/fs/cgroup";
 
-/// Mounts what programs expect, and enables the cpuset controller for children of the root.
+/// Mounts what programs expect, and enables the controller of CPUs for children of the root.
 pub fn prepare() -> io::Result<()> {
     for (kind, place) in
         [("proc", "/proc"), ("sysfs", "/sys"), ("devtmpfs", "/dev"), ("tmpfs", "/tmp"), ("cgroup2", CGROUPS)]
@@ -17,7 +17,12 @@ pub fn prepare() -> io::Result<()> {
         fs::create_dir_all(place)?;
         mount(kind, place, kind, MountFlags::empty(), None)?;
     }
-    fs::write(format!("{CGROUPS}/cgroup.subtree_control"), "+cpuset")
+    enable("cpuset")
+}
+
+/// Enables a controller for children of the root.
+pub fn enable(controller: &str) -> io::Result<()> {
+    fs::write(format!("{CGROUPS}/cgroup.subtree_control"), format!("+{controller}"))
 }
 
 /// Restarts the machine, which ends the emulator.

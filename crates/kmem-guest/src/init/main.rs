@@ -4,6 +4,7 @@
 //! machine   mounts the kernel's file systems, restarts the machine
 //! cpus      takes CPUs away and brings them back: by hotplug, or by a cpuset that shrinks and grows
 //! child     programs that run for a limited time
+//! elastic   a server's container that shrinks and grows, with several allocators: no check of .ci/guest
 //! checks    what must hold
 //! memory    one of the checks: what was cached on a CPU that went away is released within a second
 //! ```
@@ -18,6 +19,7 @@
 mod checks;
 mod child;
 mod cpus;
+mod elastic;
 mod machine;
 mod memory;
 
@@ -33,20 +35,29 @@ fn main() {
     println!("ready");
     std::io::stdin().read_line(&mut String::new()).expect("the host says when to begin");
     let (mut held, mut failed) = (0, 0);
-    for check in checks::of(&pace).iter().filter(|check| check.name.contains(&only)) {
-        println!("begin {}", check.name);
+    let mut judge = |name: &str, run: &dyn Fn() -> Result<String, String>| {
+        println!("begin {name}");
         let began = Instant::now();
-        let outcome = (check.run)();
+        let outcome = run();
         let seconds = began.elapsed().as_secs_f64();
         match outcome {
             Ok(words) => {
                 held += 1;
-                println!("check {}: ok, {seconds:.1} s: {words}", check.name);
+                println!("check {name}: ok, {seconds:.1} s: {words}");
             }
             Err(words) => {
                 failed += 1;
-                println!("check {}: FAILED, {seconds:.1} s: {words}", check.name);
+                println!("check {name}: FAILED, {seconds:.1} s: {words}");
             }
+        }
+    };
+    if pace == "elastic" {
+        for allocator in elastic::allocators().iter().filter(|allocator| allocator.name.contains(&only)) {
+            judge(&allocator.name, &|| elastic::scenario(allocator));
+        }
+    } else {
+        for check in checks::of(&pace).iter().filter(|check| check.name.contains(&only)) {
+            judge(check.name, &check.run);
         }
     }
     println!("verdict: {held} held, {failed} failed");
