@@ -59,9 +59,9 @@ pub const ALL: [Peer; 6] = [
     },
     Peer {
         name: "mimalloc3",
-        version: "3.3.2",
-        package: "libmimalloc-sys",
-        package_version: "0.1.49",
+        version: "3.6.2",
+        package: "rustfs-mimalloc-sys",
+        package_version: "0.7.4",
         features: &["override"],
         make: Make::Archive("libmimalloc.a"),
         own_rseq: false,
