@@ -3,7 +3,7 @@
 //! Programs use those. Its one feature is `secure` (see [`checks`]), and it needs Rust 1.88 or newer. It reads
 //! `KMEM_RSEQ`, `KMEM_UPKEEP`, `KMEM_CPUS`, `KMEM_HUGE`, `KMEM_SECURE`, `KMEM_DEBUG`, `KMEM_GUARD` and `KMEM_LEAKS`
 //! from the environment. In the repository, `docs/tuning.md` has their values, `docs/rseq.md` explains the sections and
-//! the fence, and `docs/invariants.md` lists what comments cite as I1 to I44.
+//! the fence, and `docs/invariants.md` lists what comments cite as I1 to I45.
 //!
 //! # The floors, each of which uses only those below it
 //!
