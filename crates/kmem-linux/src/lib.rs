@@ -10,7 +10,7 @@
 //! | module | what it holds |
 //! |---|---|
 //! | [`start`] | the engine, made at the first miss, and what happens when the program starts |
-//! | [`general`], [`raw`], [`hotplug`] | memory of any size; caches; CPUs that go and come by name |
+//! | [`general`], [`raw`], [`account`], [`hotplug`] | memory of any size; caches; limits over them; CPUs by name |
 //! | [`info`], [`memory`] | what there is to know |
 //! | [`profile`] | which callers allocated what is held, by samples |
 //! | `slow_path`, `fork` | what allocations do that miss; the fork handlers |
@@ -47,6 +47,7 @@
 #[cfg(test)]
 extern crate std;
 
+pub mod account;
 mod arch;
 pub mod checks;
 pub mod control;
@@ -73,6 +74,7 @@ pub mod status;
 pub mod upkeep;
 mod watched;
 
+pub use account::Account;
 pub use error::{DestroyError, InsideCallback};
 pub use fork::is_registered as fork_handlers_are_registered;
 pub use instance::existing;
