@@ -135,6 +135,25 @@ fn a_limit_may_be_lowered_beneath_what_is_in_use_and_nothing_is_lost() {
 }
 
 #[test]
+fn beneath_a_lowered_limit_every_free_counts_at_once() {
+    let engine = engine(1);
+    let account = account(&engine, "lowered", usize::MAX);
+    let cache = charged(&engine, "objects", SIZE, &account);
+    let mut held = cache.bulk(100);
+    while cache.figures().in_slots > 0 {
+        held.push(cache.alloc());
+    }
+    assert_eq!(cache.figures().cpus, 1, "a slot that is enabled and empty");
+    assert_eq!(engine.set_limit(&account, SIZE), held.len() * SIZE);
+    while held.len() > 1 {
+        cache.free(held.pop().expect("one"));
+        assert_eq!(account.stats().used, held.len() * SIZE);
+        assert_eq!((cache.try_alloc(), cache.figures().in_depot), (Err(AllocError), 0));
+    }
+    valid(&engine, 1);
+}
+
+#[test]
 fn no_slab_is_made_for_an_account_without_room() {
     let engine = engine(1);
     let account = account(&engine, "none", SIZE - 1);
@@ -154,9 +173,9 @@ struct Relief<F> {
 
 /// # Safety
 /// The context is the address of such a relief.
-unsafe fn relieve<F: Fn(&Beyond<'_>) -> bool>(context: *mut (), beyond: &Beyond<'_>) -> bool {
+unsafe fn relieve<F: Fn(&Beyond<'_>) -> bool>(context: [*mut (); 2], beyond: &Beyond<'_>) -> bool {
     // SAFETY: the caller's promise.
-    let relief = unsafe { &*context.cast::<Relief<F>>() };
+    let relief = unsafe { &*context[0].cast::<Relief<F>>() };
     relief.calls.fetch_add(1, Ordering::Relaxed);
     (relief.code)(beyond)
 }
@@ -164,7 +183,10 @@ unsafe fn relieve<F: Fn(&Beyond<'_>) -> bool>(context: *mut (), beyond: &Beyond<
 fn over<F: Fn(&Beyond<'_>) -> bool + Sync + 'static>(code: F) -> (OverLimit, &'static AtomicUsize) {
     let relief: &'static Relief<F> = Box::leak(Box::new(Relief { calls: AtomicUsize::new(0), code }));
     // SAFETY: the relief lives for ever, and any thread may call it.
-    (unsafe { OverLimit::new(core::ptr::from_ref(relief).cast_mut().cast(), relieve::<F>) }, &relief.calls)
+    (
+        unsafe { OverLimit::new([core::ptr::from_ref(relief).cast_mut().cast(), core::ptr::null_mut()], relieve::<F>) },
+        &relief.calls,
+    )
 }
 
 #[test]

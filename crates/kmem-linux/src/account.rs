@@ -51,8 +51,8 @@ pub struct AccountBuilder<'a> {
 }
 
 /// # Safety
-/// The context is the address of a closure of this type.
-unsafe fn call<F: Fn(&Beyond<'_>) -> bool>(closure: *mut (), beyond: &Beyond<'_>) -> bool {
+/// The context begins with the address of a closure of this type.
+unsafe fn call<F: Fn(&Beyond<'_>) -> bool>([closure, _]: [*mut (); 2], beyond: &Beyond<'_>) -> bool {
     // SAFETY: the caller's promise.
     unsafe { (*closure.cast::<F>())(beyond) }
 }
@@ -109,7 +109,9 @@ impl<'a> AccountBuilder<'a> {
     /// ```
     pub fn over_limit<F: Fn(&Beyond<'_>) -> bool + Sync>(mut self, make_room: &'static F) -> Self {
         // SAFETY: the closure lives for ever, and any thread may call it.
-        self.over = Some(unsafe { OverLimit::new(core::ptr::from_ref(make_room).cast_mut().cast(), call::<F>) });
+        self.over = Some(unsafe {
+            OverLimit::new([core::ptr::from_ref(make_room).cast_mut().cast(), core::ptr::null_mut()], call::<F>)
+        });
         self
     }
 

@@ -33,11 +33,15 @@ pub struct Beyond<'a> {
     pub limit: usize,
 }
 
-/// Code of the program's that makes room in an account, and the context that it is called with.
+/// What is called with what an [`OverLimit`] was made with.
+pub type OverLimitFn = unsafe fn(context: [*mut (); 2], beyond: &Beyond<'_>) -> bool;
+
+/// Code of the program's that makes room in an account, and the context that it is called with: two words, room for a
+/// function of another language and its own context.
 #[derive(Clone, Copy, Debug)]
 pub struct OverLimit {
-    context: *mut (),
-    call: unsafe fn(*mut (), &Beyond<'_>) -> bool,
+    context: [*mut (); 2],
+    call: OverLimitFn,
 }
 
 impl OverLimit {
@@ -47,7 +51,7 @@ impl OverLimit {
     /// # Safety
     /// As long as there is a handle to the account, a cache that is charged to it or an account within it, any thread
     /// that allocates may call it with this context, several at a time.
-    pub const unsafe fn new(context: *mut (), call: unsafe fn(*mut (), &Beyond<'_>) -> bool) -> Self {
+    pub const unsafe fn new(context: [*mut (); 2], call: OverLimitFn) -> Self {
         Self { context, call }
     }
 

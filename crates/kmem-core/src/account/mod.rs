@@ -35,7 +35,7 @@ use crate::sync::{AtomicPtr, AtomicUsize, Ordering, fence};
 
 mod handle;
 
-pub use handle::{Account, AccountSpec, AccountStats, Beyond, OverLimit};
+pub use handle::{Account, AccountSpec, AccountStats, Beyond, OverLimit, OverLimitFn};
 
 /// The most bytes of an account's name.
 pub const NAME_MAX: usize = 63;

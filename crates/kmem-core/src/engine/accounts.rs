@@ -115,8 +115,10 @@ impl<P: Platform> Engine<P> {
     /// transition slots keep what they have, unless the caller may `wait`. The caller holds no lock.
     #[inline(never)]
     fn recall(&self, account: &AccountDesc, wait: bool) {
+        // Beneath a lowered limit no slot stays enabled, whether something is in it or not.
+        let is_over = account.is_over();
         self.registry.for_each(&self.platform, |cache| {
-            if cache.account().is_some_and(|own| own.is_within(account)) && self.holds_some(cache) {
+            if cache.account().is_some_and(|own| own.is_within(account)) && (is_over || self.holds_some(cache)) {
                 self.recall_from(cache, wait);
             }
         });
