@@ -79,7 +79,8 @@ impl fmt::Display for CreateError {
 
 impl core::error::Error for CreateError {}
 
-/// The page source has no memory (or a constructor's cache could not be served).
+/// There is no object: the page source has no memory, or an account has no room ([`Shortage`] tells them apart, and
+/// costs a word that this error does not).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct AllocError;
 
@@ -89,7 +90,70 @@ impl fmt::Display for AllocError {
     }
 }
 
+/// Why a cache has no object.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum Shortage {
+    /// The page source has no memory.
+    NoMemory,
+    /// An account that the cache is charged to has no room for it.
+    OverLimit,
+}
+
+impl fmt::Display for Shortage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoMemory => fmt::Display::fmt(&AllocError, f),
+            Self::OverLimit => f.write_str(
+                "the account of this cache has reached its limit: free objects that are charged to it, or raise the limit",
+            ),
+        }
+    }
+}
+
+impl core::error::Error for Shortage {}
+
+impl From<Shortage> for AllocError {
+    fn from(_: Shortage) -> Self {
+        Self
+    }
+}
+
 impl core::error::Error for AllocError {}
+
+/// Why an account was not made. Nothing of it is left.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum AccountError {
+    /// The name is empty.
+    NameEmpty,
+    /// The name is longer than the limit, in bytes.
+    NameTooLong {
+        /// Bytes of the name given.
+        len: usize,
+        /// Most bytes allowed.
+        max: usize,
+    },
+    /// Another account has this name.
+    NameTaken,
+    /// The page source has no memory.
+    NoMemory,
+}
+
+impl fmt::Display for AccountError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Self::NameEmpty => f.write_str("the account's name is empty: give it one, it is how it is shown and tuned"),
+            Self::NameTooLong { len, max } => {
+                write!(f, "the account's name has {len} bytes: at most {max} are kept, shorten it")
+            }
+            Self::NameTaken => f.write_str("an account of this name exists already: choose another name"),
+            Self::NoMemory => f.write_str("no memory for a new account: the page source is exhausted"),
+        }
+    }
+}
+
+impl core::error::Error for AccountError {}
 
 /// Why a cache was not destroyed. It is as usable as before (I17).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

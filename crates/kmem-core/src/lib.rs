@@ -6,7 +6,7 @@
 //! `alloc`, and never allocates from itself. Rust 1.88 or newer.
 //!
 //! In the repository, `docs/porting.md` says what a platform must guarantee, with `examples/static_memory.rs` for an
-//! example; `docs/design.md` has the theory; and `docs/invariants.md` lists what comments cite as I1 to I44.
+//! example; `docs/design.md` has the theory; and `docs/invariants.md` lists what comments cite as I1 to I45.
 //!
 //! # Floors
 //!
@@ -22,6 +22,7 @@
 //! | [`cpu`] | CPU states, the gate, who may iterate CPUs, stopping them |
 //! | [`percpu`] | areas, slots, the table of areas; what sections are |
 //! | `depot` | full and empty magazines that travel between CPUs |
+//! | [`account`] | limits in bytes over caches |
 //! | [`classes`] | the size classes |
 //! | [`pages`] | runs of pages, and which class a page belongs to |
 //! | `meta` | memory for descriptors, areas and magazines |
@@ -34,6 +35,7 @@
 // With the feature, what it offers counts as reached.
 #![cfg_attr(feature = "internals", warn(unreachable_pub))]
 
+pub mod account;
 mod batch;
 pub mod cache;
 pub mod classes;
@@ -54,4 +56,6 @@ pub mod slab;
 pub mod sync;
 
 pub use engine::{Config, Decayed, Engine, Population, Tuned, Tuning, general, outline, stats, validate};
-pub use error::{AllocError, CreateError, DestroyError, HotplugError, SubscribeError, TuneError};
+pub use error::{
+    AccountError, AllocError, CreateError, DestroyError, HotplugError, Shortage, SubscribeError, TuneError,
+};

@@ -3,14 +3,14 @@
 //! Programs use those. Its one feature is `secure` (see [`checks`]), and it needs Rust 1.88 or newer. It reads
 //! `KMEM_RSEQ`, `KMEM_UPKEEP`, `KMEM_CPUS`, `KMEM_HUGE`, `KMEM_SECURE`, `KMEM_DEBUG`, `KMEM_GUARD` and `KMEM_LEAKS`
 //! from the environment. In the repository, `docs/tuning.md` has their values, `docs/rseq.md` explains the sections and
-//! the fence, and `docs/invariants.md` lists what comments cite as I1 to I44.
+//! the fence, and `docs/invariants.md` lists what comments cite as I1 to I45.
 //!
 //! # The floors, each of which uses only those below it
 //!
 //! | module | what it holds |
 //! |---|---|
 //! | [`start`] | the engine, made at the first miss, and what happens when the program starts |
-//! | [`general`], [`raw`], [`hotplug`] | memory of any size; caches; CPUs that go and come by name |
+//! | [`general`], [`raw`], [`account`], [`hotplug`] | memory of any size; caches; limits over them; CPUs by name |
 //! | [`info`], [`memory`] | what there is to know |
 //! | [`profile`] | which callers allocated what is held, by samples |
 //! | `slow_path`, `fork` | what allocations do that miss; the fork handlers |
@@ -47,6 +47,7 @@
 #[cfg(test)]
 extern crate std;
 
+pub mod account;
 mod arch;
 pub mod checks;
 pub mod control;
@@ -73,6 +74,7 @@ pub mod status;
 pub mod upkeep;
 mod watched;
 
+pub use account::Account;
 pub use error::{DestroyError, InsideCallback};
 pub use fork::is_registered as fork_handlers_are_registered;
 pub use instance::existing;

@@ -7,8 +7,9 @@ use core::ptr::NonNull;
 use kmem_core::cache::{CacheDesc, CacheId, CacheSpec, ObjectOps};
 use kmem_core::percpu::SlotIndex;
 use kmem_core::stats::CacheStats;
-use kmem_core::{AllocError, CreateError, Engine, TuneError, Tuning};
+use kmem_core::{AllocError, CreateError, Engine, Shortage, TuneError, Tuning};
 
+use crate::account::Account;
 use crate::error::{DestroyError, InsideCallback};
 use crate::instance::existing;
 use crate::platform::Linux;
@@ -86,6 +87,38 @@ impl RawCache {
         Ok(Self { engine, desc, id })
     }
 
+    /// Creates a cache that is charged to an account until it is destroyed.
+    ///
+    /// # Errors
+    /// See [`CreateError`]; nothing of the cache is left.
+    ///
+    /// # Examples
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let account = kmem::Account::new("doc_raw_charged", 0)?;
+    /// let cache = kmem::RawCache::charged_to(&account, "doc_raw_charged", std::alloc::Layout::new::<u64>())?;
+    /// assert_eq!(cache.alloc(), Err(kmem::Shortage::OverLimit));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn charged_to(account: &Account, name: &str, layout: Layout) -> Result<Self, CreateError> {
+        let cache = Self::new(name, layout)?;
+        // SAFETY: only this create knows the cache.
+        unsafe { cache.charge_new(account) };
+        Ok(cache)
+    }
+
+    /// Charges the cache to an account.
+    ///
+    /// # Safety
+    /// The cache is new: no object was taken of it, and it is charged to no account.
+    #[doc(hidden)]
+    #[inline(never)]
+    pub unsafe fn charge_new(&self, account: &Account) {
+        // SAFETY: the cache lives as long as its handle, and there is one engine; the rest is the caller's promise.
+        unsafe { self.engine.charge_to(self.desc.as_ref(), account.of_engine()) }
+    }
+
     /// What objects need to be freed.
     #[doc(hidden)]
     pub fn handle(&self) -> Handle {
@@ -95,7 +128,7 @@ impl RawCache {
     /// Takes an object; its content is not defined. O(1), with no lock in the ordinary case.
     ///
     /// # Errors
-    /// There is no memory.
+    /// There is no memory, or the cache's account is full.
     ///
     /// # Examples
     /// ```
@@ -112,7 +145,7 @@ impl RawCache {
     /// ```
     #[doc(alias = "kmem_cache_alloc")]
     #[inline]
-    pub fn alloc(&self) -> Result<NonNull<u8>, AllocError> {
+    pub fn alloc(&self) -> Result<NonNull<u8>, Shortage> {
         // SAFETY: the cache lives as long as its handle.
         unsafe { self.handle().alloc() }
     }
@@ -307,7 +340,7 @@ impl Handle {
     /// # Safety
     /// The cache lives.
     #[inline(always)]
-    pub unsafe fn alloc(self) -> Result<NonNull<u8>, AllocError> {
+    pub unsafe fn alloc(self) -> Result<NonNull<u8>, Shortage> {
         // SAFETY: the slot is the cache's.
         match unsafe { rseq::pop(self.slot()) } {
             Some(object) => Ok(object),
@@ -364,18 +397,28 @@ impl Handle {
         }
     }
 
+    /// Why an allocation failed a moment ago.
+    ///
+    /// # Safety
+    /// The cache lives.
+    #[cold]
+    pub unsafe fn shortage(self) -> Shortage {
+        // SAFETY: passed on.
+        unsafe { self.desc() }.shortage()
+    }
+
     /// An object of a slab that is densely used.
     ///
     /// # Safety
     /// As for [`alloc`](Self::alloc).
     #[inline(never)]
-    pub unsafe fn alloc_packed(self) -> Result<NonNull<u8>, AllocError> {
+    pub unsafe fn alloc_packed(self) -> Result<NonNull<u8>, Shortage> {
         // SAFETY: passed on.
         let object = unsafe {
             match existing() {
                 Some(engine) if !watched::is_on() => {
                     slow_path::enter(engine);
-                    engine.alloc_packed(self.desc())
+                    engine.alloc_packed(self.desc()).map_err(|AllocError| self.desc().shortage())
                 }
                 _ => self.alloc(),
             }
@@ -404,13 +447,15 @@ impl Handle {
     /// As for [`alloc`](Self::alloc).
     #[cold]
     #[inline(never)]
-    unsafe fn alloc_slow(self) -> Result<NonNull<u8>, AllocError> {
+    unsafe fn alloc_slow(self) -> Result<NonNull<u8>, Shortage> {
         // SAFETY: passed on.
         unsafe {
-            if watched::is_on() {
-                return watched::alloc_in(self.desc());
-            }
-            slow_path::alloc_missed(engine().ok_or(AllocError)?, self.desc())
+            let object = if watched::is_on() {
+                watched::alloc_in(self.desc())
+            } else {
+                slow_path::alloc_missed(engine().ok_or(Shortage::NoMemory)?, self.desc())
+            };
+            object.map_err(|AllocError| self.desc().shortage())
         }
     }
 

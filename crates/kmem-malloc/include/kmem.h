@@ -17,6 +17,12 @@
 #define KMEM_UNCHANGED SIZE_MAX
 
 /**
+ * An account: a limit in bytes over one cache, or over several. It is known by its handle alone, which is not the
+ * address of anything.
+ */
+typedef struct kmem_account kmem_account;
+
+/**
  * A cache: memory for objects of one size. It is known by its handle alone, which is not the address of anything.
  */
 typedef struct kmem_cache kmem_cache;
@@ -84,6 +90,37 @@ typedef struct kmem_cache_figures {
    */
   size_t failures;
 } kmem_cache_figures;
+
+/**
+ * Makes room in an account that is full: frees objects, or raises the limit. It may allocate; where it reaches a limit
+ * itself it is not called again, and that allocation fails. It runs on the thread that allocates, with no lock of
+ * kmem's held, on several threads at a time. It is called with the bytes that the allocation needs, those that are
+ * charged, the limit, and the context that kmem_account_create was given. It returns whether another attempt is worth
+ * it: 0 if not. It must return: no exception and no longjmp may leave it.
+ */
+typedef int (*kmem_over_limit_function)(size_t wanted, size_t used, size_t limit, void *context);
+
+/**
+ * What an account holds, in bytes unless it says otherwise.
+ */
+typedef struct kmem_account_figures {
+  /**
+   * What may be charged; SIZE_MAX is no limit.
+   */
+  size_t limit;
+  /**
+   * What is charged.
+   */
+  size_t used;
+  /**
+   * The most that ever was.
+   */
+  size_t high;
+  /**
+   * Allocations that failed because of it.
+   */
+  size_t refused;
+} kmem_account_figures;
 
 /**
  * What the memory of the process is used for, in bytes. Figures of different places are of slightly different moments.
@@ -166,7 +203,7 @@ int kmem_cache_destroy(struct kmem_cache *cache);
  * Takes an object. What is in it is not defined, unless the cache has a constructor. O(1), and without a lock where
  * the CPU has one cached.
  *
- * Returns NULL with errno: ENOMEM; EINVAL if there is no such cache.
+ * Returns NULL with errno: ENOMEM; EDQUOT if the cache's account is full; EINVAL if there is no such cache.
  *
  * The caller's part:
  * No other thread destroys the cache meanwhile.
@@ -198,8 +235,8 @@ int kmem_cache_free(struct kmem_cache *cache, void *object);
 /**
  * Takes `count` objects into the array `objects`: faster than one by one.
  *
- * Returns how many it took. If these are fewer, errno says why: ENOMEM (those that it took are the caller's); EINVAL
- * if there is no such cache or no array.
+ * Returns how many it took. If these are fewer, errno says why: ENOMEM, or EDQUOT if the cache's account is full (those
+ * that it took are the caller's); EINVAL if there is no such cache or no array.
  *
  * The caller's part:
  * The array has room for so many, or is NULL. No other thread destroys the cache meanwhile.
@@ -251,6 +288,74 @@ int kmem_cache_tune(struct kmem_cache *cache, size_t limit, size_t batch, size_t
  * `figures` is NULL or has `size` bytes. No other thread destroys the cache meanwhile.
  */
 int kmem_cache_stats(struct kmem_cache *cache, struct kmem_cache_figures *figures, size_t size);
+
+/**
+ * Makes an account with a limit of so many bytes (SIZE_MAX: without). The name is UTF-8, has 1 to 63 bytes, and is no
+ * other account's; it is copied. Whatever is charged to it is charged to `parent` too, unless that is NULL.
+ *
+ * `over_limit`, unless it is NULL, is called with `context` before an allocation fails because this account is full; it
+ * and the context are needed as long as there is the account: see kmem_account_destroy.
+ *
+ * Returns NULL with errno: EINVAL for a name that is none or a parent that does not exist; ENAMETOOLONG; EEXIST;
+ * ENOSPC if there are 1,024 handles; ENOMEM.
+ *
+ * The caller's part:
+ * The name is NULL or a string. The function is as said. No other thread destroys the parent meanwhile.
+ */
+struct kmem_account *kmem_account_create(const char *name,
+                                         size_t limit,
+                                         struct kmem_account *parent,
+                                         kmem_over_limit_function over_limit,
+                                         void *context);
+
+/**
+ * Gives up a handle. The account itself lives as long as a cache is charged to it, or an account is within it.
+ *
+ * Returns 0, or -1 with errno: EINVAL if there is no such account.
+ *
+ * The caller's part:
+ * No other thread uses the handle.
+ */
+int kmem_account_destroy(struct kmem_account *account);
+
+/**
+ * Sets the limit of an account; SIZE_MAX is none. If more is charged, what CPUs and depots cache returns to slabs at
+ * once; what the program holds stays its own, and allocations fail until enough of it is freed.
+ *
+ * Returns 0, or -1 with errno: EINVAL if there is no such account.
+ *
+ * The caller's part:
+ * No other thread destroys the handle meanwhile.
+ */
+int kmem_account_set_limit(struct kmem_account *account, size_t limit);
+
+/**
+ * Stores what an account holds at this moment. `size` is sizeof(struct kmem_account_figures), as for kmem_cache_stats.
+ *
+ * Returns 0, or -1 with errno: EINVAL if there is no such account, or no struct.
+ *
+ * The caller's part:
+ * `figures` is NULL or has `size` bytes. No other thread destroys the handle meanwhile.
+ */
+int kmem_account_stats(struct kmem_account *account, struct kmem_account_figures *figures, size_t size);
+
+/**
+ * Creates a cache as kmem_cache_create does, whose objects are charged to an account until it is destroyed: those that
+ * the program holds, and those that CPUs and depots cache.
+ *
+ * Returns NULL, and nothing of the cache is left, with errno: that of kmem_cache_create; EINVAL if there is no such
+ * account.
+ *
+ * The caller's part:
+ * As for kmem_cache_create. No other thread destroys the handle of the account meanwhile.
+ */
+struct kmem_cache *kmem_cache_create_charged(struct kmem_account *account,
+                                             const char *name,
+                                             size_t size,
+                                             size_t align,
+                                             kmem_object_function constructor,
+                                             kmem_object_function destructor,
+                                             void *context);
 
 /**
  * Bytes usable at an address that malloc, a cache or one of their kin returned: at least as many as were asked for.

@@ -7,6 +7,7 @@
 //!   I8);
 //! - destroy returns Busy if and only if a user holds an object (I16), and then the cache works as before (I17);
 //! - transitions return what they must, and CPUs are as their last transition left them (I40);
+//! - every cache is charged to one account, and what is charged is what the caches have off their slabs (I45);
 //! - once users have freed everything every cache can be destroyed, and nothing is left: no slab, no page, no
 //!   descriptor, no magazine (I10, I12);
 //! - no thread takes a lock of a descriptor that was freed (I19), and no thread waits for ever: these two are detected
@@ -17,6 +18,7 @@ use std::collections::HashMap;
 use std::ptr::NonNull;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use kmem_core::account::AccountSpec;
 use kmem_core::cache::{CacheDesc, CacheId, CacheSpec};
 use kmem_core::cpu::{CpuSet, Event, Listener, Refused};
 use kmem_core::slab::FreeError;
@@ -34,6 +36,8 @@ pub const NAMES: [&str; 3] = ["minix_inode", "ext2_inode", "nfs_inode"];
 const SIZE: usize = 8192;
 /// Granules of the window.
 const GRANULES: usize = 32;
+/// The account of all caches.
+const ACCOUNT: &str = "modules";
 
 /// What a thread does. Caches are named by their index in [`NAMES`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -234,6 +238,9 @@ impl Scenario {
             engine.subscribe(&Unwilling).expect("room for a listener");
             engine.subscribe(&Willing).expect("room for a listener");
         }
+        let account = AccountSpec { name: ACCOUNT, limit: usize::MAX, parent: None, over: None };
+        // It exists as long as the engine.
+        std::mem::forget(engine.create_account(&account).expect("memory for an account"));
         let metadata = engine.meta_used();
         let world = Arc::new(World { engine, books: Mutex::default(), metadata });
         world.perform(&self.before);
@@ -335,6 +342,10 @@ impl World {
         let created = self.engine.create(&CacheSpec { name: NAMES[cache], size: SIZE, align: 8, ops: None });
         // The lock of the record must not be held here, because the engine lets other threads run.
         let desc = created.ok().and_then(|id| self.engine.descriptor(id));
+        if let (Some(desc), Some(account)) = (desc, self.engine.find_account(ACCOUNT)) {
+            // SAFETY: only this create knows the cache.
+            unsafe { self.engine.charge_to(desc.as_ref(), &account) };
+        }
         let mut books = self.books();
         match created {
             Ok(id) => match desc {
@@ -456,6 +467,7 @@ impl World {
             Err(violation @ (Violation::Miscounted { .. } | Violation::MiscountedDepot { .. })) => {
                 return broken(6, violation.to_string());
             }
+            Err(violation @ Violation::Mischarged { .. }) => return broken(45, violation.to_string()),
             Err(violation @ Violation::EnabledOffline { .. }) => return broken(8, violation.to_string()),
             Err(violation @ Violation::OutsideMagazine { .. }) => return broken(9, violation.to_string()),
             Err(violation) => return broken(7, violation.to_string()),

@@ -5,7 +5,7 @@ use core::marker::PhantomData;
 use core::mem::MaybeUninit;
 use core::ptr::NonNull;
 
-use kmem_core::AllocError;
+use kmem_core::Shortage;
 use kmem_linux::raw::Handle;
 
 use crate::CacheBox;
@@ -91,7 +91,7 @@ impl<'c, T, const N: usize> Bulk<'c, T, N> {
     /// # Safety
     /// The cache of `handle` is one of `T`s and lives for `'c`.
     #[inline]
-    pub(crate) unsafe fn fill(&mut self, handle: Handle, n: usize) -> Result<(), AllocError> {
+    pub(crate) unsafe fn fill(&mut self, handle: Handle, n: usize) -> Result<(), Shortage> {
         assert!(n <= N - self.len, "{n} objects do not fit: {} of {N} places are taken", self.len);
         // Objects of different caches do not share a bulk: they are freed together.
         assert!(
@@ -105,7 +105,8 @@ impl<'c, T, const N: usize> Bulk<'c, T, N> {
             let kept = self.len;
             // SAFETY: these objects were just taken, and no other code has seen them.
             unsafe { handle.free_bulk(&self.objects[kept..kept + taken]) };
-            return Err(AllocError);
+            // SAFETY: passed on.
+            return Err(unsafe { handle.shortage() });
         }
         self.len += n;
         Ok(())

@@ -6,10 +6,10 @@ use core::marker::PhantomData;
 use core::mem::MaybeUninit;
 
 use kmem_core::stats::CacheStats;
-use kmem_core::{AllocError, CreateError, TuneError, Tuning};
+use kmem_core::{CreateError, Shortage, TuneError, Tuning};
 use kmem_linux::{DestroyError, InsideCallback};
 
-use crate::{Bulk, CacheBox, ConstructedBuilder, RawCache};
+use crate::{Account, Bulk, CacheBox, ConstructedBuilder, RawCache};
 
 /// A cache of objects of type `T`.
 ///
@@ -51,6 +51,7 @@ pub struct Cache<T> {
 pub struct Builder<'n, T> {
     pub(crate) name: &'n str,
     align: usize,
+    account: Option<&'n Account>,
     _values: PhantomData<fn(T) -> T>,
 }
 
@@ -68,6 +69,31 @@ impl<'n, T> Builder<'n, T> {
     pub fn align(mut self, align: usize) -> Self {
         self.align = align;
         self
+    }
+
+    /// Charges the objects of the cache to `account`, until it is destroyed: see [`Account`].
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let account = kmem::Account::new("doc_charged_to", 1 << 20)?;
+    /// let cache = kmem::Cache::<[u8; 100]>::builder("doc_charged_to").charged_to(&account).build()?;
+    /// let object = cache.alloc([0; 100])?;
+    /// assert!(account.used() >= cache.stats().stride);
+    /// # drop(object);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn charged_to(mut self, account: &'n Account) -> Self {
+        self.account = Some(account);
+        self
+    }
+
+    /// Charges a cache that was just made.
+    pub(crate) fn charge(&self, new: &RawCache) {
+        if let Some(account) = self.account {
+            // SAFETY: only this builder knows the cache.
+            unsafe { new.charge_new(account) };
+        }
     }
 
     /// Keeps objects constructed between uses: see [`ObjectCache`](crate::ObjectCache). `construct` runs when an object
@@ -114,7 +140,9 @@ impl<'n, T> Builder<'n, T> {
     #[doc(alias = "kmem_cache_create")]
     #[doc(alias = "umem_cache_create")]
     pub fn build(self) -> Result<Cache<T>, CreateError> {
-        Ok(Cache { raw: RawCache::new(self.name, self.layout()?)?, _values: PhantomData })
+        let raw = RawCache::new(self.name, self.layout()?)?;
+        self.charge(&raw);
+        Ok(Cache { raw, _values: PhantomData })
     }
 }
 
@@ -148,13 +176,13 @@ impl<T> Cache<T> {
     /// # }
     /// ```
     pub fn builder(name: &str) -> Builder<'_, T> {
-        Builder { name, align: 1, _values: PhantomData }
+        Builder { name, align: 1, account: None, _values: PhantomData }
     }
 
     /// Puts `value` into an object of the cache.
     ///
     /// # Errors
-    /// There is no memory; the value is dropped.
+    /// There is no memory, or the account is full; the value is dropped.
     ///
     /// # Examples
     /// ```
@@ -169,14 +197,14 @@ impl<T> Cache<T> {
     #[doc(alias = "kmem_cache_alloc")]
     #[doc(alias = "umem_cache_alloc")]
     #[inline]
-    pub fn alloc(&self, value: T) -> Result<CacheBox<'_, T>, AllocError> {
+    pub fn alloc(&self, value: T) -> Result<CacheBox<'_, T>, Shortage> {
         Ok(self.alloc_uninit()?.write(value))
     }
 
     /// Takes an object and puts in it what `make` returns. If `make` panics, the object is freed.
     ///
     /// # Errors
-    /// There is no memory; `make` was not called.
+    /// There is no memory, or the account is full; `make` was not called.
     ///
     /// # Examples
     /// ```
@@ -188,7 +216,7 @@ impl<T> Cache<T> {
     /// # }
     /// ```
     #[inline]
-    pub fn alloc_with(&self, make: impl FnOnce() -> T) -> Result<CacheBox<'_, T>, AllocError> {
+    pub fn alloc_with(&self, make: impl FnOnce() -> T) -> Result<CacheBox<'_, T>, Shortage> {
         let object = self.alloc_uninit()?;
         Ok(object.write(make()))
     }
@@ -196,7 +224,7 @@ impl<T> Cache<T> {
     /// Takes an object whose content is not defined yet.
     ///
     /// # Errors
-    /// There is no memory.
+    /// There is no memory, or the account is full.
     ///
     /// # Examples
     /// ```
@@ -208,7 +236,7 @@ impl<T> Cache<T> {
     /// # }
     /// ```
     #[inline]
-    pub fn alloc_uninit(&self) -> Result<CacheBox<'_, MaybeUninit<T>>, AllocError> {
+    pub fn alloc_uninit(&self) -> Result<CacheBox<'_, MaybeUninit<T>>, Shortage> {
         let handle = self.raw.handle();
         // SAFETY: the cache lives as long as its handle, and the object is of its size and alignment, and ours.
         unsafe { Ok(CacheBox::from_parts(handle, handle.alloc()?.cast())) }
@@ -217,7 +245,7 @@ impl<T> Cache<T> {
     /// Takes `n` objects at once and adds them to `out`: an order of magnitude cheaper per object than one by one.
     ///
     /// # Errors
-    /// There is no memory; `out` keeps what there was.
+    /// There is no memory, or the account is full; `out` keeps what there was.
     ///
     /// # Panics
     /// If `out` has no room for `n` more, or holds objects of another cache.
@@ -233,7 +261,7 @@ impl<T> Cache<T> {
     /// # }
     /// ```
     #[inline]
-    pub fn alloc_bulk<'c, const N: usize>(&'c self, n: usize, out: &mut Bulk<'c, T, N>) -> Result<(), AllocError> {
+    pub fn alloc_bulk<'c, const N: usize>(&'c self, n: usize, out: &mut Bulk<'c, T, N>) -> Result<(), Shortage> {
         // SAFETY: the cache lives as long as the objects, which borrow it.
         unsafe { out.fill(self.raw.handle(), n) }
     }

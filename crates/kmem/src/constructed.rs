@@ -23,7 +23,7 @@ use core::ptr::NonNull;
 
 use kmem_core::cache::{ObjectFn, ObjectOps};
 use kmem_core::stats::CacheStats;
-use kmem_core::{AllocError, CreateError, TuneError, Tuning};
+use kmem_core::{CreateError, Shortage, TuneError, Tuning};
 use kmem_linux::raw::Handle;
 use kmem_linux::{DestroyError, InsideCallback, RawCache, general};
 
@@ -146,7 +146,10 @@ impl<'n, T: Send + 'static, F: Fn() -> T + Send + Sync + 'static> ConstructedBui
         // drop a `T`, which is `Send`, and there is nothing to drop where the type has no drop glue.
         let ops = unsafe { ObjectOps::new(constructor.closure, construct, needs_drop::<T>().then_some(destruct)) };
         match RawCache::with_ops(engine, self.builder.name, layout, Some(ops)) {
-            Ok(raw) => Ok(ObjectCache { raw, constructor, _values: PhantomData }),
+            Ok(raw) => {
+                self.builder.charge(&raw);
+                Ok(ObjectCache { raw, constructor, _values: PhantomData })
+            }
             Err(error) => {
                 // SAFETY: there is no cache.
                 unsafe { constructor.free() };
@@ -177,7 +180,7 @@ impl<T: Send + 'static> ObjectCache<T> {
     /// # }
     /// ```
     #[inline]
-    pub fn alloc(&self) -> Result<Object<'_, T>, AllocError> {
+    pub fn alloc(&self) -> Result<Object<'_, T>, Shortage> {
         let handle = self.raw.handle();
         // SAFETY: the cache lives as long as its handle.
         let object = unsafe { handle.alloc()? }.cast();

@@ -5,6 +5,7 @@
 //! - [`Cache`]: objects of one type, created and destroyed at any time, by any thread. [`StaticCache`]: a cache that
 //!   lives in a `static`. [`Bulk`]: many objects at once.
 //! - [`ObjectCache`]: objects that stay constructed between uses.
+//! - [`Account`]: a limit in bytes over caches.
 //! - [`RawCache`]: a cache of a size and an alignment that are known at run time.
 //! - [`set_upkeep`] and [`set_cpu_policy`] configure how kmem releases memory and follows CPUs; [`trim`] releases all
 //!   that no object needs.
@@ -30,11 +31,15 @@ pub use cache_box::CacheBox;
 pub use constructed::{ConstructedBuilder, Object, ObjectCache};
 pub use kmalloc::Kmalloc;
 #[doc(inline)]
+pub use kmem_core::account::{AccountStats, Beyond};
+#[doc(inline)]
 pub use kmem_core::stats::CacheStats;
 #[doc(inline)]
 pub use kmem_core::validate::{ValidReport, Violation};
 #[doc(inline)]
-pub use kmem_core::{AllocError, CreateError, TuneError, Tuning};
+pub use kmem_core::{AccountError, AllocError, CreateError, Shortage, TuneError, Tuning};
+#[doc(inline)]
+pub use kmem_linux::account::{Account, AccountBuilder, accounts};
 #[doc(hidden)]
 pub use kmem_linux::control;
 #[doc(inline)]

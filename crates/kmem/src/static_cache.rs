@@ -5,7 +5,7 @@ use core::fmt;
 use core::mem::MaybeUninit;
 
 use kmem_core::sync::{AtomicU32, Ordering};
-use kmem_core::{AllocError, CreateError};
+use kmem_core::{CreateError, Shortage};
 use kmem_linux::os::sys;
 use kmem_linux::{hotplug, instance};
 
@@ -47,7 +47,7 @@ pub enum StaticCacheError {
     /// The cache could not be created; the next use tries again.
     Create(CreateError),
     /// There is no memory for an object.
-    Alloc(AllocError),
+    Alloc(Shortage),
 }
 
 impl fmt::Display for StaticCacheError {

@@ -11,7 +11,7 @@ use std::process::ExitCode;
 
 use cbindgen::{Builder, Config, DocumentationStyle, ItemType, Language, SortKey, Style};
 
-const SOURCES: [&str; 3] = ["caches.rs", "memory.rs", "cpus.rs"];
+const SOURCES: [&str; 4] = ["caches.rs", "accounts.rs", "memory.rs", "cpus.rs"];
 
 const HEAD: &str = "\
 /* kmem.h: what the allocator kmem offers to C programs beside malloc. Link with -lkmem_malloc, or with

@@ -5,14 +5,15 @@ use core::ptr::NonNull;
 
 use super::rest::Rest;
 use super::{CacheStep, Observer, Step};
+use crate::account::AccountDesc;
 use crate::batch::BATCH_MAX;
 use crate::depot::Depot;
-use crate::error::AllocError;
+use crate::error::{AllocError, Shortage};
 use crate::host::{AtomicCpuSet, CpuSet, Host};
 use crate::meta::Meta;
 use crate::percpu::SlotIndex;
 use crate::slab::{Layout, Node};
-use crate::sync::{AtomicU32, AtomicUsize, Mutex, Ordering, Rank, Word};
+use crate::sync::{AtomicPtr, AtomicU32, AtomicUsize, Mutex, Ordering, Rank, Word};
 
 /// The most bytes of a cache's name.
 pub const NAME_MAX: usize = 63;
@@ -145,6 +146,8 @@ pub struct CacheDesc {
     pub(crate) rest: Rest,
     /// Allocations that failed.
     failures: AtomicU32,
+    /// What its objects are charged to, or null. Set before the first of them is taken.
+    account: AtomicPtr<AccountDesc>,
 }
 
 impl fmt::Debug for CacheDesc {
@@ -247,6 +250,7 @@ impl CacheDesc {
                 overdue: AtomicU32::new(0),
                 rest: Rest::new(),
                 failures: AtomicU32::new(0),
+                account: AtomicPtr::new(core::ptr::null_mut()),
             });
             (&raw mut (*desc.as_ptr()).name).cast::<u8>().copy_from_nonoverlapping(name.as_ptr(), name.len());
         }
@@ -260,6 +264,9 @@ impl CacheDesc {
     pub(crate) unsafe fn free<P: Host>(desc: NonNull<Self>, meta: &Meta, platform: &P) {
         // SAFETY: the caller's promise.
         unsafe {
+            if let Some(account) = desc.as_ref().account() {
+                account.release();
+            }
             let bytes = Self::bytes(desc.as_ref().node_count);
             meta.free(platform, desc.cast(), bytes);
         }
@@ -352,6 +359,33 @@ impl CacheDesc {
     pub(crate) fn note_failure(&self, error: AllocError) -> AllocError {
         self.failures.fetch_add(1, Ordering::Relaxed);
         error
+    }
+
+    /// The account that its objects are charged to.
+    #[inline]
+    pub(crate) fn account(&self) -> Option<&AccountDesc> {
+        // SAFETY: the cache has a reference to it until it is freed itself.
+        unsafe { self.account.load(Ordering::Acquire).as_ref() }
+    }
+
+    /// Whether more is charged to its account than may be.
+    #[inline]
+    pub(crate) fn is_over_limit(&self) -> bool {
+        self.account().is_some_and(AccountDesc::is_over)
+    }
+
+    /// Charges objects to an account from here on. The caller keeps it meanwhile.
+    pub(crate) fn set_account(&self, account: &AccountDesc) {
+        account.hold();
+        self.account.store(core::ptr::from_ref(account).cast_mut(), Ordering::Release);
+    }
+
+    /// Why an allocation failed a moment ago.
+    pub fn shortage(&self) -> Shortage {
+        match self.account().and_then(|account| account.full(self.layout.size)) {
+            Some(_) => Shortage::OverLimit,
+            None => Shortage::NoMemory,
+        }
     }
 
     /// Allocations that failed so far.

@@ -1,5 +1,5 @@
-//! Code of the program that runs while its thread keeps a cache from being freed: destructors, and visitors of the
-//! statistics.
+//! Code of the program that runs while its thread keeps a cache from being freed: destructors, visitors of the
+//! statistics, and what makes room in an account.
 //!
 //! A destroy waits until the cache is no longer pinned (I19). If such code called it for the cache that its own thread
 //! keeps pinned, it would wait for ever, and safe code can do that: by a value that owns its cache and is dropped by a
@@ -111,6 +111,16 @@ impl Inside {
             at = note.next;
         }
         false
+    }
+
+    /// Whether the calling thread is inside of any cache.
+    pub(crate) fn is_in_any<P: Host>(&self, platform: &P) -> bool {
+        let thread = platform.thread_token();
+        let notes = self.notes.lock(platform);
+        // SAFETY: a note that is linked is there, and the lock is held.
+        core::iter::successors(notes.head, |note| unsafe { note.as_ref() }.next)
+            // SAFETY: as above.
+            .any(|note| unsafe { note.as_ref() }.thread == thread)
     }
 
     /// The word of the lock, for fork.

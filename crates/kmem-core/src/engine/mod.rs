@@ -6,6 +6,7 @@
 //! | `mod.rs` | the engine and its parts; making and ending one |
 //! | `slow_path.rs` | alloc and free where the section misses |
 //! | [`general`] | size classes and large objects: what `malloc` needs |
+//! | `accounts.rs` | accounts, and what an allocation does at a limit |
 //! | `create.rs`, `destroy.rs`, `tune.rs` | the life of a cache |
 //! | `enable.rs`, `widen.rs` | a slot of a cache on a CPU; room for it in the areas |
 //! | `hotplug.rs`, `listeners.rs` | CPUs that come and go, and who is told |
@@ -21,6 +22,7 @@
 use core::fmt;
 use core::mem::MaybeUninit;
 
+use crate::account::Accounts;
 use crate::cache::{CacheDesc, Inside, Registry};
 use crate::classes::CLASSES;
 use crate::cpu::{CpuSet, Cpus, Gate, Listeners, MAX_CPUS};
@@ -32,6 +34,7 @@ use crate::platform::{CacheStep, Platform, Step};
 use crate::slab::{Env, FreeError};
 use crate::sync::{AtomicPtr, Mutex, Rank, Word};
 
+mod accounts;
 mod create;
 mod destroy;
 mod enable;
@@ -112,6 +115,7 @@ pub struct Engine<P: Platform> {
     general: General,
     listeners: Mutex<Listeners>,
     inside: Inside,
+    accounts: Accounts,
     /// Held by the thread that forks.
     forks: Word,
 }
@@ -202,6 +206,7 @@ impl<P: Platform> Engine<P> {
             put(&raw mut (*engine).general, General::new);
             put(&raw mut (*engine).listeners, || Mutex::new(Rank::Stats, Listeners::default()));
             put(&raw mut (*engine).inside, Inside::new);
+            put(&raw mut (*engine).accounts, Accounts::new);
             put(&raw mut (*engine).forks, Word::new);
             Ok(&mut *engine)
         }

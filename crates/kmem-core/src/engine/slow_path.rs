@@ -69,6 +69,9 @@ impl<P: Platform> Engine<P> {
             want = cache.batch();
         }
         self.take_batch(cache, cpu, want).or_else(|AllocError| {
+            if let Some(done) = self.beyond_limit(cache) {
+                return done;
+            }
             self.reclaim_everything();
             self.take_batch(cache, cpu, want).map_err(|error| cache.note_failure(error))
         })
@@ -76,7 +79,7 @@ impl<P: Platform> Engine<P> {
 
     /// Takes up to `want` objects: one for the caller, the others for the slot.
     #[inline(never)]
-    fn take_batch(&self, cache: &CacheDesc, cpu: usize, want: usize) -> Result<NonNull<u8>, AllocError> {
+    pub(super) fn take_batch(&self, cache: &CacheDesc, cpu: usize, want: usize) -> Result<NonNull<u8>, AllocError> {
         let mut batch = Batch::new();
         self.take_some(cache, cpu, want, &mut batch);
         let object = newest(&mut batch)?;
@@ -102,6 +105,9 @@ impl<P: Platform> Engine<P> {
             return Ok(Fresh { address, zero: false });
         }
         self.take_for_zeros(cache).or_else(|AllocError| {
+            if let Some(done) = self.beyond_limit(cache) {
+                return done.map(|address| Fresh { address, zero: false });
+            }
             self.reclaim_everything();
             self.take_for_zeros(cache).map_err(|error| cache.note_failure(error))
         })
@@ -233,6 +239,9 @@ impl<P: Platform> Engine<P> {
         if cache.enabled_on.contains(cpu) {
             return false;
         }
+        if cache.is_over_limit() {
+            return false;
+        }
         if let Some(order) = self.order_of_2004() {
             return order.slot_ready(cache, cpu);
         }
@@ -324,7 +333,7 @@ impl<P: Platform> Engine<P> {
             past.look_up_node(cache, cpu);
         }
         let depot = &cache.node(self.platform.node_of(cpu)).depot;
-        let taken = depot.put(&self.platform, &self.meta, objects);
+        let taken = if cache.is_over_limit() { 0 } else { depot.put(&self.platform, &self.meta, objects) };
         // SAFETY: the caller's promise.
         unsafe { self.return_to_slabs(&objects[taken..], reclaim) };
         cache.rest.wake();

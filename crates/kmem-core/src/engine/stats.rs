@@ -236,7 +236,7 @@ impl<P: Platform> Engine<P> {
     }
 
     /// Objects in the slot of a cache on a CPU, under the CPU's control.
-    fn count_slot(&self, cache: &CacheDesc, cpu: usize) -> usize {
+    pub(super) fn count_slot(&self, cache: &CacheDesc, cpu: usize) -> usize {
         let Some(control) = self.cpus.get(cpu) else { return 0 };
         let control = control.lock.lock(&self.platform);
         // SAFETY: the control is held, so the area stays mapped; a section may move the cursor meanwhile.

@@ -79,6 +79,13 @@ pub enum Violation {
         /// The slot's CPU.
         cpu: usize,
     },
+    /// What is charged to an account is not what its caches have off their slabs (I45).
+    Mischarged {
+        /// Bytes charged.
+        charged: usize,
+        /// Bytes off the slabs.
+        held: usize,
+    },
     /// The caller is a hotplug callback.
     InsideCallback,
 }
@@ -100,6 +107,9 @@ impl fmt::Display for Violation {
             Self::EnabledOffline { cpu } => write!(f, "a slot of CPU {cpu} is enabled although the CPU is not online"),
             Self::OutsideMagazine { cpu } => {
                 write!(f, "the cursor of a slot of CPU {cpu} lies outside of its magazine")
+            }
+            Self::Mischarged { charged, held } => {
+                write!(f, "{charged} bytes are charged to an account whose caches have {held} off their slabs")
             }
             Self::InsideCallback => {
                 f.write_str("a hotplug callback cannot validate: the allocator is between two states")
@@ -125,7 +135,27 @@ impl<P: Platform> Engine<P> {
                 result = self.validate_cache(cache, &mut report);
             }
         });
-        result.map(|()| report)
+        result?;
+        self.validate_accounts()?;
+        Ok(report)
+    }
+
+    /// Compares what is charged to each account with what its caches have off their slabs.
+    fn validate_accounts(&self) -> Result<(), Violation> {
+        let mut result = Ok(());
+        self.accounts.visit(|account| {
+            let (charged, mut held) = (account.used(), 0);
+            self.registry.for_each(&self.platform, |cache| {
+                if cache.account().is_some_and(|own| own.is_within(account)) {
+                    held += self.objects_in_use(cache) * cache.layout().size;
+                }
+            });
+            if charged != held {
+                result = Err(Violation::Mischarged { charged, held });
+            }
+            result.is_ok()
+        });
+        result
     }
 
     fn validate_cache(&self, cache: &CacheDesc, report: &mut ValidReport) -> Result<(), Violation> {

@@ -113,6 +113,9 @@ impl Node {
         let mut refill = Refill { count: 0, raw: 0, zero: 0, made: false };
         let mut lists = self.lists.lock(env.platform);
         if lists.partial.head.is_none() && lists.empty.head.is_none() {
+            if cache.account().is_some_and(|account| account.full(cache.layout().size).is_some()) {
+                return refill;
+            }
             let colour = lists.colour;
             let fills = cache.layout().size <= DENSE && lists.stats.slabs >= FIRST_SLABS;
             drop(lists);
@@ -128,7 +131,8 @@ impl Node {
                 unsafe { lists.empty.push(slab, ListId::Empty) };
             }
         }
-        while refill.count < want {
+        let granted = cache.account().map_or(want, |account| account.charge(want, cache.layout().size));
+        while refill.count < granted {
             let (list, id) = match (lists.partial.head, lists.empty.head) {
                 (Some(_), _) => (&mut lists.partial, ListId::Partial),
                 (None, Some(_)) => (&mut lists.empty, ListId::Empty),
@@ -144,7 +148,7 @@ impl Node {
                     lists.partial.push(slab, ListId::Partial);
                 }
                 let mut taken = Taken::default();
-                out.fill(want - refill.count, |room| {
+                out.fill(granted - refill.count, |room| {
                     taken = slab.as_mut().take(room);
                     taken.count
                 });
@@ -159,6 +163,9 @@ impl Node {
                     lists.full.push(slab, ListId::Full);
                 }
             }
+        }
+        if let Some(account) = cache.account().filter(|_| refill.count < granted) {
+            account.uncharge(granted - refill.count, cache.layout().size);
         }
         lists.stats.refills += 1;
         lists.stats.high = lists.stats.high.max(lists.stats.in_use);
@@ -313,7 +320,7 @@ pub(crate) unsafe fn put_back<P: Host>(
     into: &mut Reclaim,
     mut bad: impl FnMut(usize, FreeError),
 ) {
-    let mut held: Option<(&CacheDesc, usize, Guard<'_, Lists, P>)> = None;
+    let mut held: Option<Held<'_, P>> = None;
     let mut at = 0;
     while let Some(object) = objects.get(at) {
         // SAFETY: the caller's promise.
@@ -324,16 +331,32 @@ pub(crate) unsafe fn put_back<P: Host>(
         };
         // SAFETY: the object is not free, so its slab and the slab's cache live.
         let (cache, node) = unsafe { Slab::home_of(slab) };
-        if held.as_ref().is_none_or(|(c, n, _)| !core::ptr::eq(*c, cache) || *n != node) {
+        if held.as_ref().is_none_or(|held| !core::ptr::eq(held.cache, cache) || held.node != node) {
             drop(held.take());
         }
-        let (_, _, lists) = held.get_or_insert_with(|| {
+        let held = held.get_or_insert_with(|| {
             let mut lists = cache.node(node).slabs.lists.lock(env.platform);
             lists.stats.flushes += 1;
-            (cache, node, lists)
+            Held { cache, node, before: lists.stats.in_use, lists }
         });
         // SAFETY: the slab is of that node, and the object is one of its.
-        at += unsafe { lists.put(slab, &objects[at..], |place| constructed(at + place), into, &mut bad) };
+        at += unsafe { held.lists.put(slab, &objects[at..], |place| constructed(at + place), into, &mut bad) };
+    }
+}
+
+/// A node to which objects return, and how many of it were in use before.
+struct Held<'a, P: Host> {
+    cache: &'a CacheDesc,
+    node: usize,
+    before: usize,
+    lists: Guard<'a, Lists, P>,
+}
+
+impl<P: Host> Drop for Held<'_, P> {
+    fn drop(&mut self) {
+        if let Some(account) = self.cache.account() {
+            account.uncharge(self.before - self.lists.stats.in_use, self.cache.layout().size);
+        }
     }
 }
 

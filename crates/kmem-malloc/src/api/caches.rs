@@ -5,11 +5,11 @@ use core::ffi::{CStr, c_char, c_int, c_void};
 use core::ptr::NonNull;
 
 use kmem_core::cache::{ObjectFn, ObjectOps};
-use kmem_core::{CreateError, TuneError, Tuning};
+use kmem_core::{CreateError, Shortage, TuneError, Tuning};
 use kmem_linux::{RawCache, existing};
 
 use super::handles::{self, Kept, Kind, NoHandle, Record};
-use super::{EBUSY, EDEADLK, EEXIST, EINVAL, ENAMETOOLONG, ENOMEM, ENOSPC, copy_out, outcome};
+use super::{EBUSY, EDEADLK, EDQUOT, EEXIST, EINVAL, ENAMETOOLONG, ENOMEM, ENOSPC, copy_out, outcome};
 use crate::c::{fail, set_errno};
 
 /// A cache: memory for objects of one size. It is known by its handle alone, which is not the address of anything.
@@ -56,12 +56,17 @@ pub struct kmem_cache_figures {
     pub failures: usize,
 }
 
+/// What `errno` says of a cache that has no object.
+fn errno_of_shortage(shortage: Shortage) -> c_int {
+    if shortage == Shortage::OverLimit { EDQUOT } else { ENOMEM }
+}
+
 /// What a cache's constructor and destructor are.
 #[derive(Clone, Copy)]
-struct Hooks {
-    constructor: kmem_object_function,
-    destructor: kmem_object_function,
-    context: *mut c_void,
+pub(super) struct Hooks {
+    pub(super) constructor: kmem_object_function,
+    pub(super) destructor: kmem_object_function,
+    pub(super) context: *mut c_void,
 }
 
 /// # Safety
@@ -120,14 +125,14 @@ unsafe fn find<'a>(cache: *const kmem_cache) -> Option<&'a Record<Hooks>> {
 
 /// # Safety
 /// As for [`handles::find`].
-unsafe fn found<'a>(cache: *const kmem_cache) -> Result<&'a RawCache, c_int> {
+pub(super) unsafe fn found<'a>(cache: *const kmem_cache) -> Result<&'a RawCache, c_int> {
     // SAFETY: passed on.
     unsafe { find(cache) }.map(Record::cache).ok_or(EINVAL)
 }
 
 /// # Safety
 /// As for [`kmem_cache_create`].
-unsafe fn create(name: *const c_char, layout: Layout, hooks: Hooks) -> Result<usize, c_int> {
+pub(super) unsafe fn create(name: *const c_char, layout: Layout, hooks: Hooks) -> Result<usize, c_int> {
     if name.is_null() || (hooks.constructor.is_none() && hooks.destructor.is_some()) {
         return Err(EINVAL);
     }
@@ -201,7 +206,7 @@ pub unsafe extern "C" fn kmem_cache_destroy(cache: *mut kmem_cache) -> c_int {
 /// Takes an object. What is in it is not defined, unless the cache has a constructor. O(1), and without a lock where
 /// the CPU has one cached.
 ///
-/// Returns NULL with errno: ENOMEM; EINVAL if there is no such cache.
+/// Returns NULL with errno: ENOMEM; EDQUOT if the cache's account is full; EINVAL if there is no such cache.
 ///
 /// # Safety
 /// No other thread destroys the cache meanwhile.
@@ -211,7 +216,7 @@ pub unsafe extern "C" fn kmem_cache_alloc(cache: *mut kmem_cache) -> *mut c_void
     match unsafe { find(cache) } {
         Some(record) => match record.cache().alloc() {
             Ok(object) => object.as_ptr().cast(),
-            Err(_) => fail(ENOMEM),
+            Err(shortage) => fail(errno_of_shortage(shortage)),
         },
         None => fail(EINVAL),
     }
@@ -225,7 +230,7 @@ pub unsafe extern "C" fn kmem_cache_alloc(cache: *mut kmem_cache) -> *mut c_void
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kmem_cache_alloc_packed(cache: *mut kmem_cache) -> *mut c_void {
     // SAFETY: passed on.
-    let object = unsafe { found(cache).and_then(|cache| cache.handle().alloc_packed().map_err(|_| ENOMEM)) };
+    let object = unsafe { found(cache).and_then(|cache| cache.handle().alloc_packed().map_err(errno_of_shortage)) };
     object.map_or_else(fail, |object| object.as_ptr().cast())
 }
 
@@ -269,8 +274,8 @@ unsafe fn places<'a>(objects: *mut *mut c_void, count: usize) -> Option<&'a mut 
 
 /// Takes `count` objects into the array `objects`: faster than one by one.
 ///
-/// Returns how many it took. If these are fewer, errno says why: ENOMEM (those that it took are the caller's); EINVAL
-/// if there is no such cache or no array.
+/// Returns how many it took. If these are fewer, errno says why: ENOMEM, or EDQUOT if the cache's account is full (those
+/// that it took are the caller's); EINVAL if there is no such cache or no array.
 ///
 /// # Safety
 /// The array has room for so many, or is NULL. No other thread destroys the cache meanwhile.
@@ -291,7 +296,8 @@ pub unsafe extern "C" fn kmem_cache_alloc_bulk(
         record.cache().handle().alloc_bulk(places)
     };
     if taken < count {
-        set_errno(ENOMEM);
+        // SAFETY: the cache lives.
+        set_errno(errno_of_shortage(unsafe { record.cache().handle().shortage() }));
     }
     taken
 }

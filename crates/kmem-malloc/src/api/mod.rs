@@ -4,6 +4,7 @@
 //! | file | what it exports |
 //! |---|---|
 //! | [`caches`] | `kmem_cache_*`: caches of objects of one size |
+//! | [`accounts`] | `kmem_account_*`: limits in bytes over caches |
 //! | [`memory`] | sizes, figures and release of memory |
 //! | [`cpus`] | CPUs that come and go |
 //! | [`umem`] | libumem's interface |
@@ -21,6 +22,7 @@
 //! fork. None may be called in a signal handler. A constructor or destructor may call all of them, with any cache but
 //! its own.
 
+pub mod accounts;
 pub mod caches;
 pub mod cpus;
 mod handles;
@@ -39,6 +41,7 @@ pub(crate) const EINVAL: c_int = 22;
 pub(crate) const ENOSPC: c_int = 28;
 pub(crate) const EDEADLK: c_int = 35;
 pub(crate) const ENAMETOOLONG: c_int = 36;
+pub(crate) const EDQUOT: c_int = 122;
 
 /// What functions return that only succeed or fail: 0, or -1 with `errno`.
 fn outcome(result: Result<(), c_int>) -> c_int {

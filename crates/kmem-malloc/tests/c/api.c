@@ -295,6 +295,74 @@ static void threads(void)
     CHECK(in_use(shared) == 0 && kmem_cache_destroy(shared) == 0, "nothing lost");
 }
 
+static kmem_cache *charged(kmem_account *account, const char *name, size_t size)
+{
+    return kmem_cache_create_charged(account, name, size, 0, NULL, NULL, NULL);
+}
+
+static size_t used(kmem_account *account)
+{
+    kmem_account_figures figures;
+    REQUIRE(kmem_account_stats(account, &figures, sizeof figures) == 0, "figures of an account");
+    return figures.used;
+}
+
+struct room {
+    kmem_cache *cache;
+    void *spare;
+    int calls;
+};
+
+static int make_room(size_t wanted, size_t in_account, size_t limit, void *context)
+{
+    struct room *room = context;
+    CHECK(wanted == 64 && in_account >= limit, "%zu wanted, %zu of %zu used", wanted, in_account, limit);
+    REFUSED(kmem_cache_alloc(room->cache), NULL, EDQUOT);
+    room->calls++;
+    if (!room->spare)
+        return 0;
+    kmem_cache_free(room->cache, room->spare);
+    room->spare = NULL;
+    return 1;
+}
+
+static void accounts(void)
+{
+    void *objects[101];
+    REFUSED(kmem_account_create(NULL, 1, NULL, NULL, NULL), NULL, EINVAL);
+    REFUSED(kmem_account_create("", 1, NULL, NULL, NULL), NULL, EINVAL);
+    REFUSED(kmem_account_create("child", 1, (kmem_account *)objects, NULL, NULL), NULL, EINVAL);
+    struct room room = {0};
+    kmem_account *house = kmem_account_create("house", 100 * 64, NULL, make_room, &room);
+    kmem_account *child = kmem_account_create("child", SIZE_MAX, house, NULL, NULL);
+    REQUIRE(house && child, "two accounts, errno %d", errno);
+    REFUSED(kmem_account_create("house", 1, NULL, NULL, NULL), NULL, EEXIST);
+    REFUSED(charged(NULL, "charged", 64), NULL, EINVAL);
+    REFUSED(charged(house, "charged", 0), NULL, EINVAL);
+    kmem_cache *cache = charged(child, "charged", 64);
+    REQUIRE(cache, "a cache, errno %d", errno);
+    room.cache = cache;
+    room.spare = kmem_cache_alloc(cache);
+    errno = 0;
+    CHECK(kmem_cache_alloc_bulk(cache, 101, objects) == 100 && errno == EDQUOT, "100 objects, errno %d", errno);
+    CHECK(room.calls == 2 && !room.spare, "a call that makes room, and one that does not: %d", room.calls);
+    CHECK(used(house) == 6400 && used(child) == 6400, "%zu and %zu bytes charged", used(house), used(child));
+    CHECK(kmem_account_set_limit(house, 50 * 64) == 0, "a lower limit");
+    REFUSED(kmem_cache_alloc(cache), NULL, EDQUOT);
+    CHECK(kmem_cache_free_bulk(cache, 100, objects) == 0 && used(house) <= 50 * 64, "%zu bytes charged", used(house));
+    kmem_account_figures figures;
+    CHECK(kmem_account_stats(house, &figures, sizeof figures) == 0 && figures.high == 6400 && figures.refused >= 2,
+          "%zu bytes at most, %zu refused", figures.high, figures.refused);
+    CHECK(kmem_account_destroy(child) == 0, "a handle given up");
+    REFUSED(kmem_account_destroy(child), -1, EINVAL);
+    REFUSED(kmem_account_set_limit(child, 1), -1, EINVAL);
+    REFUSED(kmem_account_stats(child, &figures, sizeof figures), -1, EINVAL);
+    CHECK(kmem_cache_destroy(cache) == 0 && used(house) == 0, "nothing charged");
+    CHECK(kmem_account_destroy(house) == 0, "the other handle given up");
+    house = kmem_account_create("house", 1, NULL, NULL, NULL);
+    CHECK(house && kmem_account_destroy(house) == 0, "the name free again");
+}
+
 int main(void)
 {
     begin("api");
@@ -304,6 +372,7 @@ int main(void)
     bulks();
     constructors();
     figures();
+    accounts();
     cpus();
     threads();
     return finish();

@@ -1,0 +1,145 @@
+//! Accounts of an engine: making them, charging caches to them, and what an allocation does that has reached a limit.
+//!
+//! ```text
+//! the depots of all nodes      what is there is charged already
+//! recall                       what slots and depots of the account's caches hold returns to its slabs
+//! the account's callback       the program frees something, or raises the limit
+//! AllocError                   of which CacheDesc::shortage says that it is the limit
+//! ```
+//! So an allocation fails only where users hold what is charged, but for a batch in the hands of another thread, and
+//! for what slots hold while a CPU comes or goes: an allocation waits for no transition.
+//!
+//! The callback is the program's code: it runs in a call that the program made, with no lock held (I31). It may
+//! allocate and free; where it reaches a limit itself, it is not called again, and that allocation fails. It may not
+//! destroy the cache from which its thread allocates ([`cache::inside`](crate::cache)).
+
+use core::ptr::NonNull;
+
+use crate::account::{Account, AccountDesc, AccountSpec, AccountStats, Beyond};
+use crate::cache::CacheDesc;
+use crate::cpu::CpuSet;
+use crate::engine::Engine;
+use crate::error::{AccountError, AllocError};
+use crate::platform::Platform;
+use crate::slab::Reclaim;
+
+/// How often an allocation looks for room, and finds that other threads have used it.
+const ATTEMPTS: usize = 4;
+
+impl<P: Platform> Engine<P> {
+    /// Makes an account, to which nothing is charged yet.
+    ///
+    /// # Errors
+    /// The name is empty, too long or taken (where two threads make accounts of one name at the same time, both may be
+    /// refused); there is no memory.
+    pub fn create_account(&self, spec: &AccountSpec<'_>) -> Result<Account<'_>, AccountError> {
+        let desc = self.accounts.create(spec, &self.meta, &self.platform)?;
+        // SAFETY: the reference is this function's, and the handle borrows the engine.
+        Ok(unsafe { Account::adopt(desc) })
+    }
+
+    /// The account of this name.
+    pub fn find_account(&self, name: &str) -> Option<Account<'_>> {
+        // SAFETY: as above.
+        self.accounts.find(name).map(|desc| unsafe { Account::adopt(desc) })
+    }
+
+    /// Calls `visit` with the figures of every account, with no lock held.
+    pub fn for_each_account(&self, mut visit: impl FnMut(&AccountStats<'_>)) {
+        self.accounts.visit(|account| {
+            visit(&account.stats());
+            true
+        });
+    }
+
+    /// Charges a new cache to an account, until the cache is destroyed.
+    ///
+    /// # Safety
+    /// The cache lives and is not a general one, it is charged to no account yet, and no object was taken of it so far.
+    /// The account is of this engine.
+    pub unsafe fn charge_to(&self, cache: &CacheDesc, account: &Account<'_>) {
+        cache.set_account(account.desc());
+    }
+
+    /// Sets the limit of an account, and returns how many bytes are charged to it.
+    ///
+    /// If these are more, what its caches hold for later use returns to their slabs at once. What users hold stays
+    /// theirs, and allocations fail until enough of it is freed. Nothing is lost. Waits for a transition that runs, but
+    /// not inside of a hotplug callback.
+    pub fn set_limit(&self, account: &Account<'_>, limit: usize) -> usize {
+        let desc = account.desc();
+        desc.set_limit(limit);
+        if desc.is_over() {
+            self.recall(desc, true);
+        }
+        desc.used()
+    }
+
+    /// What an allocation does that failed: `None` if no account of its cache is full.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn beyond_limit(&self, cache: &CacheDesc) -> Option<Result<NonNull<u8>, AllocError>> {
+        let size = cache.layout().size;
+        let account = cache.account()?;
+        let mut full = account.full(size)?;
+        for attempt in 0..ATTEMPTS {
+            if attempt > 0 && !self.ask_for_room(full, cache) {
+                break;
+            }
+            // What the program freed lies in slots.
+            if let Some(full) = account.full(size) {
+                self.recall(full, false);
+            }
+            if let Ok(object) = self.take_batch(cache, self.platform.current_cpu(), 1) {
+                return Some(Ok(object));
+            }
+            full = account.full(size)?;
+        }
+        full.note_refused();
+        Some(Err(cache.note_failure(AllocError)))
+    }
+
+    /// Lets the program make room in an account that is full. Returns whether it says that it did.
+    #[inline(never)]
+    fn ask_for_room(&self, full: &AccountDesc, cache: &CacheDesc) -> bool {
+        let Some(over) = full.over() else { return false };
+        if self.inside.is_in_any(&self.platform) {
+            return false;
+        }
+        let AccountStats { name, limit, used, .. } = full.stats();
+        let beyond = Beyond { account: name, wanted: cache.layout().size, used, limit };
+        self.inside.run(&self.platform, cache, || over.call(&beyond))
+    }
+
+    /// Returns to their slabs what slots and depots hold of the caches that are charged to an account. During a
+    /// transition slots keep what they have, unless the caller may `wait`. The caller holds no lock.
+    #[inline(never)]
+    fn recall(&self, account: &AccountDesc, wait: bool) {
+        // Beneath a lowered limit no slot stays enabled, whether something is in it or not.
+        let is_over = account.is_over();
+        self.registry.for_each(&self.platform, |cache| {
+            if cache.account().is_some_and(|own| own.is_within(account)) && (is_over || self.holds_some(cache)) {
+                self.recall_from(cache, wait);
+            }
+        });
+    }
+
+    /// The same of one cache, which is pinned.
+    #[inline(never)]
+    fn recall_from(&self, cache: &CacheDesc, wait: bool) {
+        // A destructor is the program's code, which may not expect to run here: such slabs stay with the cache.
+        let mut reclaim = if cache.has_destructor() { Reclaim::closed() } else { Reclaim::new() };
+        let gate = if wait { self.gate.read(&self.platform).ok() } else { self.gate.try_read(&self.platform) };
+        match gate {
+            Some(gate) => self.drain_and_reap(cache, &gate.online(&self.cpus), CpuSet::NONE, &mut reclaim),
+            None => self.reap(cache, &mut reclaim),
+        }
+        self.reclaim(reclaim);
+    }
+
+    /// Whether slots or depots hold objects of the cache.
+    fn holds_some(&self, cache: &CacheDesc) -> bool {
+        cache.nodes().any(|node| node.depot.count() > 0)
+            || cache.each_holder().any(|cpu| self.count_slot(cache, cpu) > 0)
+    }
+}
