@@ -1,4 +1,4 @@
-// Fourteen planted bugs, one a run: `planted N`. The line of each is marked. crates/kmem-cli/tests/planted.rs runs them
+// Eighteen planted bugs, one a run: `planted N`. The line of each is marked. crates/kmem-cli/tests/planted.rs runs them
 // under `kmem run --debug`, and looks for that line in the report; tests/debug/table.py runs them under others too.
 #include <cstdio>
 #include <cstdlib>
@@ -103,13 +103,33 @@ static void leak() {
     kept = nullptr;
 }
 
+static void new_freed_by_free() {
+    void *p = ::operator new(40);
+    put(p); // planted 15
+}
+
+static void new_freed_by_delete_of_arrays() {
+    void *p = ::operator new(40);
+    ::operator delete[](p); // planted 16
+}
+
+static void array_freed_by_delete() {
+    void *p = ::operator new[](40);
+    ::operator delete(p); // planted 17
+}
+
+static void malloc_freed_by_delete() {
+    ::operator delete(make(40)); // planted 18
+}
+
 int main(int count, char **arguments) {
     static void (*const BUGS[])() = {
         double_free, free_of_a_middle, free_of_the_stack, overflow, overflow_by_a_null, underflow, write_after_free,
         read_after_free, uninitialised, wrong_size, realloc_of_freed, beyond_a_large_one, something_of_nothing, leak,
+        new_freed_by_free, new_freed_by_delete_of_arrays, array_freed_by_delete, malloc_freed_by_delete,
     };
     int which = count > 1 ? atoi(arguments[1]) : 0;
-    if (which < 1 || which > 14) return 2;
+    if (which < 1 || which > 18) return 2;
     BUGS[which - 1]();
     // What a call left on the stack would lead to what it leaked.
     volatile char over[4096];

@@ -38,6 +38,10 @@ BUGS = [
     ("write beyond a large object", "--debug=FZPU"),
     ("write to an object of no bytes", "--debug=FZPU"),
     ("leak", "--leaks"),
+    ("`new`, then `free`", "--debug=FZPU"),
+    ("`new`, then `delete[]`", "--debug=FZPU"),
+    ("`new[]`, then `delete`", "--debug=FZPU"),
+    ("malloc, then `delete`", "--debug=FZPU"),
 ]
 
 # What a report begins with, and the words of it that say what was found.

@@ -52,7 +52,7 @@ pub struct RunArgs {
     /// Print the slab table on standard error when the program ends
     #[arg(long)]
     stats: bool,
-    /// Check every allocation and free: letters of FZPUTQ, then names of caches after a comma (KMEM_DEBUG)
+    /// Check every allocation and free: letters of FZPUTQM, then names of caches after a comma (KMEM_DEBUG)
     #[arg(long, value_name = "LETTERS")]
     debug: Option<String>,
     /// Harden all memory (KMEM_SECURE)

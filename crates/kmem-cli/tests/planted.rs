@@ -1,4 +1,4 @@
-//! Fourteen planted bugs, each reported with its line.
+//! Eighteen planted bugs, each reported with its line.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -8,7 +8,7 @@ use assert_cmd::cargo::cargo_bin;
 const SOURCE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/debug/planted.cc");
 
 /// What each is found by, and as what.
-const BUGS: [(&[&str], &str); 14] = [
+const BUGS: [(&[&str], &str); 18] = [
     (&["--debug=FZPU"], "double free"),
     (&["--debug=FZPU"], "inside of the object"),
     (&["--debug=FZPU"], "not the beginning of anything"),
@@ -23,6 +23,10 @@ const BUGS: [(&[&str], &str); 14] = [
     (&["--debug=FZPU"], "overflow"),
     (&["--debug=FZPU"], "overflow"),
     (&["--leaks"], "LEAK: not reachable: 40 bytes in 1 objects"),
+    (&["--debug=FZPU"], "which operator new allocated (alloc-dealloc mismatch)"),
+    (&["--debug=FZPU"], "which operator new allocated (alloc-dealloc mismatch)"),
+    (&["--debug=FZPU"], "which operator new[] allocated (alloc-dealloc mismatch)"),
+    (&["--debug=FZPU"], "which malloc allocated (alloc-dealloc mismatch)"),
 ];
 
 fn program(folder: &Path) -> PathBuf {
@@ -63,10 +67,27 @@ fn letters_that_are_none_are_named_and_the_others_count() {
     let program = program(folder.path());
     let output = run(&program, &["--debug=xF"], 1);
     let text = String::from_utf8_lossy(&output.stderr);
-    assert!(text.contains("KMEM_DEBUG: x is no letter of it: F, Z, P, U, T, Q"), "{text}");
+    assert!(text.contains("KMEM_DEBUG: x is no letter of it: F, Z, P, U, T, Q, M"), "{text}");
     assert!(text.contains("double free"), "{text}");
     let named = run(&program, &["--debug=F,dentry*"], 4);
     assert!(named.status.success(), "{named:?}");
+}
+
+#[test]
+fn forms_may_be_mixed_where_that_is_said_or_memory_is_hardened() {
+    let folder = tempfile::tempdir().unwrap();
+    let program = program(folder.path());
+    for bug in 15..=18 {
+        for options in ["--debug=FZPUM", "--secure", "--leaks"] {
+            let output = run(&program, &[options], bug);
+            let text = String::from_utf8_lossy(&output.stderr);
+            assert!(output.status.success() && !text.contains("BUG"), "{bug}, {options}: {text}");
+        }
+        // On a page of its own the object is known as well.
+        let output = run(&program, &["--debug=F", "--guard=1"], bug);
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert!(text.contains("(alloc-dealloc mismatch)"), "{bug}: {text}");
+    }
 }
 
 #[test]

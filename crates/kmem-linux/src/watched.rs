@@ -126,10 +126,10 @@ unsafe fn free_slowly(address: NonNull<u8>, said: Option<usize>) {
     }
     let class = class_at(address.as_ptr() as usize);
     let is_object = class != 0 && (address.as_ptr() as usize).is_multiple_of(MIN_ALIGN);
+    // An object that has its class in the class map is no sample of a profile, whose granules have none there.
     // SAFETY: passed on; a general cache lives for ever, and what has its class is its object.
     unsafe {
         match if is_object { engine.general_cache(class) } else { Err(AllocError) } {
-            Ok(cache) if profile::is_on() => free_counted(engine, cache, address),
             Ok(cache) => slow_path::free_missed(engine, cache, address),
             Err(_) => {
                 slow_path::enter(engine);

@@ -103,7 +103,7 @@ pub unsafe extern "C" fn free(address: *mut c_void) {
 /// # Safety
 /// As for [`free`].
 #[unsafe(naked)]
-pub(crate) unsafe extern "C" fn free_by_id(address: *mut c_void) {
+unsafe extern "C" fn free_by_id(address: *mut c_void) {
     kmem_linux::__entry_free_by_id!(free_slow)
 }
 

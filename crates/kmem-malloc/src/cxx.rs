@@ -21,16 +21,19 @@
 use core::ffi::{CStr, c_char, c_int, c_void};
 use core::ptr::null_mut;
 
+use core::ptr::NonNull;
+
+use kmem_linux::checks::Form;
 use kmem_linux::os::sys;
 use kmem_linux::{checks, general};
-
-use crate::c::{free, free_by_id};
 
 #[cfg_attr(target_arch = "x86_64", path = "cxx/x86_64.rs")]
 #[cfg_attr(target_arch = "aarch64", path = "cxx/aarch64.rs")]
 mod processor;
 
-use processor::{align_is_second, catching_body, jump_body, landing_pad, nothrow_body, sized_body, throwing_body};
+use processor::{
+    align_is_second, announced_body, catching_body, jump_body, landing_pad, looking_body, nothrow_body, throwing_body,
+};
 
 const RTLD_LAZY: c_int = 1;
 const RTLD_NOLOAD: c_int = 4;
@@ -59,14 +62,20 @@ macro_rules! weak {
 }
 
 extern "C" fn plain(size: usize) -> *mut c_void {
-    general::alloc(size).map_or(null_mut(), |address| address.as_ptr().cast())
+    general::alloc(size).map_or(null_mut(), made)
 }
 
 extern "C" fn aligned(size: usize, align: usize) -> *mut c_void {
     if !align.is_power_of_two() {
         return null_mut();
     }
-    general::alloc_aligned(size, align).map_or(null_mut(), |address| address.as_ptr().cast())
+    general::alloc_aligned(size, align).map_or(null_mut(), made)
+}
+
+/// Memory that `operator new` returns.
+fn made(address: NonNull<u8>) -> *mut c_void {
+    checks::allocated_as(address.as_ptr(), Form::New);
+    address.as_ptr().cast()
 }
 
 /// The new-handler, or null.
@@ -155,17 +164,33 @@ unsafe extern "C" fn plain_counted(size: usize) -> *mut c_void {
 #[unsafe(naked)]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn _ZdlPv(address: *mut c_void) {
-    kmem_linux::__entry_free!(free_by_id)
+    kmem_linux::__entry_free!(delete_by_id)
+}
+
+/// The same by concurrency id.
+#[unsafe(naked)]
+unsafe extern "C" fn delete_by_id(address: *mut c_void) {
+    kmem_linux::__entry_free_by_id!(delete_slow)
+}
+
+/// The same, where the slot of the CPU takes no object, or the address has no class.
+#[inline(never)]
+unsafe extern "C" fn delete_slow(address: *mut c_void) {
+    if let Some(address) = NonNull::new(address.cast()) {
+        checks::freed_as(address.as_ptr(), Form::New);
+        // SAFETY: the caller's promise.
+        unsafe { general::free_missed(address) }
+    }
 }
 
 /// `operator delete(void*, align_val_t)`
 ///
 /// # Safety
 /// As in C++.
+#[unsafe(naked)]
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn _ZdlPvSt11align_val_t(address: *mut c_void, _align: usize) {
-    // SAFETY: passed on.
-    unsafe { free(address) }
+pub unsafe extern "C" fn _ZdlPvSt11align_val_t(address: *mut c_void, align: usize) {
+    kmem_linux::__entry_free!(delete_by_id)
 }
 
 /// Forms that are another form under a further name, or with further arguments after those that it needs.
@@ -184,27 +209,19 @@ macro_rules! jumps {
 }
 
 jumps! {
-    /// `operator new[](size_t)`
-    _Znam -> "_Znwm";
-    /// `operator new[](size_t, align_val_t)`
-    _ZnamSt11align_val_t -> "_ZnwmSt11align_val_t";
-    /// `operator delete[](void*)`
-    _ZdaPv -> "_ZdlPv";
     /// `operator delete(void*, nothrow_t const&)`
     _ZdlPvRKSt9nothrow_t -> "_ZdlPv";
     /// `operator delete[](void*, nothrow_t const&)`
     _ZdaPvRKSt9nothrow_t -> "_ZdaPv";
-    /// `operator delete[](void*, align_val_t)`
-    _ZdaPvSt11align_val_t -> "_ZdlPvSt11align_val_t";
     /// `operator delete(void*, align_val_t, nothrow_t const&)`
     _ZdlPvSt11align_val_tRKSt9nothrow_t -> "_ZdlPvSt11align_val_t";
     /// `operator delete[](void*, align_val_t, nothrow_t const&)`
     _ZdaPvSt11align_val_tRKSt9nothrow_t -> "_ZdaPvSt11align_val_t";
 }
 
-/// Sized forms: jumps as well, but where memory is checked the size is looked at before.
-macro_rules! sized {
-    ($($(#[$doc:meta])* $name:ident -> $basic:literal, $($first:expr)?;)*) => {$(
+/// `new[]`: jumps as well, but where memory is checked it is noted that the memory is an array's.
+macro_rules! announced {
+    ($($(#[$doc:meta])* $name:ident -> $basic:literal;)*) => {$(
         $(#[$doc])*
         ///
         /// # Safety
@@ -212,7 +229,36 @@ macro_rules! sized {
         #[unsafe(naked)]
         #[unsafe(no_mangle)]
         pub unsafe extern "C" fn $name() {
-            sized_body!($basic, $($first)?)
+            announced_body!($basic)
+        }
+    )*};
+}
+
+/// Returns what is an array's.
+extern "C" fn array(address: *mut c_void) -> *mut c_void {
+    checks::allocated_as(address.cast(), Form::Array);
+    address
+}
+
+announced! {
+    /// `operator new[](size_t)`
+    _Znam -> "_Znwm";
+    /// `operator new[](size_t, align_val_t)`
+    _ZnamSt11align_val_t -> "_ZnwmSt11align_val_t";
+}
+
+/// Sized forms and `delete[]`: jumps as well, but where memory is checked it is looked at before whether size and form
+/// are right.
+macro_rules! looking {
+    ($($(#[$doc:meta])* $name:ident -> $check:path, $basic:literal, $($first:expr)?;)*) => {$(
+        $(#[$doc])*
+        ///
+        /// # Safety
+        /// As in C++.
+        #[unsafe(naked)]
+        #[unsafe(no_mangle)]
+        pub unsafe extern "C" fn $name() {
+            looking_body!($basic, $check, $($first)?)
         }
     )*};
 }
@@ -222,15 +268,24 @@ extern "C" fn check(address: *mut c_void, size: usize) {
     checks::check_size(address.cast(), size);
 }
 
-sized! {
+/// Ends the program where memory is checked and is no array's.
+extern "C" fn check_array(address: *mut c_void) {
+    checks::freed_as(address.cast(), Form::Array);
+}
+
+looking! {
+    /// `operator delete[](void*)`
+    _ZdaPv -> check_array, "_ZdlPv",;
+    /// `operator delete[](void*, align_val_t)`
+    _ZdaPvSt11align_val_t -> check_array, "_ZdlPvSt11align_val_t",;
     /// `operator delete(void*, size_t)`
-    _ZdlPvm -> "_ZdlPv",;
+    _ZdlPvm -> check, "_ZdlPv",;
     /// `operator delete[](void*, size_t)`
-    _ZdaPvm -> "_ZdaPv",;
+    _ZdaPvm -> check, "_ZdaPv",;
     /// `operator delete(void*, size_t, align_val_t)`
-    _ZdlPvmSt11align_val_t -> "_ZdlPvSt11align_val_t", align_is_second!();
+    _ZdlPvmSt11align_val_t -> check, "_ZdlPvSt11align_val_t", align_is_second!();
     /// `operator delete[](void*, size_t, align_val_t)`
-    _ZdaPvmSt11align_val_t -> "_ZdaPvSt11align_val_t", align_is_second!();
+    _ZdaPvmSt11align_val_t -> check, "_ZdaPvSt11align_val_t", align_is_second!();
 }
 
 /// What the unwinder asks about the frame of a nothrow form: it catches everything but a forced unwind (a thread that

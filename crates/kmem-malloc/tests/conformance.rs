@@ -349,7 +349,8 @@ mod profiled {
     }
 }
 
-/// Programs that fork, are sandboxed and have many threads, while all memory is checked.
+/// Programs that fork, are sandboxed, have many threads, and use each form of new with its delete, the library's and
+/// their own, while all memory is checked.
 mod checked {
     use super::*;
 
@@ -371,6 +372,16 @@ mod checked {
     #[test]
     fn vfork() {
         must_succeed(&SECURE, "vfork", built("vfork.c"), &[]);
+    }
+
+    #[test]
+    fn operators() {
+        [DEBUG, SECURE].iter().for_each(|mode| must_succeed(mode, "operators", built("operators.cc"), &[]));
+    }
+
+    #[test]
+    fn replaced() {
+        [DEBUG, SECURE].iter().for_each(|mode| must_succeed(mode, "replaced", built("replaced.cc"), &[]));
     }
 }
 

@@ -12,7 +12,7 @@ use kmem_core::slab::FreeError;
 use super::heap::{Heap, heap_if_on};
 use super::options::Options;
 use super::region::{self, Fault, LIVE};
-use super::{are_on, large, pool, report, zone};
+use super::{are_on, form, large, pool, report, zone};
 
 /// Allocations that a miss stands for: about a batch.
 const WEIGHT: usize = 32;
@@ -157,6 +157,7 @@ pub(crate) fn realloc(address: NonNull<u8>, size: usize, align: usize) -> Option
         Ok(old) => old,
         Err(fault) => report::fault("realloc", at, fault),
     };
+    form::refuse_others("realloc", at);
     if let Some(region) = zone::region_of(at).and_then(|index| heap_if_on()?.region(index)) {
         match region.resize(at, size, options) {
             Ok(true) if at.is_multiple_of(align) => return Some(Ok(address)),

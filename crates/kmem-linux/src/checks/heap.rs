@@ -161,7 +161,7 @@ fn place_for(size: usize, align: usize, options: Options) -> Option<(usize, Shap
         return None;
     }
     // What is aligned to more than 16 may begin so much before the end of its pages.
-    let pages = (size.max(1) + if align > MIN_ALIGN { align - 1 } else { 0 }).div_ceil(PAGE);
+    let pages = size.max(1).checked_add(if align > MIN_ALIGN { align - 1 } else { 0 })?.div_ceil(PAGE);
     let place = PAGES.iter().position(|have| *have >= pages)?;
     Some((PACKED + 1 + place, shape(PAGES[place] * PAGE, true, 0)))
 }

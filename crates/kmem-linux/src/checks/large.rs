@@ -7,6 +7,7 @@
 //! other object is where the address leads. The table of all of them is kept elsewhere.
 
 use super::fill;
+use super::form::Form;
 use super::lock::Locked;
 use super::region::Fault;
 use super::track::{Mark, Track};
@@ -34,6 +35,7 @@ struct Entry {
     len: usize,
     is_free: usize,
     reached: usize,
+    form: Form,
     track: Track,
 }
 
@@ -134,7 +136,8 @@ pub(super) fn alloc(size: usize, align: usize) -> Option<usize> {
     let track = Track::allocated(Mark::now());
     // SAFETY: the mapping is new.
     unsafe {
-        let entry = Entry { address, size, base, len: own + 2 * guard, is_free: 0, reached: 0, track };
+        let (len, form) = (own + 2 * guard, Form::Malloc);
+        let entry = Entry { address, size, base, len, is_free: 0, reached: 0, form, track };
         if !zone::open(base + guard, own) || !TABLE.with(|table| table.add(entry)) {
             let _ = sys::munmap(base, own + 2 * guard);
             return None;
@@ -184,6 +187,9 @@ pub(super) fn free(address: usize, size: Option<usize>) -> Result<bool, Fault> {
         if let Some(size) = size.filter(|size| *size != entry.size) {
             return Err(Fault::Size(size));
         }
+        if entry.form != Form::Malloc {
+            return Err(Fault::Form(entry.form));
+        }
         // SAFETY: the object is live, and the caller's.
         unsafe {
             check(entry)?;
@@ -210,6 +216,18 @@ pub(super) fn size(address: usize) -> Option<Result<usize, Fault>> {
         let entry = table.find(address)?;
         // SAFETY: the object is live, if it is not free.
         Some(if entry.is_free != 0 { Err(Fault::Free) } else { unsafe { check(entry) }.map(|()| entry.size) })
+    })
+}
+
+/// As [`Region::turn`](super::region::Region::turn).
+pub(super) fn turn(address: usize, from: Form, to: Form) -> Option<Form> {
+    TABLE.with(|table| {
+        let entry = table.find(address).filter(|entry| entry.is_free == 0)?;
+        let found = entry.form;
+        if found == from {
+            entry.form = to;
+        }
+        Some(found)
     })
 }
 

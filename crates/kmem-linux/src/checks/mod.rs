@@ -14,6 +14,7 @@
 //! | `region` | slots of one length: handed out, freed, looked at |
 //! | `large` | large objects, between guards |
 //! | `pool` | objects on pages of their own, by sampling |
+//! | `form` | which function allocated an object, and which may free it |
 //! | `fill` | what stands in memory that no object uses |
 //! | `track` | who allocated and who freed |
 //! | `leaks` | what nothing leads to any longer |
@@ -21,6 +22,7 @@
 //! | `lock` | what guards all of these |
 
 mod fill;
+mod form;
 mod general;
 mod heap;
 mod large;
@@ -38,6 +40,7 @@ mod zone;
 
 use kmem_core::sync::{AtomicU32, Ordering, OtherFirst, Word};
 
+pub use self::form::{Form, allocated_as, freed_as};
 pub use self::general::check_size;
 pub(crate) use self::general::{alloc, bad_free, free, is_zero, realloc, refuse, usable_size};
 use self::heap::heap_if_on;

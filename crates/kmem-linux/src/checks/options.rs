@@ -7,6 +7,7 @@
 //!
 //! F  every free looks at what it frees     Z  red zones     P  poison     Q  a long quarantine
 //! U  who allocated and who freed           T  each allocation and each free on standard error
+//! M  new, new[] and malloc may be mixed: no look at which of them frees (`form`)
 //! ```
 //! F and a short quarantine are part of all the others. A letter that is none of these is named on standard error, with
 //! those that are, and the others count.
@@ -28,14 +29,17 @@ pub(super) struct Options(u32);
 /// All memory is hardened.
 const SECURE: u32 = 1;
 /// The letters, in this order, from bit 1 on.
-const LETTERS: &[u8] = b"FZPUTQ";
+const LETTERS: &[u8] = b"FZPUTQM";
 const RED: u32 = 4;
 const POISON: u32 = 8;
 const USERS: u32 = 16;
 const TRACE: u32 = 32;
 const PATIENT: u32 = 64;
+const MIXED: u32 = 128;
 /// What is lost is listed at the end.
-const LEAKS: u32 = 128;
+const LEAKS: u32 = 256;
+/// It is looked at which function frees what another allocated.
+const FORMS: u32 = 512;
 /// The last byte of poisoned free memory.
 const POISON_END: u8 = 0xa5;
 
@@ -70,6 +74,11 @@ impl Options {
     /// Whether what is lost is listed at the end.
     pub(super) fn lists_leaks(self) -> bool {
         self.0 & LEAKS != 0
+    }
+
+    /// Whether it is known which function allocated an object.
+    pub(super) fn tells_forms(self) -> bool {
+        self.0 & FORMS != 0
     }
 
     pub(super) fn traces(self) -> bool {
@@ -216,9 +225,12 @@ fn letters(text: &'static [u8]) -> u32 {
             None => {
                 let one = [*letter];
                 let shown = core::str::from_utf8(&one).unwrap_or("?");
-                sys::report(&["kmem: KMEM_DEBUG: ", shown, " is no letter of it: F, Z, P, U, T, Q"]);
+                sys::report(&["kmem: KMEM_DEBUG: ", shown, " is no letter of it: F, Z, P, U, T, Q, M"]);
             }
         }
+    }
+    if bits != 0 && bits & MIXED == 0 {
+        bits |= FORMS;
     }
     if bits != 0
         && let Some(names) = text.get(end + 1..).filter(|names| !names.is_empty())

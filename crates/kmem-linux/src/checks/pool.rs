@@ -18,6 +18,7 @@
 use kmem_core::sync::{AtomicU32, AtomicUsize, Ordering, Word};
 
 use super::fill;
+use super::form::Form;
 use super::lock::Locked;
 use super::region::Fault;
 use super::track::{Mark, Track};
@@ -45,6 +46,7 @@ pub(super) struct Slot {
     pub(super) size: usize,
     pub(super) live: bool,
     reached: bool,
+    form: Form,
     pub(super) track: Track,
 }
 
@@ -145,7 +147,8 @@ pub(super) fn alloc(size: usize, align: usize) -> Option<usize> {
         }
         table.next = index + 1;
         table.live += 1;
-        *table.slot(index) = Slot { address, size, live: true, reached: false, track: Track::allocated(mark) };
+        let (form, track) = (Form::Malloc, Track::allocated(mark));
+        *table.slot(index) = Slot { address, size, live: true, reached: false, form, track };
         Some(address)
     })
 }
@@ -175,6 +178,9 @@ pub(super) fn free(address: usize, size: Option<usize>) -> Option<Result<(), Fau
         if size.is_some_and(|size| size != slot.size) {
             return Some(Err(Fault::Size(size.unwrap_or(0))));
         }
+        if slot.form != Form::Malloc {
+            return Some(Err(Fault::Form(slot.form)));
+        }
         // SAFETY: the object is live, and the caller's; its page is open.
         unsafe {
             let end = page(index) + PAGE;
@@ -200,6 +206,19 @@ pub(super) fn free(address: usize, size: Option<usize>) -> Option<Result<(), Fau
 pub(super) fn size(address: usize) -> Option<Result<usize, Fault>> {
     slot_near(address)?;
     TABLE.with(|table| find(table, address).map(|found| found.map(|index| table.slot(index).size)))
+}
+
+/// As [`Region::turn`](super::region::Region::turn).
+pub(super) fn turn(address: usize, from: Form, to: Form) -> Option<Form> {
+    TABLE.with(|table| {
+        let index = find(table, address)?.ok()?;
+        let slot = table.slot(index);
+        let found = slot.form;
+        if found == from {
+            slot.form = to;
+        }
+        Some(found)
+    })
 }
 
 /// What is known of the page that an address is on or beside.

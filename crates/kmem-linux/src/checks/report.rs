@@ -97,6 +97,21 @@ fn headline(what: &str, address: usize, fault: Fault, place: Option<Place>) {
         Fault::Free if what == "free" => (", which is free already (double free)", 0),
         Fault::Free => (", which is free (use after free)", 0),
         Fault::Size(_) => (" with a size that it does not have (wrong size)", 0),
+        Fault::Form(form) => {
+            let cache = [cache, if cache.is_empty() { "" } else { ": " }];
+            let text = [what, " of ", pointer, ", which ", form.name(), " allocated (alloc-dealloc mismatch)"];
+            return sys::report(&[
+                "kmem: BUG ",
+                cache[0],
+                cache[1],
+                text[0],
+                text[1],
+                text[2],
+                text[3],
+                text[4],
+                text[5],
+            ]);
+        }
         Fault::After(at) => (": memory after it was overwritten (overflow), at ", at),
         Fault::Before(at) => (": memory before it was overwritten (underflow), at ", at),
         Fault::Stale(at) => {

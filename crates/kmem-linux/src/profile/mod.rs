@@ -14,6 +14,12 @@
 //! A slow path that was made to miss takes its object out of the slot by a section of its own, and counts: `account`.
 //! Each thread counts by itself, in its 64 bytes.
 //!
+//! # Why every allocation counts
+//! Counting refills instead, and choosing one object of the batch, would cost a hit nothing, but it is not what a
+//! program allocates: an object that is freed and allocated again comes from its magazine, and a loop that allocates
+//! and frees one object a million times refills once. All that a hit changes is the cursor, and a free changes it back,
+//! so nothing tells afterwards how many hits there were.
+//!
 //! # How a free of a sample is noticed
 //! A sample is an ordinary object in its ordinary place, so that nothing has to be undone when the profile is switched
 //! off. Its free comes by one of these ways:

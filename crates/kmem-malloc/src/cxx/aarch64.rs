@@ -68,9 +68,9 @@ macro_rules! align_is_second {
     };
 }
 
-/// The same jump, after a look at the size where memory is checked.
-macro_rules! sized_body {
-    ($basic:literal, $($first:expr)?) => {
+/// The same jump, after a look at the arguments where memory is checked.
+macro_rules! looking_body {
+    ($basic:literal, $check:path, $($first:expr)?) => {
         core::arch::naked_asm!(
             ".cfi_startproc",
             "adrp x16, {on}",
@@ -82,24 +82,56 @@ macro_rules! sized_body {
             concat!("ldr x16, [x16, :got_lo12:", $basic, "]"),
             "br x16",
             "3:",
-            "stp x29, x30, [sp, #-32]!",
-            ".cfi_def_cfa_offset 32",
-            ".cfi_offset x29, -32",
-            ".cfi_offset x30, -24",
+            "stp x29, x30, [sp, #-48]!",
+            ".cfi_def_cfa_offset 48",
+            ".cfi_offset x29, -48",
+            ".cfi_offset x30, -40",
             "mov x29, sp",
-            "str x0, [sp, #16]",
-            "str x2, [sp, #24]",
+            "stp x0, x1, [sp, #16]",
+            "str x2, [sp, #32]",
             "bl {check}",
-            "ldr x0, [sp, #16]",
-            "ldr x2, [sp, #24]",
-            "ldp x29, x30, [sp], #32",
+            "ldp x0, x1, [sp, #16]",
+            "ldr x2, [sp, #32]",
+            "ldp x29, x30, [sp], #48",
             ".cfi_restore x29",
             ".cfi_restore x30",
             ".cfi_def_cfa_offset 0",
             "b 2b",
             ".cfi_endproc",
             on = sym checks::ON,
-            check = sym check,
+            check = sym $check,
+        )
+    };
+}
+
+/// The same jump; where memory is checked, a call, and what it returns goes to `array`.
+macro_rules! announced_body {
+    ($basic:literal) => {
+        core::arch::naked_asm!(
+            ".cfi_startproc",
+            "adrp x16, {on}",
+            "ldr w16, [x16, :lo12:{on}]",
+            "cbnz w16, 3f",
+            concat!("adrp x16, :got:", $basic),
+            concat!("ldr x16, [x16, :got_lo12:", $basic, "]"),
+            "br x16",
+            "3:",
+            "stp x29, x30, [sp, #-16]!",
+            ".cfi_def_cfa_offset 16",
+            ".cfi_offset x29, -16",
+            ".cfi_offset x30, -8",
+            "mov x29, sp",
+            concat!("adrp x16, :got:", $basic),
+            concat!("ldr x16, [x16, :got_lo12:", $basic, "]"),
+            "blr x16",
+            "ldp x29, x30, [sp], #16",
+            ".cfi_restore x29",
+            ".cfi_restore x30",
+            ".cfi_def_cfa_offset 0",
+            "b {array}",
+            ".cfi_endproc",
+            on = sym checks::ON,
+            array = sym array,
         )
     };
 }
@@ -166,4 +198,4 @@ macro_rules! catching_body {
     };
 }
 
-pub(super) use {align_is_second, catching_body, jump_body, nothrow_body, sized_body, throwing_body};
+pub(super) use {align_is_second, announced_body, catching_body, jump_body, looking_body, nothrow_body, throwing_body};

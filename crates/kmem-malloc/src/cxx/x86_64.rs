@@ -65,9 +65,9 @@ macro_rules! align_is_second {
     };
 }
 
-/// The same jump, after a look at the size where memory is checked.
-macro_rules! sized_body {
-    ($basic:literal, $($first:expr)?) => {
+/// The same jump, after a look at the arguments where memory is checked.
+macro_rules! looking_body {
+    ($basic:literal, $check:path, $($first:expr)?) => {
         core::arch::naked_asm!(
             ".cfi_startproc",
             "cmp dword ptr [rip + {on}], 0",
@@ -78,21 +78,44 @@ macro_rules! sized_body {
             "3:",
             "push rdi",
             ".cfi_adjust_cfa_offset 8",
+            "push rsi",
+            ".cfi_adjust_cfa_offset 8",
             "push rdx",
             ".cfi_adjust_cfa_offset 8",
-            "sub rsp, 8",
-            ".cfi_adjust_cfa_offset 8",
             "call {check}",
-            "add rsp, 8",
-            ".cfi_adjust_cfa_offset -8",
             "pop rdx",
+            ".cfi_adjust_cfa_offset -8",
+            "pop rsi",
             ".cfi_adjust_cfa_offset -8",
             "pop rdi",
             ".cfi_adjust_cfa_offset -8",
             "jmp 2b",
             ".cfi_endproc",
             on = sym checks::ON,
-            check = sym check,
+            check = sym $check,
+        )
+    };
+}
+
+/// The same jump; where memory is checked, a call, and what it returns goes to `array`.
+macro_rules! announced_body {
+    ($basic:literal) => {
+        core::arch::naked_asm!(
+            ".cfi_startproc",
+            "cmp dword ptr [rip + {on}], 0",
+            "jne 3f",
+            concat!("jmp qword ptr [rip + ", $basic, "@GOTPCREL]"),
+            "3:",
+            "sub rsp, 8",
+            ".cfi_adjust_cfa_offset 8",
+            concat!("call qword ptr [rip + ", $basic, "@GOTPCREL]"),
+            "add rsp, 8",
+            ".cfi_adjust_cfa_offset -8",
+            "mov rdi, rax",
+            "jmp {array}",
+            ".cfi_endproc",
+            on = sym checks::ON,
+            array = sym array,
         )
     };
 }
@@ -147,4 +170,4 @@ macro_rules! catching_body {
     };
 }
 
-pub(super) use {align_is_second, catching_body, jump_body, nothrow_body, sized_body, throwing_body};
+pub(super) use {align_is_second, announced_body, catching_body, jump_body, looking_body, nothrow_body, throwing_body};

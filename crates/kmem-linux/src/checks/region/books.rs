@@ -13,6 +13,7 @@
 //! written under the region's lock, and only for groups that were made: [`known`](Books::known) is asked by those who
 //! found the slot in a list, or by [`known_if_made`](Books::known_if_made).
 
+use super::super::form::Form;
 use super::super::track::Track;
 use super::super::zone::{self, PAGE};
 use super::layout::{GROUP_MAX, Slot};
@@ -30,6 +31,9 @@ const STATE: u64 = 3;
 const CLOSED: u64 = 4;
 /// A search found the object.
 const REACHED: u64 = 8;
+/// The number of the object's form: two bits, from this one on.
+const FORM_SHIFT: u32 = 4;
+const FORM: u64 = 3 << FORM_SHIFT;
 
 /// What is known of a slot.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -54,6 +58,14 @@ impl Known {
 
     pub(super) fn reached(self, reached: bool) -> Self {
         Self(self.0 & !REACHED | if reached { REACHED } else { 0 })
+    }
+
+    pub(super) fn form(self) -> Form {
+        Form::of((self.0 >> FORM_SHIFT) as u8 & 3)
+    }
+
+    pub(super) fn of_form(self, form: Form) -> Self {
+        Self(self.0 & !FORM | (form as u64) << FORM_SHIFT)
     }
 
     pub(in super::super) fn size(self) -> usize {

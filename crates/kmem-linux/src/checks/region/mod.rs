@@ -29,6 +29,7 @@ pub(super) use self::layout::Shape;
 use self::layout::Slot;
 pub(super) use self::state::Name;
 use self::state::State;
+use super::form::Form;
 use super::lock::Locked;
 use super::options::Options;
 use super::track::{Mark, Track};
@@ -51,6 +52,8 @@ pub(super) enum Fault {
     Free,
     /// The object has another size.
     Size(usize),
+    /// The object is of this form, which is freed by another function.
+    Form(Form),
     /// Something was written here, after the object.
     After(usize),
     /// Something was written here, before the object.
@@ -149,6 +152,11 @@ impl Region {
             let slot = state.layout.slot_of(address).filter(|slot| state.books.known_if_made(*slot).is_some());
             slot.and_then(|slot| state.books.track(slot).copied()).unwrap_or_default()
         })
+    }
+
+    /// The form of the live object that begins at `address`; one that has `from` has `to` afterwards.
+    pub(super) fn turn(&self, address: usize, from: Form, to: Form) -> Option<Form> {
+        self.state.with(|state| state.turn(address, from, to))
     }
 
     /// Notes that a search found the live object that an address is in; returns it where it was not found before.

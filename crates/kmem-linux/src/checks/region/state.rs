@@ -1,5 +1,6 @@
 //! What a region is at present, and what happens to its slots. All of it is under the region's lock.
 
+use super::super::form::Form;
 use super::super::heap::AROUND;
 use super::super::options::Options;
 use super::super::track::{Mark, Track};
@@ -136,6 +137,9 @@ impl State {
         if let Some(size) = size.filter(|size| *size != known.size()) {
             return Err(Fault::Size(size));
         }
+        if known.form() != Form::Malloc {
+            return Err(Fault::Form(known.form()));
+        }
         if !self.layout.is_closed {
             // SAFETY: the lock is held, and the object is live.
             unsafe {
@@ -155,6 +159,15 @@ impl State {
             self.books.release(out);
         }
         Ok(())
+    }
+
+    /// As [`Region::turn`](super::Region::turn).
+    pub(super) fn turn(&mut self, address: usize, from: Form, to: Form) -> Option<Form> {
+        let (slot, _, known) = self.find(address).ok()?;
+        if known.form() == from {
+            self.books.set(slot, known.of_form(to));
+        }
+        Some(known.form())
     }
 
     /// As [`Region::resize`](super::Region::resize).
