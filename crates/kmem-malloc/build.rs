@@ -3,6 +3,9 @@
 //! *It stays.* The kernel keeps the address of a thread's last section, and may read its descriptor at any later time:
 //! the library must never be unmapped. All linkers know `-z nodelete`, and one that did not must fail.
 //!
+//! *It has a name.* A program that is linked with it asks for `libkmem_malloc.so.0`, and a process that has both that
+//! program and the preload loads the library once. The number changes when a function that programs call does.
+//!
 //! *It is small.* With code and constants in one segment there is a mapping less to make when a program starts. And
 //! what only some programs run, and those seldom (`#[cold]`: transitions, upkeep, what a process does at its end),
 //! stands together after the rest, where it takes no memory until it runs. GNU ld puts it together by itself. Linkers
@@ -19,11 +22,15 @@ const WISHES: [&[&str]; 2] = [&["-Wl,--no-rosegment", "-Wl,-z,noseparate-code"],
 /// A library that needs nothing of the target but `core`.
 const NOTHING: &str = "#![no_std] #[panic_handler] fn panic(_: &core::panic::PanicInfo) -> ! { loop {} }";
 
+/// By which name programs ask for the library (`Makefile` and `kmem run` know it too).
+const SONAME: &str = "libkmem_malloc.so.0";
+
 fn main() {
     let folder = PathBuf::from(variable("OUT_DIR"));
     let source = folder.join("nothing.rs");
     std::fs::write(&source, NOTHING).expect("OUT_DIR can be written to");
     println!("cargo::rustc-cdylib-link-arg=-Wl,-z,nodelete");
+    println!("cargo::rustc-cdylib-link-arg=-Wl,-soname,{SONAME}");
     for words in WISHES {
         if let Some(known) = words.iter().find(|word| links(&source, &folder, word)) {
             println!("cargo::rustc-cdylib-link-arg={known}");
