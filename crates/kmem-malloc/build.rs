@@ -3,6 +3,12 @@
 //! *It stays.* The kernel keeps the address of a thread's last section, and may read its descriptor at any later time:
 //! the library must never be unmapped. All linkers know `-z nodelete`, and one that did not must fail.
 //!
+//! *It has a name.* A program that is linked with it asks for `libkmem_malloc.so.0`, and a process that has both that
+//! program and the preload loads the library once. The number changes when a function that programs call does.
+//!
+//! *It has fork.* The shared library exports `fork`, and the static one must not (`src/fork.rs`): an object that is
+//! linked into the former alone has that name.
+//!
 //! *It is small.* With code and constants in one segment there is a mapping less to make when a program starts. And
 //! what only some programs run, and those seldom (`#[cold]`: transitions, upkeep, what a process does at its end),
 //! stands together after the rest, where it takes no memory until it runs. GNU ld puts it together by itself. Linkers
@@ -19,11 +25,32 @@ const WISHES: [&[&str]; 2] = [&["-Wl,--no-rosegment", "-Wl,-z,noseparate-code"],
 /// A library that needs nothing of the target but `core`.
 const NOTHING: &str = "#![no_std] #[panic_handler] fn panic(_: &core::panic::PanicInfo) -> ! { loop {} }";
 
+/// By which name programs ask for the library (`Makefile` and `kmem run` know it too).
+const SONAME: &str = "libkmem_malloc.so.0";
+
+/// The object that has `fork`. When the library is loaded, it looks for the C library's.
+const FORK: &str = r#"
+#![no_std]
+unsafe extern "C" {
+    fn kmem_fork() -> i32;
+    fn kmem_fork_find();
+}
+#[unsafe(no_mangle)]
+unsafe extern "C" fn fork() -> i32 {
+    unsafe { kmem_fork() }
+}
+#[used]
+#[unsafe(link_section = ".init_array")]
+static AT_START: unsafe extern "C" fn() = kmem_fork_find;
+"#;
+
 fn main() {
     let folder = PathBuf::from(variable("OUT_DIR"));
     let source = folder.join("nothing.rs");
     std::fs::write(&source, NOTHING).expect("OUT_DIR can be written to");
     println!("cargo::rustc-cdylib-link-arg=-Wl,-z,nodelete");
+    println!("cargo::rustc-cdylib-link-arg=-Wl,-soname,{SONAME}");
+    println!("cargo::rustc-cdylib-link-arg={}", object_of_fork(&folder).display());
     for words in WISHES {
         if let Some(known) = words.iter().find(|word| links(&source, &folder, word)) {
             println!("cargo::rustc-cdylib-link-arg={known}");
@@ -34,11 +61,29 @@ fn main() {
     println!("cargo::rerun-if-changed=build.rs");
 }
 
-/// Whether a library of `source` can be linked with `word`, without a complaint.
-fn links(source: &Path, folder: &Path, word: &str) -> bool {
+/// Compiles [`FORK`], and returns where the object is.
+fn object_of_fork(folder: &Path) -> PathBuf {
+    let (source, object) = (folder.join("fork.rs"), folder.join("fork.o"));
+    std::fs::write(&source, FORK).expect("OUT_DIR can be written to");
+    let mut rustc = rustc();
+    rustc.args(["--edition=2024", "--crate-type=rlib", "--emit=obj", "-Cpanic=abort", "-Copt-level=3"]);
+    rustc.args(["-Ccodegen-units=1", "-Clto=off", "-Cembed-bitcode=no", "--target", &variable("TARGET")]);
+    let output = rustc.arg(source).arg("-o").arg(&object).output().expect("rustc runs");
+    assert!(output.status.success(), "fork.rs does not compile: {}", String::from_utf8_lossy(&output.stderr));
+    object
+}
+
+/// The compiler, with the flags of this build.
+fn rustc() -> Command {
     let flags = env::var("CARGO_ENCODED_RUSTFLAGS").unwrap_or_default();
     let mut rustc = Command::new(variable("RUSTC"));
     rustc.args(flags.split('\x1f').filter(|flag| !flag.is_empty()));
+    rustc
+}
+
+/// Whether a library of `source` can be linked with `word`, without a complaint.
+fn links(source: &Path, folder: &Path, word: &str) -> bool {
+    let mut rustc = rustc();
     if let Ok(linker) = env::var("RUSTC_LINKER") {
         rustc.arg(format!("-Clinker={linker}"));
     }

@@ -124,7 +124,7 @@ fn measure(args: &BenchArgs) -> Result<Results, Box<dyn std::error::Error>> {
         command: std::env::current_exe()?,
     };
     plan.workloads()?;
-    let library = crate::run::find_library()?;
+    let library = crate::library::find()?;
     let executables =
         Executables::unpack().map_err(|e| format!("cannot write the workloads to the cache folder: {e}"))?;
     if args.peers {

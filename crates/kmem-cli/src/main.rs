@@ -39,6 +39,7 @@ mod holdings;
 mod info;
 mod inspect;
 mod interrupt;
+mod library;
 mod loadable;
 mod metrics;
 mod outside;

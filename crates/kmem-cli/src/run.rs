@@ -1,15 +1,10 @@
 //! `kmem run`: runs an unmodified program on kmem.
 //!
-//! The command finds `libkmem_malloc.so` beside itself, prepends it to `LD_PRELOAD`, passes options to the library in
-//! its environment (`KMEM_STATS`, `KMEM_STORM`, and what checks memory), and then *becomes* the program by `execvp`.
-//! Nothing remains between the program and its caller: process id, terminal, exit code and signals are the program's
-//! own. Only if it was asked for reports with stacks (`--debug`, `--guard`, `--leaks`) does it stay, as the program's
-//! parent, to name the places in them ([`supervise`]).
-//!
-//! Where the library is depends on how cargo was called: `cargo build` copies it next to the executable, but a build
-//! that needs it only as a dependency (`cargo run`, `cargo test`) leaves it in `deps/`. If both exist one may be stale,
-//! so the newer one is used. An installed command finds it in the `lib` next to its `bin`; `cargo install` does not
-//! install libraries, so the error for a missing one says how to install it.
+//! The command finds `libkmem_malloc.so` ([`crate::library`]), prepends it to `LD_PRELOAD`, passes options to the
+//! library in its environment (`KMEM_STATS`, `KMEM_STORM`, and what checks memory), and then *becomes* the program by
+//! `execvp`. Nothing remains between the program and its caller: process id, terminal, exit code and signals are the
+//! program's own. Only if it was asked for reports with stacks (`--debug`, `--guard`, `--leaks`) does it stay, as the
+//! program's parent, to name the places in them ([`supervise`]).
 //!
 //! A program that the library cannot be preloaded into ([`crate::loadable`]) runs on its own malloc, and a program in
 //! the fallback mode is slower than it could be. A line on standard error says so in both cases, unless `--quiet` is
@@ -17,24 +12,18 @@
 
 #![forbid(unsafe_code)]
 
-use std::env;
 use std::ffi::{OsStr, OsString};
-use std::fmt;
 use std::io;
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, ExitCode};
-use std::time::SystemTime;
 
 use clap::Args;
 use kmem::Mode;
 
+use crate::library::{self, SetupError};
 use crate::loadable::obstacle;
 use crate::supervise;
-
-/// The file that is preloaded.
-const LIBRARY: &str = "libkmem_malloc.so";
 
 /// The program was not started, because this command failed (the code of env(1), nohup(1) and timeout(1)).
 pub const EXIT_SETUP: u8 = 125;
@@ -131,7 +120,7 @@ fn warning(program: &OsStr) -> Option<String> {
 
 /// The command that runs the program with the library preloaded.
 pub fn served(program: &[OsString]) -> Result<Command, SetupError> {
-    let preload = find_library().and_then(|library| preload_list(&library))?;
+    let preload = library::find().and_then(|library| library::preload_list(&library))?;
     let mut command = Command::new(&program[0]);
     command.args(&program[1..]).env("LD_PRELOAD", preload);
     Ok(command)
@@ -147,82 +136,4 @@ pub fn say_not_started(command: &str, program: &OsStr, error: &io::Error) -> Exi
         eprintln!("kmem {command}: {shown}: cannot be executed: {error}");
         ExitCode::from(EXIT_NOT_EXECUTABLE)
     }
-}
-
-/// Why the library cannot be preloaded.
-#[derive(Debug)]
-pub enum SetupError {
-    /// The path of this command's own executable is unknown.
-    NoExecutable(io::Error),
-    /// The library is in none of these places.
-    NoLibrary(Vec<PathBuf>),
-    /// `LD_PRELOAD` cannot contain this path, because the loader splits it at blanks and colons.
-    Unnameable(PathBuf),
-}
-
-impl std::error::Error for SetupError {}
-
-impl fmt::Display for SetupError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NoExecutable(e) => {
-                write!(f, "cannot find the kmem executable, next to which {LIBRARY} should be: {e}")
-            }
-            Self::NoLibrary(tried) => {
-                writeln!(f, "{LIBRARY} was not found. Searched")?;
-                for path in tried {
-                    writeln!(f, "    {}", path.display())?;
-                }
-                write!(
-                    f,
-                    "`cargo install` installs only the command. Build {LIBRARY} with \
-                     `cargo build --release -p kmem-malloc` in kmem's sources, and copy it to one of these places."
-                )
-            }
-            Self::Unnameable(path) => write!(
-                f,
-                "the path {} contains a blank or a colon, which LD_PRELOAD cannot. \
-                 Move `kmem` and {LIBRARY} to a directory without one.",
-                path.display()
-            ),
-        }
-    }
-}
-
-/// The newest library in the places where cargo (or a person) puts it.
-pub fn find_library() -> Result<PathBuf, SetupError> {
-    let executable = env::current_exe().map_err(SetupError::NoExecutable)?;
-    let home = executable.parent().unwrap_or(Path::new("/"));
-    let mut places = vec![home.join(LIBRARY), home.join("deps").join(LIBRARY)];
-    places.extend(home.parent().map(|prefix| prefix.join("lib").join(LIBRARY)));
-    newest(&places).ok_or(SetupError::NoLibrary(places))
-}
-
-/// The file among `places` that was written last.
-fn newest(places: &[PathBuf]) -> Option<PathBuf> {
-    places
-        .iter()
-        .filter_map(|path| {
-            let data = path.metadata().ok().filter(|data| data.is_file())?;
-            Some((data.modified().unwrap_or(SystemTime::UNIX_EPOCH), path))
-        })
-        .max_by_key(|&(written, _)| written)
-        .map(|(_, path)| path.clone())
-}
-
-/// The new `LD_PRELOAD`: the library, then everything that the caller preloads (the library only once, in nested runs).
-fn preload_list(library: &Path) -> Result<OsString, SetupError> {
-    let separates = |byte: &u8| matches!(byte, b' ' | b':' | b'\t' | b'\n');
-    if library.as_os_str().as_bytes().iter().any(separates) {
-        return Err(SetupError::Unnameable(library.to_path_buf()));
-    }
-    let before = env::var_os("LD_PRELOAD").unwrap_or_default();
-    let mut list = library.as_os_str().to_os_string();
-    for other in before.as_bytes().split(separates) {
-        if !other.is_empty() && other != library.as_os_str().as_bytes() {
-            list.push(":");
-            list.push(OsStr::from_bytes(other));
-        }
-    }
-    Ok(list)
 }

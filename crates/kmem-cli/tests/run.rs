@@ -14,6 +14,8 @@ use predicates::prelude::*;
 use predicates::str::contains;
 
 const LIBRARY: &str = "libkmem_malloc.so";
+/// The name by which linked programs ask for it.
+const SONAME: &str = "libkmem_malloc.so.0";
 
 /// Variables that the command reads; they are removed unless a test sets them.
 const READ: [&str; 5] = ["LD_PRELOAD", "KMEM_STATS", "KMEM_STORM", "KMEM_RSEQ", "GLIBC_TUNABLES"];
@@ -148,20 +150,52 @@ fn a_missing_library_is_an_error_that_names_the_places_and_the_remedy() {
         .stdout("")
         .stderr(contains(home.join(LIBRARY).display().to_string()))
         .stderr(contains(home.join("deps").join(LIBRARY).display().to_string()))
-        .stderr(contains("cargo install").and(contains("cargo build --release -p kmem-malloc")));
+        .stderr(contains("cargo install").and(contains("cargo build --release -p kmem-malloc")))
+        .stderr(contains("make install PREFIX="));
 }
 
 #[test]
-fn an_installed_command_has_its_library_in_the_lib_beside_its_bin() {
+fn an_installed_command_has_its_library_in_a_lib_beside_its_bin() {
+    let triplet =
+        format!("lib/{}-linux-{}", std::env::consts::ARCH, if cfg!(target_env = "musl") { "musl" } else { "gnu" });
+    for (folder, name) in [("lib", LIBRARY), ("lib", SONAME), (triplet.as_str(), SONAME), ("lib64", SONAME)] {
+        let directory = tempfile::tempdir().unwrap();
+        let prefix = directory.path().canonicalize().unwrap();
+        fs::create_dir(prefix.join("bin")).unwrap();
+        let ours = library(prefix.join(folder).join(name), 0);
+        moved_to(&prefix.join("bin"))
+            .args(["run", "--", "env"])
+            .assert()
+            .success()
+            .stdout(contains(format!("LD_PRELOAD={}\n", ours.display())));
+    }
+}
+
+#[test]
+fn a_library_of_another_prefix_is_where_pkg_config_says() {
     let directory = tempfile::tempdir().unwrap();
-    let prefix = directory.path().canonicalize().unwrap();
-    fs::create_dir(prefix.join("bin")).unwrap();
-    let ours = library(prefix.join("lib").join(LIBRARY), 0);
-    moved_to(&prefix.join("bin"))
-        .args(["run", "--", "env"])
-        .assert()
-        .success()
-        .stdout(contains(format!("LD_PRELOAD={}\n", ours.display())));
+    let home = directory.path().canonicalize().unwrap();
+    let tools = home.join("tools");
+    fs::create_dir(&tools).unwrap();
+    // Written by another process, for the reason that `moved_to` has.
+    let answers = |script: &str| {
+        let write = r#"printf '#!/bin/sh\n%s\n' "$1" >"$2"; chmod +x "$2""#;
+        let tool = tools.join("pkg-config");
+        let written = std::process::Command::new("sh").args(["-c", write, "sh", script]).arg(tool).status().unwrap();
+        assert!(written.success());
+    };
+    let run = || {
+        let mut kmem = moved_to(&home);
+        kmem.env("PATH", format!("{}:/usr/bin:/bin", tools.display())).args(["run", "--", "env"]);
+        kmem.assert()
+    };
+    let ours = library(home.join("elsewhere").join(SONAME), 0);
+    answers(&format!("[ \"$*\" = '--variable=libdir kmem' ] && echo {}", home.join("elsewhere").display()));
+    run().success().stdout(contains(format!("LD_PRELOAD={}\n", ours.display())));
+    for nothing in ["echo", "echo elsewhere", "exit 1", "echo /not/there"] {
+        answers(nothing);
+        run().code(125).stdout("").stderr(contains("pkg-config --variable=libdir kmem"));
+    }
 }
 
 #[test]

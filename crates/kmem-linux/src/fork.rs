@@ -24,7 +24,7 @@ use kmem_core::sync::{AtomicU32, Ordering};
 
 use crate::instance::existing;
 use crate::os::{libc, streams, sys};
-use crate::process::forking;
+use crate::process::{forking, turn};
 use crate::{platform, profile, upkeep};
 
 /// Runs before constructors that have no number; those of libc and the standard library have run by then.
@@ -64,7 +64,7 @@ fn undisturbed(work: impl FnOnce()) {
 }
 
 #[cold]
-unsafe extern "C" fn before_fork() {
+pub(crate) unsafe extern "C" fn before_fork() {
     let Some(engine) = existing() else { return };
     if !engine.is_forking() && platform::is_alone() {
         return forking::begin_alone();
@@ -77,7 +77,7 @@ unsafe extern "C" fn before_fork() {
 }
 
 #[cold]
-unsafe extern "C" fn after_fork() {
+pub(crate) unsafe extern "C" fn after_fork() {
     let Some(engine) = existing() else { return };
     if !engine.is_forking() {
         return forking::end_alone();
@@ -91,9 +91,10 @@ unsafe extern "C" fn after_fork() {
 }
 
 #[cold]
-unsafe extern "C" fn after_fork_in_child() {
+pub(crate) unsafe extern "C" fn after_fork_in_child() {
     let Some(engine) = existing() else { return };
     streams::forget();
+    turn::inherit();
     if engine.is_forking() {
         // SAFETY: `before_fork` ran on the thread that this one was forked from.
         undisturbed(|| unsafe {

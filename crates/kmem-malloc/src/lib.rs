@@ -6,6 +6,7 @@
 //! | `cxx` | operator new and delete, plain, array, sized, aligned, nothrow: on x86-64 and arm64 |
 //! | [`glibc`] | mallinfo, mallopt and what else glibc adds |
 //! | [`vfork`] | vfork and clone, for children that run on a thread of their parent's |
+//! | [`fork`] | fork, one thread at a time under musl: from the shared library only |
 //! | [`plugin`] | dlopen, without RTLD_DEEPBIND |
 //! | [`api`] | what C programs call beside malloc: caches, figures, CPUs |
 //! | `arch` | nothing: what differs from processor to processor |
@@ -53,6 +54,7 @@ mod arch;
 pub mod c;
 #[cfg(not(target_arch = "riscv64"))]
 pub mod cxx;
+pub mod fork;
 pub mod glibc;
 pub mod plugin;
 mod start;

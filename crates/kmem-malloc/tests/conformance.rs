@@ -397,26 +397,34 @@ fn linked(mode: &Mode, source: &'static str) {
         return println!("not our library: it has none of these functions");
     };
     let name = source.split('.').next().unwrap_or(source);
-    let program = compile(source, &format!("{name}-{}", mode.name), &[library.as_os_str()]);
+    let [_, at_run] = named(library);
+    let program = compile(source, &format!("{name}-{}", mode.name), &[library.as_os_str(), at_run]);
     must_succeed(mode, name, program, &[]);
+}
+
+/// A folder with the names of the library that programs are linked by and ask for, as an option of the linker's and as
+/// one for the loader.
+fn named(library: &Path) -> [&'static OsStr; 2] {
+    static NAMED: OnceLock<[OsString; 2]> = OnceLock::new();
+    let options = NAMED.get_or_init(|| {
+        let folder = WORKSHOP.join("named");
+        fs::create_dir_all(&folder).expect("a folder for the library's other names");
+        for name in ["libumem.so", "libkmem_malloc.so.0"] {
+            let link = folder.join(name);
+            let _ = fs::remove_file(&link);
+            std::os::unix::fs::symlink(library, link).expect("a link");
+        }
+        ["-L", "-Wl,-rpath,"].map(|option| [OsStr::new(option), folder.as_os_str()].into_iter().collect())
+    });
+    options.each_ref().map(OsString::as_os_str)
 }
 
 /// `umem.c` is compiled and linked as its authors would with libumem: by the name of the header and of the library.
 fn written_for_libumem(mode: &Mode) {
-    static NAMED: OnceLock<Option<(OsString, OsString)>> = OnceLock::new();
-    let named = NAMED.get_or_init(|| {
-        let Library::Kmem(library) = library() else { return None };
-        let folder = WORKSHOP.join("libumem");
-        fs::create_dir_all(&folder).expect("a folder for the library's other name");
-        let link = folder.join("libumem.so");
-        let _ = fs::remove_file(&link);
-        std::os::unix::fs::symlink(library, link).expect("a link");
-        let place = |option: &str| [OsStr::new(option), folder.as_os_str()].into_iter().collect::<OsString>();
-        Some((place("-L"), place("-Wl,-rpath,")))
-    });
-    let Some((folder, at_run)) = named else {
+    let Library::Kmem(library) = library() else {
         return println!("not our library: it has none of these functions");
     };
+    let [folder, at_run] = named(library);
     let headers = concat!("-I", env!("CARGO_MANIFEST_DIR"), "/include");
     let program =
         compile("umem.c", &format!("umem-{}", mode.name), &[OsStr::new(headers), folder, at_run, OsStr::new("-lumem")]);
@@ -556,7 +564,7 @@ fn exports_only_what_it_serves() {
         listing.lines().filter_map(|line| line.split_whitespace().last()?.split('@').next()).collect();
     const UMEM: &str = "umem_alloc umem_zalloc umem_alloc_align umem_free umem_free_align umem_nofail_callback \
         umem_cache_create umem_cache_destroy umem_cache_alloc umem_cache_free";
-    const CHILDREN: &str = "vfork __vfork clone";
+    const CHILDREN: &str = "fork vfork __vfork clone";
     let wanted: BTreeSet<&str> =
         [MALLOC_FAMILY, NEW, DELETE, CHILDREN, UMEM].iter().flat_map(|names| names.split_whitespace()).collect();
     let missing: Vec<_> = wanted.difference(&exported).collect();

@@ -7,6 +7,7 @@
 //! | `fallback` | sections without restartable sequences |
 //! | [`lent`] | threads whose data a child of vfork runs on |
 //! | `forking` | whether a fork is under way |
+//! | [`turn`] | fork, one thread at a time, for musl |
 //! | `thread` | a thread that libc does not know |
 
 pub(crate) mod fallback;
@@ -15,3 +16,4 @@ pub mod lent;
 pub mod mode;
 pub(crate) mod registration;
 pub(crate) mod thread;
+pub mod turn;

@@ -35,14 +35,6 @@ __attribute__((weak)) void free_aligned_sized(void *p, size_t alignment, size_t 
 }
 #endif
 
-/* Whether two threads may fork at the same time. musl holds a lock while fork handlers run, and a child that is made
- * meanwhile waits for that lock for ever (docs/limits.md). */
-#ifdef __GLIBC__
-#define FORKS_AT_A_TIME 2
-#else
-#define FORKS_AT_A_TIME 1
-#endif
-
 #define KIB ((size_t)1024)
 #define MIB ((size_t)1024 * 1024)
 

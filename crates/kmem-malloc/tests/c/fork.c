@@ -1,6 +1,6 @@
 /* fork in a process whose other threads are in the middle of malloc and free: whatever locks they held, the child can
  * allocate, free (also what the parent allocated), start a thread, fork again and leave by exit(). Two threads fork at
- * the same time (with glibc), 100 times each, while four allocate as fast as they can. A child that hangs is ended by its
+ * the same time, 100 times each, while four allocate as fast as they can. A child that hangs is ended by its
  * alarm and reported. posix_spawn, which forks without telling the allocator, is tried beside it.
  */
 #include "check.h"
@@ -10,7 +10,7 @@
 #include <spawn.h>
 #include <sys/wait.h>
 
-enum { WORKERS = 4, FORKERS = FORKS_AT_A_TIME, FORKS = 100, INHERITED = 300, GRANDCHILD_CODE = 3 };
+enum { WORKERS = 4, FORKERS = 2, FORKS = 100, INHERITED = 300, GRANDCHILD_CODE = 3 };
 
 extern char **environ;
 static volatile int stop;
