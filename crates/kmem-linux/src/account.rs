@@ -137,7 +137,16 @@ impl<'a> AccountBuilder<'a> {
     /// # }
     /// ```
     pub fn build(self) -> Result<Account, AccountError> {
-        let engine = engine().ok_or(AccountError::NoMemory)?;
+        self.build_in(engine().ok_or(AccountError::NoMemory)?)
+    }
+
+    /// The same, out of line, so that what it needs of the stack is not below the making of the engine.
+    ///
+    /// # Errors
+    /// See [`AccountError`].
+    #[doc(hidden)]
+    #[inline(never)]
+    pub fn build_in(self, engine: &'static Engine<Linux>) -> Result<Account, AccountError> {
         let Self { name, limit, over, .. } = self;
         let parent = self.parent.map(|parent| &parent.account);
         Ok(Account { engine, account: engine.create_account(&AccountSpec { name, limit, parent, over })? })

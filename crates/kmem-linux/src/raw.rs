@@ -119,6 +119,24 @@ impl RawCache {
         unsafe { self.engine.charge_to(self.desc.as_ref(), account.of_engine()) }
     }
 
+    /// The same, unless an object was taken already, or the cache is charged to an account.
+    ///
+    /// # Safety
+    /// No other thread uses the cache meanwhile.
+    #[doc(hidden)]
+    #[inline(never)]
+    pub unsafe fn try_charge(&self, account: &Account) -> bool {
+        // SAFETY: the cache lives as long as its handle; it is not a general one; the rest is looked at here.
+        unsafe {
+            let stats = self.engine.stats(self.desc.as_ref());
+            let is_new = stats.total == stats.free && !self.desc.as_ref().is_charged();
+            if is_new {
+                self.charge_new(account);
+            }
+            is_new
+        }
+    }
+
     /// What objects need to be freed.
     #[doc(hidden)]
     pub fn handle(&self) -> Handle {
@@ -483,7 +501,7 @@ impl Handle {
         if watched::is_on() {
             let each = |place: &mut usize| {
                 // SAFETY: passed on.
-                let object = unsafe { self.alloc_slow() };
+                let object = unsafe { watched::alloc_in(self.desc()) };
                 object.map(|object| *place = object.as_ptr() as usize).is_ok()
             };
             return out.iter_mut().map_while(|place| each(place).then_some(())).count();

@@ -235,8 +235,8 @@ int kmem_cache_free(struct kmem_cache *cache, void *object);
 /**
  * Takes `count` objects into the array `objects`: faster than one by one.
  *
- * Returns how many it took. If these are fewer, errno says why: ENOMEM, or EDQUOT if the cache's account is full (those
- * that it took are the caller's); EINVAL if there is no such cache or no array.
+ * Returns how many it took. If these are fewer, errno says why: ENOMEM, or EDQUOT if the cache's account is full
+ * (those that it took are the caller's); EINVAL if there is no such cache or no array.
  *
  * The caller's part:
  * The array has room for so many, or is NULL. No other thread destroys the cache meanwhile.
@@ -293,8 +293,8 @@ int kmem_cache_stats(struct kmem_cache *cache, struct kmem_cache_figures *figure
  * Makes an account with a limit of so many bytes (SIZE_MAX: without). The name is UTF-8, has 1 to 63 bytes, and is no
  * other account's; it is copied. Whatever is charged to it is charged to `parent` too, unless that is NULL.
  *
- * `over_limit`, unless it is NULL, is called with `context` before an allocation fails because this account is full; it
- * and the context are needed as long as there is the account: see kmem_account_destroy.
+ * `over_limit`, unless it is NULL, is called with `context` before an allocation fails because this account is full.
+ * Both are needed as long as there is the account: see kmem_account_destroy.
  *
  * Returns NULL with errno: EINVAL for a name that is none or a parent that does not exist; ENAMETOOLONG; EEXIST;
  * ENOSPC if there are 1,024 handles; ENOMEM.
@@ -340,22 +340,16 @@ int kmem_account_set_limit(struct kmem_account *account, size_t limit);
 int kmem_account_stats(struct kmem_account *account, struct kmem_account_figures *figures, size_t size);
 
 /**
- * Creates a cache as kmem_cache_create does, whose objects are charged to an account until it is destroyed: those that
- * the program holds, and those that CPUs and depots cache.
+ * Charges a new cache, of which no object was taken so far, to an account, until the cache is destroyed: the objects
+ * that the program holds, and those that CPUs and depots cache.
  *
- * Returns NULL, and nothing of the cache is left, with errno: that of kmem_cache_create; EINVAL if there is no such
- * account.
+ * Returns 0, or -1 with errno: EINVAL if there is no such cache or account; EBUSY if an object was taken already, or
+ * the cache is charged to an account.
  *
  * The caller's part:
- * As for kmem_cache_create. No other thread destroys the handle of the account meanwhile.
+ * No other thread uses the cache, nor destroys the handle of the account meanwhile.
  */
-struct kmem_cache *kmem_cache_create_charged(struct kmem_account *account,
-                                             const char *name,
-                                             size_t size,
-                                             size_t align,
-                                             kmem_object_function constructor,
-                                             kmem_object_function destructor,
-                                             void *context);
+int kmem_cache_charge(struct kmem_cache *cache, struct kmem_account *account);
 
 /**
  * Bytes usable at an address that malloc, a cache or one of their kin returned: at least as many as were asked for.

@@ -113,6 +113,7 @@ impl AccountDesc {
 
     /// Charges as many of `want` objects of `size` bytes as there is room for, to all accounts of the chain, and
     /// returns how many these are.
+    #[inline(never)]
     pub(crate) fn charge(&self, want: usize, size: usize) -> usize {
         let mut granted = want;
         for account in self.chain() {
@@ -154,11 +155,13 @@ impl AccountDesc {
     }
 
     /// Takes back what was charged for `count` objects.
+    #[inline(never)]
     pub(crate) fn uncharge(&self, count: usize, size: usize) {
         self.chain().for_each(|account| _ = account.used.fetch_sub(count * size, Ordering::Relaxed));
     }
 
     /// The first account of the chain that has no room for `bytes`.
+    #[inline(never)]
     pub(crate) fn full(&self, bytes: usize) -> Option<&Self> {
         self.chain().find(|account| account.room(account.used.load(Ordering::Relaxed)) < bytes)
     }
@@ -173,6 +176,7 @@ impl AccountDesc {
     }
 
     /// Whether more is charged than the limit, to it or to one that it is within: a limit was lowered.
+    #[inline(never)]
     pub(crate) fn is_over(&self) -> bool {
         self.chain().any(|account| account.used() > account.limit.load(Ordering::Relaxed))
     }
@@ -211,6 +215,7 @@ impl AccountDesc {
     }
 
     /// Gives a reference up; with the last one the account is free, and gives up its parent.
+    #[inline(never)]
     pub(crate) fn release(&self) {
         let mut at = Some(NonNull::from(self));
         while let Some(account) = at.take() {

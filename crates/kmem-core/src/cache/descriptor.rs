@@ -8,7 +8,7 @@ use super::{CacheStep, Observer, Step};
 use crate::account::AccountDesc;
 use crate::batch::BATCH_MAX;
 use crate::depot::Depot;
-use crate::error::{AllocError, Shortage};
+use crate::error::Shortage;
 use crate::host::{AtomicCpuSet, CpuSet, Host};
 use crate::meta::Meta;
 use crate::percpu::SlotIndex;
@@ -354,11 +354,10 @@ impl CacheDesc {
         self.overdue.load(Ordering::Relaxed) != 0 && self.overdue.swap(0, Ordering::Relaxed) != 0
     }
 
-    /// Notes that an allocation failed, and passes the error on.
+    /// Notes that an allocation failed.
     #[cold]
-    pub(crate) fn note_failure(&self, error: AllocError) -> AllocError {
+    pub(crate) fn note_failure(&self) {
         self.failures.fetch_add(1, Ordering::Relaxed);
-        error
     }
 
     /// The account that its objects are charged to.
@@ -366,6 +365,11 @@ impl CacheDesc {
     pub(crate) fn account(&self) -> Option<&AccountDesc> {
         // SAFETY: the cache has a reference to it until it is freed itself.
         unsafe { self.account.load(Ordering::Acquire).as_ref() }
+    }
+
+    /// Whether its objects are charged to an account.
+    pub fn is_charged(&self) -> bool {
+        self.account().is_some()
     }
 
     /// Whether more is charged to its account than may be.

@@ -13,18 +13,23 @@
 //! allocate and free; where it reaches a limit itself, it is not called again, and that allocation fails. It may not
 //! destroy the cache from which its thread allocates ([`cache::inside`](crate::cache)).
 
-use core::ptr::NonNull;
-
 use crate::account::{Account, AccountDesc, AccountSpec, AccountStats, Beyond};
 use crate::cache::CacheDesc;
 use crate::cpu::CpuSet;
 use crate::engine::Engine;
-use crate::error::{AccountError, AllocError};
+use crate::error::AccountError;
 use crate::platform::Platform;
 use crate::slab::Reclaim;
 
 /// How often an allocation looks for room, and finds that other threads have used it.
-const ATTEMPTS: usize = 4;
+const ATTEMPTS: u32 = 4;
+
+/// What an allocation has tried.
+#[derive(Default)]
+pub(super) struct Attempts {
+    at_limit: u32,
+    reclaimed: bool,
+}
 
 impl<P: Platform> Engine<P> {
     /// Makes an account, to which nothing is charged yet.
@@ -75,28 +80,38 @@ impl<P: Platform> Engine<P> {
         desc.used()
     }
 
-    /// What an allocation does that failed: `None` if no account of its cache is full.
+    /// What an allocation does that failed: returns whether another attempt is worth it, after what was done for one. A
+    /// caller's attempts are one count. It holds no batch meanwhile, because this goes deep.
     #[cold]
     #[inline(never)]
-    pub(super) fn beyond_limit(&self, cache: &CacheDesc) -> Option<Result<NonNull<u8>, AllocError>> {
-        let size = cache.layout().size;
-        let account = cache.account()?;
-        let mut full = account.full(size)?;
-        for attempt in 0..ATTEMPTS {
-            if attempt > 0 && !self.ask_for_room(full, cache) {
-                break;
+    pub(super) fn is_worth_another(&self, cache: &CacheDesc, attempts: &mut Attempts) -> bool {
+        let is_worth_it = match cache.account().and_then(|account| account.full(cache.layout().size)) {
+            Some(full) => self.makes_room_in(full, cache, attempts),
+            None if attempts.reclaimed => false,
+            None => {
+                attempts.reclaimed = true;
+                self.reclaim_everything();
+                true
             }
-            // What the program freed lies in slots.
-            if let Some(full) = account.full(size) {
-                self.recall(full, false);
-            }
-            if let Ok(object) = self.take_batch(cache, self.platform.current_cpu(), 1) {
-                return Some(Ok(object));
-            }
-            full = account.full(size)?;
+        };
+        if !is_worth_it {
+            cache.note_failure();
         }
-        full.note_refused();
-        Some(Err(cache.note_failure(AllocError)))
+        is_worth_it
+    }
+
+    /// The same where an account is full.
+    #[inline(never)]
+    fn makes_room_in(&self, full: &AccountDesc, cache: &CacheDesc, attempts: &mut Attempts) -> bool {
+        let is_first = attempts.at_limit == 0;
+        attempts.at_limit += 1;
+        if attempts.at_limit > ATTEMPTS || !(is_first || self.ask_for_room(full, cache)) {
+            full.note_refused();
+            return false;
+        }
+        // What the program freed lies in slots.
+        self.recall(full, false);
+        true
     }
 
     /// Lets the program make room in an account that is full. Returns whether it says that it did.

@@ -7,6 +7,7 @@
 
 use core::ptr::NonNull;
 
+use super::accounts::Attempts;
 use super::general::Fresh;
 use crate::batch::Batch;
 use crate::cache::{CacheDesc, Miss, ObjectOps};
@@ -68,18 +69,18 @@ impl<P: Platform> Engine<P> {
             }
             want = cache.batch();
         }
-        self.take_batch(cache, cpu, want).or_else(|AllocError| {
-            if let Some(done) = self.beyond_limit(cache) {
-                return done;
+        let mut attempts = Attempts::default();
+        loop {
+            let taken = self.take_batch(cache, cpu, want);
+            if taken.is_ok() || !self.is_worth_another(cache, &mut attempts) {
+                return taken;
             }
-            self.reclaim_everything();
-            self.take_batch(cache, cpu, want).map_err(|error| cache.note_failure(error))
-        })
+        }
     }
 
     /// Takes up to `want` objects: one for the caller, the others for the slot.
     #[inline(never)]
-    pub(super) fn take_batch(&self, cache: &CacheDesc, cpu: usize, want: usize) -> Result<NonNull<u8>, AllocError> {
+    fn take_batch(&self, cache: &CacheDesc, cpu: usize, want: usize) -> Result<NonNull<u8>, AllocError> {
         let mut batch = Batch::new();
         self.take_some(cache, cpu, want, &mut batch);
         let object = newest(&mut batch)?;
@@ -104,13 +105,13 @@ impl<P: Platform> Engine<P> {
         if let Some(address) = unsafe { self.platform.pop(&self.table, cache.slot()) } {
             return Ok(Fresh { address, zero: false });
         }
-        self.take_for_zeros(cache).or_else(|AllocError| {
-            if let Some(done) = self.beyond_limit(cache) {
-                return done.map(|address| Fresh { address, zero: false });
+        let mut attempts = Attempts::default();
+        loop {
+            let taken = self.take_for_zeros(cache);
+            if taken.is_ok() || !self.is_worth_another(cache, &mut attempts) {
+                return taken;
             }
-            self.reclaim_everything();
-            self.take_for_zeros(cache).map_err(|error| cache.note_failure(error))
-        })
+        }
     }
 
     #[inline(never)]

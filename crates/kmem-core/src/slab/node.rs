@@ -8,6 +8,7 @@ use super::list::List;
 use super::sweep::Sweep;
 use crate::batch::{BATCH_MAX, Batch};
 use crate::cache::CacheDesc;
+use crate::hint::cold_path;
 use crate::host::Host;
 use crate::meta::Meta;
 use crate::pages::{Owner, PageHeap, Use};
@@ -35,6 +36,8 @@ pub(super) struct Lists {
     /// Whether objects were taken or put since the idle walk last began.
     pub(super) touched: bool,
     pub(super) stats: NodeStats,
+    /// Objects in use when the lock was taken to put some back. Here, because the stack is not ours.
+    counted: usize,
     /// The least number of empty slabs since the last [`Node::reclaim_idle`]: so many were not needed.
     empty_low: usize,
     colour: usize,
@@ -337,25 +340,26 @@ pub(crate) unsafe fn put_back<P: Host>(
         let held = held.get_or_insert_with(|| {
             let mut lists = cache.node(node).slabs.lists.lock(env.platform);
             lists.stats.flushes += 1;
-            Held { cache, node, before: lists.stats.in_use, lists }
+            lists.counted = lists.stats.in_use;
+            Held { cache, node, lists }
         });
         // SAFETY: the slab is of that node, and the object is one of its.
         at += unsafe { held.lists.put(slab, &objects[at..], |place| constructed(at + place), into, &mut bad) };
     }
 }
 
-/// A node to which objects return, and how many of it were in use before.
+/// A node to which objects return.
 struct Held<'a, P: Host> {
     cache: &'a CacheDesc,
     node: usize,
-    before: usize,
     lists: Guard<'a, Lists, P>,
 }
 
 impl<P: Host> Drop for Held<'_, P> {
     fn drop(&mut self) {
         if let Some(account) = self.cache.account() {
-            account.uncharge(self.before - self.lists.stats.in_use, self.cache.layout().size);
+            cold_path();
+            account.uncharge(self.lists.counted - self.lists.stats.in_use, self.cache.layout().size);
         }
     }
 }

@@ -4,13 +4,13 @@ use core::cell::UnsafeCell;
 use core::ffi::{CStr, c_char, c_int, c_void};
 use core::mem::MaybeUninit;
 
-use kmem_core::AccountError;
 use kmem_core::account::{Beyond, OverLimit};
 use kmem_core::sync::{AtomicUsize, Ordering};
-use kmem_linux::Account;
+use kmem_core::{AccountError, Engine};
+use kmem_linux::{Account, Linux, engine};
 
-use super::caches::{self, Hooks, kmem_cache, kmem_object_function};
-use super::{EEXIST, EINVAL, ENAMETOOLONG, ENOMEM, ENOSPC, copy_out, outcome};
+use super::caches::{self, kmem_cache};
+use super::{EBUSY, EEXIST, EINVAL, ENAMETOOLONG, ENOMEM, ENOSPC, copy_out, outcome};
 use crate::c::fail;
 
 /// An account: a limit in bytes over one cache, or over several. It is known by its handle alone, which is not the
@@ -117,8 +117,8 @@ unsafe fn make_room([context, function]: [*mut (); 2], beyond: &Beyond<'_>) -> b
 /// Makes an account with a limit of so many bytes (SIZE_MAX: without). The name is UTF-8, has 1 to 63 bytes, and is no
 /// other account's; it is copied. Whatever is charged to it is charged to `parent` too, unless that is NULL.
 ///
-/// `over_limit`, unless it is NULL, is called with `context` before an allocation fails because this account is full; it
-/// and the context are needed as long as there is the account: see kmem_account_destroy.
+/// `over_limit`, unless it is NULL, is called with `context` before an allocation fails because this account is full.
+/// Both are needed as long as there is the account: see kmem_account_destroy.
 ///
 /// Returns NULL with errno: EINVAL for a name that is none or a parent that does not exist; ENAMETOOLONG; EEXIST;
 /// ENOSPC if there are 1,024 handles; ENOMEM.
@@ -133,21 +133,27 @@ pub unsafe extern "C" fn kmem_account_create(
     over_limit: kmem_over_limit_function,
     context: *mut c_void,
 ) -> *mut kmem_account {
+    let Some(engine) = engine() else { return fail(ENOMEM).cast() };
+    // SAFETY: the function may be called with the context, by the caller's promise.
+    let over = over_limit.map(|function| unsafe { OverLimit::new([context.cast(), function as *mut ()], make_room) });
     // SAFETY: passed on.
-    match unsafe { create(name, limit, parent, over_limit, context) } {
+    match unsafe { create(engine, name, limit, parent, over) } {
         Ok(handle) => handle as *mut kmem_account,
         Err(error) => fail(error).cast(),
     }
 }
 
+/// Out of line, so that what it needs of the stack is not below the making of the engine.
+///
 /// # Safety
 /// As for [`kmem_account_create`].
+#[inline(never)]
 unsafe fn create(
+    engine: &'static Engine<Linux>,
     name: *const c_char,
     limit: usize,
     parent: *mut kmem_account,
-    over_limit: kmem_over_limit_function,
-    context: *mut c_void,
+    over: Option<OverLimit>,
 ) -> Result<usize, c_int> {
     if name.is_null() {
         return Err(EINVAL);
@@ -157,13 +163,11 @@ unsafe fn create(
         let parent = if parent.is_null() { None } else { Some(find(parent)?) };
         (CStr::from_ptr(name).to_str().map_err(|_| EINVAL)?, parent)
     };
-    // SAFETY: the caller's promise.
-    let over = over_limit.map(|function| unsafe { OverLimit::new([context.cast(), function as *mut ()], make_room) });
     let mut builder = Account::builder(name).limit(limit).over_limit_by(over);
     if let Some(parent) = parent {
         builder = builder.within(parent);
     }
-    let account = builder.build().map_err(|error| match error {
+    let account = builder.build_in(engine).map_err(|error| match error {
         AccountError::NameTooLong { .. } => ENAMETOOLONG,
         AccountError::NameTaken => EEXIST,
         AccountError::NoMemory => ENOMEM,
@@ -227,32 +231,18 @@ pub unsafe extern "C" fn kmem_account_stats(
     }))
 }
 
-/// Creates a cache as kmem_cache_create does, whose objects are charged to an account until it is destroyed: those that
-/// the program holds, and those that CPUs and depots cache.
+/// Charges a new cache, of which no object was taken so far, to an account, until the cache is destroyed: the objects
+/// that the program holds, and those that CPUs and depots cache.
 ///
-/// Returns NULL, and nothing of the cache is left, with errno: that of kmem_cache_create; EINVAL if there is no such
-/// account.
+/// Returns 0, or -1 with errno: EINVAL if there is no such cache or account; EBUSY if an object was taken already, or
+/// the cache is charged to an account.
 ///
 /// # Safety
-/// As for kmem_cache_create. No other thread destroys the handle of the account meanwhile.
+/// No other thread uses the cache, nor destroys the handle of the account meanwhile.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn kmem_cache_create_charged(
-    account: *mut kmem_account,
-    name: *const c_char,
-    size: usize,
-    align: usize,
-    constructor: kmem_object_function,
-    destructor: kmem_object_function,
-    context: *mut c_void,
-) -> *mut kmem_cache {
-    let hooks = Hooks { constructor, destructor, context };
-    // SAFETY: passed on; only this create knows the cache.
-    let made = unsafe {
-        find(account).and_then(|account| {
-            let handle = caches::create(name, caches::layout(size, align)?, hooks)? as *mut kmem_cache;
-            caches::found(handle)?.charge_new(account);
-            Ok(handle)
-        })
-    };
-    made.unwrap_or_else(|error| fail(error).cast())
+pub unsafe extern "C" fn kmem_cache_charge(cache: *mut kmem_cache, account: *mut kmem_account) -> c_int {
+    // SAFETY: passed on; only the calling thread uses the cache.
+    outcome(unsafe {
+        find(account).and_then(|account| caches::found(cache)?.try_charge(account).then_some(()).ok_or(EBUSY))
+    })
 }

@@ -63,10 +63,10 @@ fn errno_of_shortage(shortage: Shortage) -> c_int {
 
 /// What a cache's constructor and destructor are.
 #[derive(Clone, Copy)]
-pub(super) struct Hooks {
-    pub(super) constructor: kmem_object_function,
-    pub(super) destructor: kmem_object_function,
-    pub(super) context: *mut c_void,
+struct Hooks {
+    constructor: kmem_object_function,
+    destructor: kmem_object_function,
+    context: *mut c_void,
 }
 
 /// # Safety
@@ -132,7 +132,7 @@ pub(super) unsafe fn found<'a>(cache: *const kmem_cache) -> Result<&'a RawCache,
 
 /// # Safety
 /// As for [`kmem_cache_create`].
-pub(super) unsafe fn create(name: *const c_char, layout: Layout, hooks: Hooks) -> Result<usize, c_int> {
+unsafe fn create(name: *const c_char, layout: Layout, hooks: Hooks) -> Result<usize, c_int> {
     if name.is_null() || (hooks.constructor.is_none() && hooks.destructor.is_some()) {
         return Err(EINVAL);
     }
@@ -274,8 +274,8 @@ unsafe fn places<'a>(objects: *mut *mut c_void, count: usize) -> Option<&'a mut 
 
 /// Takes `count` objects into the array `objects`: faster than one by one.
 ///
-/// Returns how many it took. If these are fewer, errno says why: ENOMEM, or EDQUOT if the cache's account is full (those
-/// that it took are the caller's); EINVAL if there is no such cache or no array.
+/// Returns how many it took. If these are fewer, errno says why: ENOMEM, or EDQUOT if the cache's account is full
+/// (those that it took are the caller's); EINVAL if there is no such cache or no array.
 ///
 /// # Safety
 /// The array has room for so many, or is NULL. No other thread destroys the cache meanwhile.

@@ -295,11 +295,6 @@ static void threads(void)
     CHECK(in_use(shared) == 0 && kmem_cache_destroy(shared) == 0, "nothing lost");
 }
 
-static kmem_cache *charged(kmem_account *account, const char *name, size_t size)
-{
-    return kmem_cache_create_charged(account, name, size, 0, NULL, NULL, NULL);
-}
-
 static size_t used(kmem_account *account)
 {
     kmem_account_figures figures;
@@ -337,10 +332,12 @@ static void accounts(void)
     kmem_account *child = kmem_account_create("child", SIZE_MAX, house, NULL, NULL);
     REQUIRE(house && child, "two accounts, errno %d", errno);
     REFUSED(kmem_account_create("house", 1, NULL, NULL, NULL), NULL, EEXIST);
-    REFUSED(charged(NULL, "charged", 64), NULL, EINVAL);
-    REFUSED(charged(house, "charged", 0), NULL, EINVAL);
-    kmem_cache *cache = charged(child, "charged", 64);
-    REQUIRE(cache, "a cache, errno %d", errno);
+    kmem_cache *cache = create("charged", 64, 0);
+    REFUSED(kmem_cache_charge(NULL, house), -1, EINVAL);
+    REFUSED(kmem_cache_charge(cache, NULL), -1, EINVAL);
+    REFUSED(kmem_cache_charge(cache, (kmem_account *)cache), -1, EINVAL);
+    CHECK(kmem_cache_charge(cache, child) == 0, "a cache charged, errno %d", errno);
+    REFUSED(kmem_cache_charge(cache, house), -1, EBUSY);
     room.cache = cache;
     room.spare = kmem_cache_alloc(cache);
     errno = 0;
@@ -357,6 +354,10 @@ static void accounts(void)
     REFUSED(kmem_account_destroy(child), -1, EINVAL);
     REFUSED(kmem_account_set_limit(child, 1), -1, EINVAL);
     REFUSED(kmem_account_stats(child, &figures, sizeof figures), -1, EINVAL);
+    kmem_cache *old = create("old", 64, 0);
+    CHECK(kmem_cache_free(old, kmem_cache_alloc(old)) == 0, "an object that came and went");
+    REFUSED(kmem_cache_charge(old, house), -1, EBUSY);
+    CHECK(kmem_cache_destroy(old) == 0, "its cache destroyed");
     CHECK(kmem_cache_destroy(cache) == 0 && used(house) == 0, "nothing charged");
     CHECK(kmem_account_destroy(house) == 0, "the other handle given up");
     house = kmem_account_create("house", 1, NULL, NULL, NULL);
