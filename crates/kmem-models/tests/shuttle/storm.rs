@@ -238,6 +238,8 @@ impl Thread {
             }
             Err(CreateError::NameTaken) => met(Met::NameTaken),
             Err(CreateError::NoMemory) => assert!(self.places.memory_fails),
+            // A cache that is destroyed loses its name before its place in the table.
+            Err(CreateError::TooManyCaches { max }) => assert_eq!(self.places.places.len(), max),
             Err(error) => panic!("{error}"),
         }
     }
