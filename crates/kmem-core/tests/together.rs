@@ -2,6 +2,8 @@
 //! executables take six times as long. `cargo test` passes over this one; each file beside it is a test target as well.
 #![allow(clippy::duplicate_mod)]
 
+#[path = "accounts.rs"]
+mod accounts;
 #[path = "age.rs"]
 mod age;
 #[path = "constructors.rs"]
