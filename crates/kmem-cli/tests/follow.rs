@@ -11,6 +11,7 @@ use assert_cmd::cargo::cargo_bin;
 use kmem_bench::cpuset::Cpuset;
 use predicates::prelude::*;
 use predicates::str::contains;
+use rustix::thread::{CpuSet, sched_setaffinity};
 use serde_json::Value;
 
 use filled::{Filled, row, two_cpus};
@@ -61,6 +62,34 @@ fn a_cpu_that_leaves_the_cpuset_gives_back() {
     let always = [("KMEM_UPKEEP", "always")];
     let Some((filled, group)) = in_cpuset("cpuset", &always, &format!("{first},{last}")) else { return };
     leaves("cpuset", filled, last, |_| group.set(&first.to_string()).unwrap());
+}
+
+/// Lets this thread, and programs that it starts, run on these CPUs only.
+fn run_on(cpus: &[u64]) {
+    let mut set = CpuSet::new();
+    cpus.iter().for_each(|cpu| set.set(*cpu as usize));
+    sched_setaffinity(None, &set).unwrap();
+}
+
+/// A CPU on which a program was for a moment, shorter than a period of upkeep, is told to be gone like any other.
+#[test]
+fn a_cpu_that_came_and_left_between_two_pages_is_gone() {
+    let Some((first, last)) = two_cpus() else { return println!("skipped: there is one CPU only") };
+    run_on(&[first]);
+    let mut filled = Filled::start("passing", &[("KMEM_UPKEEP", "always")]);
+    run_on(&[first, last]);
+    let pid = filled.pid().to_string();
+    let taskset = |how: &str, cpu: u64| {
+        let status = Command::new("taskset").args([how, &cpu.to_string(), &pid]).output().unwrap();
+        assert!(status.status.success(), "{status:?}");
+    };
+    taskset("-acp", first);
+    sleep(IN_TIME);
+    assert_eq!(row(&filled.info(), last), Value::Null);
+    taskset("-cp", last);
+    filled.resident();
+    taskset("-acp", first);
+    filled.gone(last);
 }
 
 /// The negative control: if CPUs are not followed, what was cached stays. So the tests above do test the following of

@@ -129,6 +129,20 @@ fn leaves() {
     unsafe { kmem::validate() }.expect("an allocator in order");
 }
 
+/// A CPU that is allowed for a while, in which no thread runs there, is gone again afterwards. The harness's main thread
+/// only waits, so its mask says what is allowed.
+fn unused() {
+    let (first, second) = two_cpus();
+    use_cpus(&[first, second]);
+    pin_all(&[first]);
+    let main = std::process::id() as i32;
+    soon("the CPU is gone", || {}, || of(second).0 == Some(CpuState::Gone));
+    pin(main, &[first, second]);
+    soon("the CPU is back", || {}, || of(second).0 == Some(CpuState::Offline));
+    pin(main, &[first]);
+    soon("the CPU is gone again", || {}, || of(second).0 == Some(CpuState::Gone));
+}
+
 /// Concurrency ids: with one CPU there is one thread at a time, so one of two ids goes out of use, whichever that is.
 fn ids() {
     let (first, second) = two_cpus();
@@ -155,6 +169,7 @@ fn ids() {
 fn child() {
     match std::env::var("KMEM_CASE").as_deref() {
         Ok("leaves") => leaves(),
+        Ok("unused") => unused(),
         Ok("ids") => ids(),
         Ok("idle") => idle(),
         Ok("turns") => turns(),
@@ -175,6 +190,11 @@ fn a_cpu_that_left_is_gone_within_a_second() {
     passes(case("leaves", &MODES).envs([ALWAYS]));
     passes(case("leaves", &MODES).envs([ALWAYS, ("KMEM_RSEQ", "off")]));
     passes(case("leaves", &MODES).envs([ALWAYS, ("KMEM_RSEQ", "own"), ("GLIBC_TUNABLES", "glibc.pthread.rseq=0")]));
+}
+
+#[test]
+fn a_cpu_that_came_back_and_was_not_used_is_gone_again() {
+    passes(case("unused", &MODES).envs([ALWAYS]));
 }
 
 #[test]

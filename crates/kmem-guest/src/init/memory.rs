@@ -5,6 +5,9 @@
 //! where it continues, and nothing runs on that CPU. `kmem info`, which does not affect the program, must report that
 //! the CPU is gone and that nothing is cached there. (A CPU that is only idle is soon drained by age, but not gone.)
 //! When the CPU is back, the program works there again, and objects are cached there again.
+//!
+//! The script rests for a millisecond after each hash. The emulator executes one CPU at a time, and leaves one that
+//! never rests only after a tenth of a second: each fence would wait for that.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -16,7 +19,8 @@ use serde_json::Value;
 use super::child::{self, Mode, Running};
 use super::cpus::{self, Set, Way};
 
-const SCRIPT: &str = r#"while (1) { my %all = map { $_ => "x" x ($_ % 300) } 1 .. 1000 }"#;
+const SCRIPT: &str =
+    r#"while (1) { my %all = map { $_ => "x" x ($_ % 300) } 1 .. 1000; select undef, undef, undef, 0.001 }"#;
 /// The time that kmem promises.
 const PROMPT: Duration = Duration::from_secs(1);
 /// The guest's clock runs on while its host is busy with other things, so a late release is tried again.

@@ -5,7 +5,7 @@
 //! gone        no thread may run there: taken down, magazines emptied, their memory and the area given back
 //! resists     gone, but up again: a thread that we could not see runs there. Taken down again after 1 turn, then 3,
 //!             7, ... up to a minute, so that it does not flap
-//! back        a thread may run there again: it costs nothing until one does and misses
+//! back        a thread may run there again: it costs nothing until one does and misses. Gone again if it leaves first
 //! ```
 //! *Listeners* are the program's code: they run on its threads, when it asks for it. So where the program listens
 //! upkeep makes no transition at all. Ageing empties the slots of a CPU that left, because no thread uses them; that it
@@ -72,6 +72,8 @@ pub(crate) enum On {
 /// What the affinity tracker believes.
 pub(crate) struct AffinityTracker {
     allowed: CpuSet,
+    /// CPUs that it took down and that are back, but on which nothing has been cached since: down still.
+    unused: CpuSet,
     /// Turns until a CPU that resists is taken down again, and how often it was.
     wait: [u8; MAX_CPUS],
     resisted: [u8; MAX_CPUS],
@@ -79,11 +81,12 @@ pub(crate) struct AffinityTracker {
 
 impl AffinityTracker {
     pub(crate) const fn new() -> Self {
-        Self { allowed: CpuSet::new(), wait: [0; MAX_CPUS], resisted: [0; MAX_CPUS] }
+        Self { allowed: CpuSet::new(), unused: CpuSet::new(), wait: [0; MAX_CPUS], resisted: [0; MAX_CPUS] }
     }
 
     /// Forgets all, in a child.
     pub(crate) fn forget(&mut self) {
+        self.unused = CpuSet::new();
         self.wait.fill(0);
         self.resisted.fill(0);
     }
@@ -118,12 +121,28 @@ impl AffinityTracker {
         } else {
             (allowed, active.iter().filter(left_behind).collect())
         };
+        self.unused.retain(|cpu| !active.contains(cpu));
+        if !by_id {
+            self.see_off_unused();
+        }
         self.welcome(engine, on, &back);
         let mut left = false;
         for cpu in gone.iter() {
             left |= !self.take_down(engine, on, cpu);
         }
         left
+    }
+
+    /// CPUs that left again before anything was cached there: there is nothing to take down.
+    fn see_off_unused(&mut self) {
+        let Self { allowed, unused, .. } = self;
+        unused.retain(|cpu| {
+            let stays = allowed.contains(cpu);
+            if !stays {
+                note_gone(cpu, true);
+            }
+            stays
+        });
     }
 
     /// CPUs that are back, if they are among these.
@@ -135,6 +154,7 @@ impl AffinityTracker {
                 let _ = engine.cpu_came(cpu);
             }
             note_gone(cpu, false);
+            self.unused.insert(cpu);
             (self.wait[cpu], self.resisted[cpu]) = (0, 0);
         }
     }

@@ -13,7 +13,7 @@ use kmem_core::sync::{AtomicU64, Ordering, fence};
 use super::caches::{figures, name_words};
 use super::layout::{LONGEST, MAGIC, VERSION, cache as cache_row, cpu as row, header, large as large_row};
 use super::snapshot::CpuState;
-use crate::follow::{Unavailable, UnavailableSet};
+use crate::follow::{Unavailable, UnavailableSet, is_gone};
 use crate::os::descriptors::{self, Fd};
 use crate::os::fault::{self, Call};
 use crate::os::sys::{self, Errno};
@@ -204,7 +204,9 @@ impl StatusPage {
 
     /// Rows of CPUs and caches. Those of CPUs that were never used here are left alone: their memory is not touched.
     fn write_caches(&mut self, words: &Words, engine: &Engine<Linux>) -> usize {
-        engine.online_cpus().iter().for_each(|cpu| self.seen.insert(cpu));
+        // A CPU may have come and left between two writes.
+        let gone = (0..engine.possible_cpus()).filter(|cpu| is_gone(*cpu));
+        engine.online_cpus().iter().chain(gone).for_each(|cpu| self.seen.insert(cpu));
         let seen = self.seen;
         let cpu_row = |cpu: usize| CPU_ROWS + cpu * row::WORDS;
         for cpu in seen.iter() {
