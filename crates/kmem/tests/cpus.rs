@@ -129,8 +129,8 @@ fn leaves() {
     unsafe { kmem::validate() }.expect("an allocator in order");
 }
 
-/// A CPU that is allowed for a while, in which no thread runs there, is gone again afterwards. The harness's main thread
-/// only waits, so its mask says what is allowed.
+/// A CPU that is allowed for a while, in which no thread runs there, is gone again afterwards. The main thread of the
+/// harness only waits, so its mask says what is allowed.
 fn unused() {
     let (first, second) = two_cpus();
     use_cpus(&[first, second]);
