@@ -310,6 +310,8 @@ const YIELDS: u32 = 200;
 /// Nanoseconds.
 const NAP: u64 = 50_000;
 
+// Large: see `os/bootstrap.rs`.
+#[unsafe(link_section = ".sbss")]
 static WAITERS: Waiters = Waiters::new();
 
 // SAFETY: the thread pointer differs between living threads, is the address of a word, not 0, and the same in a child

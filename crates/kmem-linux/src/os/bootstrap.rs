@@ -1,9 +1,14 @@
-//! The first tables lie in zero pages that the program has anyway (`.bss`).
+//! The first tables lie in zero pages that the program has anyway.
 //!
 //! A process that starts needs half a dozen tables, of which it touches a page or two each, and for a short program
 //! every mapping counts: to make one and to end it with the process costs more than all that is done in it. What is
 //! taken from here and freed serves no one again, but its memory is released. When all is taken, or a piece is too
 //! large, [`pages::map`](super::pages::map) maps.
+//!
+//! # The section of large tables
+//! They, and every other table of which most processes touch little or nothing, are in `.sbss`: a section that the
+//! compiler knows to be zero, and that linkers do not gather with the other statics (`.bss`). So these, of which every
+//! process writes a few as it starts, are in two pages, and not in six between the tables.
 
 use core::cell::UnsafeCell;
 use core::ptr::NonNull;
@@ -16,6 +21,7 @@ use super::geometry::page;
 /// few CPUs, and a chunk of metadata.
 const BYTES: usize = 448 << 10;
 
+#[unsafe(link_section = ".sbss")]
 static FIRST: Pages<BYTES> = Pages::new();
 static TAKEN: AtomicUsize = AtomicUsize::new(0);
 

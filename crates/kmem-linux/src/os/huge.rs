@@ -39,6 +39,8 @@ const OFF: usize = usize::MAX;
 static FROM: AtomicUsize = AtomicUsize::new(OFF);
 /// A bit for each step from [`FROM`] on: it was advised. (Of these 64 KiB only those pages cost anything that are
 /// written.) Changed by the thread that hands out or releases memory there.
+// Large: see `os/bootstrap.rs`.
+#[unsafe(link_section = ".sbss")]
 static HUGE: [AtomicU64; WINDOW_MAX / HUGE_PAGE / 64] = [const { AtomicU64::new(0) }; WINDOW_MAX / HUGE_PAGE / 64];
 
 /// Reads what is wanted, for a new window that begins there.

@@ -12,6 +12,8 @@ const PATH_MAX: usize = 1024;
 /// The largest rate.
 const RATE_MAX: usize = 128 << 20;
 
+// Large: see `os/bootstrap.rs`.
+#[unsafe(link_section = ".sbss")]
 static PATH: [AtomicU8; PATH_MAX] = [const { AtomicU8::new(0) }; PATH_MAX];
 static RATE: AtomicUsize = AtomicUsize::new(0);
 

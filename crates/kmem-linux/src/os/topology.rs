@@ -24,6 +24,8 @@ const NODE_WORDS: usize = 16;
 const UNKNOWN: u32 = 0;
 
 /// The node of each CPU plus 1, as far as a thread has been there to see.
+// Large: see `os/bootstrap.rs`.
+#[unsafe(link_section = ".sbss")]
 static NODE_OF: [AtomicU32; MAX_CPUS] = [const { AtomicU32::new(UNKNOWN) }; MAX_CPUS];
 
 /// What the kernel says about CPUs.

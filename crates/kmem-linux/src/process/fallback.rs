@@ -39,6 +39,8 @@ const WORDS: usize = 128;
 #[repr(align(128))]
 struct Line(Word);
 
+// Large: see `os/bootstrap.rs`.
+#[unsafe(link_section = ".sbss")]
 static TABLE: [Line; WORDS] = [const { Line(Word(AtomicUsize::new(0))) }; WORDS];
 
 #[link(name = "c")]

@@ -20,6 +20,8 @@ const MOST: usize = 1024;
 const WORDS: usize = CHUNK / size_of::<u64>();
 
 /// The chunks, in their order; null: no more. Written under the profile's lock.
+// Large: see `os/bootstrap.rs`.
+#[unsafe(link_section = ".sbss")]
 static TABLE: [AtomicPtr<u64>; MOST] = [const { AtomicPtr::new(null_mut()) }; MOST];
 
 /// What the lock guards of it.

@@ -65,6 +65,8 @@ struct Entry {
 // SAFETY: the account is written and taken by the thread that has made the entry busy, and read while it is live.
 unsafe impl Sync for Entry {}
 
+// Large: see `os/bootstrap.rs` of kmem-linux.
+#[unsafe(link_section = ".sbss")]
 static TABLE: [Entry; ENTRIES] =
     [const { Entry { word: AtomicUsize::new(0), account: UnsafeCell::new(MaybeUninit::uninit()) } }; ENTRIES];
 

@@ -68,6 +68,8 @@ struct Entry {
     record: AtomicPtr<()>,
 }
 
+// Large: see `os/bootstrap.rs` of kmem-linux.
+#[unsafe(link_section = ".sbss")]
 static TABLE: [Entry; ENTRIES] =
     [const { Entry { word: AtomicUsize::new(0), record: AtomicPtr::new(core::ptr::null_mut()) } }; ENTRIES];
 
