@@ -128,8 +128,8 @@ impl Asked {
         let mut reply = None;
         for area in &self.areas {
             match self.ask_one(*area, kind, name, arguments, patience)? {
-                Reply::Refused(Some(Refusal::NoSuchCache), numbers) => {
-                    reply = Some(Reply::Refused(Some(Refusal::NoSuchCache), numbers));
+                Reply::Refused(Some(why @ (Refusal::NoSuchCache | Refusal::NoSuchAccount)), numbers) => {
+                    reply = Some(Reply::Refused(Some(why), numbers));
                 }
                 other => return Ok(other),
             }

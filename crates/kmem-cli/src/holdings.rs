@@ -98,6 +98,21 @@ impl CacheRow {
 /// Bytes of a page, in which slabs are counted.
 const PAGE: u64 = 4096;
 
+/// An account; the field names are the JSON keys.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct AccountRow {
+    pub name: String,
+    /// The account that it is within.
+    pub parent: Option<String>,
+    /// Bytes that may be charged; null is no limit.
+    pub limit_bytes: Option<u64>,
+    /// Bytes that are charged, and the most that ever were.
+    pub used_bytes: u64,
+    pub high_bytes: u64,
+    /// Allocations that failed because of it.
+    pub refused: u64,
+}
+
 /// Large blocks of about one length; the field names are the JSON keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct LargeBlocks {
@@ -144,6 +159,8 @@ pub struct Holdings {
     pub caches: Vec<CacheRow>,
     /// Those in use, by length.
     pub large: Vec<LargeBlocks>,
+    /// Its accounts, by name, as its memory has them.
+    pub accounts: Vec<AccountRow>,
 }
 
 /// Sums and figures of the whole process that are not in its rows.
@@ -178,6 +195,7 @@ impl Holdings {
             cache_count: totals.caches,
             caches,
             large,
+            accounts: Vec::new(),
         }
     }
 

@@ -18,7 +18,7 @@ use indicatif::{BinaryBytes, HumanCount};
 use kmem::Mode;
 use serde::Serialize;
 
-use crate::holdings::Holdings;
+use crate::holdings::{AccountRow, Holdings};
 use crate::inspect::{CpuSeen, Inspected, Off, Source, inspect, off};
 
 /// Arguments of `kmem info`.
@@ -208,6 +208,7 @@ fn page(seen: &Inspected, all: bool) -> String {
     row("", &format!("{resident} resident ({huge} in huge pages) of {committed} committed"));
     row("", &format!("{purged} purged, {own} of kmem's own tables"));
     holders(held, all).lines().for_each(|line| row("", line));
+    accounts(&held.accounts).lines().for_each(|line| row("", line));
     let mode = seen.mode.as_ref().map_or_else(|| "unknown".to_string(), ToString::to_string);
     row("mode", &mode);
     if seen.entitled_cpus.is_some() {
@@ -283,6 +284,21 @@ fn holders(held: &Holdings, all: bool) -> String {
         let rest: u64 = rows[shown..].iter().map(|row| row.held).fold(0, u64::saturating_add);
         let name = format!("{} more (--all)", HumanCount((rows.len() - shown) as u64));
         let _ = writeln!(out, "{name:<24} {:>12}", BinaryBytes(rest).to_string());
+    }
+    out
+}
+
+/// The accounts of a process, if it has any.
+fn accounts(accounts: &[AccountRow]) -> String {
+    let mut out = String::new();
+    if !accounts.is_empty() {
+        let _ = writeln!(out, "{:<24} {:>12} {:>12} {:>12} {:>8}", "account", "charged", "limit", "most", "refused");
+    }
+    for account in accounts {
+        let limit = account.limit_bytes.map_or_else(|| "none".to_string(), |bytes| BinaryBytes(bytes).to_string());
+        let [used, high] = [account.used_bytes, account.high_bytes].map(|bytes| BinaryBytes(bytes).to_string());
+        let (name, refused) = (crate::inspect::printable(&account.name), HumanCount(account.refused).to_string());
+        let _ = writeln!(out, "{name:<24} {used:>12} {limit:>12} {high:>12} {refused:>8}");
     }
     out
 }

@@ -1,4 +1,4 @@
-//! `kmem tune`: changes a cache of a running process.
+//! `kmem tune`: changes a cache of a running process, or the limit of an account.
 //!
 //! The process is asked through its memory ([`ask`](crate::ask)), so this needs the right to trace it, as a debugger
 //! does. It carries the request out by itself, on a slow path of malloc or free, or on the thread of
@@ -10,24 +10,30 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Args;
+use indicatif::BinaryBytes;
 use kmem::control::message::{Kind, NONE, NUMBERS, Refusal};
 
 use crate::ask::{AskError, Asked, Reply};
 
 /// Arguments of `kmem tune`.
 #[derive(Args)]
-#[command(after_help = "Example: kmem tune 4711 dentry limit=32")]
+#[command(
+    after_help = "Examples: kmem tune 4711 dentry limit=32\n          kmem tune 4711 --account images limit=512MiB"
+)]
 pub struct TuneArgs {
     /// A running process on kmem
     #[arg(value_name = "PID")]
     pid: u32,
-    /// The cache, by its name
-    #[arg(value_name = "CACHE")]
-    cache: String,
-    /// What it is set to: limit=N objects that each CPU caches, batch=N objects that move at a time, depot=N full
-    /// magazines that wait on each node
+    /// The cache, or with --account the account, by its name
+    #[arg(value_name = "NAME")]
+    name: String,
+    /// What a cache is set to: limit=N objects that each CPU caches, batch=N objects that move at a time, depot=N full
+    /// magazines that wait on each node. An account: limit=BYTES (a number, or one with KiB, MiB or GiB), limit=none
     #[arg(value_name = "NAME=VALUE", required = true)]
     settings: Vec<String>,
+    /// Change the limit of an account
+    #[arg(long)]
+    account: bool,
     /// Seconds to wait for the process to look
     #[arg(long, value_name = "SECONDS", default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=3600))]
     wait: u64,
@@ -38,7 +44,11 @@ const SETTINGS: [&str; 3] = ["limit", "batch", "depot"];
 
 /// Asks the process, and prints what became of it.
 pub fn tune(args: &TuneArgs) -> ExitCode {
-    let arguments = match parse(&args.settings) {
+    let (kind, parsed) = match args.account {
+        true => (Kind::Limit, limit(&args.settings).map(|limit| vec![limit])),
+        false => (Kind::Tune, parse(&args.settings).map(Vec::from)),
+    };
+    let arguments = match parsed {
         Ok(arguments) => arguments,
         Err(error) => {
             eprintln!("kmem tune: {error}");
@@ -46,10 +56,13 @@ pub fn tune(args: &TuneArgs) -> ExitCode {
         }
     };
     let patience = Duration::from_secs(args.wait);
-    match Asked::find(args.pid).and_then(|asked| asked.ask(Kind::Tune, &args.cache, &arguments, patience)) {
-        Ok(Reply::Done(numbers)) => ExitCode::from(u8::from(!crate::print(&done(args, numbers)))),
+    match Asked::find(args.pid).and_then(|asked| asked.ask(kind, &args.name, &arguments, patience)) {
+        Ok(Reply::Done(numbers)) => {
+            let text = if args.account { charged(args, numbers) } else { done(args, numbers) };
+            ExitCode::from(u8::from(!crate::print(&text)))
+        }
         Ok(Reply::Refused(why, numbers)) => {
-            eprintln!("kmem tune: process {}: {}", args.pid, refused(&args.cache, why, numbers));
+            eprintln!("kmem tune: process {}: {}", args.pid, refused(&args.name, why, numbers));
             ExitCode::FAILURE
         }
         Err(error @ AskError::NameTooLong(_)) => {
@@ -80,8 +93,29 @@ fn parse(settings: &[String]) -> Result<[u64; SETTINGS.len()], String> {
     Ok(arguments)
 }
 
+/// The limit of an account that the settings stand for.
+fn limit(settings: &[String]) -> Result<u64, String> {
+    const FORM: &str = "an account has limit=BYTES (a number, or one with KiB, MiB or GiB) or limit=none";
+    let [setting] = settings else { return Err(format!("'{}' are too many settings: {FORM}", settings.join(" "))) };
+    let value = setting.strip_prefix("limit=").ok_or_else(|| format!("'{setting}' is no setting: {FORM}"))?;
+    if value == "none" {
+        return Ok(NONE);
+    }
+    let units = [("KiB", 10), ("MiB", 20), ("GiB", 30)];
+    let with_unit = units.iter().find_map(|(unit, shift)| Some((value.strip_suffix(unit)?, *shift)));
+    let (digits, shift) = with_unit.unwrap_or((value, 0));
+    let bytes = digits.parse().ok().and_then(|number: u64| number.checked_mul(1 << shift));
+    bytes.filter(|bytes| *bytes < NONE).ok_or_else(|| format!("limit={value}: {FORM}"))
+}
+
+/// What became of an account.
+fn charged(args: &TuneArgs, [used, ..]: [u64; NUMBERS]) -> String {
+    let (name, pid, settings) = (&args.name, args.pid, args.settings.join(" "));
+    format!("process {pid}: {name}: {settings}, {} charged\n", BinaryBytes(used))
+}
+
 fn done(args: &TuneArgs, [now, later, ..]: [u64; NUMBERS]) -> String {
-    let (cache, pid, settings) = (&args.cache, args.pid, args.settings.join(" "));
+    let (cache, pid, settings) = (&args.name, args.pid, args.settings.join(" "));
     let mut text = format!("process {pid}: {cache}: {settings}");
     if now > 0 {
         text.push_str(&format!(", on {now} CPUs at once"));
@@ -102,6 +136,7 @@ fn refused(cache: &str, why: Option<Refusal>, [first, second, ..]: [u64; NUMBERS
         Some(Refusal::UnknownKind) => "it has another version of kmem, which cannot be asked for that".to_string(),
         Some(Refusal::BadName) => format!("'{cache}' is not understood"),
         Some(Refusal::NoSuchCache) => format!("no cache is named '{cache}'"),
+        Some(Refusal::NoSuchAccount) => format!("no account is named '{cache}'"),
         Some(Refusal::Dying) => format!("the cache {cache} is being destroyed"),
         Some(Refusal::Capacity) => format!("limit={first}: a CPU caches 1 to {second} objects of {cache}"),
         Some(Refusal::Batch) => format!("batch={first}: with this limit, a batch of {cache} has 1 to {second} objects"),
@@ -125,5 +160,18 @@ mod tests {
         for wrong in ["limit", "limit=", "limit=x", "limit=-1", "limit=18446744073709551615", "size=3", "=3"] {
             assert!(of(&[wrong]).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn an_account_has_a_limit_in_bytes() {
+        let of = |setting: &str| limit(&[setting.to_string()]);
+        assert_eq!([of("limit=0"), of("limit=4096")], [Ok(0), Ok(4096)]);
+        assert_eq!([of("limit=3KiB"), of("limit=512MiB"), of("limit=2GiB")], [Ok(3 << 10), Ok(512 << 20), Ok(2 << 30)]);
+        assert_eq!(of("limit=none"), Ok(NONE));
+        for wrong in ["limit", "limit=", "limit=KiB", "limit=-1", "limit=1TiB", "limit=18446744073709551615", "batch=3"]
+        {
+            assert!(of(wrong).is_err(), "{wrong}");
+        }
+        assert!(limit(&["limit=1".to_string(), "limit=2".to_string()]).is_err());
     }
 }

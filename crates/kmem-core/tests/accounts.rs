@@ -134,6 +134,30 @@ fn a_limit_may_be_lowered_beneath_what_is_in_use_and_nothing_is_lost() {
     valid(&engine, 0);
 }
 
+/// As another process asks for it: the process may be in a sandbox that allows no fence.
+#[test]
+fn a_limit_is_changed_by_name_without_a_fence_unless_that_is_allowed() {
+    let engine = engine(2);
+    let account = account(&engine, "asked", usize::MAX);
+    let cache = charged(&engine, "objects", SIZE, &account);
+    let mut held = cache.bulk(400);
+    cache.free_bulk(&held.split_off(200));
+    let (cached, fences) = (cache.figures().in_slots, engine.platform().fence_count());
+    assert!(cached > 0);
+    let used = (200 + cached) * SIZE;
+    assert_eq!(engine.try_set_limit("asked", 100 * SIZE, false), Some(used), "slots keep what they have");
+    assert_eq!(engine.platform().fence_count(), fences);
+    assert_eq!((account.stats().limit, cache.figures().in_slots), (100 * SIZE, cached));
+    assert_eq!(engine.try_set_limit("asked", 100 * SIZE, true), Some(200 * SIZE));
+    assert_eq!((engine.platform().fence_count(), cache.figures().in_slots), (fences + 1, 0));
+    assert_eq!(cache.try_alloc(), Err(AllocError));
+    assert_eq!(engine.try_set_limit("asked", usize::MAX, false), Some(200 * SIZE));
+    assert_eq!(engine.try_set_limit("another", 1, true), None);
+    held.extend(cache.bulk(1));
+    valid(&engine, 201);
+    cache.free_bulk(&held);
+}
+
 #[test]
 fn beneath_a_lowered_limit_every_free_counts_at_once() {
     let engine = engine(1);

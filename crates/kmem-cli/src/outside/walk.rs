@@ -8,11 +8,12 @@ use kmem::{CacheStats, Mode};
 
 use super::memory::{byte, half, word};
 use super::{Cpu, Engine, Seen};
-use crate::holdings::{CacheRow, Holdings, LargeBlocks, Totals};
+use crate::holdings::{AccountRow, CacheRow, Holdings, LargeBlocks, Totals};
 
 /// What no genuine engine has more of: caches, CPUs, nodes; bytes of any one structure; bytes of a name.
 pub const CACHES: u64 = 1 << 17;
 const CPUS: u64 = 4096;
+const ACCOUNTS: usize = 1 << 16;
 const NODES: u64 = 1024;
 const STRUCTURE: u64 = 4096;
 const ELEMENT: u64 = 64;
@@ -27,7 +28,7 @@ const WORD: u64 = 8;
 
 /// Whether arrays have elements of a sensible size: the other words of an outline are offsets, and may be any.
 pub fn check(outline: &Outline) -> Option<()> {
-    let structures = [outline.node_size, outline.control_size, outline.slab_size];
+    let structures = [outline.node_size, outline.control_size, outline.slab_size, outline.account_size];
     let elements = [outline.entry_size, outline.slot_size, outline.keep_size, outline.granule_entry];
     let all = structures.iter().all(|size| (1..=STRUCTURE).contains(size))
         && elements.iter().all(|size| (1..=ELEMENT).contains(size));
@@ -79,7 +80,7 @@ pub fn see(engine: &Engine) -> io::Result<Seen> {
     Ok(Seen {
         mode: Mode::from_code(u64::from(engine.mode)),
         possible_cpus: engine.get(outline.cpus)?.min(CPUS) as usize,
-        holdings: Holdings::of(totals, rows, large(engine)?),
+        holdings: Holdings { accounts: accounts(engine)?, ..Holdings::of(totals, rows, large(engine)?) },
         cpus,
         window: (engine.get(outline.base)?, granules(engine.get(outline.granules)?)),
     })
@@ -342,4 +343,41 @@ fn large(engine: &Engine) -> io::Result<Vec<LargeBlocks>> {
             bytes: *bytes,
         })
         .collect())
+}
+
+/// The accounts, by name.
+fn accounts(engine: &Engine) -> io::Result<Vec<AccountRow>> {
+    let outline = &engine.outline;
+    let mut found = Vec::new();
+    let mut at = engine.get(outline.accounts)?;
+    while at != 0 {
+        if found.len() == ACCOUNTS {
+            return Err(implausible());
+        }
+        let desc = engine.memory.read(at, outline.account_size as usize)?;
+        let next = word(&desc, outline.account_next);
+        found.push((at, desc));
+        at = next;
+    }
+    // One that is free, or is being made, is none.
+    found.retain(|(_, desc)| !matches!(word(desc, outline.account_refs), 0 | u64::MAX));
+    let name = |desc: &[u8]| {
+        let len = usize::from(byte(desc, outline.account_name_len)).min(NAME);
+        let bytes = desc.get(outline.account_name as usize..).and_then(|rest| rest.get(..len)).unwrap_or_default();
+        String::from_utf8_lossy(bytes).into_owned()
+    };
+    let names: HashMap<u64, String> = found.iter().map(|(at, desc)| (*at, name(desc))).collect();
+    let mut rows: Vec<AccountRow> = found
+        .iter()
+        .map(|(_, desc)| AccountRow {
+            name: name(desc),
+            parent: names.get(&word(desc, outline.account_parent)).cloned(),
+            limit_bytes: Some(word(desc, outline.account_limit)).filter(|limit| *limit != u64::MAX),
+            used_bytes: word(desc, outline.account_used),
+            high_bytes: word(desc, outline.account_high),
+            refused: word(desc, outline.account_refused),
+        })
+        .collect();
+    rows.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(rows)
 }

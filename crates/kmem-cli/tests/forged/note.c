@@ -29,7 +29,7 @@ int main(int count, char **arguments)
     unsigned words = count > 2 ? (unsigned)atoi(arguments[2]) : 0;
     uint64_t fill = count > 3 ? strtoull(arguments[3], NULL, 0) : 0;
     memcpy(outline, "kmemline", 8);
-    outline[VERSION] = 1;
+    outline[VERSION] = 2;
     outline[WORDS] = words;
     for (unsigned i = WORDS + 1; i < words && i < 512; i++)
         outline[i] = fill;

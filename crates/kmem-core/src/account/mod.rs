@@ -229,6 +229,26 @@ impl AccountDesc {
     }
 }
 
+/// Where things are, for a reader outside of the process.
+pub(crate) mod at {
+    use core::mem::offset_of;
+
+    use super::{AccountDesc, Accounts, Made};
+
+    const MADE: usize = offset_of!(AccountDesc, made);
+    pub(crate) const HEAD: usize = offset_of!(Accounts, head);
+    pub(crate) const SIZE: usize = size_of::<AccountDesc>();
+    pub(crate) const REFS: usize = offset_of!(AccountDesc, refs);
+    pub(crate) const NEXT: usize = offset_of!(AccountDesc, next);
+    pub(crate) const NAME_LEN: usize = MADE + offset_of!(Made, name_len);
+    pub(crate) const NAME: usize = MADE + offset_of!(Made, name);
+    pub(crate) const PARENT: usize = MADE + offset_of!(Made, parent);
+    pub(crate) const LIMIT: usize = offset_of!(AccountDesc, limit);
+    pub(crate) const USED: usize = offset_of!(AccountDesc, used);
+    pub(crate) const HIGH: usize = offset_of!(AccountDesc, high);
+    pub(crate) const REFUSED: usize = offset_of!(AccountDesc, refused);
+}
+
 /// All accounts of an engine.
 pub(crate) struct Accounts {
     head: AtomicPtr<AccountDesc>,

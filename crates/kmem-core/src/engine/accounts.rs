@@ -24,6 +24,17 @@ use crate::slab::Reclaim;
 /// How often an allocation looks for room, and finds that other threads have used it.
 const ATTEMPTS: u32 = 4;
 
+/// How far a thread goes that calls back what caches hold.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Recall {
+    /// It waits for a transition that runs.
+    Waiting,
+    /// It waits for none: during one, slots keep what they have.
+    AtOnce,
+    /// It fences nobody either: slots keep what they have.
+    DepotsOnly,
+}
+
 /// What an allocation has tried.
 #[derive(Default)]
 pub(super) struct Attempts {
@@ -75,9 +86,25 @@ impl<P: Platform> Engine<P> {
         let desc = account.desc();
         desc.set_limit(limit);
         if desc.is_over() {
-            self.recall(desc, true);
+            self.recall(desc, Recall::Waiting);
         }
         desc.used()
+    }
+
+    /// The same of the account of this name, for a caller that may wait for no other thread: on a slow path of the
+    /// program's, because another process asks. Without `may_call` it makes no system call, and slots keep what they
+    /// have until an allocation looks for room. `None`: there is no such account.
+    #[cold]
+    #[inline(never)]
+    pub fn try_set_limit(&self, name: &str, limit: usize, may_call: bool) -> Option<usize> {
+        let account = self.find_account(name)?;
+        let desc = account.desc();
+        desc.set_limit(limit);
+        if desc.is_over() {
+            let fences = may_call && self.platform.can_fence();
+            self.recall(desc, if fences { Recall::AtOnce } else { Recall::DepotsOnly });
+        }
+        Some(desc.used())
     }
 
     /// What an allocation does that failed: returns whether another attempt is worth it, after what was done for one. A
@@ -110,7 +137,7 @@ impl<P: Platform> Engine<P> {
             return false;
         }
         // What the program freed lies in slots.
-        self.recall(full, false);
+        self.recall(full, Recall::AtOnce);
         true
     }
 
@@ -126,25 +153,29 @@ impl<P: Platform> Engine<P> {
         self.inside.run(&self.platform, cache, || over.call(&beyond))
     }
 
-    /// Returns to their slabs what slots and depots hold of the caches that are charged to an account. During a
-    /// transition slots keep what they have, unless the caller may `wait`. The caller holds no lock.
+    /// Returns to their slabs what slots and depots hold of the caches that are charged to an account. The caller holds
+    /// no lock.
     #[inline(never)]
-    fn recall(&self, account: &AccountDesc, wait: bool) {
+    fn recall(&self, account: &AccountDesc, how: Recall) {
         // Beneath a lowered limit no slot stays enabled, whether something is in it or not.
         let is_over = account.is_over();
         self.registry.for_each(&self.platform, |cache| {
             if cache.account().is_some_and(|own| own.is_within(account)) && (is_over || self.holds_some(cache)) {
-                self.recall_from(cache, wait);
+                self.recall_from(cache, how);
             }
         });
     }
 
     /// The same of one cache, which is pinned.
     #[inline(never)]
-    fn recall_from(&self, cache: &CacheDesc, wait: bool) {
+    fn recall_from(&self, cache: &CacheDesc, how: Recall) {
         // A destructor is the program's code, which may not expect to run here: such slabs stay with the cache.
         let mut reclaim = if cache.has_destructor() { Reclaim::closed() } else { Reclaim::new() };
-        let gate = if wait { self.gate.read(&self.platform).ok() } else { self.gate.try_read(&self.platform) };
+        let gate = match how {
+            Recall::Waiting => self.gate.read(&self.platform).ok(),
+            Recall::AtOnce => self.gate.try_read(&self.platform),
+            Recall::DepotsOnly => None,
+        };
         match gate {
             Some(gate) => self.drain_and_reap(cache, &gate.online(&self.cpus), CpuSet::NONE, &mut reclaim),
             None => self.reap(cache, &mut reclaim),

@@ -13,6 +13,7 @@
 
 use core::mem::offset_of;
 
+use crate::account;
 use crate::cache::{descriptor, registry};
 use crate::cpu::{CpuState, control};
 use crate::depot;
@@ -26,7 +27,7 @@ use crate::slab::node;
 /// The first word.
 pub const MAGIC: u64 = u64::from_le_bytes(*b"kmemline");
 /// The second word: of the list of words, and of what they mean.
-pub const VERSION: u64 = 1;
+pub const VERSION: u64 = 2;
 
 /// Where the depot and the slabs are in a node's part of a cache.
 const DEPOT: usize = descriptor::at::DEPOT;
@@ -105,6 +106,8 @@ outline! {
     clean = offset_of!(Self, heap) + heap::at::CLEAN;
     /// Bytes of metadata.
     metadata = offset_of!(Self, meta) + crate::meta::at::BYTES;
+    /// The address of the first account, or 0.
+    accounts = offset_of!(Self, accounts) + account::at::HEAD;
     // Entries of the registry: from an entry.
     /// Bytes of one.
     entry_size = registry::at::ENTRY_SIZE;
@@ -220,6 +223,27 @@ outline! {
     keep_storage = area::at::STORAGE;
     /// Of a keep: how many objects fit.
     keep_capacity = area::at::CAPACITY;
+    // Accounts: from an account.
+    /// Bytes of one.
+    account_size = account::at::SIZE;
+    /// The address of the next, or 0.
+    account_next = account::at::NEXT;
+    /// References: 0 if it is free, all bits while it is being made.
+    account_refs = account::at::REFS;
+    /// U8: bytes of the name.
+    account_name_len = account::at::NAME_LEN;
+    /// The name's bytes.
+    account_name = account::at::NAME;
+    /// The address of the account that it is within, or 0.
+    account_parent = account::at::PARENT;
+    /// Bytes that may be charged; all bits: no limit.
+    account_limit = account::at::LIMIT;
+    /// Bytes that are charged.
+    account_used = account::at::USED;
+    /// The most bytes that ever were.
+    account_high = account::at::HIGH;
+    /// Allocations that failed because of it.
+    account_refused = account::at::REFUSED;
     // Entries of granules: from an entry, whose word is a kind and a length.
     /// Bytes of a granule.
     granule_size = GRANULE;

@@ -49,10 +49,13 @@ pub enum Kind {
     /// A heap profile is switched on (argument 0: 1, argument 1: the rate) or off (0). The answer: the address of its
     /// head, and whether it was on before.
     Profile,
+    /// The named account gets another limit in bytes (argument 0; none is no limit). The answer: bytes that are charged
+    /// to it.
+    Limit,
 }
 
 impl Kind {
-    const ALL: [Self; 2] = [Self::Tune, Self::Profile];
+    const ALL: [Self; 3] = [Self::Tune, Self::Profile, Self::Limit];
 
     /// The kind of this number.
     pub fn of(number: u64) -> Option<Self> {
@@ -82,10 +85,12 @@ pub enum Refusal {
     Batch,
     /// The depot is too large. The same numbers.
     Depot,
+    /// No account has this name.
+    NoSuchAccount,
 }
 
 impl Refusal {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 10] = [
         Self::UnknownKind,
         Self::BadName,
         Self::NoSuchCache,
@@ -95,6 +100,7 @@ impl Refusal {
         Self::Rate,
         Self::Batch,
         Self::Depot,
+        Self::NoSuchAccount,
     ];
 
     /// The reason of this number.

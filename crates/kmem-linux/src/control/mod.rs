@@ -166,6 +166,7 @@ fn carry_out(engine: &Engine<Linux>, request: &Request) -> Outcome {
     match Kind::of(request.kind) {
         Some(Kind::Tune) => tune::tune(engine, request),
         Some(Kind::Profile) => profile(request),
+        Some(Kind::Limit) => tune::limit(engine, request),
         None => Outcome::Refused(Refusal::UnknownKind, [request.kind, 0, 0, 0]),
     }
 }

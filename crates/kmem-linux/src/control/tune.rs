@@ -1,9 +1,9 @@
-//! Tuning a cache from outside.
+//! Tuning a cache, and changing the limit of an account, from outside.
 
 use kmem_core::{Engine, TuneError, Tuned, Tuning};
 
 use super::Outcome;
-use super::message::{Refusal, Request};
+use super::message::{NUMBERS, Refusal, Request};
 use crate::platform::Linux;
 
 pub(super) fn tune(engine: &Engine<Linux>, request: &Request) -> Outcome {
@@ -18,5 +18,17 @@ pub(super) fn tune(engine: &Engine<Linux>, request: &Request) -> Outcome {
         Some(Err(TuneError::DepotOutOfRange { depot, max })) => refused(Refusal::Depot, depot, max),
         Some(Err(_)) => refused(Refusal::Dying, 0, 0),
         None => Outcome::Later,
+    }
+}
+
+/// Changes the limit of an account.
+#[cold]
+#[inline(never)]
+pub(super) fn limit(engine: &Engine<Linux>, request: &Request) -> Outcome {
+    let refused = |why| Outcome::Refused(why, [0; NUMBERS]);
+    let Some(name) = request.name() else { return refused(Refusal::BadName) };
+    match engine.try_set_limit(name, request.argument(0).unwrap_or(usize::MAX), request.may_call()) {
+        Some(used) => Outcome::Done([used as u64, 0, 0, 0]),
+        None => refused(Refusal::NoSuchAccount),
     }
 }
