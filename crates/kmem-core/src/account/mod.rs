@@ -233,7 +233,7 @@ impl AccountDesc {
 pub(crate) mod at {
     use core::mem::offset_of;
 
-    use super::{AccountDesc, Accounts, Made};
+    use super::*;
 
     const MADE: usize = offset_of!(AccountDesc, made);
     pub(crate) const HEAD: usize = offset_of!(Accounts, head);
