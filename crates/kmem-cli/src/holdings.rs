@@ -159,8 +159,8 @@ pub struct Holdings {
     pub caches: Vec<CacheRow>,
     /// Those in use, by length.
     pub large: Vec<LargeBlocks>,
-    /// Its accounts, by name, as its memory has them.
-    pub accounts: Vec<AccountRow>,
+    /// Its accounts, by name; null if only its page could be read, which has none.
+    pub accounts: Option<Vec<AccountRow>>,
 }
 
 /// Sums and figures of the whole process that are not in its rows.
@@ -195,7 +195,7 @@ impl Holdings {
             cache_count: totals.caches,
             caches,
             large,
-            accounts: Vec::new(),
+            accounts: None,
         }
     }
 

@@ -208,7 +208,7 @@ fn page(seen: &Inspected, all: bool) -> String {
     row("", &format!("{resident} resident ({huge} in huge pages) of {committed} committed"));
     row("", &format!("{purged} purged, {own} of kmem's own tables"));
     holders(held, all).lines().for_each(|line| row("", line));
-    accounts(&held.accounts).lines().for_each(|line| row("", line));
+    accounts(held.accounts.as_deref().unwrap_or_default()).lines().for_each(|line| row("", line));
     let mode = seen.mode.as_ref().map_or_else(|| "unknown".to_string(), ToString::to_string);
     row("mode", &mode);
     if seen.entitled_cpus.is_some() {

@@ -4,6 +4,8 @@
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 use assert_cmd::cargo::cargo_bin;
 use serde_json::Value;
@@ -82,6 +84,19 @@ impl Charged {
         Command::new(cargo_bin("kmem")).args([command, &pid]).args(arguments).output().unwrap()
     }
 
+    /// What its page says, as soon as there is one.
+    fn first_page(&self) -> Value {
+        let since = Instant::now();
+        loop {
+            let output = self.kmem("info", &["--json", "--from", "page"]);
+            if output.status.success() {
+                return serde_json::from_slice(&output.stdout).unwrap();
+            }
+            assert!(since.elapsed() < Duration::from_secs(10), "{output:?}");
+            sleep(Duration::from_millis(20));
+        }
+    }
+
     fn accounts(&self) -> Value {
         let output = self.kmem("info", &["--json"]);
         assert!(output.status.success(), "{output:?}");
@@ -98,7 +113,7 @@ impl Charged {
 
 #[test]
 fn what_is_charged_is_told() {
-    let mut charged = Charged::start("told", &[]);
+    let mut charged = Charged::start("told", &[("KMEM_UPKEEP", "always")]);
     assert_eq!(charged.held(), 16);
     let accounts = charged.accounts();
     let [house, images] = [&accounts[0], &accounts[1]];
@@ -107,6 +122,7 @@ fn what_is_charged_is_told() {
     assert_eq!([&house["limit_bytes"], &images["limit_bytes"]], [&Value::Null, &Value::from(16 << 10)]);
     assert_eq!([&house["used_bytes"], &images["used_bytes"]], [16 << 10, 16 << 10]);
     assert_eq!((&images["high_bytes"], &images["refused"]), (&Value::from(16 << 10), &Value::from(1)));
+    assert_eq!(charged.first_page()["accounts"], Value::Null);
     let text = String::from_utf8(charged.kmem("info", &[]).stdout).unwrap();
     let line = text.lines().find(|line| line.contains("images")).unwrap_or_else(|| panic!("{text}"));
     assert_eq!(line.matches("16.00 KiB").count(), 3, "{text}");

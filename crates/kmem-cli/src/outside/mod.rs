@@ -102,8 +102,11 @@ impl Engine {
         if magic != outline::MAGIC {
             return Err(OutsideError::Implausible(pid));
         }
-        if version != outline::VERSION || words != Outline::WORDS as u64 {
+        if version != outline::VERSION {
             return Err(OutsideError::OtherLayout(pid, version));
+        }
+        if words != Outline::WORDS as u64 {
+            return Err(OutsideError::Implausible(pid));
         }
         let bytes = memory.read(place.outline, Outline::WORDS * 8).map_err(implausible)?;
         let words: Vec<u64> = (0..Outline::WORDS as u64).map(|index| word(&bytes, index * 8)).collect();

@@ -80,7 +80,7 @@ pub fn see(engine: &Engine) -> io::Result<Seen> {
     Ok(Seen {
         mode: Mode::from_code(u64::from(engine.mode)),
         possible_cpus: engine.get(outline.cpus)?.min(CPUS) as usize,
-        holdings: Holdings { accounts: accounts(engine)?, ..Holdings::of(totals, rows, large(engine)?) },
+        holdings: Holdings { accounts: Some(accounts(engine)?), ..Holdings::of(totals, rows, large(engine)?) },
         cpus,
         window: (engine.get(outline.base)?, granules(engine.get(outline.granules)?)),
     })

@@ -84,7 +84,8 @@ int main(int count, char **arguments)
             body(number);
             __atomic_thread_fence(__ATOMIC_SEQ_CST);
             words[SEQUENCE] = 2 * number;
-            for (volatile int rest = 0; rest < 10000; rest++)
+            /* Some times as long as a copy takes, so that one in a few meets the next change. */
+            for (volatile int rest = 0; rest < 100000; rest++)
                 ;
         }
     }

@@ -118,7 +118,7 @@ fn a_forged_engine_ends_readers() {
     let mut ways = vec![
         (vec!["magic", &words, "0"], Some("no state of kmem's")),
         (vec!["version", &words, "0"], Some("with layout 77")),
-        (vec!["words", &words, "0"], Some("with layout 1")),
+        (vec!["words", &words, "0"], Some("no state of kmem's")),
         (vec!["far", &words, "0xffffffffffffffff"], Some("no state of kmem's")),
         (vec!["far", &words, "0"], Some("no state of kmem's")),
     ];
