@@ -85,7 +85,7 @@ fn a_cpu_that_came_and_left_between_two_pages_is_gone() {
     };
     taskset("-acp", first);
     sleep(IN_TIME);
-    assert_eq!(row(&filled.info(), last), Value::Null);
+    assert_ne!(row(&filled.info(), last)["state"], "gone");
     taskset("-cp", last);
     // Without restartable sequences a thread asks only now and then which CPU it is on.
     for _ in 0..100 {
