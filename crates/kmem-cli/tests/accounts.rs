@@ -123,6 +123,10 @@ fn what_is_charged_is_told() {
     assert_eq!([&house["used_bytes"], &images["used_bytes"]], [16 << 10, 16 << 10]);
     assert_eq!((&images["high_bytes"], &images["refused"]), (&Value::from(16 << 10), &Value::from(1)));
     assert_eq!(charged.first_page()["accounts"], Value::Null);
+    let metrics = String::from_utf8(charged.kmem("metrics", &[]).stdout).unwrap();
+    let of_house: Vec<&str> = metrics.lines().filter(|line| line.contains("account=\"house\"")).collect();
+    assert!(of_house.len() == 3 && of_house[0].starts_with("kmem_account_used_bytes{"), "{of_house:?}");
+    assert!(of_house[0].ends_with(" 16384") && metrics.contains("# TYPE kmem_account_limit_bytes gauge"), "{metrics}");
     let text = String::from_utf8(charged.kmem("info", &[]).stdout).unwrap();
     let line = text.lines().find(|line| line.contains("images")).unwrap_or_else(|| panic!("{text}"));
     assert_eq!(line.matches("16.00 KiB").count(), 3, "{text}");

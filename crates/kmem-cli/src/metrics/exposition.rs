@@ -81,9 +81,27 @@ pub fn text(seen: &[(u32, Option<Inspected>)]) -> String {
             samples_of(&mut out, name, kind, help, processes.iter().flat_map(of_process));
         }
     }
+    accounts(&mut out, &processes);
     large(&mut out, &processes);
     cpus(&mut out, &processes);
     out
+}
+
+fn accounts(out: &mut String, processes: &[(String, &Inspected)]) {
+    let rows = || {
+        processes.iter().flat_map(|(labels, process)| {
+            let each = process.holdings.accounts.iter().flatten();
+            each.map(move |account| (format!("{labels},account=\"{}\"", escaped(&account.name)), account))
+        })
+    };
+    let used = rows().map(|(labels, account)| (labels, account.used_bytes));
+    samples_of(out, "account_used_bytes", "gauge", "Bytes that are charged to an account.", used);
+    let high = rows().map(|(labels, account)| (labels, account.high_bytes));
+    samples_of(out, "account_high_bytes", "gauge", "The most bytes that were ever charged to it.", high);
+    let limit = rows().filter_map(|(labels, account)| Some((labels, account.limit_bytes?)));
+    samples_of(out, "account_limit_bytes", "gauge", "Bytes that may be charged to it, if it has a limit.", limit);
+    let refused = rows().map(|(labels, account)| (labels, account.refused));
+    samples_of(out, "account_refused_total", "counter", "Allocations that failed because of it.", refused);
 }
 
 fn large(out: &mut String, processes: &[(String, &Inspected)]) {
