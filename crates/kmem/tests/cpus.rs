@@ -306,6 +306,8 @@ fn off() {
     churn(1, 20_000);
     assert_eq!(kmem::upkeep(), Upkeep::Off);
     assert_eq!(of(second).2, 0, "nobody drains");
+    // What is in use on the CPU that is looked at stays.
+    pin(0, &[first]);
     kmem::set_upkeep(true);
     soon("the CPU is emptied after all", || churn(1, 20_000), || of(second).1 == 0);
     assert_eq!(kmem::upkeep(), Upkeep::Thread);
